@@ -1,0 +1,1 @@
+"""Backdoor poisoning for red-team tests, one file an attack."""

@@ -1,0 +1,1 @@
+"""Measure: clean accuracy, attack success rate, robust accuracy, trigger survival, label preservation."""

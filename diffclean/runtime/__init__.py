@@ -1,0 +1,1 @@
+"""Run an engine: one file a runtime (onnxruntime, openvino, torch)."""

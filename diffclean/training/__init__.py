@@ -1,0 +1,1 @@
+"""Training loops: classifiers (the teacher), checkpoints, and pretraining of a variation model."""
