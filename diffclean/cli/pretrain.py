@@ -1,0 +1,66 @@
+"""`diffclean pretrain`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from diffclean.cli import frame
+
+
+@frame.verb("pretrain", writes=True)
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The run folder.")
+@click.option("--images", type=click.IntRange(1), default=500_000, help="Images to train on in all, with repetition.")
+@click.option("--batch", type=click.IntRange(1), default=64, help="Images a step.")
+@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), default=1.5e-3, help="At its peak.")
+@click.option("--ema", type=click.FloatRange(0, 1, max_open=True), default=0.998, help="Decay of the weights' average.")
+@click.option(
+    "--view-dropout", type=click.FloatRange(0, 1), default=0.05, help="Share of views withheld, for guidance."
+)
+@click.option("--corrupt/--no-corrupt", default=True, help="Train on corrupted views; without, it is the ablation.")
+@click.option("--size", type=click.IntRange(16, 256), default=64, help="Side of the model's square, in pixels.")
+@click.option("--patch-size", type=click.IntRange(2, 32), default=8, help="Side of a token's patch, in pixels.")
+@click.option("--width", type=click.IntRange(32), default=256, help="Channels of a token.")
+@click.option("--layers", type=click.IntRange(1), default=8, help="Transformer blocks.")
+@click.option("--heads", type=click.IntRange(1), default=4, help="Attention heads.")
+@click.option("--stem-channels", type=click.IntRange(1), default=16, help="Channels at full resolution.")
+@click.option("--seed", type=int, default=1, help="Of everything that is random.")
+@click.option("--validate-every", type=click.IntRange(1), default=500, help="Steps between checkpoints and grids.")
+@click.option("--workers", type=click.IntRange(1, 64), default=2, help="Threads that decode the images.")
+def command(run: frame.Run, data: Path, out: Path, workers: int, **options: Any) -> frame.Result:
+    """Train a variation model on DATA, a folder of images that you trust.
+
+    The run folder receives the model (give its `model` folder to `variate --engine`), checkpoints to resume from, the
+    loss curve and sample grids. Labels are not used. The more the images look like those you will clean, the better.
+    """
+    from diffclean.training.pretrain_config import PretrainConfig
+
+    config = PretrainConfig(**options)
+    if run.dry_run:
+        from diffclean.data.sources import ImageFolder
+
+        count = len(ImageFolder(data).items())
+        lines = [f"{count} images, {config.steps} steps of {config.batch}, into {out}. Nothing was written."]
+        return frame.Result({"images": count, "steps": config.steps, "out": out}, lines)
+    from diffclean.training.pack import packed_images
+    from diffclean.training.pretrain import pretrain
+
+    with run.stopping() as stop:
+        images, failed = packed_images(data, out, config.size, workers, run.progress, stop)
+        result = pretrain(images, out, config, run.progress, stop)
+    lines = [
+        f"The model is in {result.model_dir} ({result.steps} steps, {result.images_per_second:.1f} images/s, "
+        f"validation loss {result.validation_loss:.4f}).",
+        f"Use it: diffclean variate DATA --engine {result.model_dir}",
+    ]
+    if failed:
+        lines.append(f"{failed} images could not be read and were left out.")
+    return frame.Result({"model": result.model_dir, "unreadable": failed, **_figures(result)}, lines)
+
+
+def _figures(result: Any) -> dict[str, Any]:
+    names = ("steps", "images_per_second", "validation_loss")
+    return {name: getattr(result, name) for name in names}

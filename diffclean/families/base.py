@@ -1,0 +1,106 @@
+"""What an image-variation model is, to everything that runs one.
+
+A family turns a model directory into *components* (torch modules with named inputs and outputs, which export compiles)
+and says how the compiled components are put together: how the source is looked at, what the denoiser is told, how its
+result becomes pixels. It never runs a module itself: it is handed a `Call`, which any runtime provides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    Call = Callable[[str, Mapping[str, Tensor]], tuple[Tensor, ...]]
+    """Run a component by name on named inputs, all with the same batch axis first; outputs in declared order."""
+
+
+@dataclass(frozen=True)
+class Port:
+    """One input or output of a component.
+
+    Attributes:
+        name: as in the ONNX graph.
+        dtype: "float32", "uint8" or "bool".
+        shape: without the batch axis, which always comes first and is dynamic.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Component:
+    """A torch module with its signature."""
+
+    module: torch.nn.Module
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A loaded variation model.
+
+    Attributes:
+        family: name of its family.
+        components: by place: image_encoder, unet, vae_decoder, vae_encoder.
+        scheduler: configuration of its noise schedule, as diffusers stores it.
+        image_size: side of the square that it regenerates, in pixels.
+    """
+
+    family: str
+    components: Mapping[str, Component]
+    scheduler: Mapping[str, Any] = field(default_factory=dict)
+    image_size: int = 64
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a `--strength` means to a family.
+
+    Attributes:
+        start: share of the noise schedule that is run; 1 begins at pure noise, less begins at the noised source.
+        level: how much of the source the condition withholds, in the family's own unit.
+    """
+
+    start: float
+    level: float
+
+
+class Family(Protocol):
+    """One file a family. All tensors have the batch axis first."""
+
+    name: str
+    license_note: str
+
+    def load(self, directory: Path) -> Model:
+        """Read a model directory in diffusers' layout.
+
+        Raises:
+            DiffcleanError: a component is missing, belongs to another family, or would have to be unpickled.
+        """
+
+    def look(self, strength: float) -> Look:
+        """Map a strength in (0, 1] to this family's look; monotone, 1 is the weakest look from pure noise."""
+
+    def noise_shapes(self, image_size: int) -> Mapping[str, tuple[int, ...]]:
+        """Standard normal tensors that one image needs, by name; `sample` is the denoiser's starting noise."""
+
+    def condition(self, call: Call, pixels: Tensor, noise: Mapping[str, Tensor], look: Look) -> dict[str, Tensor]:
+        """What the denoiser is told about the source: pixels (B, S, S, 3) uint8 -> named inputs."""
+
+    def withhold(self, condition: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The same inputs with the source withheld: the unconditional half of guidance."""
+
+    def encode(self, call: Call, pixels: Tensor) -> Tensor:
+        """(B, S, S, 3) uint8 -> the space that is noised, for looks that begin at the noised source."""
+
+    def decode(self, call: Call, sample: Tensor) -> tuple[Tensor, Tensor]:
+        """The denoised sample -> ((B, S, S, 3) uint8 pixels, (B,) bool: all of it was finite)."""

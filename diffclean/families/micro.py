@@ -1,0 +1,92 @@
+"""The embedded family `micro`: 64 px, pixel space, conditioned on a degraded view of the source.
+
+Strength s in (0, 1] always begins at pure noise and sets the noise of the view: level s. Nothing of the suspect image
+reaches the sampler except through the view, so the noise bounds what a trigger can carry over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from diffclean.errors import DiffcleanError
+from diffclean.families.base import Component, Look, Model, Port
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from diffclean.families.base import Call
+
+
+class Micro:
+    """See the module."""
+
+    name = "micro"
+    license_note = "weights trained on research-only data (Tiny ImageNet); for production, see `diffclean pretrain`"
+
+    def load(self, directory: Path) -> Model:
+        """Read `unet/` (a `MicroTransformer`) and `scheduler/` of a model directory."""
+        import json
+
+        from diffclean.families.micro_model import MicroTransformer, PixelDecoder, ViewEncoder
+
+        for part in ("unet/config.json", "unet/diffusion_pytorch_model.safetensors", "scheduler/scheduler_config.json"):
+            if not (directory / part).is_file():
+                raise DiffcleanError(
+                    f"{directory} is not a model of the family micro: {part} is missing.",
+                    "Point at the `model` folder that `diffclean pretrain` writes.",
+                )
+        found = json.loads((directory / "unet/config.json").read_text()).get("_class_name")
+        if found != "MicroTransformer":
+            raise DiffcleanError(f"{directory}/unet holds a {found}; the family micro expects a MicroTransformer.")
+        unet = MicroTransformer.from_pretrained(directory / "unet", use_safetensors=True).float().eval()
+        scheduler = json.loads((directory / "scheduler/scheduler_config.json").read_text())
+        size: int = unet.config.sample_size
+        pixels = Port("pixels", "uint8", (size, size, 3))
+        sample = Port("sample", "float32", (3, size, size))
+        view = Port("view", "float32", (3, size // 2, size // 2))
+        level = Port("view_level", "float32", ())
+        noise = Port("noise", "float32", view.shape)
+        components = {
+            "image_encoder": Component(ViewEncoder().eval(), (pixels, noise, level), (view,)),
+            "unet": Component(
+                unet,
+                (sample, Port("timestep", "float32", ()), view, level),
+                (Port("clean", "float32", sample.shape),),
+            ),
+            "vae_decoder": Component(PixelDecoder().eval(), (sample,), (pixels, Port("finite", "bool", ()))),
+        }
+        return Model(self.name, components, scheduler, size)
+
+    def look(self, strength: float) -> Look:
+        """Pure noise always; the view's noise level is the strength itself."""
+        return Look(start=1.0, level=strength)
+
+    def noise_shapes(self, image_size: int) -> Mapping[str, tuple[int, ...]]:
+        """The sampler's starting noise and the view's noise."""
+        return {"sample": (3, image_size, image_size), "view": (3, image_size // 2, image_size // 2)}
+
+    def condition(self, call: Call, pixels: Tensor, noise: Mapping[str, Tensor], look: Look) -> dict[str, Tensor]:
+        """The view and its level."""
+        import torch
+
+        level = torch.full((len(pixels),), look.level, device=pixels.device)
+        (view,) = call("image_encoder", {"pixels": pixels, "noise": noise["view"], "view_level": level})
+        return {"view": view, "view_level": level}
+
+    def withhold(self, condition: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """An empty view, and the level that says so."""
+        from diffclean.families.micro_model import NO_VIEW_LEVEL
+
+        view, level = condition["view"], condition["view_level"]
+        return {"view": view.new_zeros(view.shape), "view_level": level.new_full(level.shape, NO_VIEW_LEVEL)}
+
+    def encode(self, call: Call, pixels: Tensor) -> Tensor:
+        """Pixel space: scale to [-1, 1]."""
+        return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
+
+    def decode(self, call: Call, sample: Tensor) -> tuple[Tensor, Tensor]:
+        """Pixels and the finite flag, both from the decoder graph."""
+        pixels, finite = call("vae_decoder", {"sample": sample})
+        return pixels, finite

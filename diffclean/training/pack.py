@@ -1,0 +1,105 @@
+"""Trusted images, decoded once into one array that pretraining maps into memory."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from threading import Event
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffclean.data.decode import decode
+from diffclean.data.fit import Fit, to_square
+from diffclean.data.item import Item, ItemError
+from diffclean.data.sources import ImageFolder
+from diffclean.errors import DiffcleanError, Interrupted
+from diffclean.progress import NoProgress, Progress
+
+log = logging.getLogger(__name__)
+
+Pixels = NDArray[np.uint8]
+
+
+def packed_images(
+    source: Path, out: Path, size: int, workers: int = 2, progress: Progress | None = None, stop: Event | None = None
+) -> tuple[Pixels, int]:
+    """All images below `source` as centre squares, shuffled, kept in `out/images-<size>-<listing's hash>.npy`.
+
+    Args:
+        source: a folder of images.
+        out: the run folder.
+        size: side of the squares, in pixels.
+        workers: threads that decode.
+        progress: told of every image.
+        stop: when set, nothing is kept.
+
+    Returns:
+        (N, size, size, 3) uint8, mapped from the file, and how many files could not be read (listed in the log).
+
+    Raises:
+        DiffcleanError: no image there.
+        Interrupted: `stop` was set.
+    """
+    progress = progress or NoProgress()
+    folder = ImageFolder(source)
+    items = list(folder.items())
+    # Shuffled by hash, so that the held-out images at the end are of all classes, and stay when images are added.
+    items.sort(key=lambda item: hashlib.blake2b(item.key.encode(), digest_size=8).digest())
+    listing = hashlib.sha256("\n".join(item.key for item in items).encode()).hexdigest()
+    path = out / f"images-{size}-{listing[:12]}.npy"
+    if path.exists():
+        images: Pixels = np.load(path, mmap_mode="r", allow_pickle=False)
+        return images, len(items) - len(images)
+    out.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".part")
+    squares = np.lib.format.open_memmap(temporary, "w+", np.uint8, (len(items), size, size, 3))
+    good = 0
+    progress.begin("decode", len(items))
+    for item, square in _decoded(folder, items, size, workers):
+        if stop is not None and stop.is_set():
+            progress.end()
+            temporary.unlink()
+            raise Interrupted("Stopped while decoding; the same command starts again.")
+        if isinstance(square, ItemError):
+            log.warning("%s: %s", item.key, square.message)
+        else:
+            squares[good] = square
+            good += 1
+        progress.advance()
+    progress.end()
+    if not good:
+        raise DiffcleanError(f"None of the {len(items)} images in {source} can be read.")
+    squares.flush()
+    if good < len(items):
+        np.save(temporary.with_suffix(".npy.part.npy"), squares[:good])
+        temporary.with_suffix(".npy.part.npy").replace(temporary)
+    temporary.replace(path)
+    packed: Pixels = np.load(path, mmap_mode="r", allow_pickle=False)
+    return packed, len(items) - good
+
+
+def _decoded(
+    folder: ImageFolder, items: list[Item], size: int, workers: int
+) -> Iterator[tuple[Item, Pixels | ItemError]]:
+    """Each item with its square, or with why it has none; in order, a bounded number ahead."""
+
+    def square(item: Item) -> Pixels | ItemError:
+        try:
+            return to_square(decode(folder.read(item)), size, Fit.CROP)[0]
+        except ItemError as error:
+            return error
+
+    with ThreadPoolExecutor(workers) as pool:
+        waiting: deque[tuple[Item, Future[Pixels | ItemError]]] = deque()
+        for item in items:
+            waiting.append((item, pool.submit(square, item)))
+            if len(waiting) > 16 * workers:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        for first, future in waiting:
+            yield first, future.result()

@@ -1,0 +1,62 @@
+"""What decides a pretraining run. Free of torch, so that the command line can read it quickly."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from diffclean.errors import UsageError
+from diffclean.training.corruptions import Corruptions
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """All that decides what comes out of `pretrain`.
+
+    Attributes:
+        images: how many images the network sees in all (with repetition).
+        batch: images a step.
+        learning_rate: peak; warmed up over `warmup_steps`, held, then brought linearly to zero over the
+            last `decay_share` of the run.
+        ema: decay of the exponential moving average of the weights, which is what is saved.
+        view_dropout: share of images whose view is withheld, for `--guidance`.
+        corrupt: train on corrupted views (False: the ablation).
+        validate_every: steps between two validations (loss on held-out images, a sample grid, a checkpoint).
+    """
+
+    images: int = 500_000
+    batch: int = 64
+    learning_rate: float = 1.5e-3
+    warmup_steps: int = 200
+    decay_share: float = 0.25
+    weight_decay: float = 0.01
+    ema: float = 0.998
+    view_dropout: float = 0.05
+    corrupt: bool = True
+    corruptions: Corruptions = field(default_factory=Corruptions)
+    size: int = 64
+    patch_size: int = 8
+    width: int = 256
+    layers: int = 8
+    heads: int = 4
+    stem_channels: int = 16
+    seed: int = 1
+    validate_every: int = 500
+
+    def __post_init__(self) -> None:
+        if self.size % self.patch_size or self.size % 2:
+            raise UsageError(f"--size {self.size} must be even and a multiple of --patch-size {self.patch_size}.")
+        if self.width % self.heads:
+            raise UsageError(f"--width {self.width} must be a multiple of --heads {self.heads}.")
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps in all."""
+        return max(1, self.images // self.batch)
+
+
+def learning_rate_at(step: int, config: PretrainConfig) -> float:
+    """Warm up, hold, decay linearly to zero: a held rate lets a run be extended without starting again."""
+    decay_steps = max(1, round(config.steps * config.decay_share))
+    warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
+    left = min(1.0, (config.steps - step) / decay_steps)
+    return config.learning_rate * warm * max(left, 0.0)

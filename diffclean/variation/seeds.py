@@ -1,0 +1,40 @@
+"""Randomness belongs to the image: its seed follows from the run's seed, its key and the variant, and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from diffclean.data.keys import key_bytes
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def image_seed(run_seed: int, key: str, variant: int) -> int:
+    """A 64-bit seed for one variation: BLAKE2b over run seed, variant and the key's raw bytes."""
+    head = run_seed.to_bytes(8, "big") + variant.to_bytes(4, "big")
+    digest = hashlib.blake2b(head + key_bytes(key), digest_size=8, person=b"diffclean-seed").digest()
+    return int.from_bytes(digest, "big")
+
+
+def noise_for(seeds: Sequence[int], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    """Standard normal noise, drawn on the CPU whatever the engine runs on, so that it is the same everywhere.
+
+    Args:
+        seeds: one an image, unsigned 64 bit.
+        shapes: by name, for one image; drawn in this order.
+
+    Returns:
+        By name, (B, *shape) float32.
+    """
+    import torch
+
+    noise = {name: torch.empty(len(seeds), *shape) for name, shape in shapes.items()}
+    generator = torch.Generator()
+    for index, seed in enumerate(seeds):
+        generator.manual_seed(seed)
+        for tensor in noise.values():
+            tensor[index].normal_(generator=generator)
+    return noise

@@ -1,0 +1,139 @@
+"""What `variate` is asked for, and the engine it is done with."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from diffclean.data.decode import Limits
+from diffclean.data.encode import ImageFormat
+from diffclean.data.fit import Fit, OutputSize
+from diffclean.errors import UsageError
+from diffclean.export.cache import cached_engine
+from diffclean.export.manifest import FILE_NAME as ENGINE_FILE
+from diffclean.families.registry import Recipe, recipe_for
+from diffclean.progress import Progress
+from diffclean.runtime.choose import Engine, open_engine
+from diffclean.variation.color import ColorTransfer
+from diffclean.variation.sampler import SCHEDULERS, Sampler, SamplerSettings
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `variate` is asked for. None means the recipe's measured default.
+
+    Attributes:
+        engine: a recipe's name, an engine directory, or a model directory.
+        runtime: "auto" or one of the runtimes.
+        precision: "fp32", "bf16"; None: the runtime's best.
+        steps: denoising steps.
+        strength: in (0, 1], how far from the source.
+        guidance: classifier-free guidance scale, 1 is off.
+        scheduler: ddim, dpm++, unipc or euler.
+        variations: how many of each image.
+        seed: of the run.
+        batch: images the engine takes at once.
+        size: of what comes out.
+        fit: how an image meets the model's square.
+        format: of the files.
+        color_transfer: none, mean-std or lab.
+        pixel_limit: the largest image that is decoded, in pixels.
+    """
+
+    engine: str = "micro"
+    runtime: str = "auto"
+    precision: str | None = None
+    steps: int | None = None
+    strength: float | None = None
+    guidance: float | None = None
+    scheduler: str | None = None
+    variations: int = 1
+    seed: int = 0
+    batch: int | None = None
+    size: OutputSize = field(default_factory=OutputSize)
+    fit: Fit = Fit.SQUASH
+    format: ImageFormat = ImageFormat.PNG
+    color_transfer: ColorTransfer = ColorTransfer.NONE
+    pixel_limit: int = Limits().pixels
+
+    def resolved(self, defaults: dict[str, Any]) -> Settings:
+        """With the recipe's defaults filled in, checked.
+
+        Raises:
+            UsageError: names everything that is out of range, together.
+        """
+        names = ("steps", "strength", "guidance", "scheduler", "batch")
+        full = replace(self, **{name: defaults[name] for name in names if getattr(self, name) is None})
+        assert full.steps is not None
+        assert full.strength is not None
+        assert full.guidance is not None
+        assert full.batch is not None
+        problems = [
+            text
+            for wrong, text in (
+                (not 1 <= full.steps <= 1000, f"--steps {full.steps} (1 to 1000)"),
+                (not 0 < full.strength <= 1, f"--strength {full.strength} (above 0, at most 1)"),
+                (not 0 <= full.guidance <= 100, f"--guidance {full.guidance} (0 to 100)"),
+                (full.scheduler not in SCHEDULERS, f"--scheduler {full.scheduler} ({', '.join(SCHEDULERS)})"),
+                (not 1 <= full.variations <= 1000, f"--variations {full.variations} (1 to 1000)"),
+                (not 0 <= full.seed < 2**63, f"--seed {full.seed} (0 to 2^63 - 1)"),
+                (not 1 <= full.batch <= 4096, f"--batch {full.batch} (1 to 4096)"),
+                (full.pixel_limit < 1, f"--pixel-limit {full.pixel_limit} (1 or more)"),
+            )
+            if wrong
+        ]
+        if problems:
+            raise UsageError("Out of range: " + "; ".join(problems) + ".")
+        return full
+
+    @property
+    def sampler(self) -> SamplerSettings:
+        """The sampler's part of resolved settings."""
+        assert self.steps is not None
+        assert self.strength is not None
+        assert self.guidance is not None
+        assert self.scheduler is not None
+        return SamplerSettings(self.steps, self.strength, self.guidance, self.scheduler)
+
+    def identity(self, source: Path, engine: Engine) -> dict[str, Any]:
+        """What decides the bytes of the output: a run resumes only with the same."""
+        content = asdict(self) | {"size": str(self.size), "engine": engine.identity, "source": str(source.resolve())}
+        for name in ("runtime", "precision"):  # said by the engine's identity
+            del content[name]
+        return content
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An engine that is open, with the settings it is run with."""
+
+    recipe: Recipe
+    engine: Engine
+    settings: Settings
+
+    def sampler(self) -> Sampler:
+        """A sampler on the engine."""
+        return Sampler(self.engine, self.settings.sampler)
+
+    def fp32_sampler(self) -> Sampler | None:
+        """A sampler on the same engine in fp32, or None when it computes in fp32 already."""
+        log.warning("Values that are not finite came out; asking again in fp32.")
+        runtime = self.engine.runtime
+        again = open_engine(self.engine.directory, runtime.name, "fp32")
+        return Sampler(again, self.settings.sampler)
+
+
+def open_for(settings: Settings, threads: int | None = None, progress: Progress | None = None) -> Opened:
+    """Find, export if need be, and open the engine that settings name."""
+    directory = Path(settings.engine)
+    if (directory / ENGINE_FILE).is_file():
+        engine = open_engine(directory, settings.runtime, settings.precision, threads)
+        recipe = replace(recipe_for(engine.manifest.family), name=directory.name)
+    else:
+        recipe = recipe_for(settings.engine)
+        engine = open_engine(cached_engine(recipe, progress), settings.runtime, settings.precision, threads)
+    return Opened(recipe, engine, settings.resolved(recipe.defaults))
