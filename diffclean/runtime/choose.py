@@ -11,15 +11,13 @@ from diffclean.errors import DiffcleanError, MissingExtraError, UsageError
 from diffclean.export.manifest import EngineManifest, damage, read_manifest
 from diffclean.families.registry import family_named
 from diffclean.runtime.base import Runtime
+from diffclean.runtime.probe import DRIVEN
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 log = logging.getLogger(__name__)
 
-RUNTIMES = ("openvino", "onnxruntime", "torch")
-"""Best first: on the CPUs measured, OpenVINO is the fastest (see benchmarks/results)."""
-PRECISIONS = ("fp32", "bf16")
 
 
 class Engine:
@@ -64,7 +62,7 @@ def open_runtime(
         from diffclean.runtime.torch import Torch
 
         return Torch(manifest, threads)
-    raise UsageError(f"There is no runtime {name!r}.", f"Known: auto, {', '.join(RUNTIMES)}.")
+    raise UsageError(f"There is no runtime {name!r}.", f"Known: auto, {', '.join(DRIVEN)}.")
 
 
 def open_engine(
@@ -74,7 +72,7 @@ def open_engine(
 
     Args:
         directory: see DESIGN: `engine.json` and a folder a component.
-        runtime: one of `RUNTIMES`, or "auto" for the first that works.
+        runtime: one of `DRIVEN`, or "auto" for the first that works.
         precision: "fp32" or "bf16"; None takes the runtime's best.
         threads: of the runtime; None takes all cores.
 
@@ -87,7 +85,7 @@ def open_engine(
     if runtime != "auto":
         return Engine(directory, manifest, open_runtime(runtime, directory, manifest, precision, threads))
     refused = []
-    for name in RUNTIMES:
+    for name in DRIVEN:
         if precision == "bf16" and name != "openvino":
             continue
         try:

@@ -1,0 +1,73 @@
+# The tasks of this project. Each needs only Python (3.11 or newer) and pip; the first one that runs installs the rest
+# into $(VENV). `make help` lists them.
+
+VENV ?= .venv
+# The first Python on the path that is new enough.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+# ONNX Runtime's CPU and GPU wheels overwrite each other, so one environment gets one of them.
+EXTRA ?= $(if $(shell nvidia-smi -L 2>/dev/null),gpu,cpu)
+# [dev] brings the CPU wheel along: beside [gpu] it lives in an environment of its own.
+DEV_VENV ?= $(if $(filter cpu,$(EXTRA)),$(VENV),$(VENV)/dev)
+PIP_INSTALL = -m pip install --disable-pip-version-check --quiet
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install variate doctor test lint format docs bench clean clean-all
+
+help: ## List the tasks.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "  Variables: VENV=$(VENV)  EXTRA=$(EXTRA) (cpu, gpu or rtx)  PYTHON=$(PYTHON)  ARGS= (further arguments)"
+
+install: $(VENV)/.installed-$(EXTRA) ## Install diffclean into a virtual environment.
+
+variate: named-data $(VENV)/.installed-$(EXTRA) ## Regenerate a data set: make variate DATA=folder [ARGS="--steps 10"]
+	@"$(VENV)/bin/diffclean" variate "$(DATA)" $(ARGS)
+
+doctor: $(VENV)/.installed-$(EXTRA) ## Say what this machine can run, and why not.
+	@"$(VENV)/bin/diffclean" doctor $(ARGS)
+
+test: $(DEV_VENV)/.installed-dev ## Run the tests: make test [ARGS="tests/cli -k config"]
+	@"$(DEV_VENV)/bin/python" -m pytest $(ARGS)
+
+lint: $(DEV_VENV)/.installed-dev ## Check style and types.
+	@"$(DEV_VENV)/bin/ruff" check .
+	@"$(DEV_VENV)/bin/ruff" format --check .
+	@"$(DEV_VENV)/bin/mypy"
+
+format: $(DEV_VENV)/.installed-dev ## Put the code in order.
+	@"$(DEV_VENV)/bin/ruff" check --fix .
+	@"$(DEV_VENV)/bin/ruff" format .
+
+docs: $(DEV_VENV)/.installed-dev ## Write the pages in docs/verbs anew.
+	@"$(DEV_VENV)/bin/python" docs/generate.py
+
+bench: named-bench $(DEV_VENV)/.installed-dev ## Run a benchmark: make bench BENCH=name; without a name, list them.
+	@"$(DEV_VENV)/bin/python" "benchmarks/$(BENCH).py" $(ARGS)
+
+clean: ## Remove caches and build leftovers.
+	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	@find diffclean tests benchmarks docs -name __pycache__ -type d -prune -exec rm -rf {} +
+
+clean-all: clean ## Remove the virtual environment too.
+	@rm -rf "$(VENV)"
+
+# Asked before anything is installed.
+.PHONY: named-data named-bench
+named-data:
+	@test -n "$(DATA)" || { echo "Which data set?  make variate DATA=path/to/images"; exit 2; }
+named-bench:
+	@test -n "$(BENCH)" || { echo "Which one?  make bench BENCH=name, one of:"; \
+		ls benchmarks/*.py 2>/dev/null | xargs -rn1 basename | sed 's/\.py$$//; s/^/  /'; exit 2; }
+
+# A stamp newer than pyproject.toml means: nothing to do.
+$(VENV)/.installed-$(EXTRA) $(DEV_VENV)/.installed-dev: pyproject.toml
+	@test -n "$(PYTHON)" && "$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "diffclean needs Python 3.11 or newer; found: $$("$(or $(PYTHON),python3)" --version 2>&1 | head -1)."; \
+		echo "Name another one:  make $(firstword $(MAKECMDGOALS)) PYTHON=/path/to/python3.12"; exit 1; }
+	@echo "Installing diffclean[$(subst .installed-,,$(@F))] into $(@D); torch is large, so the first time takes minutes." >&2
+	@test -x "$(@D)/bin/python" || "$(PYTHON)" -m venv "$(@D)"
+	@"$(@D)/bin/python" $(PIP_INSTALL) --editable ".[$(subst .installed-,,$(@F))]"
+	@touch "$@"
+	@echo "Installed." >&2

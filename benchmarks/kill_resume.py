@@ -1,0 +1,92 @@
+"""Kill `variate` at random moments and resume it each time: every image once, bytes equal to an undisturbed run.
+
+python benchmarks/kill_resume.py --images FOLDER --count 500 --kills 20
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from record import write_result
+
+from diffclean.data.manifest import Status, latest, read_manifest
+from diffclean.data.sources import ImageFolder
+
+VARIATE = [sys.executable, "-c", "import sys; from diffclean.cli.main import main; sys.exit(main())", "variate"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=Path, required=True)
+    parser.add_argument("--count", type=int, default=500)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--engine", default="micro")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as work_name:
+        work = Path(work_name)
+        source = work / "images"
+        source.mkdir()
+        for item in ImageFolder(options.images).items()[: options.count]:
+            shutil.copy(item.path, source / item.key.replace("/", "-"))
+        arguments = [str(source), "--engine", options.engine, "--steps", str(options.steps), "--quiet"]
+        started = time.monotonic()
+        subprocess.run([*VARIATE, *arguments, "-o", str(work / "undisturbed")], check=True)
+        seconds = time.monotonic() - started
+        done = kill_often(arguments, work / "killed", options, seconds)
+        rows = read_manifest(work / "killed" / "manifest.parquet")
+        good = {place: row for place, row in latest(rows).items() if row.status is Status.OK}
+        figures = {
+            "images": options.count,
+            "seed": options.seed,
+            "kills": len(done),
+            "images_done_at_each_kill": done,
+            "in_manifest_once": len(good) == options.count == len(rows),
+            "bytes_equal": hashes(work / "undisturbed") == hashes(work / "killed"),
+            "leftover_temporaries": len(list((work / "killed").rglob("*.part"))),
+            "undisturbed_seconds": seconds,
+        }
+    print(figures)
+    write_result("kill_resume", figures, f"{options.count} CIFAR-10 test images (JPEG-coded copies), 32 px")
+    sys.exit(not (figures["in_manifest_once"] and figures["bytes_equal"] and not figures["leftover_temporaries"]))
+
+
+def kill_often(arguments: list[str], out: Path, options: argparse.Namespace, seconds: float) -> list[int]:
+    """SIGKILL at random moments, counted from when the run can write; then let it finish. Images done at each kill."""
+    chance = random.Random(options.seed)
+    done = []
+    for _ in range(options.kills):
+        before = lines(out)
+        with subprocess.Popen([*VARIATE, *arguments, "-o", str(out)]) as process:
+            # Starting takes most of a short run: wait until the run moves (or ends), then a random while.
+            while process.poll() is None and lines(out) == before:
+                time.sleep(0.02)
+            time.sleep(chance.uniform(0, seconds / options.kills / 2))
+            process.kill()
+        done.append(lines(out))
+    subprocess.run([*VARIATE, *arguments, "-o", str(out)], check=True)
+    return done
+
+
+def lines(out: Path) -> int:
+    """Images in the journal."""
+    journal = out / "journal.jsonl"
+    return journal.read_bytes().count(b"\n") if journal.exists() else 0
+
+
+def hashes(out: Path) -> dict[str, str]:
+    """Of every image below a folder."""
+    return {p.relative_to(out).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in out.rglob("*.png")}
+
+
+if __name__ == "__main__":
+    main()

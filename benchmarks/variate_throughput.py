@@ -1,0 +1,157 @@
+"""How fast `variate` is: against diffusers' own eager loop, and against the bare engine. One run, same weights.
+
+    python benchmarks/variate_throughput.py --small FOLDER_OF_32PX_IMAGES --photos FOLDER_OF_PHOTOS
+
+Three things are timed in turn, several times over, at equal steps and batch:
+stock: `MicroPipeline`, the model's modules run eagerly in fp32 in diffusers' own loop, on tensors in memory;
+engine: nothing but the engine's components, on tensors in memory, for each runtime;
+variate: the whole of it, from files to files.
+Ratios are taken within a round and their median is reported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from PIL import Image
+from record import write_result
+
+from diffclean.data.decode import decode
+from diffclean.data.fit import Fit, to_square
+from diffclean.data.sources import ImageFolder
+from diffclean.families.micro_pipeline import MicroPipeline
+from diffclean.variation.seeds import noise_for
+from diffclean.variation.settings import Opened, Settings, open_for
+from diffclean.variation.variate import variate
+
+RUNTIMES = (("openvino", None), ("onnxruntime", None))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--small", type=Path, required=True, help="images of 32 px")
+    parser.add_argument("--photos", type=Path, required=True, help="photographs; they are resized to 500 px")
+    parser.add_argument("--images", type=int, default=192, help="of each kind, a round")
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--engine", default="micro")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as work:
+        folders = {
+            "32px": gathered(options.small, Path(work) / "small", options.images, None),
+            "500px": gathered(options.photos, Path(work) / "photos", options.images, 500),
+        }
+        figures = measure(options, folders, Path(work))
+    write_result("variate_throughput", figures, "32 px: CIFAR-10 test images; 500 px: photographs, longest side 500 px")
+
+
+def gathered(source: Path, target: Path, count: int, longest: int | None) -> Path:
+    """`count` images of `source` (repeated if there are fewer), copied, or resized to a longest side and JPEG-coded."""
+    target.mkdir()
+    folder = ImageFolder(source)
+    items = folder.items()
+    for index in range(count):
+        item = items[index * max(1, len(items) // count) % len(items)]
+        if longest is None:
+            shutil.copy(item.path, target / f"{index:06d}{item.path.suffix}")
+            continue
+        image = Image.fromarray(decode(folder.read(item)))
+        scale = longest / max(image.size)
+        image.resize((round(image.width * scale), round(image.height * scale))).save(target / f"{index:06d}.jpg")
+    return target
+
+
+def measure(options: argparse.Namespace, folders: dict[str, Path], work: Path) -> dict[str, object]:
+    """Images per second of everything, round by round."""
+    settings = {
+        name: Settings(
+            engine=options.engine, runtime=name, precision=precision, steps=options.steps, batch=options.batch
+        )
+        for name, precision in RUNTIMES
+    }
+    opened = {name: open_for(each) for name, each in settings.items()}
+    first = next(iter(opened.values()))
+    pipeline = MicroPipeline.from_pretrained(first.recipe.directory)
+    pipeline.set_progress_bar_config(disable=True)
+    pixels = in_memory(folders["32px"], options.batch, first.engine.manifest.image_size)
+    batches = max(1, options.images // options.batch)
+    rounds = []
+    for number in range(options.rounds):
+        rates = {"stock": stock_rate(pipeline, pixels, options.steps, batches, first)}
+        for name in opened:
+            rates[f"engine {name}"] = engine_rate(opened[name], pixels, batches)
+            for kind, folder in folders.items():
+                out = work / f"out-{number}-{name}-{kind}"
+                report = variate(folder, out, settings[name])
+                rates[f"variate {name} {kind}"] = report.made / report.seconds
+                shutil.rmtree(out)
+        print({key: round(rate, 2) for key, rate in rates.items()}, flush=True)
+        rounds.append(rates)
+    ratios: dict[str, float] = {}
+    for name in opened:
+        for kind in folders:
+            key = f"variate {name} {kind}"
+            ratios[f"{key} / stock"] = statistics.median(r[key] / r["stock"] for r in rounds)
+            ratios[f"{key} / engine"] = statistics.median(r[key] / r[f"engine {name}"] for r in rounds)
+    return {
+        "unit": "images per second",
+        "steps": options.steps,
+        "batch": options.batch,
+        "images": options.images,
+        "precision": {name: each.engine.runtime.precision for name, each in opened.items()} | {"stock": "fp32"},
+        "median": {key: statistics.median(r[key] for r in rounds) for key in rounds[0]},
+        "ratios": ratios,
+        "rounds": rounds,
+    }
+
+
+def in_memory(folder: Path, batch: int, size: int) -> torch.Tensor:
+    """(B, S, S, 3) uint8."""
+    source = ImageFolder(folder)
+    squares = [to_square(decode(source.read(item)), size, Fit.SQUASH)[0] for item in source.items()[:batch]]
+    return torch.stack([torch.from_numpy(square) for square in squares])
+
+
+def stock_rate(pipeline: MicroPipeline, pixels: torch.Tensor, steps: int, batches: int, opened: Opened) -> float:
+    """Images per second of diffusers' own loop."""
+    strength = opened.settings.sampler.strength
+    seeds = list(range(len(pixels)))
+    pipeline(pixels, seeds, strength, 1)
+    batches = max(2, batches // 3)  # it is the slow one
+    started = time.monotonic()
+    for _ in range(batches):
+        pipeline(pixels, seeds, strength, steps)
+    return batches * len(pixels) / (time.monotonic() - started)
+
+
+def engine_rate(opened: Opened, pixels: torch.Tensor, batches: int) -> float:
+    """Images per second of the engine's components alone."""
+    engine, settings = opened.engine, opened.settings.sampler
+    size = engine.manifest.image_size
+    noise = noise_for(range(len(pixels)), engine.family.noise_shapes(size))
+    look = engine.family.look(settings.strength)
+    sample = noise["sample"]
+    times = torch.full((len(pixels),), 500.0)
+
+    def once(steps: int) -> None:
+        condition = engine.family.condition(engine.call, pixels, noise, look)
+        for _ in range(steps):
+            engine.call("unet", {"sample": sample, "timestep": times, **condition})
+        engine.family.decode(engine.call, sample)
+
+    once(1)
+    started = time.monotonic()
+    for _ in range(batches):
+        once(settings.steps)
+    return batches * len(pixels) / (time.monotonic() - started)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""Write a poisoned copy of a data set, or a triggered copy of a test set, with its manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+from diffclean import __version__
+from diffclean.attacks.manifest import MANIFEST_FILE, PoisonedImage, PoisonManifest, triggered
+from diffclean.attacks.plan import Plan, dirty_label_plan
+from diffclean.data.decode import decode
+from diffclean.data.encode import encode
+from diffclean.data.item import Item, ItemError
+from diffclean.data.keys import path_from_key
+from diffclean.errors import DiffcleanError, Interrupted
+from diffclean.progress import NoProgress, Progress
+
+
+def poison(
+    data: Path,
+    out: Path,
+    attack: str,
+    rate: float,
+    target: str,
+    seed: int = 1,
+    parameters: Mapping[str, Any] | None = None,
+    progress: Progress | None = None,
+) -> PoisonManifest:
+    """Write a dirty-label poisoned copy of a labelled image folder: `plan.dirty_label_plan`, then `write`."""
+    return write(dirty_label_plan(data, attack, rate, target, seed, parameters), out, progress)
+
+
+def write(
+    plan: Plan, out: Path, progress: Progress | None = None, stop: Event | None = None, workers: int | None = None
+) -> PoisonManifest:
+    """Carry out a plan: every image as lossless PNG, and `poison.json`.
+
+    Args:
+        plan: from `plan.dirty_label_plan` or `plan.triggered_plan`.
+        out: a folder that does not exist yet; it appears when it is complete.
+        progress: told of each image.
+        stop: set by someone who wants it to end.
+        workers: threads; None: one a core. They do not change a byte.
+
+    Returns:
+        The manifest as written; images that cannot be read are in its `failed`.
+
+    Raises:
+        UsageError: the trigger does not fit an image.
+        DiffcleanError: `out` exists.
+        Interrupted: `stop` was set; nothing is left behind.
+    """
+    check_out(out)
+    progress = progress or NoProgress()
+    items = plan.source.items()
+    part = out.with_name(f".{out.name}.{os.getpid()}.part")
+    pool = ThreadPoolExecutor(workers or os.cpu_count())
+    rows: list[PoisonedImage] = []
+    failed: dict[str, str] = {}
+    progress.begin("Poisoning", len(items))
+    try:
+        for folder in {(part / path_from_key(output)).parent for output in plan.outputs.values()}:
+            folder.mkdir(parents=True, exist_ok=True)
+        for item, row in zip(items, pool.map(lambda item: _try_copy(plan, item, part), items), strict=True):
+            if stop is not None and stop.is_set():
+                raise Interrupted("Interrupted.", "Nothing was written; the same command starts from the beginning.")
+            if isinstance(row, str):
+                failed[item.key] = row
+            else:
+                rows.append(row)
+            progress.advance()
+        versions = {"diffclean": __version__, "python": platform.python_version()}
+        done = replace(plan.manifest, images=rows, failed=failed, versions=versions)
+        (part / MANIFEST_FILE).write_text(done.as_json(), encoding="utf-8")
+        os.sync()  # once for all: nothing here resumes, so a single image need not outlive a crash
+        part.rename(out)
+    finally:
+        pool.shutdown(cancel_futures=True)
+        progress.end()
+        shutil.rmtree(part, ignore_errors=True)
+    return done
+
+
+def check_out(out: Path) -> None:
+    """Refuse an output that is there already.
+
+    Raises:
+        DiffcleanError: `out` exists.
+    """
+    if out.exists():
+        raise DiffcleanError(f"{out} exists.", "Name another folder with -o, or remove it.")
+
+
+def _try_copy(plan: Plan, item: Item, root: Path) -> PoisonedImage | str:
+    """Decode, put the trigger on if the plan says so, encode, write; or say why the image cannot be used."""
+    try:
+        data = plan.source.read(item)
+        image = decode(data)
+        chosen = item.key in plan.chosen
+        if chosen:
+            image = triggered(image, item.key, plan.manifest)
+        written = encode(image)
+    except ItemError as error:
+        return error.message
+    output = plan.outputs[item.key]
+    (root / path_from_key(output)).write_bytes(written)
+    hashes = hashlib.sha256(data).hexdigest(), hashlib.sha256(written).hexdigest()
+    return PoisonedImage(item.key, output, item.label, chosen, *hashes)

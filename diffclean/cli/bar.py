@@ -1,0 +1,81 @@
+"""The progress bar on a terminal. Only imported there: rich takes a tenth of a second."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
+from rich.text import Text
+
+from diffclean.cli.progress import figures_text, rate_text, seconds_text
+
+
+class _Speed(ProgressColumn):
+    """Units a second and the time left; at the end, the time it took."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        parts = [rate_text(speed, task.fields["unit"])] if speed else []
+        if task.finished:
+            parts.append(seconds_text(task.finished_time or 0))
+        elif task.time_remaining is not None:
+            parts.append(f"{seconds_text(task.time_remaining)} left")
+        return Text(", ".join(parts), style="cyan")
+
+
+class _Figures(ProgressColumn):
+    """Loss, accuracy: whatever the work tells about itself."""
+
+    def render(self, task: Task) -> Text:
+        return Text(figures_text(task.fields["figures"]), style="dim")
+
+
+class _Count(ProgressColumn):
+    """`128/500 images`, or `128 images` where the total is unknown."""
+
+    def render(self, task: Task) -> Text:
+        total = "" if task.total is None else f"/{int(task.total)}"
+        return Text(f"{int(task.completed)}{total} {task.fields['unit']}")
+
+
+class Bar:
+    """One bar at a time on standard error; it is also the board that log lines are written above it through."""
+
+    def __init__(self) -> None:
+        # rich honours NO_COLOR by itself.
+        self._console = Console(stderr=True, highlight=False)
+        self._progress: Progress | None = None
+        self._task = TaskID(0)
+        self._figures: dict[str, float] = {}
+
+    def begin(self, what: str, total: int | None, unit: str = "images", done: int = 0) -> None:
+        """Start a task; an earlier one is closed."""
+        self.end()
+        self._figures = {}
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=30),
+            _Count(),
+            _Speed(),
+            _Figures(),
+            console=self._console,
+            speed_estimate_period=60,
+            redirect_stdout=False,
+        )
+        self._task = self._progress.add_task(what, total=total, completed=done, unit=unit, figures={})
+        self._progress.start()
+
+    def advance(self, count: int = 1, **figures: float) -> None:
+        """Move the bar."""
+        if self._progress is not None:
+            self._figures.update(figures)
+            self._progress.update(self._task, advance=count, figures=dict(self._figures))
+
+    def end(self) -> None:
+        """Leave the bar as it stands."""
+        progress, self._progress = self._progress, None
+        if progress is not None:
+            progress.stop()
+
+    def write(self, line: str) -> None:
+        """Print a line above the bar."""
+        self._console.print(line, markup=False, soft_wrap=True)

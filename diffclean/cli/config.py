@@ -1,0 +1,150 @@
+"""Options from the environment and from a TOML file. Precedence: command line > environment > file > default.
+
+    engine = "micro"          # top level: for every verb that has such an option
+
+    [variate]                 # one table a verb
+    steps = 10
+
+click does the precedence (`Option.envvar`, `Context.default_map`); here are the names, and the checking of a file: all
+of its mistakes are reported together.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from diffclean.errors import UsageError
+
+NOT_IN_FILES = ("help", "config")
+
+
+def option_name(param: click.Parameter) -> str:
+    """What a parameter is called in files: its longest long option without the dashes, or the argument's name."""
+    longs = [opt.lstrip("-") for opt in param.opts if opt.startswith("--")]
+    return max(longs, key=len, default=param.name or "").replace("-", "_")
+
+
+def name_environment(command: click.Command) -> None:
+    """Let each option be read from DIFFCLEAN_<VERB>_<OPTION>, and less specifically from DIFFCLEAN_<OPTION>."""
+    for param in command.params:
+        if isinstance(param, click.Option) and param.envvar is None:
+            name = option_name(param).upper()
+            param.envvar = [f"DIFFCLEAN_{(command.name or '').upper()}_{name}", f"DIFFCLEAN_{name}"]
+
+
+def read_config(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """Callback of --config. It is eager, so that the file's values are there when the others are looked up."""
+    if value is not None:
+        ctx.default_map = load(Path(value), ctx)
+    return value
+
+
+def load(path: Path, ctx: click.Context) -> dict[str, Any]:
+    """Read the values for the verb of `ctx`.
+
+    Args:
+        path: a TOML file.
+        ctx: the verb's context; its parent knows the other verbs.
+
+    Returns:
+        Value by click parameter name.
+
+    Raises:
+        UsageError: with every mistake in the file, whichever verb it concerns.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not a TOML file: {error}") from error
+    verb = ctx.info_name or ""
+    problems: list[str] = []
+    values: dict[str, Any] = {}
+    shared = {key: item for key, item in document.items() if not isinstance(item, dict)}
+    tables = {key: item for key, item in document.items() if isinstance(item, dict)}
+    own = _params(ctx.command)
+    for key, item in shared.items():
+        if _norm(key) in own:
+            _take(own[_norm(key)], key, item, ctx, values, problems)
+        elif _norm(key) not in (every := _all_names(ctx)):
+            problems.append(f"{key}: no verb has this option{_nearest(_norm(key), every)}")
+    for name, table in tables.items():
+        command = _verb(name, ctx)
+        if command is None:
+            problems.append(f"[{name}]: there is no such verb{_nearest(name, _verb_names(ctx))}")
+            continue
+        params = _params(command)
+        for key, item in table.items():
+            label = f"[{name}] {key}"
+            if _norm(key) not in params:
+                problems.append(f"{label}: {name} has no such option{_nearest(_norm(key), params)}")
+            else:  # the values of other verbs are checked too, and thrown away
+                _take(params[_norm(key)], label, item, ctx, values if name == verb else {}, problems)
+    if problems:
+        count = f"{len(problems)} mistake{'s' if len(problems) > 1 else ''}"
+        raise UsageError(f"{path}: {count}:\n" + "\n".join(f"  {problem}" for problem in problems))
+    return values
+
+
+def _take(
+    param: click.Parameter, label: str, item: Any, ctx: click.Context, values: dict[str, Any], problems: list[str]
+) -> None:
+    """Check `item` against its parameter and note it, or what is wrong with it."""
+    try:
+        value = _as_click(param, item)
+        param.type_cast_value(ctx, value)
+    except (click.BadParameter, ValueError) as error:
+        problems.append(f"{label}: {error.message if isinstance(error, click.BadParameter) else error}")
+        return
+    assert param.name is not None
+    values[param.name] = value
+
+
+def _as_click(param: click.Parameter, item: Any) -> Any:
+    """A TOML value as click would meet it on a command line: text, so that 1.5 is no integer."""
+    flag = isinstance(param, click.Option) and param.is_flag
+    if flag != isinstance(item, bool):
+        raise ValueError(f"expected {'true or false' if flag else 'a value'}, found {item!r}")
+    if flag:
+        return item
+    several = param.nargs != 1 or getattr(param, "multiple", False)
+    if several != isinstance(item, list):
+        raise ValueError(f"expected {'a list' if several else 'one value'}, found {item!r}")
+    return [str(each) for each in item] if several else str(item)
+
+
+def _norm(key: str) -> str:
+    return key.replace("-", "_")
+
+
+def _params(command: click.Command) -> dict[str, click.Parameter]:
+    return {name: param for param in command.params if (name := option_name(param)) not in NOT_IN_FILES}
+
+
+def _verb_names(ctx: click.Context) -> list[str]:
+    group = ctx.parent.command if ctx.parent else None
+    return group.list_commands(ctx.parent) if isinstance(group, click.Group) and ctx.parent else [ctx.info_name or ""]
+
+
+def _verb(name: str, ctx: click.Context) -> click.Command | None:
+    if name == ctx.info_name:
+        return ctx.command
+    group = ctx.parent.command if ctx.parent else None
+    return group.get_command(ctx.parent, name) if isinstance(group, click.Group) and ctx.parent else None
+
+
+def _all_names(ctx: click.Context) -> set[str]:
+    commands = (_verb(name, ctx) for name in _verb_names(ctx))
+    return {name for command in commands if command is not None for name in _params(command)}
+
+
+def _nearest(name: str, names: Iterable[str]) -> str:
+    """`; did you mean steps?`, or all there are when nothing is near."""
+    known = sorted(names)
+    near = difflib.get_close_matches(name, known, n=2, cutoff=0.6)
+    return f"; did you mean {' or '.join(near)}?" if near else f"; there are: {', '.join(known)}"

@@ -1,0 +1,57 @@
+"""`diffclean evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from diffclean.cli import frame
+from diffclean.cli.train import failures
+from diffclean.errors import ExitCode
+
+NAMES = {
+    "clean_accuracy": "Clean accuracy (CA)",
+    "attack_success_rate": "Attack success rate (ASR)",
+    "robust_accuracy": "Robust accuracy (RA)",
+}
+
+
+@frame.verb("evaluate")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option(
+    "--poison",
+    type=click.Path(path_type=Path),
+    metavar="MANIFEST",
+    help="The poison.json of the training set: adds ASR and RA. The trigger is put on DATA in memory.",
+)
+@click.option(
+    "--undefended", type=click.Path(path_type=Path), metavar="MODEL", help="The model before the defence: adds DER."
+)
+@click.option("--device", help="cpu, cuda, cuda:1.  [default: CUDA where it works, else the CPU]")
+def command(
+    run: frame.Run, model: Path, data: Path, poison: Path | None, undefended: Path | None, device: str | None
+) -> frame.Result:
+    """Measure the classifier MODEL on DATA, a clean test set with one folder a class.
+
+    Every rate comes with its 95 % Wilson interval.
+    """
+    from diffclean.evaluation.evaluate import evaluate
+
+    result = evaluate(model, data, poison, undefended, device, run.progress)
+    lines = _rates(result)
+    if "undefended" in result:
+        lines += [f"undefended: {line}" for line in _rates(result["undefended"])]
+        lines.append(f"Defence effectiveness (DER): {result['defense_effectiveness']:.3f}")
+    if result.get("fired") is False:
+        lines.append("The attack did not fire: its ASR on the undefended model is below 80 %. Don't count this cell.")
+    lines += failures(result["failed"])
+    return frame.Result(result, lines, ExitCode.SOME_FAILED if result["failed"] else ExitCode.DONE)
+
+
+def _rates(measured: dict[str, Any]) -> list[str]:
+    from diffclean.evaluation.metrics import Rate
+
+    return [f"{title}: {Rate(**measured[name])}" for name, title in NAMES.items() if name in measured]

@@ -1,0 +1,182 @@
+"""What every verb shares.
+
+A verb is one file with one function, decorated so:
+
+    import click
+
+    from diffclean.cli import frame
+
+    @frame.verb("variate", writes=True)
+    @click.argument("source")
+    @click.option("-o", "--out", type=click.Path(), help="Where to write.  [default: SOURCE-variations]")
+    @click.option("--steps", type=click.IntRange(min=1), default=25, help="Denoising steps.")
+    def command(run: frame.Run, source: str, out: str | None, steps: int) -> frame.Result:
+        '''Regenerate a data set. (The first paragraphs are the help text.)'''
+        from diffclean.variation.pipeline import variate  # heavy imports in here, never at the top
+
+        if run.dry_run:  # only with writes=True
+            return frame.Result({"would_write": out}, [f"Would write {out}."])
+        with run.stopping() as stop:  # a threading.Event; leave it out where nothing can stop early
+            report = variate(source, out, steps=steps, progress=run.progress, stop=stop)
+        return frame.Result({"images": report.done}, [f"{report.done} images."], exit_code=report.exit_code)
+
+`data` must be what JSON can say; paths, enums, numpy scalars and dataclasses are turned into it, NaN becomes null.
+Without --json the `lines` are printed on standard output; with it, `data` is the one thing on standard output (whatever
+libraries print goes to standard error) and the lines go to standard error. Progress and logs always go there.
+
+The frame adds --json, --config, --log-format, --log-level, -v, -q, --traceback and, with `writes=True`, --dry-run. It
+reads every option from DIFFCLEAN_<VERB>_<OPTION>, DIFFCLEAN_<OPTION> and the configuration file too, and turns what a
+verb raises into a message and an exit code: raise `DiffcleanError(message, hint)` (or `UsageError`) for what a user can
+mend, return `exit_code=ExitCode.SOME_FAILED` or `INTERRUPTED` when there is still a result to show, and let anything
+else escape: that is a bug, shown with its traceback. For progress and news, the core uses `diffclean.progress` and
+`logging.getLogger(__name__)`. Pass plain keyword arguments down: no click and no `Run` below the command line.
+
+A new verb is one line in `main.VERBS`, one file, and one `make docs`. In a test: `code = main(["variate", ...])` with
+pytest's `capsys`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any
+
+import click
+
+from diffclean.cli import config, logs, outcome, signals
+from diffclean.cli.progress import listener
+from diffclean.errors import ExitCode
+from diffclean.progress import NoProgress, Progress
+
+SHARED = ("json", "config", "log_format", "log_level", "verbose", "quiet", "traceback", "dry_run")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a verb hands back: `data` for machines, `lines` for people."""
+
+    data: dict[str, Any]
+    lines: list[str] = field(default_factory=list)
+    exit_code: ExitCode = ExitCode.DONE
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a verb is told about this run beside its own options.
+
+    `options` is the resolved configuration (the verb's own arguments and options), `sources` says for each where its
+    value came from: commandline, environment, default_map (the file) or default.
+    """
+
+    verb: str
+    options: dict[str, Any] = field(default_factory=dict)
+    sources: dict[str, str] = field(default_factory=dict)
+    progress: Progress = field(default_factory=NoProgress)
+    json: bool = False
+    dry_run: bool = False
+
+    def stopping(self) -> AbstractContextManager[threading.Event]:
+        """The event that the first Ctrl-C or SIGTERM sets; a second one interrupts at once."""
+        return signals.stopping()
+
+
+class Verb(click.Command):
+    """A click command with the shared options, whose function takes a `Run` and returns a `Result`."""
+
+    def __init__(self, *args: Any, writes: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.writes = writes
+        self.params += shared_options(writes)
+        config.name_environment(self)
+
+    def invoke(self, ctx: click.Context) -> Result:
+        """Run the verb with logging, progress and signals in place."""
+        shared = {name: ctx.params.pop(name, None) for name in SHARED}
+        level = "error" if shared["quiet"] else "debug" if shared["verbose"] else shared["log_level"]
+        said = ctx.ensure_object(outcome.Output)
+        said.json, said.traceback, said.log_format = shared["json"], shared["traceback"], shared["log_format"]
+        said.quiet, said.resumes = bool(shared["quiet"]), self.writes
+        progress, board = listener(bool(shared["quiet"]), shared["log_format"])
+        sources = {name: ctx.get_parameter_source(name) for name in ctx.params}
+        run = Run(
+            verb=self.name or "",
+            options=dict(ctx.params),
+            sources={name: source.name.lower() for name, source in sources.items() if source is not None},
+            progress=progress,
+            json=shared["json"],
+            dry_run=bool(shared["dry_run"]),
+        )
+        assert self.callback is not None
+        with outcome.stdout_kept_pure(said.json), signals.sigterm_interrupts():
+            try:
+                with logs.logging_to(board, level, shared["log_format"]):
+                    result = ctx.invoke(self.callback, run, **ctx.params)
+            finally:
+                progress.end()  # a bar left open would swallow the message that follows
+        if not isinstance(result, Result):
+            raise TypeError(f"The verb {self.name} returned {type(result).__name__} and not a Result.")
+        if run.dry_run:
+            result.data.setdefault("dry_run", True)
+        return result
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Its own options first, then those of every verb."""
+        own: list[tuple[str, str]] = []
+        shared: list[tuple[str, str]] = []
+        for param in self.get_params(ctx):
+            if isinstance(param, click.Argument):  # the usage line and the text name them
+                continue
+            if (record := param.get_help_record(ctx)) is not None:
+                (shared if param.name in (*SHARED, "help") else own).append(record)
+        for title, records in (("Options", own), ("Options of every verb", shared)):
+            if records:
+                with formatter.section(title):
+                    formatter.write_dl(records)
+
+
+def shared_options(writes: bool) -> list[click.Parameter]:
+    """Fresh copies of the options that every verb has."""
+    path = click.Path(exists=True, dir_okay=False)
+    dry_run = [click.Option(["--dry-run"], is_flag=True, help="Say what would be done, and write nothing.")]
+    return [
+        *(dry_run if writes else []),
+        click.Option(["--json"], is_flag=True, help="Print one JSON result on standard output."),
+        click.Option(
+            ["--config"],
+            type=path,
+            is_eager=True,
+            callback=config.read_config,
+            metavar="FILE.toml",
+            help="Read options from a file; the command line and DIFFCLEAN_* variables come first.",
+        ),
+        click.Option(["--log-format"], type=click.Choice(["text", "json"]), default="text", help="How to log."),
+        click.Option(["--log-level"], type=click.Choice(list(logs.LEVELS)), default="info", help="What to log."),
+        click.Option(["-v", "--verbose"], is_flag=True, help="Log everything: --log-level debug."),
+        click.Option(["-q", "--quiet"], is_flag=True, help="Log errors only, and show no progress."),
+        click.Option(["--traceback"], is_flag=True, help="Show where in the code an error comes from."),
+    ]
+
+
+def verb(name: str, *, writes: bool = False, **settings: Any) -> Callable[[Callable[..., Result]], Verb]:
+    """Make a function a verb.
+
+    Args:
+        name: what people type.
+        writes: whether it writes files; it then takes --dry-run, and the same command resumes it.
+        settings: further arguments of `click.Command` (epilog, short_help).
+    """
+
+    def decorate(function: Callable[..., Result]) -> Verb:
+        text = inspect.cleandoc(function.__doc__ or "")
+        for section in ("\nArgs:", "\nReturns:", "\nRaises:"):  # those speak to programmers
+            text = text.split(section)[0]
+        settings.setdefault("help", text.strip())
+        context = {"show_default": True, "max_content_width": 100, "help_option_names": ["-h", "--help"]}
+        made = click.command(name, cls=Verb, writes=writes, context_settings=context, **settings)(function)
+        assert isinstance(made, Verb)
+        return made
+
+    return decorate

@@ -1,0 +1,84 @@
+"""Logging to standard error, as text for people or as one JSON record a line for machines."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from diffclean.cli.progress import Board
+from diffclean.cli.style import strong
+
+LEVELS = ("debug", "info", "warning", "error")
+_COLORS = {"DEBUG": "2", "WARNING": "1;33", "ERROR": "1;31", "CRITICAL": "1;31"}
+
+
+def record_line(level: str, message: str, **more: Any) -> str:
+    """One JSON record."""
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return json.dumps({"time": stamp, "level": level, "message": message, **more}, default=str)
+
+
+class _BoardHandler(logging.Handler):
+    """Hands each formatted record to the board, above the bar."""
+
+    def __init__(self, board: Board) -> None:
+        super().__init__()
+        self._board = board
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._board.write(self.format(record))
+        except Exception:
+            self.handleError(record)
+
+
+class _Text(logging.Formatter):
+    """An information is its message; anything else is named."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record)
+        if record.levelno == logging.INFO:
+            return text
+        label = strong(f"{record.levelname.capitalize()}:", sys.stderr, _COLORS.get(record.levelname, "1"))
+        return f"{label} {text}"
+
+
+class _Json(logging.Formatter):
+    """One object a line, with the logger's name and a traceback where there is one."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        more: dict[str, Any] = {"logger": record.name}
+        if record.exc_info:
+            more["traceback"] = self.formatException(record.exc_info)
+        return record_line(record.levelname.lower(), record.getMessage(), **more)
+
+
+@contextmanager
+def logging_to(board: Board, level: str, log_format: str) -> Iterator[None]:
+    """Show what `diffclean` logs for the length of the block.
+
+    Warnings that libraries issue through Python's `warnings` speak to developers: they are shown from level debug on.
+    """
+    handler = _BoardHandler(board)
+    handler.setFormatter(_Json() if log_format == "json" else _Text())
+    ours, libraries = logging.getLogger("diffclean"), logging.getLogger("py.warnings")
+    before = [(log, log.level, log.propagate, list(log.handlers)) for log in (ours, libraries)]
+    ours.setLevel(level.upper())
+    libraries.setLevel(logging.WARNING if level == "debug" else logging.CRITICAL)
+    for log in (ours, libraries):
+        # A library that configures the root logger must not make every line appear twice.
+        log.propagate = False
+        log.handlers = [handler]
+    logging.captureWarnings(True)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        for log, old_level, propagate, handlers in before:
+            log.setLevel(old_level)
+            log.propagate, log.handlers = propagate, handlers

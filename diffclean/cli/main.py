@@ -1,0 +1,94 @@
+"""The `diffclean` command. A verb's module is imported when the verb runs, so that `--help` stays quick."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.util import find_spec
+
+import click
+
+from diffclean import __version__
+from diffclean.cli import outcome
+
+VERBS: dict[str, tuple[str, str]] = {
+    "variate": ("diffclean.cli.variate:command", "Regenerate a data set with a diffusion model."),
+    "distill": ("diffclean.cli.distill:command", "Train a clean student from a suspect teacher."),
+    "export": ("diffclean.cli.export:command", "Compile a variation model into engines."),
+    "merge": ("diffclean.cli.merge:command", "Join the manifests of a sharded run."),
+    "train": ("diffclean.cli.train:command", "Train a classifier, the teacher."),
+    "pretrain": ("diffclean.cli.pretrain:command", "Train a variation model on trusted images."),
+    "poison": ("diffclean.cli.poison:command", "Make a poisoned data set for red-team tests."),
+    "evaluate": ("diffclean.cli.evaluate:command", "Measure accuracy and attack success."),
+    "doctor": ("diffclean.cli.doctor:command", "Say what this machine can run, and why not."),
+    "demo": ("diffclean.cli.demo:command", "Attack and cleaning from end to end, ending in a table."),
+    "completion": ("diffclean.cli.completion:command", "Print the script for shell completion."),
+}
+"""Verb -> where its click command is, and its line in `diffclean --help`."""
+
+
+class LazyGroup(click.Group):
+    """Lists verbs from the table; imports one when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The verbs whose module is there."""
+        return [name for name, (where, _) in VERBS.items() if find_spec(where.partition(":")[0]) is not None]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a verb."""
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        module, _, attribute = VERBS[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(module), attribute)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the verb, or suggest the nearest."""
+        name = args[0]
+        known = self.list_commands(ctx)
+        if name not in known and not name.startswith("-"):
+            import difflib
+
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            advice = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(known)}."
+            raise click.UsageError(f"There is no verb {name}. {advice}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the verbs without importing any."""
+        with formatter.section("Verbs"):
+            formatter.write_dl([(name, VERBS[name][1]) for name in self.list_commands(ctx)])
+
+
+@click.group(
+    cls=LazyGroup,
+    subcommand_metavar="VERB ...",
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Each verb has its own --help. Exit codes, configuration and logs: docs/configuration.md",
+)
+@click.version_option(__version__, prog_name="diffclean", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Train on image data you cannot trust: regenerate every image, then distil a clean student."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: the arguments after the program's name; None: those of this process.
+
+    Returns:
+        The exit code (`diffclean.errors.ExitCode`).
+    """
+    if "_DIFFCLEAN_COMPLETE" in os.environ:  # the shell asks for completions; click answers and exits
+        cli.main(prog_name="diffclean")
+    args = sys.argv[1:] if argv is None else argv
+    return int(outcome.run(cli, args or ["--help"]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,203 @@
+"""From what a verb returned or raised to what is printed and the exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shlex
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from diffclean.cli.style import strong
+from diffclean.errors import DiffcleanError, ExitCode, Interrupted, UsageError
+
+
+@dataclass
+class Output:
+    """How to talk in this run; guessed from the raw arguments until they are parsed."""
+
+    json: bool = False
+    traceback: bool = False
+    log_format: str = "text"
+    quiet: bool = False
+    resumes: bool = False
+    exit_code: int = ExitCode.DONE
+    """What it comes to, noted before it is told: the listener may hang up."""
+
+
+def run(group: click.Group, args: Sequence[str]) -> int:
+    """Run the command line and say how it went.
+
+    click's own `main` is not used: it takes broken pipes and interrupts for itself, and we have codes for those.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr] # file names need not be text
+    output = _guess(args)
+    try:
+        try:
+            with group.make_context("diffclean", list(args), obj=output) as ctx:
+                return show_result(group.invoke(ctx), output, args)
+        except BaseException as error:
+            return show_error(error, output, args)
+    except BrokenPipeError:
+        # The reader went away (`| head`). Whatever is still buffered has nowhere to go either.
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return output.exit_code
+
+
+def _guess(args: Sequence[str]) -> Output:
+    """How to talk about arguments that cannot be parsed."""
+    words = list(args)[: list(args).index("--")] if "--" in args else list(args)
+    wished = os.environ.get("DIFFCLEAN_JSON", "").lower() in ("1", "true", "yes", "on", "t", "y")
+    as_records = "--log-format json" in " ".join(words).replace("=", " ")
+    return Output(
+        json="--json" in words or wished,
+        traceback="--traceback" in words,
+        log_format="json" if as_records or os.environ.get("DIFFCLEAN_LOG_FORMAT") == "json" else "text",
+    )
+
+
+def show_result(result: Any, output: Output, args: Sequence[str]) -> int:
+    """Print what a verb returned (see `frame.Result`)."""
+    output.exit_code = result.exit_code
+    people = sys.stderr if output.json else sys.stdout
+    if not (output.json and (output.quiet or output.log_format == "json")):
+        for line in result.lines:
+            print(line, file=people)
+        people.flush()
+    if output.json:
+        print_json(result.data)
+    if result.exit_code == ExitCode.INTERRUPTED:
+        say_error("Interrupted.", resume_hint(output, args), output)
+    return result.exit_code
+
+
+def show_error(error: BaseException, output: Output, args: Sequence[str]) -> int:
+    """Print what a verb raised; a bug with its traceback, anything else without."""
+    if isinstance(error, click.exceptions.Exit):
+        return error.exit_code
+    if isinstance(error, SystemExit):
+        raise error
+    known = as_known(error, output, args)
+    if known is None:
+        if isinstance(error, BrokenPipeError) and not _in_stack(error, "frame.py"):
+            raise error
+        return show_bug(error, output, args)
+    output.exit_code = known.exit_code
+    if output.traceback:
+        traceback.print_exception(error)
+    say_error(known.message, known.hint, output)
+    if output.json:
+        print_json_error(type(known).__name__, known.message, known.hint, known.exit_code)
+    return known.exit_code
+
+
+def as_known(error: BaseException, output: Output, args: Sequence[str]) -> DiffcleanError | None:
+    """The error in the form that people get to see, or None for a bug."""
+    if isinstance(error, Interrupted):
+        return Interrupted(error.message, error.hint or resume_hint(output, args))
+    if isinstance(error, DiffcleanError):
+        return error
+    if isinstance(error, click.ClickException):
+        ctx = getattr(error, "ctx", None)
+        hint = f"See: {ctx.command_path} --help" if ctx is not None else ""
+        return UsageError(error.format_message(), hint)
+    if isinstance(error, KeyboardInterrupt | click.Abort):
+        return Interrupted("Interrupted.", resume_hint(output, args))
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, without importing it
+        return DiffcleanError(
+            f"Out of memory: {error}".rstrip(": "), "Try a smaller --batch-size, or a larger machine."
+        )
+    if isinstance(error, OSError) and error.errno in (
+        errno.ENOSPC,
+        errno.EDQUOT,
+        errno.EACCES,
+        errno.EPERM,
+        errno.EROFS,
+    ):
+        return DiffcleanError(f"{error.strerror}: {error.filename or 'while writing'}", resume_hint(output, args))
+    return None
+
+
+def resume_hint(output: Output, args: Sequence[str]) -> str:
+    """How to go on after a stop."""
+    return f"The same command goes on where it stopped: {shlex.join(['diffclean', *args])}" if output.resumes else ""
+
+
+def show_bug(error: BaseException, output: Output, args: Sequence[str]) -> int:
+    """Print a traceback and what a report of it should say."""
+    from diffclean.cli import logs
+    from diffclean.environment import issue_tracker, versions_line
+
+    output.exit_code = ExitCode.BUG
+    message = f"This is a bug in diffclean: {type(error).__name__}: {error}"
+    hint = f"Please report it {issue_tracker()}, with the traceback and these lines:\n"
+    hint += f"{versions_line()}\ncommand: {shlex.join(['diffclean', *args])}"
+    if output.log_format == "json":
+        trace = "".join(traceback.format_exception(error))
+        print(logs.record_line("error", message, hint=hint, traceback=trace), file=sys.stderr)
+    else:
+        traceback.print_exception(error)
+        say_error(message, hint, output)
+    if output.json:
+        print_json_error(type(error).__name__, message, hint, ExitCode.BUG)
+    return ExitCode.BUG
+
+
+def say_error(message: str, hint: str, output: Output) -> None:
+    """A message and what to do about it, on standard error."""
+    if output.log_format == "json":
+        from diffclean.cli import logs
+
+        print(logs.record_line("error", message, hint=hint), file=sys.stderr)
+        return
+    print(f"{strong('Error:', sys.stderr)} {message}", file=sys.stderr)
+    for line in hint.splitlines():
+        print(f"  {line}", file=sys.stderr)
+
+
+def print_json_error(kind: str, message: str, hint: str, code: ExitCode) -> None:
+    """The one JSON object of a run that failed."""
+    error = {"kind": kind, "message": message, "hint": hint, "exit_code": int(code)}
+    print_json({"error": error})
+
+
+def print_json(data: dict[str, Any]) -> None:
+    """The one thing on standard output."""
+    from diffclean.cli.jsonable import json_text
+
+    print(json_text(data), flush=True)
+
+
+def _in_stack(error: BaseException, file: str) -> bool:
+    return any(frame.filename.endswith(file) for frame in traceback.extract_tb(error.__traceback__))
+
+
+@contextlib.contextmanager
+def stdout_kept_pure(wanted: bool) -> Iterator[None]:
+    """Send what libraries print on standard output, from Python or from C, to standard error for the block."""
+    if not wanted:
+        yield
+        return
+    with contextlib.redirect_stdout(sys.stderr), contextlib.ExitStack() as stack:
+        try:
+            real = sys.__stdout__.fileno() if sys.__stdout__ else -1
+            target = sys.__stderr__.fileno() if sys.__stderr__ else -1
+        except (OSError, ValueError):  # closed, or replaced by something without a descriptor
+            real = target = -1
+        if real >= 0 and target >= 0:
+            sys.__stdout__.flush()  # type: ignore[union-attr] # it has a descriptor, so it is there
+            saved = os.dup(real)
+            os.dup2(target, real)
+            stack.callback(os.close, saved)
+            stack.callback(os.dup2, saved, real)
+        yield

@@ -1,0 +1,159 @@
+"""Files that appear whole or not at all, and never outside the output folder."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import secrets
+from pathlib import Path
+
+from diffclean.data.keys import path_from_key
+from diffclean.errors import DiffcleanError
+
+# Hidden and not image-named: whoever reads the folder as a data set passes it by. The owner is a shard's name, so that
+# a shard that starts does not sweep away what another one is writing.
+_TEMPORARY = re.compile(r"\.diffclean-(?:(?P<owner>\d+-of-\d+)-)?[0-9a-f]{16}\.part")
+_REASONS = {
+    errno.ENOSPC: ("the disk is full", "Free some space"),
+    errno.EDQUOT: ("the disk quota is used up", "Free some space"),
+    errno.EFBIG: ("the file is larger than is allowed here", "Raise the limit (ulimit -f)"),
+    errno.EROFS: ("the file system is read-only", "Choose another output folder with -o, or mount it writable"),
+    errno.EACCES: ("permission denied", "Choose another output folder with -o, or make it writable for this user"),
+    errno.EPERM: ("permission denied", "Choose another output folder with -o, or make it writable for this user"),
+    errno.ENAMETOOLONG: ("the name is too long", "Rename the image in the source"),
+}
+
+
+class WriteError(DiffcleanError):
+    """The output cannot be written: going on would only fail again."""
+
+
+def write_error(error: OSError, path: Path) -> WriteError:
+    """What an `OSError` means and what to do about it."""
+    reason, remedy = _REASONS.get(error.errno or 0, (error.strerror or str(error), "Mend that"))
+    return WriteError(f"Cannot write {str(path)!a}: {reason}.", f"{remedy} and run the same command again: it resumes.")
+
+
+def write_whole(path: Path, data: bytes, *, owner: str = "", sync_folder: bool = True) -> None:
+    """Write a file so that it is either there in full or not there, also after a crash or a power cut.
+
+    Args:
+        path: an existing file is replaced; its folder must exist.
+        data: all of it.
+        owner: a shard's name; marks the temporary file.
+        sync_folder: False when the caller makes the rename durable itself, once for many files (see `Writer`).
+
+    Raises:
+        WriteError: disk full, read-only, no permission ...; the temporary file is gone and `path` is as it was.
+    """
+    name = f".diffclean-{owner}-" if owner else ".diffclean-"
+    temporary = path.parent / f"{name}{secrets.token_hex(8)}.part"
+    try:
+        try:
+            # Not tempfile: that would make the images unreadable for everyone else.
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(descriptor)
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        if sync_folder:
+            sync_folders(path.parent)
+    except OSError as error:
+        raise write_error(error, path) from error
+
+
+def make_folders(folder: Path) -> None:
+    """Make a folder and those above it. A loop: `mkdir(parents=True)` recurses, and a path can have 2000 folders.
+
+    Raises:
+        WriteError: it cannot be made.
+    """
+    missing = []
+    try:
+        while not folder.is_dir():
+            missing.append(folder)
+            folder = folder.parent
+        for child in reversed(missing):
+            child.mkdir(exist_ok=True)
+    except OSError as error:
+        raise write_error(error, folder) from error
+
+
+def sync_folders(*folders: Path) -> None:
+    """Make renames in these folders durable."""
+    for folder in folders:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def contained(out: Path, key: str) -> Path:
+    """The path of `key` under `out`.
+
+    Raises:
+        BadKeyError: `key` is not a key (absolute, `..`).
+        WriteError: a symbolic link on the way leads out of `out`.
+    """
+    path = out / path_from_key(key)
+    root = Path(os.path.realpath(out))
+    folder = Path(os.path.realpath(path.parent))
+    if folder != root and root not in folder.parents:
+        raise WriteError(
+            f"{str(path)!a} is reached through a link that leads out of {out}.",
+            "Remove the link, or choose another -o.",
+        )
+    return path
+
+
+class Writer:
+    """Writes files under one output folder; `sync()` after each batch makes their names durable.
+
+    Args:
+        out: the output folder.
+        owner: a shard's name; marks temporary files.
+    """
+
+    def __init__(self, out: Path, owner: str = "") -> None:
+        self.out = out
+        self.owner = owner
+        self._unsynced: set[Path] = set()
+
+    def write(self, key: str, data: bytes) -> Path:
+        """Write one file, making its folders; returns its path.
+
+        Raises:
+            BadKeyError: `key` leads out of the folder.
+            WriteError: it cannot be written, or a link leads out of the folder.
+        """
+        path = contained(self.out, key)
+        make_folders(path.parent)
+        write_whole(path, data, owner=self.owner, sync_folder=False)
+        self._unsynced.update(parent for parent in path.parents if parent == self.out or self.out in parent.parents)
+        return path
+
+    def sync(self) -> None:
+        """Return once every file written so far would outlive a power cut."""
+        folders, self._unsynced = self._unsynced, set()
+        try:
+            sync_folders(*sorted(folders))
+        except OSError as error:
+            raise write_error(error, self.out) from error
+
+
+def clean_temporaries(out: Path, owner: str = "") -> int:
+    """Remove what a killed run of the same owner left behind; links are not followed. Returns how many."""
+    count = 0
+    for folder, _, names in os.walk(out):
+        for name in names:
+            found = _TEMPORARY.fullmatch(name)
+            if found and (found["owner"] or "") == owner:
+                Path(folder, name).unlink(missing_ok=True)
+                count += 1
+    return count

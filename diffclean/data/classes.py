@@ -1,0 +1,29 @@
+"""`class_to_idx`: which number a label has. Stored with every data set, since libraries sort labels differently."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from diffclean.data.keys import key_bytes
+from diffclean.errors import DiffcleanError
+
+
+def class_to_idx(labels: Iterable[str]) -> dict[str, int]:
+    """Labels, sorted by their raw bytes, to 0, 1, 2 ... The empty label (an image in no folder) is no class."""
+    return {label: index for index, label in enumerate(sorted({*labels} - {""}, key=key_bytes))}
+
+
+def checked_classes(stored: object) -> dict[str, int]:
+    """A `class_to_idx` that was read from a file, in order of its numbers.
+
+    Raises:
+        DiffcleanError: it is not one number, from 0 up without a gap, for each label.
+    """
+    if isinstance(stored, Mapping):
+        classes = dict(stored)
+        numbers = [number for number in classes.values() if type(number) is int]
+        if sorted(numbers) == list(range(len(classes))) and all(isinstance(label, str) for label in classes):
+            return dict(sorted(classes.items(), key=lambda pair: pair[1]))
+    raise DiffcleanError(
+        f"class_to_idx should give each label one number from 0 up without a gap; found {str(stored)[:200]}."
+    )

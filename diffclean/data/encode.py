@@ -1,0 +1,65 @@
+"""RGB pixels to the bytes of a file: the same pixels always give the same bytes, and nothing but pixels goes in."""
+
+from __future__ import annotations
+
+import io
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from diffclean.data.item import ItemError
+
+JPEG_QUALITY = 95
+
+
+class ImageFormat(StrEnum):
+    """The formats that are written."""
+
+    PNG = "png"
+    """Lossless, compression level 1: four times as fast as the usual 6 for some more bytes."""
+    WEBP = "webp"
+    """Lossless, smaller, slower; at most 16383 pixels a side."""
+    JPEG = "jpeg"
+    """Lossy: only when asked for."""
+
+    @property
+    def extension(self) -> str:
+        """The file extension, without the dot."""
+        return "jpg" if self is ImageFormat.JPEG else self.value
+
+
+_LONGEST = {ImageFormat.PNG: 2**31 - 1, ImageFormat.WEBP: 16_383, ImageFormat.JPEG: 65_500}
+
+
+def encode(image: np.ndarray, format: ImageFormat = ImageFormat.PNG, *, quality: int | None = None) -> bytes:
+    """Encode one image.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        format: PNG and WebP keep every pixel as it is.
+        quality: 1..100, of JPEG only. None: 95.
+
+    Raises:
+        ItemError: the image has more pixels a side than the format can hold.
+        ValueError: `image` or `quality` is not as above.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise ValueError(f"expected (H, W, 3) uint8, found {image.shape} {image.dtype}")
+    options: dict[str, Any]
+    if format is ImageFormat.JPEG:
+        quality = JPEG_QUALITY if quality is None else quality
+        if not 1 <= quality <= 100:
+            raise ValueError(f"expected a JPEG quality of 1..100, found {quality}")
+        options = {"quality": quality, "subsampling": "4:4:4"}
+    elif quality is not None:
+        raise ValueError(f"{format} is lossless and takes no quality")
+    else:
+        options = {"compress_level": 1} if format is ImageFormat.PNG else {"lossless": True, "quality": 50, "method": 2}
+    longest = max(image.shape[:2])
+    if longest > _LONGEST[format]:
+        raise ItemError(f"{longest} pixels a side; {format} holds {_LONGEST[format]} (png holds any)")
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(image)).save(file, format=format.value, **options)
+    return file.getvalue()

@@ -1,0 +1,154 @@
+"""Keys: what identifies an image, and where its variations go.
+
+A key is the image's path relative to its source. On disk that path is bytes; as text it is a `str` with `/` between
+folders, in which `%XX` stands for one byte (upper-case hexadecimal) that text cannot carry safely: bytes that are not
+UTF-8, control characters (newline, tab, DEL, C1), Unicode line separators and bidirectional overrides (they would lie
+to whoever reads a log), and `%` itself. One path has exactly one key, and the other way round.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path, PurePath
+
+from diffclean.errors import DiffcleanError
+
+# A fixed list, not `str.isprintable`: that follows Python's Unicode version, and a key must never change its spelling.
+_UNSAFE = re.compile("[\x00-\x1f%\x7f-\x9f\u2028-\u202e\u2066-\u2069\udc80-\udcff]")
+_ESCAPE = re.compile(rb"%([0-9A-F]{2})")
+_OWN = re.compile(r"run\.json|journal.*\.jsonl|manifest.*\.parquet")
+_NAME_LIMIT_BYTES = 255
+_SHOWN = 5
+
+
+class BadKeyError(DiffcleanError):
+    """A text that is no key: it would lead out of its folder, or it is not spelled the one right way."""
+
+
+def key_from_path(relative: PurePath | str | bytes) -> str:
+    """The key of a path relative to its source.
+
+    Raises:
+        BadKeyError: the path is empty, absolute, or has an empty, `.` or `..` part.
+    """
+    raw = os.fsencode(relative)
+    _check_inside(raw)
+    return _text(raw)
+
+
+def key_bytes(key: str) -> bytes:
+    """The raw bytes of the path that `key` names; what seeds are made from, and what keys are sorted by.
+
+    Raises:
+        BadKeyError: `key` is not exactly what `key_from_path` would have given.
+    """
+    try:
+        raw = _ESCAPE.sub(lambda found: bytes([int(found[1], 16)]), key.encode("utf-8"))
+    except UnicodeEncodeError:
+        raise BadKeyError(f"Not a key: {key!a} is not valid Unicode.") from None
+    _check_inside(raw)
+    if _text(raw) != key:  # `%2E%2E/x`, `%41`, a bare `%`: a second spelling would be a second identity
+        raise BadKeyError(f"Not a key: {key!a} should be spelled {_text(raw)!a}.")
+    return raw
+
+
+def path_from_key(key: str) -> Path:
+    """The relative path that `key` names, never absolute and never with `..`.
+
+    Raises:
+        BadKeyError: as for `key_bytes`.
+    """
+    return Path(os.fsdecode(key_bytes(key)))
+
+
+def label_of(key: str) -> str:
+    """The label of an image: its first folder, or `""` for an image that lies in no folder."""
+    folder, slash, _ = key.partition("/")
+    return folder if slash else ""
+
+
+def variation_name(key: str, variant: int, extension: str) -> str:
+    """The key of a variation under the output folder: `cat/1.jpg`, 0, `png` -> `cat/1_v00.png`.
+
+    Args:
+        key: the original image.
+        variant: 0 or more; written with at least two digits.
+        extension: letters and digits, without the dot.
+
+    Raises:
+        BadKeyError: `key` is not a key.
+        ValueError: `variant` or `extension` makes no sense.
+    """
+    if variant < 0 or not extension.isalnum():
+        raise ValueError(f"variant {variant!r}, extension {extension!r}")
+    key_bytes(key)
+    folder, slash, name = key.rpartition("/")
+    stem = name.rpartition(".")[0] or name
+    return f"{folder}{slash}{stem}_v{variant:02d}.{extension}"
+
+
+def check_collisions(keys: Iterable[str], *, variants: int = 1, extension: str = "png") -> None:
+    """Refuse, before any work, keys whose variations could not lie side by side on every disk.
+
+    Two keys collide when they differ only in extension, in upper and lower case or in Unicode normal form; a folder
+    spelled in two cases would make one class out of two; a variation can need the name that a folder has; and a name
+    can grow past what a file system takes.
+
+    Raises:
+        DiffcleanError: lists the first few and says what to rename.
+    """
+    owners: dict[str, str] = {}
+    folders: dict[str, str] = {}
+    problems: list[str] = []
+    for key in keys:
+        for folder in _folders(key):
+            other = folders.setdefault(_folded(folder), folder)
+            if other != folder:
+                problems.append(f"{other}/ and {folder}/ are one folder on a disk that ignores case")
+                folders[_folded(folder)] = folder  # the next image of this folder is not news
+        for variant in range(variants):
+            output = variation_name(key, variant, extension)
+            other = owners.setdefault(_folded(output), key)
+            if other != key:
+                problems.append(f"{other} and {key} would both become {output}")
+                break
+            name_bytes = len(key_bytes(output).rpartition(b"/")[2])
+            if name_bytes > _NAME_LIMIT_BYTES:
+                problems.append(f"{output} has a name of {name_bytes} bytes; {_NAME_LIMIT_BYTES} is the most")
+                break
+    for name in sorted(owners.keys() & folders.keys()):
+        problems.append(f"{owners[name]} would need the name of the folder {folders[name]}/")
+    problems += [
+        f"the folder {folder}/ has the name of a file of diffclean" for folder in filter(_OWN.fullmatch, folders)
+    ]
+    if problems:
+        problems = list(dict.fromkeys(problems))
+        more = f"\n  ... and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        raise DiffcleanError(
+            "Some images cannot keep separate names:\n  " + "\n  ".join(problems[:_SHOWN]) + more,
+            "Nothing was written. Rename one of each in the source: they must differ in more than extension or case.",
+        )
+
+
+def _text(raw: bytes) -> str:
+    def escape(found: re.Match[str]) -> str:
+        return "".join(f"%{byte:02X}" for byte in found[0].encode("utf-8", "surrogateescape"))
+
+    return _UNSAFE.sub(escape, raw.decode("utf-8", "surrogateescape"))
+
+
+def _check_inside(raw: bytes) -> None:
+    if b"\0" in raw or any(part in (b"", b".", b"..") for part in raw.split(b"/")):
+        raise BadKeyError(f"Not a key: {_text(raw)!a} is not a plain relative path inside its folder.")
+
+
+def _folders(key: str) -> list[str]:
+    parts = key.split("/")[:-1]
+    return ["/".join(parts[: depth + 1]) for depth in range(len(parts))]
+
+
+def _folded(text: str) -> str:
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())

@@ -1,0 +1,80 @@
+"""One writer for one output folder (or for one shard of it)."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+from pathlib import Path
+from types import TracebackType
+
+from diffclean.data.atomic import write_error
+from diffclean.errors import DiffcleanError
+
+
+class Lock:
+    """Holds an output folder while it is written: `with Lock(out): ...`; a missing folder is made.
+
+    A shard holds its own lock and shares the folder's: shards run side by side, but never beside a run of the whole
+    data set or a merge. The operating system lets go of the lock when its process dies, so a killed run leaves nothing
+    to clean up; the (hidden) lock file itself stays.
+
+    Args:
+        out: the output folder.
+        name: a shard's name, or `""` for the whole folder.
+
+    Raises:
+        DiffcleanError: on entry: someone else holds it (named), or the file system has no locks.
+    """
+
+    def __init__(self, out: Path, name: str = "") -> None:
+        self.out = out
+        self.name = name
+        self._descriptors: list[int] = []
+
+    def __enter__(self) -> Lock:
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+            self._take("", fcntl.LOCK_SH if self.name else fcntl.LOCK_EX)
+            if self.name:
+                self._take(f"-{self.name}", fcntl.LOCK_EX)
+        except OSError as error:
+            self._release()
+            raise write_error(error, self.out) from error
+        except BaseException:
+            self._release()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._release()
+
+    def _take(self, suffix: str, mode: int) -> None:
+        path = self.out / f".diffclean{suffix}.lock"
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        self._descriptors.append(descriptor)
+        try:
+            fcntl.flock(descriptor, mode | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DiffcleanError(
+                f"{self.out} is being written by {_holder(descriptor)}.",
+                "Wait for it to finish, stop it, or choose another output folder with -o.",
+            ) from None
+        os.ftruncate(descriptor, 0)
+        if mode == fcntl.LOCK_EX:
+            os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
+
+    def _release(self) -> None:
+        while self._descriptors:
+            os.close(self._descriptors.pop())
+
+
+def _holder(descriptor: int) -> str:
+    try:
+        holder = json.loads(os.pread(descriptor, 4096, 0))
+        return f"process {holder['pid']} on {holder['host']}"
+    except (ValueError, KeyError, TypeError):
+        return "another diffclean (one or more shards of it)"

@@ -1,0 +1,148 @@
+"""What this machine can run and why not: the examination behind `diffclean doctor`, and its words for people."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from diffclean.environment import machine
+from diffclean.runtime import probe
+
+GIB = 2**30
+LOW_DISK_BYTES = 5 * GIB
+LOW_SHARED_MEMORY_BYTES = 256 * 2**20
+WEIGHTS = (".safetensors", ".onnx", ".bin", ".xml")
+
+
+def examine() -> dict[str, Any]:
+    """Look at everything. Imports every runtime library that is installed, so it takes seconds."""
+    facts = machine()
+    runtimes = probe.probe()
+    best = next((status.name for status in runtimes if status.usable and status.name in probe.DRIVEN), None)
+    model = embedded_model()
+    return {
+        **facts,
+        "runtimes": [asdict(status) for status in runtimes],
+        "auto_runtime": best,
+        "model": model,
+        "problems": _problems(facts, best, model),
+    }
+
+
+def embedded_model(name: str = "micro") -> dict[str, Any]:
+    """The model that ships with diffclean: where it is, its files with size and sha256, what it may be used for."""
+    from diffclean.errors import DiffcleanError
+    from diffclean.families.registry import load_recipe
+
+    try:
+        recipe = load_recipe(name)
+    except DiffcleanError as error:
+        return {"name": name, "present": False, "reason": error.message, "license": "", "files": []}
+    folder = recipe.directory
+    paths = sorted(path for path in folder.rglob("*") if path.suffix in WEIGHTS) if folder.is_dir() else []
+    files = [
+        {"file": path.relative_to(folder).as_posix(), "bytes": path.stat().st_size, "sha256": _sha256(path)}
+        for path in paths
+    ]
+    return {
+        "name": name,
+        "present": bool(files),
+        "reason": "" if files else f"there are no weights in {folder}",
+        "folder": str(folder),
+        "license": recipe.license_note or license_line(folder),
+        "files": files,
+    }
+
+
+def license_line(folder: Path) -> str:
+    """The line of a model card that names the licence, "" where there is none."""
+    for card in ("README.md", "MODEL_CARD.md"):
+        if (folder / card).is_file():
+            found = re.search(r"^\W*licen[cs]e\b\W*(\S.*)$", (folder / card).read_text(), re.IGNORECASE | re.MULTILINE)
+            if found:
+                return found[1].strip()
+    return ""
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _problems(facts: dict[str, Any], best: str | None, model: dict[str, Any]) -> list[str]:
+    """What somebody should do something about."""
+    problems = []
+    if best is None:
+        problems.append("No runtime works. Install one: pip install 'diffclean[cpu]'")
+    if probe.both_wheels():
+        wheel = "onnxruntime-gpu" if facts["gpus"] else "onnxruntime"
+        problems.append(
+            "onnxruntime and onnxruntime-gpu are both installed and overwrite each other, which can mean a silent CPU. "
+            f"Keep one: {probe.ONE_WHEEL}{wheel}"
+        )
+    if not model["present"]:
+        problems.append(f"The embedded model {model['name']} is missing: {model['reason']}.")
+    if facts["cache"]["free_bytes"] < LOW_DISK_BYTES:
+        problems.append(
+            f"Only {_gib(facts['cache']['free_bytes'])} free at {facts['cache']['folder']}; "
+            "engines of big models take more. Set DIFFCLEAN_CACHE to a larger disk."
+        )
+    shared = facts["shared_memory_bytes"]
+    if shared is not None and shared < LOW_SHARED_MEMORY_BYTES:
+        problems.append(
+            "/dev/shm is small, and data loading passes images through it: docker run --shm-size=1g (or --ipc=host)"
+        )
+    return problems
+
+
+def _gib(count: int | None) -> str:
+    return "unknown" if count is None else f"{count / GIB:.1f} GiB"
+
+
+def lines(report: dict[str, Any]) -> list[str]:
+    """The report for people."""
+    cpu, memory = report["cpu"], report["memory_bytes"]
+    installed = [f"{name} {version}" for name, version in report["packages"].items() if version]
+    missing = [name for name, version in report["packages"].items() if not version]
+    gpu_texts = [
+        f"{gpu['name']}, compute capability {'.'.join(map(str, gpu['capability']))}, {_gib(gpu['memory_bytes'])}, "
+        f"driver for CUDA {gpu['driver_cuda']}"
+        for gpu in report["gpus"]
+    ] or [f"none: {report['why_no_gpu']}"]
+    said = [
+        f"diffclean  {report['diffclean']}, Python {report['python']}, {report['os']}",
+        f"CPU        {cpu['name']}, {cpu['cores_usable']:g} of {cpu['cores']} cores usable, "
+        f"{' '.join(cpu['instructions']) or 'no wide instructions'}",
+        f"Memory     {_gib(memory['total'])}, {_gib(memory['available'])} available",
+        *(f"GPU        {text}" for text in gpu_texts),
+        f"Cache      {report['cache']['folder']}, {_gib(report['cache']['free_bytes'])} free",
+        f"Libraries  {', '.join(installed)}",
+    ]
+    if missing:
+        said.append(f"           not installed: {', '.join(missing)}")
+    said += ["", f"Runtimes, best first (--runtime auto takes {report['auto_runtime'] or 'none'}):"]
+    for status in report["runtimes"]:
+        title = f"{status['name']} {status['version']}".strip()
+        precision = f" ({status['precision']})" if status["precision"] else ""
+        said.append(f"  {'yes' if status['usable'] else 'no ':3}  {title:26} {status['reason']}{precision}")
+        if status["hint"]:
+            said.append(f"       {'':26} {status['hint']}")
+    return [*said, "", *_model_lines(report["model"]), *_problem_lines(report["problems"])]
+
+
+def _model_lines(model: dict[str, Any]) -> list[str]:
+    if not model["present"]:
+        return [f"Embedded model {model['name']}: missing"]
+    megabytes = sum(file["bytes"] for file in model["files"]) / 2**20
+    return [
+        f"Embedded model {model['name']}: {megabytes:.1f} MiB, {model['folder']}",
+        *(f"  {file['file']}  sha256 {file['sha256'][:16]}..." for file in model["files"]),
+        f"  Licence: {model['license'] or 'its model card names none'}",
+    ]
+
+
+def _problem_lines(problems: list[str]) -> list[str]:
+    return ["", "To do:", *(f"  - {problem}" for problem in problems)] if problems else []

@@ -1,0 +1,208 @@
+"""Facts about this machine and what is installed on it. Cheap: reads files and package metadata, imports no library."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import shutil
+import sys
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from diffclean import __version__
+
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "diffusers",
+    "transformers",
+    "timm",
+    "onnx",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "openvino",
+    "tensorrt",
+    "tensorrt-rtx",
+)
+
+
+def package_version(name: str) -> str | None:
+    """The installed version of a distribution, or None."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def package_versions() -> dict[str, str | None]:
+    """The versions of the libraries that matter, None for those not installed."""
+    return {name: package_version(name) for name in PACKAGES}
+
+
+def versions_line() -> str:
+    """One line that goes into a bug report."""
+    installed = (f"{name} {version}" for name, version in package_versions().items() if version is not None)
+    return ", ".join(
+        [f"diffclean {__version__}", f"Python {platform.python_version()}", platform.platform(), *installed]
+    )
+
+
+def issue_tracker() -> str:
+    """Where to report a bug: the package's own metadata knows, where it was given."""
+    try:
+        urls = metadata.metadata("diffclean").get_all("Project-URL") or []
+    except metadata.PackageNotFoundError:
+        urls = []
+    named = {label.strip().lower(): url.strip() for label, _, url in (text.partition(",") for text in urls)}
+    url = named.get("issues") or named.get("repository")
+    return f"at {url}" if url else "in the project's issue tracker"
+
+
+def cache_dir() -> Path:
+    """Where engines and downloads are kept: DIFFCLEAN_CACHE, or the XDG cache folder."""
+    if own := os.environ.get("DIFFCLEAN_CACHE"):
+        return Path(own).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "diffclean"
+
+
+def disk_free_bytes(folder: Path) -> int:
+    """Free space where `folder` is, or would be."""
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def usable_cores() -> float:
+    """Cores that this process may use: its affinity, cut by the container's CPU quota."""
+    cores = float(len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else float(os.cpu_count() or 1)
+    quota, _, period = _text("/sys/fs/cgroup/cpu.max").partition(" ")
+    if not quota:  # cgroup v1
+        quota, period = _text("/sys/fs/cgroup/cpu/cpu.cfs_quota_us"), _text("/sys/fs/cgroup/cpu/cpu.cfs_period_us")
+    if quota.isdigit() and period.isdigit() and int(period) > 0:
+        cores = min(cores, int(quota) / int(period))
+    return cores
+
+
+def memory_bytes() -> dict[str, int | None]:
+    """Total and available memory, both cut by the container's limit."""
+    lines = (line.partition(":") for line in _text("/proc/meminfo").splitlines())
+    info = {name: int(rest.split()[0]) * 1024 for name, _, rest in lines if rest.split()}
+    total, available = info.get("MemTotal"), info.get("MemAvailable")
+    for limit_file, used_file in (
+        ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+    ):
+        limit, used = _text(limit_file), _text(used_file)
+        if limit.isdigit() and total is not None and int(limit) < total:
+            total = int(limit)
+            if used.isdigit() and available is not None:
+                available = min(available, max(0, total - int(used)))
+    return {"total": total, "available": available}
+
+
+def cpu() -> dict[str, Any]:
+    """The processor: its name, the cores we may use, and the instructions that make engines fast."""
+    fields: dict[str, str] = {}
+    for line in _text("/proc/cpuinfo").splitlines():
+        name, _, value = line.partition(":")
+        fields.setdefault(name.strip(), value.strip())  # the first core speaks for all
+    flags = set(fields.get("flags", fields.get("Features", "")).split())
+    wanted = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "amx_int8", "bf16")
+    return {
+        "name": fields.get("model name") or platform.processor() or platform.machine(),
+        "architecture": platform.machine(),
+        "cores": os.cpu_count(),
+        "cores_usable": usable_cores(),
+        "instructions": [flag for flag in wanted if flag in flags],
+    }
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """One NVIDIA GPU that this process may use.
+
+    Attributes:
+        name: as the driver calls it.
+        capability: compute capability, (9, 0) for Hopper.
+        memory_bytes: its whole memory.
+        driver_cuda: the newest CUDA version its driver knows.
+    """
+
+    name: str
+    capability: tuple[int, int]
+    memory_bytes: int
+    driver_cuda: str
+
+    @property
+    def capability_text(self) -> str:
+        """As NVIDIA writes it: 9.0."""
+        return f"{self.capability[0]}.{self.capability[1]}"
+
+
+def gpus() -> list[Gpu]:
+    """The GPUs that CUDA shows to this process (CUDA_VISIBLE_DEVICES counts)."""
+    return _ask_driver()[0]
+
+
+def why_no_gpu() -> str:
+    """Why `gpus` is empty; "" when it is not."""
+    return _ask_driver()[1]
+
+
+@cache
+def _ask_driver() -> tuple[list[Gpu], str]:
+    # The driver's own library is what every runtime needs in the end; nvidia-smi may be missing in a container.
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return [], "there is no NVIDIA driver (libcuda.so.1)"
+    if code := driver.cuInit(0):
+        return [], f"the NVIDIA driver does not start (cuInit says {code})"
+    count, version = ctypes.c_int(), ctypes.c_int()
+    driver.cuDeviceGetCount(ctypes.byref(count))
+    driver.cuDriverGetVersion(ctypes.byref(version))
+    cuda = f"{version.value // 1000}.{version.value % 1000 // 10}"
+    found = [_gpu(driver, ordinal, cuda) for ordinal in range(count.value)]
+    return found, "" if found else "the driver shows none (CUDA_VISIBLE_DEVICES?)"
+
+
+def _gpu(driver: ctypes.CDLL, ordinal: int, cuda: str) -> Gpu:
+    device, value, memory = ctypes.c_int(), ctypes.c_int(), ctypes.c_size_t()
+    name = ctypes.create_string_buffer(256)
+    driver.cuDeviceGet(ctypes.byref(device), ordinal)
+    driver.cuDeviceGetName(name, 256, device)
+    driver.cuDeviceTotalMem_v2(ctypes.byref(memory), device)
+    capability = []
+    for attribute in (75, 76):  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR
+        driver.cuDeviceGetAttribute(ctypes.byref(value), attribute, device)
+        capability.append(value.value)
+    return Gpu(name.value.decode(errors="replace"), (capability[0], capability[1]), memory.value, cuda)
+
+
+def machine() -> dict[str, Any]:
+    """Everything above, for `doctor` and for the notes beside a result."""
+    folder = cache_dir()
+    return {
+        "diffclean": __version__,
+        "python": platform.python_version(),
+        "executable": sys.executable,
+        "os": platform.platform(),
+        "cpu": cpu(),
+        "memory_bytes": memory_bytes(),
+        "gpus": [asdict(gpu) for gpu in gpus()],
+        "why_no_gpu": why_no_gpu(),
+        "shared_memory_bytes": shutil.disk_usage("/dev/shm").total if Path("/dev/shm").is_dir() else None,
+        "cache": {"folder": str(folder), "free_bytes": disk_free_bytes(folder)},
+        "packages": package_versions(),
+    }

@@ -1,0 +1,115 @@
+"""Measure a classifier file on a test set, clean and triggered."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffclean.attacks.manifest import MANIFEST_FILE, PoisonManifest, read_manifest, triggered
+from diffclean.errors import UsageError
+from diffclean.evaluation import metrics
+from diffclean.progress import NoProgress, Progress
+
+if TYPE_CHECKING:
+    from diffclean.training.checkpoints import Checkpoint
+    from diffclean.training.datasets import LabelledImages
+
+
+def evaluate(
+    model: Path,
+    data: Path,
+    poison_manifest: Path | None = None,
+    undefended: Path | None = None,
+    device: str | None = None,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """CA of a classifier; with a poison manifest ASR and RA; with the undefended model too, DER.
+
+    The trigger is put on each image at its own size, before it is resized to the classifier's: as it was in training.
+
+    Args:
+        model: a classifier file.
+        data: a clean test set, root/<class>/**/image, with the model's classes.
+        poison_manifest: of the data set that the attack was trained on.
+        undefended: the classifier before the defence.
+        device: a torch device; None: CUDA where it works, else the CPU.
+        progress: told of each image.
+
+    Returns:
+        What JSON can say. `clean_accuracy`, `attack_success_rate`, `robust_accuracy`: value, low, high, hits, count
+        (see `metrics.Rate`). `fired`: whether the attack works on the undefended model (`undefended`, or `model` where
+        that is not given). `undefended`: the same rates. `defense_effectiveness`: a number.
+
+    Raises:
+        UsageError: `data` is triggered already; the classes do not match; `undefended` without a manifest.
+        DiffcleanError: a file cannot be read.
+    """
+    from diffclean.training import checkpoints
+    from diffclean.training.classifiers import pick_device
+
+    if undefended is not None and poison_manifest is None:
+        raise UsageError("DER needs the attack: --undefended was given without --poison.", "Add: --poison poison.json")
+    if (data / MANIFEST_FILE).exists():
+        raise UsageError(f"{data} is poisoned already ({MANIFEST_FILE} is there).", "Give the clean test set.")
+    progress = progress or NoProgress()
+    manifest = read_manifest(poison_manifest) if poison_manifest is not None else None
+    where = pick_device(device)
+    checkpoint = checkpoints.load(model, where)
+    result: dict[str, Any] = {"model": str(model), "data": str(data)}
+    result |= _measure(checkpoint, data, manifest, progress)
+    if manifest is None:
+        return result
+    result["attack"] = manifest.attack
+    result["target"] = manifest.target
+    before = result
+    if undefended is not None:
+        before = _measure(checkpoints.load(undefended, where), data, manifest, progress)
+        names = ("clean_accuracy", "attack_success_rate", "robust_accuracy")
+        result["undefended"] = {"model": str(undefended), **{name: before[name] for name in names}}
+        result["defense_effectiveness"] = metrics.defense_effectiveness(
+            *(r["attack_success_rate"]["value"] for r in (before, result)),
+            *(r["clean_accuracy"]["value"] for r in (before, result)),
+        )
+    asr = before["attack_success_rate"]["value"]
+    result["fired"] = not math.isnan(asr) and asr >= metrics.FIRED
+    return result
+
+
+def _measure(checkpoint: Checkpoint, data: Path, manifest: PoisonManifest | None, progress: Progress) -> dict[str, Any]:
+    from diffclean.training import datasets
+
+    clean = datasets.load(data, checkpoint.size, checkpoint.class_to_idx, progress=progress)
+    result: dict[str, Any] = {
+        "clean_accuracy": asdict(metrics.clean_accuracy(_classes(checkpoint, clean), clean.labels.numpy())),
+        "images": len(clean.keys),
+        "failed": clean.failed,
+    }
+    if manifest is not None:
+        if manifest.target not in checkpoint.class_to_idx:
+            raise UsageError(
+                f"The attack's target class {manifest.target!r} is not one that the model knows.",
+                f"It knows: {', '.join(checkpoint.class_to_idx)}.",
+            )
+        target = checkpoint.class_to_idx[manifest.target]
+
+        def with_trigger(key: str, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+            return triggered(image, key, manifest)
+
+        bad = datasets.load(data, checkpoint.size, checkpoint.class_to_idx, with_trigger, progress)
+        guessed, labels = _classes(checkpoint, bad), bad.labels.numpy()
+        result["attack_success_rate"] = asdict(metrics.attack_success_rate(guessed, labels, target))
+        result["robust_accuracy"] = asdict(metrics.robust_accuracy(guessed, labels, target))
+    return result
+
+
+def _classes(checkpoint: Checkpoint, data: LabelledImages) -> NDArray[np.int64]:
+    """(N,) the predicted class of each image."""
+    from diffclean.training.classifiers import predict
+
+    classes: NDArray[np.int64] = predict(checkpoint.model, data.images).argmax(1).numpy()
+    return classes

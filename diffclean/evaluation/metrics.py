@@ -1,0 +1,99 @@
+"""What is measured of a classifier under attack. Plain functions on arrays of class indices, with intervals.
+
+CA, ASR and RA as in BackdoorBench (Wu et al. 2022, arXiv 2206.12654); DER as in Zhu et al. 2023 (arXiv 2304.14017).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+FIRED = 0.8
+"""An attack whose ASR on the undefended model is lower did not fire: defending against it shows nothing."""
+
+_Z95 = 1.959963984540054
+"""The 97.5 % quantile of the standard normal distribution."""
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A share of images, in [0, 1], with its 95 % interval.
+
+    Attributes:
+        value: hits / count; NaN where nothing was counted.
+        low: lower end of the Wilson interval.
+        high: upper end.
+        hits: images counted as yes.
+        count: images counted.
+    """
+
+    value: float
+    low: float
+    high: float
+    hits: int
+    count: int
+
+    def __str__(self) -> str:
+        if not self.count:
+            return "no images"
+        return f"{100 * self.value:.1f} % (95 %: {100 * self.low:.1f}-{100 * self.high:.1f}, {self.count} images)"
+
+
+def rate(hits: int, count: int) -> Rate:
+    """A share with its Wilson score interval (Wilson 1927; two-sided, 95 %).
+
+    Raises:
+        ValueError: not 0 <= hits <= count.
+    """
+    if not 0 <= hits <= count:
+        raise ValueError(f"{hits} of {count}")
+    if count == 0:
+        return Rate(math.nan, 0.0, 1.0, 0, 0)
+    share, z2 = hits / count, _Z95**2
+    middle = (share + z2 / (2 * count)) / (1 + z2 / count)
+    half = _Z95 / (1 + z2 / count) * math.sqrt(share * (1 - share) / count + z2 / (4 * count**2))
+    # At 0 and at 1 the interval ends there exactly; floating point would miss it by a hair.
+    low = 0.0 if hits == 0 else middle - half
+    high = 1.0 if hits == count else middle + half
+    return Rate(share, low, high, hits, count)
+
+
+def clean_accuracy(predictions: ArrayLike, labels: ArrayLike) -> Rate:
+    """CA: clean test images that are predicted as their class. (N,) integers each."""
+    guessed, true = _pair(predictions, labels)
+    return rate(int((guessed == true).sum()), len(true))
+
+
+def attack_success_rate(predictions: ArrayLike, labels: ArrayLike, target: int) -> Rate:
+    """ASR: triggered test images *of other classes* that are predicted as the target. (N,) integers each."""
+    guessed, true = _pair(predictions, labels)
+    others = true != target
+    return rate(int((guessed[others] == target).sum()), int(others.sum()))
+
+
+def robust_accuracy(predictions: ArrayLike, labels: ArrayLike, target: int) -> Rate:
+    """RA: triggered test images of other classes that are predicted as their own. (N,) integers each.
+
+    Of other classes, as for ASR: on the target class, being fooled and being right look alike.
+    """
+    guessed, true = _pair(predictions, labels)
+    others = true != target
+    return rate(int((guessed[others] == true[others]).sum()), int(others.sum()))
+
+
+def defense_effectiveness(asr_before: float, asr_after: float, ca_before: float, ca_after: float) -> float:
+    """DER = [max(0, dASR) - max(0, dCA) + 1] / 2, in [0, 1]; 0.5: nothing gained, nothing lost.
+
+    dASR and dCA are what the defence took from each, before minus after; all in [0, 1].
+    """
+    return (max(0.0, asr_before - asr_after) - max(0.0, ca_before - ca_after) + 1) / 2
+
+
+def _pair(predictions: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    guessed, true = np.asarray(predictions, dtype=np.int64), np.asarray(labels, dtype=np.int64)
+    if guessed.shape != true.shape or guessed.ndim != 1:
+        raise ValueError(f"expected two arrays of one length, found {guessed.shape} and {true.shape}")
+    return guessed, true

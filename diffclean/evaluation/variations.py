@@ -1,0 +1,80 @@
+"""What variations do to triggers and to what images show: plain functions on predictions, and the predictions."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from diffclean.evaluation.metrics import attack_success_rate, clean_accuracy
+
+if TYPE_CHECKING:
+    from diffclean.training.checkpoints import Checkpoint
+
+
+def trigger_survival(
+    of_triggered: ArrayLike, of_untriggered: ArrayLike, labels: ArrayLike, target: int
+) -> dict[str, Any]:
+    """How much of a trigger is left in variations, by the teacher that learned it.
+
+    Variations also land on the target class because they are blurred or wrong, trigger or not: that rate is measured
+    on variations of the same images without the trigger, and taken off.
+
+    Args:
+        of_triggered: (N,) the teacher's predictions on variations of triggered images.
+        of_untriggered: (N,) the same on variations of the same images without the trigger.
+        labels: (N,) true classes. Images of the target class are left out.
+        target: the target class.
+
+    Returns:
+        `triggered` and `untriggered` (see `metrics.Rate`), and `survival`, the difference of their values in [-1, 1].
+    """
+    with_trigger = attack_success_rate(of_triggered, labels, target)
+    without = attack_success_rate(of_untriggered, labels, target)
+    return {
+        "survival": with_trigger.value - without.value,
+        "triggered": asdict(with_trigger),
+        "untriggered": asdict(without),
+    }
+
+
+def label_preservation(of_variations: ArrayLike, of_originals: ArrayLike, labels: ArrayLike) -> dict[str, Any]:
+    """How much of what images show is left in variations, by a clean classifier.
+
+    Args:
+        of_variations: (N,) the clean classifier's predictions on variations.
+        of_originals: (N,) the same on the originals.
+        labels: (N,) true classes.
+
+    Returns:
+        `variations` and `originals` (see `metrics.Rate`), and `preservation`, the ratio of their values (NaN where the
+        classifier is never right on the originals).
+    """
+    varied, original = clean_accuracy(of_variations, labels), clean_accuracy(of_originals, labels)
+    ratio = varied.value / original.value if original.hits else float("nan")
+    return {"preservation": ratio, "variations": asdict(varied), "originals": asdict(original)}
+
+
+def predict_arrays(checkpoint: Checkpoint, images: NDArray[np.uint8], batch_size: int = 512) -> NDArray[np.int64]:
+    """The class that a classifier gives each image.
+
+    Args:
+        checkpoint: from `training.checkpoints.load`; runs on the device where its model is.
+        images: (N, H, W, 3) uint8 RGB of any size; resized to the size it was trained on (bicubic).
+        batch_size: images a forward pass.
+
+    Returns:
+        (N,) int64, indices as in `checkpoint.class_to_idx`.
+    """
+    import torch
+
+    from diffclean.training.classifiers import predict
+    from diffclean.training.datasets import resized
+
+    if images.shape[1:3] != checkpoint.size:
+        images = np.stack([resized(image, checkpoint.size) for image in images])
+    tensor = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+    classes: NDArray[np.int64] = predict(checkpoint.model, tensor, batch_size).argmax(1).numpy()
+    return classes

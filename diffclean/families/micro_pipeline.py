@@ -1,0 +1,54 @@
+"""The family `micro` as a stock diffusers pipeline: plain torch, eager, diffusers' own loop.
+
+Nothing in diffclean runs it in production. It is how a diffusers user loads the model, and what parity tests and speed
+benchmarks compare with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline
+from torch import Tensor
+
+from diffclean.families.micro_model import MicroTransformer, PixelDecoder, ViewEncoder
+from diffclean.variation.seeds import noise_for
+
+
+class MicroPipeline(DiffusionPipeline):
+    """`MicroPipeline.from_pretrained(model_directory)(pixels, seeds)`."""
+
+    def __init__(self, unet: MicroTransformer, scheduler: Any) -> None:
+        super().__init__()
+        self.register_modules(unet=unet, scheduler=scheduler)
+        self.view_encoder, self.decoder = ViewEncoder(), PixelDecoder()
+
+    @torch.no_grad()
+    def __call__(
+        self, pixels: Tensor, seeds: Sequence[int], strength: float = 0.3, num_inference_steps: int = 8
+    ) -> Tensor:
+        """Variations of a batch.
+
+        Args:
+            pixels: (B, S, S, 3) uint8.
+            seeds: one an image.
+            strength: noise level of the view.
+            num_inference_steps: denoising steps.
+
+        Returns:
+            (B, S, S, 3) uint8.
+        """
+        size = self.unet.config.sample_size
+        noise = noise_for(seeds, {"sample": (3, size, size), "view": (3, size // 2, size // 2)})
+        level = torch.full((len(pixels),), strength)
+        view = self.view_encoder(pixels, noise["view"], level)
+        self.scheduler.set_timesteps(num_inference_steps)
+        sample = noise["sample"] * self.scheduler.init_noise_sigma
+        for timestep in self.progress_bar(self.scheduler.timesteps):
+            scaled = self.scheduler.scale_model_input(sample, timestep)
+            predicted = self.unet(scaled, torch.full((len(pixels),), float(timestep)), view, level)
+            sample = self.scheduler.step(predicted, timestep, sample).prev_sample
+        images: Tensor = self.decoder(sample)[0]
+        return images

@@ -1,0 +1,164 @@
+"""Classifier files: weights and all that is needed to use them, readable without running any code from the file.
+
+`.pt` is torch's format holding plain containers and tensors; `.safetensors` holds the same with the rest as JSON.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pickle
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from diffclean import __version__
+from diffclean.errors import DiffcleanError
+from diffclean.training.classifiers import Classifier, build
+from diffclean.training.train_config import check_name
+
+FORMAT = "diffclean-classifier"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained classifier.
+
+    Attributes:
+        model: in evaluation mode.
+        arch: as in `classifiers.build`.
+        class_to_idx: class name -> index of its logit.
+        size: (height, width) of the images it was trained on.
+        metrics: what training measured.
+        versions: of the programs that wrote it.
+    """
+
+    model: Classifier
+    arch: str
+    class_to_idx: dict[str, int]
+    size: tuple[int, int]
+    metrics: dict[str, Any]
+    versions: dict[str, str]
+
+
+def save(
+    path: Path,
+    model: Classifier,
+    arch: str,
+    class_to_idx: Mapping[str, int],
+    size: tuple[int, int],
+    metrics: Mapping[str, Any],
+) -> None:
+    """Write a classifier; the file appears whole or not at all.
+
+    Args:
+        path: ends in `.pt` or `.safetensors`.
+        model: its weights and normalisation are written in float32 as they are.
+        arch: as in `classifiers.build`.
+        class_to_idx: class name -> index of its logit.
+        size: (height, width) of the images it was trained on.
+        metrics: what JSON can say.
+
+    Raises:
+        UsageError: another file name.
+    """
+    check_name(path)
+    about = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "arch": arch,
+        "class_to_idx": dict(class_to_idx),
+        "size": list(size),
+        "mean": model.mean.flatten().tolist(),
+        "std": model.std.flatten().tolist(),
+        "metrics": dict(metrics),
+        "versions": {"diffclean": __version__, "torch": str(torch.__version__), "python": platform.python_version()},
+    }
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        if path.suffix == ".pt":
+            torch.save({**about, "state_dict": state}, temporary)
+        else:
+            from safetensors.torch import save_file
+
+            save_file(state, temporary, metadata={"diffclean": json.dumps(about)})
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def load(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
+    """Read a classifier that `save` wrote. Nothing in the file is executed.
+
+    Raises:
+        DiffcleanError: there is no such file; it is damaged; it would need code to be run; it is something else.
+    """
+    if not path.is_file():
+        raise DiffcleanError(f"There is no file {path}.", "Train one: diffclean train DATA -o t.pt")
+    about, state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pt(path)
+    if about.get("format") != FORMAT:
+        raise DiffcleanError(
+            f"{path} is not a classifier of diffclean (it holds {_list(about)}).",
+            "A bare state dict lacks the classes and the normalisation: build it with "
+            "diffclean.training.classifiers.build and write it with diffclean.training.checkpoints.save.",
+        )
+    if about["format_version"] > FORMAT_VERSION:
+        found = about["format_version"]
+        raise DiffcleanError(f"{path} has format {found}; this diffclean reads up to {FORMAT_VERSION}.", "Upgrade it.")
+    try:
+        model = build(about["arch"], len(about["class_to_idx"]), about["mean"], about["std"])
+        model.load_state_dict(state)
+    except (KeyError, RuntimeError, TypeError) as error:
+        raise DiffcleanError(f"{path} is damaged: its parts do not fit together ({error}).") from error
+    model.to(device).to(memory_format=torch.channels_last).eval()
+    height, width = about["size"]
+    return Checkpoint(model, about["arch"], about["class_to_idx"], (height, width), about["metrics"], about["versions"])
+
+
+def _read_pt(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise DiffcleanError(
+            f"{path} is refused: reading it would run code that it carries ({_reason(error)}).",
+            "Where you trust it, load it yourself and write it again with diffclean.training.checkpoints.save.",
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError) as error:
+        raise DiffcleanError(f"{path} is damaged or is no torch file: {_reason(error)}.") from error
+    if not isinstance(content, dict):
+        raise DiffcleanError(f"{path} holds a {type(content).__name__}, not a classifier of diffclean.")
+    return content, content.get("state_dict", {})
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {}).get("diffclean", "{}"))
+            return about, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+    except (SafetensorError, ValueError) as error:
+        raise DiffcleanError(f"{path} is damaged or is no safetensors file: {_reason(error)}.") from error
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong in one line, without torch's advice to load it unsafely."""
+    text = str(error)
+    found = text.partition("WeightsUnpickler error: ")[2] or text
+    return found.strip().splitlines()[0].rstrip(".") if found.strip() else type(error).__name__
+
+
+def _list(about: Mapping[str, Any]) -> str:
+    names = [str(name) for name in about]
+    return "nothing" if not names else ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")

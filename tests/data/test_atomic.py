@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import os
+import resource
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from diffclean.data.atomic import WriteError, Writer, clean_temporaries, contained, make_folders, write_whole
+from diffclean.data.keys import BadKeyError
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_a_file_appears_and_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    write_whole(path, b"one")
+    write_whole(path, b"two")
+    assert path.read_bytes() == b"two"
+    assert names(tmp_path) == ["a.png"]
+
+
+def test_others_may_read_it_as_the_umask_says(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        write_whole(tmp_path / "a", b"")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o644
+
+
+def test_writer_makes_folders(tmp_path: Path) -> None:
+    writer = Writer(tmp_path / "out")
+    path = writer.write("cat/sub/%FF_v00.png", b"image")
+    writer.sync()
+    writer.sync()
+    assert path.read_bytes() == b"image"
+    assert os.fsencode(path).endswith(b"/out/cat/sub/\xff_v00.png")
+
+
+@pytest.mark.parametrize("key", ["../x.png", "/tmp/x.png", "a/../../x.png", "", "%2E%2E/x.png"])
+def test_keys_that_lead_out(tmp_path: Path, key: str) -> None:
+    with pytest.raises(BadKeyError):
+        Writer(tmp_path / "out").write(key, b"image")
+    assert names(tmp_path) == []
+
+
+def test_links_that_lead_out(tmp_path: Path) -> None:
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    out.mkdir()
+    elsewhere.mkdir()
+    (out / "cat").symlink_to("../elsewhere")
+    (out / "gone").symlink_to("../elsewhere/not/yet")
+    (out / "inside").symlink_to("dog")
+    (out / "dog").mkdir()
+    for key in ("cat/x.png", "cat/new/x.png", "gone/x.png"):
+        with pytest.raises(WriteError, match="leads out"):
+            Writer(out).write(key, b"image")
+    assert names(elsewhere) == []
+    Writer(out).write("inside/x.png", b"image")
+    assert contained(out, "dog/x.png").read_bytes() == b"image"
+
+
+def test_a_link_in_place_of_the_file_is_replaced_not_written_through(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (tmp_path / "precious").write_bytes(b"precious")
+    (out / "a.png").symlink_to("../precious")
+    Writer(out).write("a.png", b"image")
+    assert (tmp_path / "precious").read_bytes() == b"precious"
+    assert (out / "a.png").read_bytes() == b"image"
+    assert not (out / "a.png").is_symlink()
+
+
+def test_folders_deeper_than_the_stack_of_python(tmp_path: Path) -> None:
+    deep = tmp_path / "/".join("d" * 1200)
+    make_folders(deep)
+    assert deep.is_dir()
+    while deep != tmp_path:
+        deep.rmdir()
+        deep = deep.parent
+
+
+@pytest.fixture
+def tiny_disk() -> Iterator[Path]:
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a disk")
+    with tempfile.TemporaryDirectory() as name:
+        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", name], capture_output=True)
+        if mounted.returncode:
+            pytest.skip("mounting is not allowed here")
+        try:
+            yield Path(name)
+        finally:
+            subprocess.run(["umount", name], check=True)
+
+
+def test_full_disk(tiny_disk: Path) -> None:
+    write_whole(tiny_disk / "a.png", b"old")
+    with pytest.raises(WriteError, match="disk is full") as raised:
+        write_whole(tiny_disk / "a.png", bytes(200_000))
+    assert "Free some space" in raised.value.hint
+    assert names(tiny_disk) == ["a.png"]
+    assert (tiny_disk / "a.png").read_bytes() == b"old"
+
+
+def test_read_only_disk(tiny_disk: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(tiny_disk)], check=True)
+    with pytest.raises(WriteError, match="read-only"):
+        Writer(tiny_disk).write("cat/a.png", b"image")
+
+
+def test_file_size_limit(tmp_path: Path) -> None:
+    write_whole(tmp_path / "a.png", b"old")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        with pytest.raises(WriteError, match="larger than is allowed"):
+            write_whole(tmp_path / "a.png", bytes(200_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert names(tmp_path) == ["a.png"]
+    assert (tmp_path / "a.png").read_bytes() == b"old"
+
+
+def test_no_permission_and_too_long_names() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o555)
+        user = os.geteuid()
+        if user == 0:  # root may write everywhere
+            os.seteuid(65534)
+        try:
+            with pytest.raises(WriteError, match="permission denied"):
+                write_whole(folder / "a.png", b"image")
+        finally:
+            os.seteuid(user)
+        folder.chmod(0o755)
+        with pytest.raises(WriteError, match="name is too long"):
+            write_whole(folder / ("a" * 256), b"image")
+        assert names(folder) == []
+
+
+def test_a_killed_writer_leaves_only_what_is_swept_away(tmp_path: Path) -> None:
+    # Killed in the middle of the write, by the kernel: no chance to tidy up.
+    script = (
+        "import os, signal, sys; from pathlib import Path; from diffclean.data import atomic\n"
+        "atomic.os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "atomic.write_whole(Path(sys.argv[1]), b'half', owner=sys.argv[2])"
+    )
+    (tmp_path / "cat").mkdir()
+    for owner in ("", "1-of-4", "2-of-4"):
+        killed = subprocess.run([sys.executable, "-c", script, str(tmp_path / "cat/a.png"), owner])
+        assert killed.returncode == -9
+    write_whole(tmp_path / "cat/.diffclean-kept.part", b"not ours by its name")
+    left = names(tmp_path / "cat")
+    assert len(left) == 4
+    assert all(name.startswith(".") and name.endswith(".part") for name in left)
+    assert clean_temporaries(tmp_path, "1-of-4") == 1
+    assert clean_temporaries(tmp_path) == 1
+    assert clean_temporaries(tmp_path, "2-of-4") == 1
+    assert names(tmp_path / "cat") == [".diffclean-kept.part"]
