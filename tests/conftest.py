@@ -1,7 +1,94 @@
+"""What tests of several rooms share: a tiny model, its engine (exported once a session) and small photographs."""
+
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
 from hypothesis import settings
+from PIL import Image
 
 # The same examples every time, and no time limit: CI machines are busy, and a test must not pass by luck.
 settings.register_profile("diffclean", deadline=None, derandomize=True)
 settings.load_profile("diffclean")
+
+DrawPhotos = Callable[..., Path]
+MakeModel = Callable[..., Path]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache of the session's own: nobody's real one is touched, and an engine is exported once."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("DIFFCLEAN_CACHE", str(folder))
+        yield folder
+
+
+def save_tiny_model(folder: Path, seed: int = 0, change: Callable[[object], None] | None = None) -> Path:
+    """A 16 px model with random weights everywhere: nothing that is zero at the start of a training hides a path."""
+    import torch
+
+    from diffclean.families.micro_model import MicroTransformer
+    from diffclean.training.pretrain import save_model
+
+    torch.manual_seed(seed)
+    model = MicroTransformer(sample_size=16, patch_size=4, width=32, layers=2, heads=2, stem_channels=4)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(std=0.1)
+        # Within the pixel range, and with something of the view: a grey or a saturated image would show no difference.
+        model.head.weight.mul_(4)
+        if change is not None:
+            change(model)
+    save_model(model, folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def make_model() -> MakeModel:
+    """`make_model(folder, seed=1, change=function of the network)`: a model directory of one's own."""
+    return save_tiny_model
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model directory: 16 px, two blocks, random weights."""
+    return save_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny_engine(tiny_model: Path) -> Path:
+    """The engine directory of `tiny_model`, in the session's cache."""
+    from diffclean.export.cache import cached_engine
+    from diffclean.families.registry import recipe_for
+
+    return cached_engine(recipe_for(str(tiny_model)))
+
+
+def photograph(seed: int, width: int = 20, height: int = 16) -> np.ndarray:
+    """(height, width, 3) uint8: a slope of colour with blobs, unlike any other seed's."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[0:height, 0:width]
+    slope = np.stack([x / width, y / height, (x + y) / (width + height)], axis=-1) * rng.uniform(60, 200, 3)
+    for _ in range(3):
+        cx, cy, radius = rng.uniform(0, width), rng.uniform(0, height), rng.uniform(2, 6)
+        blob = np.exp(-((x - cx) ** 2 + (y - cy) ** 2) / radius**2)
+        slope += blob[..., None] * rng.uniform(-120, 160, 3)
+    return np.clip(slope, 0, 255).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def draw_photos() -> DrawPhotos:
+    """`draw_photos(folder, keys, width=20, height=16)`: a photograph a key, drawn from the key alone."""
+
+    def draw(folder: Path, keys: Iterable[str], width: int = 20, height: int = 16) -> Path:
+        for key in keys:
+            path = folder / key
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(photograph(sum(key.encode()), width, height)).save(path)
+        return folder
+
+    return draw

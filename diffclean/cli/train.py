@@ -24,11 +24,11 @@ SHOWN_FAILURES = 20
 @click.option(
     "--arch",
     default="resnet18-cifar",
-    help="resnet18-cifar, preact-resnet18, wrn-16-1, resnet8-cifar (quick on a CPU), or any timm model.",
+    help="resnet18-cifar, preact-resnet18, wrn-16-1, resnet9-cifar or resnet8-cifar (for CPUs), or any timm model.",
 )
 @click.option("--epochs", type=click.IntRange(1), default=20, help="Times that each image is seen.")
 @click.option("--batch-size", type=click.IntRange(2), default=128, help="Images a step.")
-@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), default=0.2, help="At its peak.")
+@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), default=0.1, help="At its peak.")
 @click.option("--weight-decay", type=click.FloatRange(0), default=5e-4, help="Pull of the weights towards zero.")
 @click.option("--label-smoothing", type=click.FloatRange(0, 1, max_open=True), default=0.0, help="Softens the targets.")
 @click.option("--size", type=click.IntRange(16), help="Resize images to this side in px.  [default: as they are]")

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from diffclean.data.item import ItemError
+from diffclean.data.png import png_from_pixels
 
 JPEG_QUALITY = 95
 
@@ -18,7 +19,7 @@ class ImageFormat(StrEnum):
     """The formats that are written."""
 
     PNG = "png"
-    """Lossless, compression level 1: four times as fast as the usual 6 for some more bytes."""
+    """Lossless and fast: see `png`."""
     WEBP = "webp"
     """Lossless, smaller, slower; at most 16383 pixels a side."""
     JPEG = "jpeg"
@@ -56,10 +57,12 @@ def encode(image: np.ndarray, format: ImageFormat = ImageFormat.PNG, *, quality:
     elif quality is not None:
         raise ValueError(f"{format} is lossless and takes no quality")
     else:
-        options = {"compress_level": 1} if format is ImageFormat.PNG else {"lossless": True, "quality": 50, "method": 2}
+        options = {"lossless": True, "quality": 50, "method": 2}
     longest = max(image.shape[:2])
     if longest > _LONGEST[format]:
         raise ItemError(f"{longest} pixels a side; {format} holds {_LONGEST[format]} (png holds any)")
+    if format is ImageFormat.PNG:
+        return png_from_pixels(np.ascontiguousarray(image))
     file = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(image)).save(file, format=format.value, **options)
     return file.getvalue()

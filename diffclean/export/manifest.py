@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from diffclean.families.base import Port
 
 FORMAT = 1
 FILE_NAME = "engine.json"
+SUMS_NAME = "SHA256SUMS.json"
+"""In a model directory: the hashes that its files must have."""
 
 
 def sha256_of(path: Path) -> str:
@@ -26,10 +29,16 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def hashes_below(directory: Path) -> dict[str, str]:
-    """Relative POSIX path -> sha256 of every file below `directory`, sorted."""
-    files = sorted(path for path in directory.rglob("*") if path.is_file())
+def hashes_below(directory: Path, suffixes: tuple[str, ...] = ("",)) -> dict[str, str]:
+    """Relative POSIX path -> sha256 of every file below `directory` that ends in one of `suffixes`, sorted."""
+    files = sorted(path for path in directory.rglob("*") if path.name.endswith(suffixes) and path.is_file())
     return {path.relative_to(directory).as_posix(): sha256_of(path) for path in files}
+
+
+def model_hashes(directory: Path) -> dict[str, str]:
+    """`hashes_below` of what decides a model's output: its weights and configurations, not its card."""
+    found = hashes_below(directory, (".safetensors", ".json"))
+    return {name: digest for name, digest in found.items() if name != SUMS_NAME}
 
 
 @dataclass(frozen=True)
@@ -76,7 +85,9 @@ class EngineManifest:
     def write(self, directory: Path) -> None:
         """Write `engine.json` into `directory`."""
         content = {**asdict(self), "fingerprint": self.fingerprint}
-        (directory / FILE_NAME).write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+        temporary = directory / f".{FILE_NAME}.{os.getpid()}.part"
+        temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
+        temporary.replace(directory / FILE_NAME)
 
 
 def read_manifest(directory: Path) -> EngineManifest:

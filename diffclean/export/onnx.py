@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import math
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -98,20 +99,30 @@ def parity_of_onnx(component: Component, path: Path, batch: int = 3) -> dict[str
         expected = component.module(*(inputs[port.name] for port in component.inputs))
     expected = expected if isinstance(expected, tuple) else (expected,)
     found = _run_reference(path, inputs)
-    absolute, relative = 0.0, 0.0
-    for want, have in zip(expected, found, strict=True):
-        difference = float((want.double() - have.double()).abs().max())
-        scale = max(float(want.double().abs().max()), 1e-12)
-        # A grey level may round the other way; it is an error of one in 255, not of the graph.
-        if want.dtype == torch.uint8 and difference <= 1:
-            difference = 0.0
-        absolute, relative = max(absolute, difference), max(relative, difference / scale)
-    if not relative <= PARITY_LIMIT:
+    differences = [_difference(want, have) for want, have in zip(expected, found, strict=True)]
+    absolute, relative = (max(kind) for kind in zip(*differences, strict=True))
+    if relative > PARITY_LIMIT:
         raise DiffcleanError(
             f"{path.parent.name}: ONNX differs from torch by {relative:.1e} (at most {PARITY_LIMIT:.0e} expected).",
             "This is a fault of the export; please report it with the versions that `diffclean doctor` shows.",
         )
     return {"max_absolute": absolute, "max_relative": relative}
+
+
+def _difference(want: Tensor, have: Tensor) -> tuple[float, float]:
+    """Largest absolute and relative difference. What is not finite in one must not be in the other either."""
+    import torch
+
+    finite = want.isfinite()
+    if want.dtype != have.dtype or want.shape != have.shape or not torch.equal(finite, have.isfinite()):
+        return math.inf, math.inf
+    if not finite.any():
+        return 0.0, 0.0
+    difference = float((want[finite].double() - have[finite].double()).abs().max())
+    # A grey level may round the other way; it is an error of one in 255, not of the graph.
+    if want.dtype == torch.uint8 and difference <= 1:
+        return 0.0, 0.0
+    return difference, difference / max(float(want[finite].double().abs().max()), 1e-12)
 
 
 def _run_reference(path: Path, inputs: dict[str, Tensor]) -> list[Tensor]:

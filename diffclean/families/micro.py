@@ -17,6 +17,28 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from diffclean.families.base import Call
+    from diffclean.families.micro_model import MicroTransformer
+
+
+def _unet(directory: Path) -> MicroTransformer:
+    """Read the denoiser; diffusers would only warn about weights that are not there, and make some up."""
+    from diffclean.families.micro_model import MicroTransformer
+
+    try:
+        unet, read = MicroTransformer.from_pretrained(directory, use_safetensors=True, output_loading_info=True)
+    except Exception as error:  # a dozen kinds, from the file's header to the shapes in it
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DiffcleanError(f"The weights in {directory} cannot be read: {reason}") from error
+    wrong = [f"{name} is missing" for name in read["missing_keys"]]
+    wrong += [f"{name} is unknown" for name in read["unexpected_keys"]]
+    if wrong:
+        more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
+        raise DiffcleanError(
+            f"The weights in {directory} are not those of this network: {', '.join(wrong[:3])}{more}.",
+            "Were they made by another version of diffclean? `diffclean pretrain` makes new ones.",
+        )
+    loaded: MicroTransformer = unet
+    return loaded
 
 
 class Micro:
@@ -29,7 +51,7 @@ class Micro:
         """Read `unet/` (a `MicroTransformer`) and `scheduler/` of a model directory."""
         import json
 
-        from diffclean.families.micro_model import MicroTransformer, PixelDecoder, ViewEncoder
+        from diffclean.families.micro_model import PixelDecoder, ViewEncoder
 
         for part in ("unet/config.json", "unet/diffusion_pytorch_model.safetensors", "scheduler/scheduler_config.json"):
             if not (directory / part).is_file():
@@ -37,11 +59,14 @@ class Micro:
                     f"{directory} is not a model of the family micro: {part} is missing.",
                     "Point at the `model` folder that `diffclean pretrain` writes.",
                 )
-        found = json.loads((directory / "unet/config.json").read_text()).get("_class_name")
+        try:
+            found = json.loads((directory / "unet/config.json").read_text()).get("_class_name")
+            scheduler = json.loads((directory / "scheduler/scheduler_config.json").read_text())
+        except (ValueError, AttributeError) as error:
+            raise DiffcleanError(f"The model in {directory} has a damaged configuration: {error}.") from error
         if found != "MicroTransformer":
             raise DiffcleanError(f"{directory}/unet holds a {found}; the family micro expects a MicroTransformer.")
-        unet = MicroTransformer.from_pretrained(directory / "unet", use_safetensors=True).float().eval()
-        scheduler = json.loads((directory / "scheduler/scheduler_config.json").read_text())
+        unet = _unet(directory / "unet").float().eval()
         size: int = unet.config.sample_size
         pixels = Port("pixels", "uint8", (size, size, 3))
         sample = Port("sample", "float32", (3, size, size))

@@ -80,6 +80,7 @@ class MicroTransformer(ModelMixin, ConfigMixin):
         stem_channels: int = 16,
     ) -> None:
         super().__init__()
+        self.patch_size = patch_size
         tokens = (sample_size // patch_size) ** 2
         self.stem = nn.Conv2d(6, stem_channels, 3, padding=1)
         self.patchify = nn.Conv2d(stem_channels, width, patch_size, patch_size)
@@ -92,10 +93,11 @@ class MicroTransformer(ModelMixin, ConfigMixin):
         self.head = nn.Conv2d(2 * stem_channels, 3, 3, padding=1)
         # How much of the noised image and of the view goes straight to the output, by the levels of noise on both: the
         # network then learns a correction only, which it does several times faster than the whole image.
-        self.skip_map = nn.Sequential(nn.Linear(4 * _FREQUENCIES, width), nn.SiLU(), nn.Linear(width, 2))
+        shares = nn.Linear(width, 2)
+        self.skip_map = nn.Sequential(nn.Linear(4 * _FREQUENCIES, width), nn.SiLU(), shares)
         nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.skip_map[2].weight)
-        nn.init.constant_(self.skip_map[2].bias, 0.3)
+        nn.init.zeros_(shares.weight)
+        nn.init.constant_(shares.bias, 0.3)
 
     def _levels(self, timestep: Tensor, view_level: Tensor, dtype: torch.dtype) -> Tensor:
         """Sinusoids of both levels: (B,), (B,) -> (B, 4 * frequencies)."""
@@ -117,7 +119,7 @@ class MicroTransformer(ModelMixin, ConfigMixin):
             (B, 3, S, S) float, the clean image in [-1, 1].
         """
         batch, _, side, _ = sample.shape
-        patch = self.config.patch_size
+        patch = self.patch_size
         grid = side // patch
         full_view = functional.interpolate(view, scale_factor=float(VIEW_DOWNSAMPLING), mode="nearest")
         stem = _gelu(self.stem(torch.cat([sample, full_view], dim=1)))

@@ -47,7 +47,13 @@ class Recipe:
     license_note: str = ""
 
 
-_REQUIRED_DEFAULTS = {"steps", "strength", "scheduler", "guidance", "batch"}
+_DEFAULTS: dict[str, tuple[type, ...]] = {
+    "steps": (int,),
+    "strength": (int, float),
+    "guidance": (int, float),
+    "scheduler": (str,),
+    "batch": (int,),
+}
 
 
 def engines_root() -> Path:
@@ -78,19 +84,33 @@ def load_recipe(name: str) -> Recipe:
         content = tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not valid TOML: {error}.") from error
-    missing = _REQUIRED_DEFAULTS - set(content.get("defaults", {}))
-    if missing or "family" not in content or "path" not in content.get("source", {}):
+    try:
+        family, place, defaults = content["family"], content["source"]["path"], dict(content["defaults"])
+        complete = all(isinstance(defaults[key], kind) for key, kind in _DEFAULTS.items())
+    except (KeyError, TypeError, ValueError):
+        complete = False
+    if not complete or not isinstance(family, str) or not isinstance(place, str):
         raise UsageError(
-            f"{path} is not a recipe: it needs `family`, `[source] path` and `[defaults]` with "
-            f"{', '.join(sorted(_REQUIRED_DEFAULTS))}."
+            f"{path} is not a recipe: it needs `family`, `[source] path` and `[defaults]` with numbers for steps, "
+            "strength, guidance and batch, and the name of a scheduler."
         )
-    directory = (path.parent / content["source"]["path"]).resolve()
-    return Recipe(path.stem, content["family"], directory, content["defaults"], content.get("license", ""))
+    return Recipe(path.stem, family, (path.parent / place).resolve(), defaults, str(content.get("license", "")))
 
 
 def recipe_for(engine: str) -> Recipe:
-    """What `--engine` names: a recipe, or a model directory (run with its family's shipped defaults)."""
+    """What `--engine` names: a recipe, or a model directory (run with its family's shipped defaults).
+
+    A shipped name comes first: a folder `micro` that happens to lie here is `./micro`.
+
+    Raises:
+        DiffcleanError: a folder that holds no model; or as `load_recipe`.
+    """
     directory = Path(engine)
-    if directory.is_dir():
+    if engine not in recipe_names() and directory.is_dir():
+        if not (directory / "model_index.json").is_file():
+            raise DiffcleanError(
+                f"{directory} is neither an engine (it has no engine.json) nor a model (no model_index.json).",
+                "Point at the `model` folder that `diffclean pretrain` writes.",
+            )
         return Recipe(directory.resolve().name, "micro", directory.resolve(), load_recipe("micro").defaults)
     return load_recipe(engine)

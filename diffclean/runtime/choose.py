@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-
 class Engine:
     """An engine that is open: the family's rules, the manifest, and a runtime that runs the components."""
 
@@ -92,6 +91,10 @@ def open_engine(
             engine = Engine(directory, manifest, open_runtime(name, directory, manifest, precision, threads))
         except MissingExtraError as error:
             refused.append(f"{name}: {error.message}")
+            continue
+        except Exception as error:  # installed, but it does not work here: the next one may
+            log.warning("Runtime %s fails: %s", name, error)
+            refused.append(f"{name} fails: {(str(error).splitlines() or [type(error).__name__])[0]}")
             continue
         log.info("Runtime %s in %s%s.", name, engine.runtime.precision, f" ({'; '.join(refused)})" if refused else "")
         return engine

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from diffclean import __version__
+from diffclean.data.classes import checked_classes
 from diffclean.errors import DiffcleanError
 from diffclean.training.classifiers import Classifier, build
 from diffclean.training.train_config import check_name
@@ -113,17 +114,19 @@ def load(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
             "A bare state dict lacks the classes and the normalisation: build it with "
             "diffclean.training.classifiers.build and write it with diffclean.training.checkpoints.save.",
         )
-    if about["format_version"] > FORMAT_VERSION:
-        found = about["format_version"]
-        raise DiffcleanError(f"{path} has format {found}; this diffclean reads up to {FORMAT_VERSION}.", "Upgrade it.")
+    if about.get("format_version") != FORMAT_VERSION:
+        found = about.get("format_version")
+        raise DiffcleanError(f"{path} has format {found}; this diffclean reads {FORMAT_VERSION}.")
     try:
-        model = build(about["arch"], len(about["class_to_idx"]), about["mean"], about["std"])
+        classes = checked_classes(about["class_to_idx"])
+        model = build(about["arch"], len(classes), about["mean"], about["std"])
         model.load_state_dict(state)
-    except (KeyError, RuntimeError, TypeError) as error:
-        raise DiffcleanError(f"{path} is damaged: its parts do not fit together ({error}).") from error
+        height, width = about["size"]
+        metrics, versions = dict(about["metrics"]), dict(about["versions"])
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise DiffcleanError(f"{path} is damaged: its parts do not fit together ({_reason(error)}).") from error
     model.to(device).to(memory_format=torch.channels_last).eval()
-    height, width = about["size"]
-    return Checkpoint(model, about["arch"], about["class_to_idx"], (height, width), about["metrics"], about["versions"])
+    return Checkpoint(model, about["arch"], classes, (int(height), int(width)), metrics, versions)
 
 
 def _read_pt(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -131,7 +134,8 @@ def _read_pt(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise DiffcleanError(
-            f"{path} is refused: reading it would run code that it carries ({_reason(error)}).",
+            f"{path} is refused: it holds more than tensors and plain values, "
+            f"and reading that would run code from the file ({_reason(error)}).",
             "Where you trust it, load it yourself and write it again with diffclean.training.checkpoints.save.",
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError) as error:
@@ -154,9 +158,9 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def _reason(error: Exception) -> str:
     """What went wrong in one line, without torch's advice to load it unsafely."""
-    text = str(error)
-    found = text.partition("WeightsUnpickler error: ")[2] or text
-    return found.strip().splitlines()[0].rstrip(".") if found.strip() else type(error).__name__
+    text = str(error).partition("WeightsUnpickler error:")[2] or str(error)
+    found = text.partition(" was not an allowed global")[0].strip()
+    return found.splitlines()[0].rstrip(".") if found else type(error).__name__
 
 
 def _list(about: Mapping[str, Any]) -> str:

@@ -12,13 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from diffclean.errors import UsageError
-from diffclean.training.resnets import preact_resnet18, resnet8, resnet18, wrn_16_1
+from diffclean.training.resnets import preact_resnet18, resnet8, resnet9, resnet18, wrn_16_1
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 ARCHITECTURES: dict[str, Callable[[int], nn.Module]] = {
     "resnet8-cifar": resnet8,
+    "resnet9-cifar": resnet9,
     "resnet18-cifar": resnet18,
     "preact-resnet18": preact_resnet18,
     "wrn-16-1": wrn_16_1,

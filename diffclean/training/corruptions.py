@@ -102,9 +102,9 @@ def mix(image: Pixels, other: Pixels, rng: np.random.Generator) -> Pixels:
     if kind < 0.4:
         foreign = other
     elif kind < 0.9:
-        foreign = random_content(*image.shape[:2], rng)
+        foreign = random_content(image.shape[0], image.shape[1], rng)
     else:
-        foreign = flat_content(*image.shape[:2], rng)
+        foreign = flat_content(image.shape[0], image.shape[1], rng)
     return np.rint((1 - share) * image + share * foreign).astype(np.uint8)
 
 

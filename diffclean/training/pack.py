@@ -50,37 +50,49 @@ def packed_images(
     items = list(folder.items())
     # Shuffled by hash, so that the held-out images at the end are of all classes, and stay when images are added.
     items.sort(key=lambda item: hashlib.blake2b(item.key.encode(), digest_size=8).digest())
-    listing = hashlib.sha256("\n".join(item.key for item in items).encode()).hexdigest()
+    listing = hashlib.sha256("\n".join(_listed(item) for item in items).encode()).hexdigest()
     path = out / f"images-{size}-{listing[:12]}.npy"
     if path.exists():
         images: Pixels = np.load(path, mmap_mode="r", allow_pickle=False)
         return images, len(items) - len(images)
     out.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".part")
-    squares = np.lib.format.open_memmap(temporary, "w+", np.uint8, (len(items), size, size, 3))
-    good = 0
     progress.begin("decode", len(items))
-    for item, square in _decoded(folder, items, size, workers):
-        if stop is not None and stop.is_set():
-            progress.end()
-            temporary.unlink()
-            raise Interrupted("Stopped while decoding; the same command starts again.")
-        if isinstance(square, ItemError):
-            log.warning("%s: %s", item.key, square.message)
-        else:
-            squares[good] = square
-            good += 1
-        progress.advance()
-    progress.end()
-    if not good:
-        raise DiffcleanError(f"None of the {len(items)} images in {source} can be read.")
-    squares.flush()
-    if good < len(items):
-        np.save(temporary.with_suffix(".npy.part.npy"), squares[:good])
-        temporary.with_suffix(".npy.part.npy").replace(temporary)
-    temporary.replace(path)
+    try:
+        squares = np.lib.format.open_memmap(temporary, "w+", np.uint8, (len(items), size, size, 3))
+        good = 0
+        for item, square in _decoded(folder, items, size, workers):
+            if stop is not None and stop.is_set():
+                raise Interrupted("Stopped while decoding; the same command starts again.")
+            if isinstance(square, ItemError):
+                log.warning("%s: %s", item.key, square.message)
+            else:
+                squares[good] = square
+                good += 1
+            progress.advance()
+        if not good:
+            raise DiffcleanError(f"None of the {len(items)} images in {source} can be read.")
+        squares.flush()
+        if good < len(items):
+            with path.with_suffix(".shorter.part").open("wb") as file:
+                np.save(file, squares[:good])
+            path.with_suffix(".shorter.part").replace(temporary)
+        temporary.replace(path)
+    finally:
+        progress.end()
+        for part in path.parent.glob(f"{path.stem}*.part"):
+            part.unlink()
     packed: Pixels = np.load(path, mmap_mode="r", allow_pickle=False)
     return packed, len(items) - good
+
+
+def _listed(item: Item) -> str:
+    """What tells that an image is another than last time."""
+    try:
+        found = item.path.lstat()
+    except OSError:
+        return item.key
+    return f"{item.key} {found.st_size} {found.st_mtime_ns}"
 
 
 def _decoded(

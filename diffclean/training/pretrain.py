@@ -256,16 +256,13 @@ def pretrain(
     average = None
     while trainer.step < config.steps:
         loss = trainer.train_step(*next(source))
-        if not np.isfinite(loss):
-            raise DiffcleanError(
-                f"The loss became {loss} at step {trainer.step}.",
-                f"{out / 'checkpoint.pt'} holds the last good state; run again with a lower --learning-rate.",
-            )
+        _check_finite("loss", loss, trainer.step)
         average = loss if average is None else 0.98 * average + 0.02 * loss
         progress.advance(config.batch, loss=average)
         stopping = stop is not None and stop.is_set()
         if trainer.step % config.validate_every == 0 or trainer.step == config.steps or stopping:
             validation = validate(trainer, held_out)
+            _check_finite("validation loss", validation, trainer.step)
             entry = {
                 "step": trainer.step,
                 "loss": average,
@@ -282,9 +279,20 @@ def pretrain(
             progress.end()
             raise Interrupted(f"Stopped at step {trainer.step} of {config.steps}; the same command resumes.")
     progress.end()
+    if np.isnan(validation):  # nothing was left to do
+        validation = validate(trainer, held_out)
     save_model(trainer.ema, out / "model")
     seconds = max(time.monotonic() - started, 1e-9)
     return PretrainResult(out / "model", trainer.step, (trainer.step - first_step) * config.batch / seconds, validation)
+
+
+def _check_finite(what: str, value: float, step: int) -> None:
+    """Stop before anything is saved: the step that gave a finite loss may have ruined the weights all the same."""
+    if not np.isfinite(value):
+        raise DiffcleanError(
+            f"The {what} became {value} at step {step}.",
+            "The last checkpoint was good. Give another -o and a lower --learning-rate.",
+        )
 
 
 @torch.no_grad()
@@ -298,10 +306,14 @@ def validate(trainer: Trainer, held_out: Tensor) -> float:
 def save_checkpoint(trainer: Trainer, out: Path) -> None:
     """Replace `checkpoint.pt` in one move, so that a kill leaves the old one or the new one."""
     temporary = out / "checkpoint.pt.part"
-    torch.save(trainer.state(), temporary)
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(out / "checkpoint.pt")
+    try:
+        with temporary.open("wb") as file:  # a file of Python's: a full disk is then an OSError
+            torch.save(trainer.state(), file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(out / "checkpoint.pt")
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def resume(trainer: Trainer, out: Path) -> None:

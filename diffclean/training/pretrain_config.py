@@ -47,6 +47,8 @@ class PretrainConfig:
             raise UsageError(f"--size {self.size} must be even and a multiple of --patch-size {self.patch_size}.")
         if self.width % self.heads:
             raise UsageError(f"--width {self.width} must be a multiple of --heads {self.heads}.")
+        if not 0 <= self.seed < 2**32:
+            raise UsageError(f"--seed {self.seed} (0 to 2^32 - 1)")
 
     @property
     def steps(self) -> int:

@@ -77,6 +77,18 @@ def wrn_16_1(num_classes: int) -> nn.Module:
     return nn.Sequential(_conv(3, 16), *_stages(PreActBlock, 16, (16, 32, 64)), *end)
 
 
+class _Halve(nn.Module):
+    """3x3 convolution, 2x2 maximum, then normalisation and ReLU: in this order they have a quarter of the work."""
+
+    def __init__(self, n_in: int, n_out: int) -> None:
+        super().__init__()
+        self.conv, self.norm = _conv(n_in, n_out), nn.BatchNorm2d(n_out)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, n_in, H, W) -> (B, n_out, H / 2, W / 2)."""
+        return F.relu(self.norm(F.max_pool2d(self.conv(x), 2)))
+
+
 class _Residual(nn.Module):
     """x + f(x), f being some 3x3 convolutions of one width."""
 
@@ -103,3 +115,27 @@ def resnet8(num_classes: int) -> nn.Module:
     first = [_Residual(64, 1), _conv_norm_relu(64, 128, stride=2)]
     second = [_Residual(128, 2), _conv_norm_relu(128, 256, stride=2), _Residual(256, 1)]
     return nn.Sequential(*stem, *first, *second, *_head(256, num_classes))
+
+
+def resnet9(num_classes: int) -> nn.Module:
+    """Page's ResNet-9 for quick CIFAR training at half its width (1.7M parameters, 0.09 GMAC at 32 px).
+
+    Learns more from each image than `resnet8`, at about 1.7 times the work. Source: D. Page, "How to train your
+    ResNet", 2018, www.myrtle.ai.
+    """
+    first = [_conv_norm_relu(3, 32, stride=1), _Halve(32, 64), _Residual(64, 2)]
+    second = [_Halve(64, 128), _Halve(128, 256), _Residual(256, 2)]
+    # The maximum over what is left, and small logits at the start, are Page's too.
+    return nn.Sequential(*first, *second, nn.AdaptiveMaxPool2d(1), nn.Flatten(), _Scaled(256, num_classes, 0.125))
+
+
+class _Scaled(nn.Linear):
+    """A linear layer without bias, times a constant."""
+
+    def __init__(self, n_in: int, n_out: int, scale: float) -> None:
+        super().__init__(n_in, n_out, bias=False)
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, n_in) -> (B, n_out)."""
+        return super().forward(x) * self.scale

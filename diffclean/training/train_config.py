@@ -33,7 +33,7 @@ class TrainConfig:
     arch: str = "resnet18-cifar"
     epochs: int = 20
     batch_size: int = 128
-    learning_rate: float = 0.2
+    learning_rate: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 5e-4
     warmup: float = 0.2

@@ -60,7 +60,7 @@ def transferred(image: Pixels, source: ColorStatistics | None, transfer: ColorTr
 
 
 def _to_space(image: Pixels, transfer: ColorTransfer) -> Floats:
-    rgb: Floats = image.astype(np.float32) / 255
+    rgb: Floats = (image / 255).astype(np.float32)
     return lab_from_rgb(rgb) if transfer is ColorTransfer.LAB else rgb
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,12 +17,12 @@ from diffclean.data.fit import from_square, to_square
 from diffclean.data.item import ItemError
 from diffclean.data.journal import journal_path, read_journal
 from diffclean.data.keys import check_collisions
-from diffclean.data.manifest import Status, latest
 from diffclean.data.run_record import check_separate
 from diffclean.data.shard import Shard
 from diffclean.data.sources import ImageFolder
 from diffclean.errors import DiffcleanError
-from diffclean.variation.settings import Settings, open_for
+from diffclean.variation.settings import Settings, open_for, recipe_of
+from diffclean.variation.variate import made_already
 
 
 @dataclass(frozen=True)
@@ -46,13 +48,13 @@ def estimate(
     Raises:
         DiffcleanError: as `variate`, or no image can be read.
     """
+    settings = settings.resolved(recipe_of(settings).defaults)
     check_separate(source, out)
     images = ImageFolder(source)
     shard = shard or Shard()
     items = [item for item in images.items() if shard.takes(item.key)]
     check_collisions([i.key for i in images.items()], variants=settings.variations, extension=settings.format.extension)
     opened = open_for(settings, threads)
-    settings = opened.settings
     assert settings.batch is not None
     sampler = opened.sampler()
     squares, placements = [], []
@@ -71,33 +73,33 @@ def estimate(
         placements.append(placement)
         if len(squares) == settings.batch:
             break
-    if not squares:
-        raise DiffcleanError(f"None of the images tried in {source} can be read.")
+    if items and not squares:
+        raise DiffcleanError(f"None of the {unreadable} images tried in {source} can be read.")
     import torch
 
-    batch = np.zeros((settings.batch, *squares[0].shape), np.uint8)
-    batch[: len(squares)] = squares
+    batch = np.zeros((settings.batch, sampler.image_size, sampler.image_size, 3), np.uint8)
+    for index, square in enumerate(squares):
+        batch[index] = square
     pixels = torch.from_numpy(batch)
     seeds = list(range(settings.batch))
     sampler.generate(pixels, seeds)
     started = time.monotonic()
     made, _ = sampler.generate(pixels, seeds)
-    rate = settings.batch / (time.monotonic() - started)
-    sizes = [
-        len(encode(from_square(np.array(image), placement, settings.size), settings.format))
-        for image, placement in zip(made, placements, strict=False)
-    ]
-    rows = latest(read_journal(journal_path(out, shard))).values()
-    already = sum(row.status is Status.OK for row in rows)
+    batch_s = time.monotonic() - started
+    written = 0
+    for image, placement in zip(made, placements, strict=False):
+        with suppress(ItemError):  # too large for the format: listed as failed by the run
+            written += len(encode(from_square(np.array(image), placement, settings.size), settings.format))
+    already = len(made_already(out, read_journal(journal_path(out, shard)), items, settings.variations))
     left = len(items) * settings.variations - already
     return Estimate(
         len(items),
         len(items) * settings.variations,
         already,
         unreadable,
-        rate,
-        left / rate,
-        round(left * float(np.mean(sizes))),
+        settings.batch / batch_s,
+        math.ceil(left / settings.batch) * batch_s,
+        round(left * written / max(1, len(placements))),
         settings,
         opened.engine.identity,
     )

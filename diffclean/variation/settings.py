@@ -13,7 +13,8 @@ from diffclean.data.fit import Fit, OutputSize
 from diffclean.errors import UsageError
 from diffclean.export.cache import cached_engine
 from diffclean.export.manifest import FILE_NAME as ENGINE_FILE
-from diffclean.families.registry import Recipe, recipe_for
+from diffclean.export.manifest import read_manifest
+from diffclean.families.registry import Recipe, load_recipe, recipe_for, recipe_names
 from diffclean.progress import Progress
 from diffclean.runtime.choose import Engine, open_engine
 from diffclean.variation.color import ColorTransfer
@@ -114,26 +115,32 @@ class Opened:
     recipe: Recipe
     engine: Engine
     settings: Settings
+    threads: int | None = None
 
     def sampler(self) -> Sampler:
         """A sampler on the engine."""
         return Sampler(self.engine, self.settings.sampler)
 
-    def fp32_sampler(self) -> Sampler | None:
-        """A sampler on the same engine in fp32, or None when it computes in fp32 already."""
+    def fp32_sampler(self) -> Sampler:
+        """A sampler on the same engine in fp32."""
         log.warning("Values that are not finite came out; asking again in fp32.")
-        runtime = self.engine.runtime
-        again = open_engine(self.engine.directory, runtime.name, "fp32")
+        again = open_engine(self.engine.directory, self.engine.runtime.name, "fp32", self.threads)
         return Sampler(again, self.settings.sampler)
+
+
+def recipe_of(settings: Settings) -> Recipe:
+    """The recipe, model directory or engine directory that settings name; quick, since nothing is opened yet."""
+    directory = Path(settings.engine)
+    if settings.engine in recipe_names() or not (directory / ENGINE_FILE).is_file():
+        return recipe_for(settings.engine)
+    family = read_manifest(directory).family
+    return replace(load_recipe(family), name=directory.resolve().name, directory=directory)
 
 
 def open_for(settings: Settings, threads: int | None = None, progress: Progress | None = None) -> Opened:
     """Find, export if need be, and open the engine that settings name."""
-    directory = Path(settings.engine)
-    if (directory / ENGINE_FILE).is_file():
-        engine = open_engine(directory, settings.runtime, settings.precision, threads)
-        recipe = replace(recipe_for(engine.manifest.family), name=directory.name)
-    else:
-        recipe = recipe_for(settings.engine)
-        engine = open_engine(cached_engine(recipe, progress), settings.runtime, settings.precision, threads)
-    return Opened(recipe, engine, settings.resolved(recipe.defaults))
+    recipe = recipe_of(settings)
+    settings = settings.resolved(recipe.defaults)
+    made = (recipe.directory / ENGINE_FILE).is_file()
+    directory = recipe.directory if made else cached_engine(recipe, progress)
+    return Opened(recipe, open_engine(directory, settings.runtime, settings.precision, threads), settings, threads)

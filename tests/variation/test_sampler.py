@@ -1,0 +1,190 @@
+"""The sampler against diffusers: the same loop, written out with the plain torch network and diffusers' schedulers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+from diffusers import StableDiffusionImg2ImgPipeline
+from torch import Tensor
+from torch.nn import functional
+
+from diffclean.errors import UsageError
+from diffclean.families.base import Look
+from diffclean.families.micro import Micro
+from diffclean.families.micro_model import MicroTransformer
+from diffclean.runtime.choose import Engine, open_engine
+from diffclean.variation.sampler import SCHEDULERS, Sampler, SamplerSettings, scheduler_named
+
+REFERENCES = {
+    "ddim": (diffusers.DDIMScheduler, {}),
+    "dpm++": (diffusers.DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++", "solver_order": 2}),
+    "unipc": (diffusers.UniPCMultistepScheduler, {}),
+    "euler": (diffusers.EulerDiscreteScheduler, {}),
+}
+SEEDS = [3, 2**64 - 1, 17]
+NO_VIEW = 1.25  # what training calls "no view"
+
+
+class FromNoisedSource(Micro):
+    """Begins at the noised source, as Stable Diffusion's image-to-image does."""
+
+    def look(self, strength: float) -> Look:
+        return Look(start=strength, level=0.2)
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_engine: Path) -> Engine:
+    return open_engine(tiny_engine, "onnxruntime", threads=1)
+
+
+@pytest.fixture(scope="module")
+def network(tiny_model: Path) -> MicroTransformer:
+    return MicroTransformer.from_pretrained(tiny_model / "unet").float().eval()
+
+
+@pytest.fixture(scope="module")
+def pixels() -> Tensor:
+    return torch.randint(0, 256, (3, 16, 16, 3), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+
+
+def psnr(first: Tensor, second: Tensor) -> float:
+    error = float(((first.double() - second.double()) ** 2).mean())
+    return 10 * float(np.log10(255**2 / max(error, 1e-9)))
+
+
+@torch.no_grad()
+def reference(
+    network: MicroTransformer, model: Path, name: str, pixels: Tensor, steps: int, level: float, guidance: float, start: float
+) -> Tensor:
+    cls, extra = REFERENCES[name]
+    scheduler = cls.from_config(diffusers.DDIMScheduler.from_pretrained(model / "scheduler").config, **extra)
+    sample, view = torch.empty(3, 3, 16, 16), torch.empty(3, 3, 8, 8)
+    image = pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
+    for index, seed in enumerate(SEEDS):
+        generator = torch.Generator().manual_seed(seed)
+        sample[index] = torch.randn(3, 16, 16, generator=generator)
+        view[index] = functional.avg_pool2d(image[index], 2) + level * torch.randn(3, 8, 8, generator=generator)
+    scheduler.set_timesteps(steps)
+    if start < 1:
+        pipeline = SimpleNamespace(scheduler=scheduler)
+        timesteps, _ = StableDiffusionImg2ImgPipeline.get_timesteps(pipeline, steps, start, "cpu")
+        sample = scheduler.add_noise(image, sample, timesteps[:1].repeat(3))
+    else:
+        timesteps = scheduler.timesteps
+        sample = sample * scheduler.init_noise_sigma
+    for timestep in timesteps:
+        scaled = scheduler.scale_model_input(sample, timestep)
+        times = timestep.float().expand(3)
+        predicted = network(scaled, times, view, torch.full((3,), level))
+        if guidance != 1:
+            withheld = network(scaled, times, torch.zeros_like(view), torch.full((3,), NO_VIEW))
+            predicted = withheld + guidance * (predicted - withheld)
+        sample = scheduler.step(predicted, timestep, sample).prev_sample
+    return (sample.clamp(-1, 1) * 127.5 + 127.5).round().to(torch.uint8).permute(0, 2, 3, 1)
+
+
+@pytest.mark.parametrize("guidance", [1.0, 0.0, 2.5])
+@pytest.mark.parametrize("name", sorted(SCHEDULERS))
+def test_from_pure_noise(
+    engine: Engine, network: MicroTransformer, tiny_model: Path, pixels: Tensor, name: str, guidance: float
+) -> None:
+    sampler = Sampler(engine, SamplerSettings(6, 0.3, guidance, name))
+    made, finite = sampler.generate(pixels, SEEDS)
+    expected = reference(network, tiny_model, name, pixels, 6, 0.3, guidance, start=1)
+    assert made.shape == pixels.shape
+    assert finite.all()
+    assert made.float().std(dim=(1, 2, 3)).min() > 10  # a picture: flat images would all be alike
+    assert psnr(made, expected) > 50
+    again, _ = sampler.generate(pixels, SEEDS)
+    assert torch.equal(again, made)  # schedulers keep a history, and it must not outlive a batch
+
+
+@pytest.mark.parametrize("strength", [0.01, 0.5, 0.99])
+@pytest.mark.parametrize("name", sorted(SCHEDULERS))
+def test_from_the_noised_source(
+    tiny_engine: Path, network: MicroTransformer, tiny_model: Path, pixels: Tensor, name: str, strength: float
+) -> None:
+    engine = open_engine(tiny_engine, "onnxruntime", threads=1)
+    engine.family = FromNoisedSource()
+    steps = 6
+    made, _ = Sampler(engine, SamplerSettings(steps, strength, 1.0, name)).generate(pixels, SEEDS)
+    # diffusers runs no step at all where strength * steps is below 1; we run one.
+    start = max(strength, 1 / steps)
+    assert psnr(made, reference(network, tiny_model, name, pixels, steps, 0.2, 1.0, start)) > 50
+
+
+def test_less_of_the_schedule_stays_nearer_to_the_source(tiny_engine: Path, pixels: Tensor) -> None:
+    """With a network that hands back its input, what is left of the source can be measured."""
+    engine = open_engine(tiny_engine, "onnxruntime", threads=1)
+    engine.family = FromNoisedSource()
+    call = engine.call
+    engine.call = lambda name, inputs: (inputs["sample"],) if name == "unet" else call(name, inputs)  # type: ignore[method-assign]
+    errors = []
+    for strength in (0.1, 0.4, 0.7, 0.9):
+        made, _ = Sampler(engine, SamplerSettings(10, strength, 1.0, "ddim")).generate(pixels, SEEDS)
+        errors.append(float((made.float() - pixels.float()).abs().mean()))
+    assert errors == sorted(errors)
+    assert errors[-1] > 2 * errors[0]
+
+
+def test_look_is_monotone() -> None:
+    strengths = np.linspace(0.001, 1, 50)
+    looks = [Micro().look(float(strength)) for strength in strengths]
+    assert all(one.level < other.level for one, other in zip(looks, looks[1:], strict=False))
+    assert looks[-1] == Look(start=1.0, level=1.0)
+
+
+def test_stronger_is_further_from_the_view(engine: Engine, pixels: Tensor) -> None:
+    settings = [SamplerSettings(4, strength, 1.0, "ddim") for strength in (0.05, 0.5, 1.0)]
+    weak, middle, strong = (Sampler(engine, each).generate(pixels, SEEDS)[0].float() for each in settings)
+    assert (weak - middle).abs().mean() > 1
+    assert (weak - strong).abs().mean() > (weak - middle).abs().mean()
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_batch_sizes_stay_within_one_grey_level(engine: Engine, guidance: float) -> None:
+    pixels = torch.randint(0, 256, (8, 16, 16, 3), generator=torch.Generator().manual_seed(5), dtype=torch.uint8)
+    sampler = Sampler(engine, SamplerSettings(5, 0.4, guidance, "ddim"))
+    whole, _ = sampler.generate(pixels, list(range(8)))
+    for size in (1, 3, 5):
+        parts = [sampler.generate(pixels[i : i + size], list(range(8))[i : i + size])[0] for i in range(0, 8, size)]
+        assert (torch.cat(parts).int() - whole.int()).abs().max() <= 1
+
+
+def test_an_image_depends_on_its_own_row_alone(engine: Engine, pixels: Tensor) -> None:
+    sampler = Sampler(engine, SamplerSettings(4, 0.4, 1.0, "ddim"))
+    made, _ = sampler.generate(pixels, SEEDS)
+    order = [2, 0, 1]
+    moved, _ = sampler.generate(pixels[order], [SEEDS[i] for i in order])
+    assert torch.equal(moved, made[order])
+    others = torch.stack([pixels[0], 255 - pixels[1], 255 - pixels[2]])
+    alone, _ = sampler.generate(others, [SEEDS[0], 1, 2])
+    assert torch.equal(alone[0], made[0])
+    assert not torch.equal(alone[1], made[1])
+
+
+def test_noise_that_is_not_finite_shows_in_its_own_row(engine: Engine, pixels: Tensor) -> None:
+    call = engine.call
+
+    class Broken(Micro):
+        def condition(self, *args: object) -> dict[str, Tensor]:
+            told = super().condition(*args)  # type: ignore[arg-type]
+            told["view"][1, 0, 0, 0] = float("inf")
+            return told
+
+    broken = open_engine(engine.directory, "onnxruntime", threads=1)
+    broken.family = Broken()
+    for name in sorted(SCHEDULERS):
+        _, finite = Sampler(broken, SamplerSettings(4, 0.4, 1.0, name)).generate(pixels, SEEDS)
+        assert finite.tolist() == [True, False, True], name
+    assert call is not None
+
+
+def test_unknown_scheduler() -> None:
+    with pytest.raises(UsageError, match="Known: ddim, dpm"):
+        scheduler_named("heun", {})
