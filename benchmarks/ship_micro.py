@@ -24,8 +24,9 @@ The embedded image-variation model of diffclean: it regenerates a 64 px square f
 
 - Licence: research use only; the weights were trained on Tiny ImageNet, whose images come under ImageNet's terms.
   For production, train one on images that you may use and trust: `diffclean pretrain`.
-- Kind: transformer on {patch_size} px patches, {layers} blocks of width {width}, {parameters:.1f} million parameters,
-  stored in half precision ({megabytes:.1f} MB). Pixel space, clean-image prediction, cosine schedule.
+- Kind: U-Net of {channels} channels at half resolution, with {layers} transformer blocks at an eighth; {parameters:.1f}
+  million parameters, stored in half precision ({megabytes:.1f} MB). Pixel space, clean-image prediction, cosine
+  schedule.
 - Condition: the source box-downsampled by two, with Gaussian noise whose level is the strength.
 - Data: Tiny ImageNet, training split, 100,000 images at 64 px (WebP-coded copies), centre squares, mirrored at random;
   the last 64 of a shuffled list were held out. It never saw CIFAR-10.
@@ -58,7 +59,7 @@ def main() -> None:
         raise SystemExit(f"{weights.name} has {weights.stat().st_size} bytes; at most {SIZE_LIMIT} may be shipped.")
     (TARGET / SUMS_NAME).write_text(json.dumps(model_hashes(TARGET), indent=2) + "\n")
     (TARGET / "pretrain.toml").write_text(recipe(config))
-    facts = {key: config[key] for key in ("patch_size", "layers", "width", "seed")}
+    facts = {key: config[key] for key in ("channels", "layers", "seed")}
     card = CARD.format(
         **facts,
         parameters=weights.stat().st_size / 2e6,

@@ -58,7 +58,7 @@ class MissingExtraError(DiffcleanError):
         super().__init__(f"{library} is not installed.", f"pip install 'diffclean[{extra}]'")
 
 
-class Interrupted(DiffcleanError):  # noqa: N818 - not a failure
+class Interrupted(DiffcleanError):  # not a failure
     """Stopped on request (Ctrl-C, SIGTERM) after finishing what was in flight."""
 
     exit_code = ExitCode.INTERRUPTED

@@ -31,16 +31,16 @@ def save_tiny_model(folder: Path, seed: int = 0, change: Callable[[object], None
     """A 16 px model with random weights everywhere: nothing that is zero at the start of a training hides a path."""
     import torch
 
-    from diffclean.families.micro_model import MicroTransformer
+    from diffclean.families.micro_model import MicroUNet
     from diffclean.training.pretrain import save_model
 
     torch.manual_seed(seed)
-    model = MicroTransformer(sample_size=16, patch_size=4, width=32, layers=2, heads=2, stem_channels=4)
+    model = MicroUNet(sample_size=16, channels=8, blocks=1, layers=1, heads=2)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(std=0.1)
         # Within the pixel range, and with something of the view: a grey or a saturated image would show no difference.
-        model.head.weight.mul_(4)
+        model.leave.weight.mul_(4)
         if change is not None:
             change(model)
     save_model(model, folder)
@@ -55,7 +55,7 @@ def make_model() -> MakeModel:
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model directory: 16 px, two blocks, random weights."""
+    """A model directory: 16 px, random weights."""
     return save_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
 
 

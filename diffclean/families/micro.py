@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from diffclean.families.base import Call
-    from diffclean.families.micro_model import MicroTransformer
+    from diffclean.families.micro_model import MicroUNet
 
 
-def _unet(directory: Path) -> MicroTransformer:
+def _unet(directory: Path) -> MicroUNet:
     """Read the denoiser; diffusers would only warn about weights that are not there, and make some up."""
-    from diffclean.families.micro_model import MicroTransformer
+    from diffclean.families.micro_model import MicroUNet
 
     try:
-        unet, read = MicroTransformer.from_pretrained(directory, use_safetensors=True, output_loading_info=True)
+        unet, read = MicroUNet.from_pretrained(directory, use_safetensors=True, output_loading_info=True)
     except Exception as error:  # a dozen kinds, from the file's header to the shapes in it
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DiffcleanError(f"The weights in {directory} cannot be read: {reason}") from error
@@ -37,7 +37,7 @@ def _unet(directory: Path) -> MicroTransformer:
             f"The weights in {directory} are not those of this network: {', '.join(wrong[:3])}{more}.",
             "Were they made by another version of diffclean? `diffclean pretrain` makes new ones.",
         )
-    loaded: MicroTransformer = unet
+    loaded: MicroUNet = unet
     return loaded
 
 
@@ -48,7 +48,7 @@ class Micro:
     license_note = "weights trained on research-only data (Tiny ImageNet); for production, see `diffclean pretrain`"
 
     def load(self, directory: Path) -> Model:
-        """Read `unet/` (a `MicroTransformer`) and `scheduler/` of a model directory."""
+        """Read `unet/` (a `MicroUNet`) and `scheduler/` of a model directory."""
         import json
 
         from diffclean.families.micro_model import PixelDecoder, ViewEncoder
@@ -64,8 +64,8 @@ class Micro:
             scheduler = json.loads((directory / "scheduler/scheduler_config.json").read_text())
         except (ValueError, AttributeError) as error:
             raise DiffcleanError(f"The model in {directory} has a damaged configuration: {error}.") from error
-        if found != "MicroTransformer":
-            raise DiffcleanError(f"{directory}/unet holds a {found}; the family micro expects a MicroTransformer.")
+        if found != "MicroUNet":
+            raise DiffcleanError(f"{directory}/unet holds a {found}; the family micro expects a MicroUNet.")
         unet = _unet(directory / "unet").float().eval()
         size: int = unet.config.sample_size
         pixels = Port("pixels", "uint8", (size, size, 3))

@@ -13,14 +13,14 @@ import torch
 from diffusers import DiffusionPipeline
 from torch import Tensor
 
-from diffclean.families.micro_model import MicroTransformer, PixelDecoder, ViewEncoder
+from diffclean.families.micro_model import MicroUNet, PixelDecoder, ViewEncoder
 from diffclean.variation.seeds import noise_for
 
 
 class MicroPipeline(DiffusionPipeline):
     """`MicroPipeline.from_pretrained(model_directory)(pixels, seeds)`."""
 
-    def __init__(self, unet: MicroTransformer, scheduler: Any) -> None:
+    def __init__(self, unet: MicroUNet, scheduler: Any) -> None:
         super().__init__()
         self.register_modules(unet=unet, scheduler=scheduler)
         self.view_encoder, self.decoder = ViewEncoder(), PixelDecoder()

@@ -27,7 +27,7 @@ from diffclean.errors import DiffcleanError, Interrupted
 from diffclean.families.micro_model import (
     NO_VIEW_LEVEL,
     VIEW_DOWNSAMPLING,
-    MicroTransformer,
+    MicroUNet,
     ViewEncoder,
 )
 from diffclean.progress import NoProgress, Progress
@@ -38,8 +38,9 @@ log = logging.getLogger(__name__)
 
 TRAIN_TIMESTEPS = 1000
 _VALIDATION_IMAGES = 64
-_SIGMA2_FLOOR = 0.05
-"""Loss weight 1 / max(sigma^2, floor): velocity weighting, held where the input already shows the answer."""
+_SIGMA2_FLOOR = 0.5
+"""Loss weight 1 / max(sigma^2, floor): velocity weighting, but held down where the input already shows the answer. Few
+steps from pure noise, which is how the model is used, live at the noisy end."""
 
 
 @dataclass(frozen=True)
@@ -83,14 +84,14 @@ def _prefetched(source: Iterator[Any], depth: int = 4) -> Iterator[Any]:
             waiting.append(pool.submit(next, source))
 
 
-def _optimizers(model: MicroTransformer, config: PretrainConfig) -> list[torch.optim.Optimizer]:
+def _optimizers(model: MicroUNet, config: PretrainConfig) -> list[torch.optim.Optimizer]:
     """Muon for the blocks' matrices, AdamW for everything else.
 
     Muon orthogonalises the update of a matrix (Jordan et al. 2024); scaled to AdamW's root mean square it takes the
     same rate (Liu et al., "Muon is Scalable for LLM Training", arXiv 2502.16982).
     """
     named = list(model.named_parameters())
-    matrices = [p for name, p in named if name.startswith("blocks.") and name.endswith("weight")]
+    matrices = [p for name, p in named if name.startswith("attention.") and name.endswith("weight")]
     chosen = {id(p) for p in matrices}
     rest = [p for _, p in named if id(p) not in chosen]
     return [
@@ -110,11 +111,11 @@ class Trainer:
         torch.manual_seed(config.seed)
         self.config = config
         self.device = device
-        shape = {key: getattr(config, key) for key in ("patch_size", "width", "layers", "heads", "stem_channels")}
-        self.master = MicroTransformer(sample_size=config.size, **shape).to(device)
+        shape = {key: getattr(config, key) for key in ("channels", "blocks", "layers", "heads")}
+        self.master = MicroUNet(sample_size=config.size, **shape).to(device)
         self.ema = copy.deepcopy(self.master).requires_grad_(False)
         # Computing in a bf16 copy, not under autocast: no cast a layer, and norms stay in bf16 (a third faster on CPU).
-        self.compute = copy.deepcopy(self.master).bfloat16()
+        self.compute = copy.deepcopy(self.master).bfloat16().to(memory_format=torch.channels_last)
         if device.type == "cuda":
             self.forward: nn.Module = torch.compile(self.compute)  # type: ignore[assignment]
         else:
@@ -143,7 +144,8 @@ class Trainer:
         noised = alpha2.sqrt() * target + (1 - alpha2).sqrt() * noise
         view = self.view_encoder(corrupted, view_noise, view_level)
         dtype = next(model.parameters()).dtype
-        predicted = model(noised.to(dtype), timestep.float(), view.to(dtype), view_level).float()
+        noised, view = (x.to(dtype, memory_format=torch.channels_last) for x in (noised, view))
+        predicted = model(noised, timestep.float(), view, view_level).float()
         weight = 1 / (1 - alpha2).clamp_min(_SIGMA2_FLOOR)
         return (weight * (predicted - target) ** 2).mean()
 
@@ -203,7 +205,7 @@ def scheduler_config() -> dict[str, Any]:
     }
 
 
-def save_model(model: MicroTransformer, directory: Path) -> None:
+def save_model(model: MicroUNet, directory: Path) -> None:
     """Write `model` in diffusers' directory layout: half-precision safetensors and the scheduler's configuration."""
     from diffusers import DDIMScheduler
 
@@ -213,7 +215,7 @@ def save_model(model: MicroTransformer, directory: Path) -> None:
     index = {
         "_class_name": "MicroPipeline",
         "scheduler": ["diffusers", "DDIMScheduler"],
-        "unet": ["diffclean.families.micro_model", "MicroTransformer"],
+        "unet": ["diffclean.families.micro_model", "MicroUNet"],
     }
     (directory / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
 

@@ -18,6 +18,7 @@ class PretrainConfig:
         learning_rate: peak; warmed up over `warmup_steps`, held, then brought linearly to zero over the
             last `decay_share` of the run.
         ema: decay of the exponential moving average of the weights, which is what is saved.
+        channels, blocks, layers, heads: of the network, see `MicroUNet`.
         view_dropout: share of images whose view is withheld, for `--guidance`.
         corrupt: train on corrupted views (False: the ablation).
         validate_every: steps between two validations (loss on held-out images, a sample grid, a checkpoint).
@@ -34,19 +35,18 @@ class PretrainConfig:
     corrupt: bool = True
     corruptions: Corruptions = field(default_factory=Corruptions)
     size: int = 64
-    patch_size: int = 8
-    width: int = 256
-    layers: int = 8
+    channels: int = 64
+    blocks: int = 1
+    layers: int = 4
     heads: int = 4
-    stem_channels: int = 16
     seed: int = 1
     validate_every: int = 500
 
     def __post_init__(self) -> None:
-        if self.size % self.patch_size or self.size % 2:
-            raise UsageError(f"--size {self.size} must be even and a multiple of --patch-size {self.patch_size}.")
-        if self.width % self.heads:
-            raise UsageError(f"--width {self.width} must be a multiple of --heads {self.heads}.")
+        if self.size % 8:
+            raise UsageError(f"--size {self.size} must be a multiple of 8.")
+        if 4 * self.channels % self.heads:
+            raise UsageError(f"--heads {self.heads} must divide four times --channels {self.channels}.")
         if not 0 <= self.seed < 2**32:
             raise UsageError(f"--seed {self.seed} (0 to 2^32 - 1)")
 

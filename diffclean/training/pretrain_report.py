@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from diffclean.families.micro_model import MicroTransformer, PixelDecoder, ViewEncoder
+from diffclean.families.micro_model import MicroUNet, PixelDecoder, ViewEncoder
 from diffclean.training.corruptions import Corruptions
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _SAMPLE_LEVELS = (0.1, 0.3, 0.6, 1.0)
 
 
 @torch.no_grad()
-def draw_grid(model: MicroTransformer, scheduler: Any, images: Tensor, config: PretrainConfig, path: Path) -> None:
+def draw_grid(model: MicroUNet, scheduler: Any, images: Tensor, config: PretrainConfig, path: Path) -> None:
     """Save a picture: a column an image; rows are source, corrupted source, then variations with ever weaker looks.
 
     Args:

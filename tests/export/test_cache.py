@@ -1,0 +1,289 @@
+"""Engines that are made on first use: kept, checked, made again, never half there."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from torch import Tensor, nn
+
+from diffclean.errors import DiffcleanError
+from diffclean.export.cache import cached_engine
+from diffclean.export.manifest import hashes_below, model_hashes, read_manifest
+from diffclean.families.base import Component, Model
+from diffclean.families.micro import Micro
+from diffclean.families.registry import FAMILIES, Recipe, recipe_for
+from diffclean.runtime.choose import open_engine
+
+Log = pytest.LogCaptureFixture
+
+
+class Mini(Micro):
+    """One small component, exported in a second: how engines are kept does not depend on what is in them."""
+
+    name = "mini"
+
+    def load(self, directory: Path) -> Model:
+        full = super().load(directory)
+        return replace(full, family=self.name, components={"vae_decoder": full.components["vae_decoder"]})
+
+
+class Unlucky(Micro):
+    """Its second component cannot be exported."""
+
+    name = "unlucky"
+
+    def load(self, directory: Path) -> Model:
+        decoder = super().load(directory).components["vae_decoder"]
+        stubborn = Component(Stubborn(), decoder.inputs, decoder.inputs)
+        return Model(self.name, {"vae_decoder": decoder, "unet": stubborn})
+
+
+class Stubborn(nn.Module):
+    def forward(self, sample: Tensor) -> Tensor:
+        return sample if float(sample.sum()) > 0 else -sample
+
+
+@pytest.fixture
+def recipe(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Log) -> Recipe:
+    """A recipe of the small family, and an empty cache of the test's own."""
+    monkeypatch.setitem(FAMILIES, "mini", f"{__name__}:Mini")
+    monkeypatch.setitem(FAMILIES, "unlucky", f"{__name__}:Unlucky")
+    monkeypatch.setenv("DIFFCLEAN_CACHE", str(tmp_path / "cache"))
+    caplog.set_level(logging.INFO)
+    model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    return Recipe("mini", "mini", model, recipe_for(str(tiny_model)).defaults)
+
+
+def exports(caplog: Log) -> int:
+    return sum(record.message.startswith("Exporting engine") for record in caplog.records)
+
+
+def test_what_an_engine_holds(tiny_engine: Path, tiny_model: Path, cache: Path) -> None:
+    manifest = read_manifest(tiny_engine)
+    assert tiny_engine.parent == cache / "engines"
+    assert manifest.family == "micro"
+    assert manifest.image_size == 16
+    assert manifest.source == {"path": str(tiny_model), "files": model_hashes(tiny_model)}
+    assert manifest.scheduler == json.loads((tiny_model / "scheduler/scheduler_config.json").read_text())
+    assert {"diffclean", "torch", "onnx", "onnxscript", "opset"} <= set(manifest.tools)
+    places = ("image_encoder", "unet", "vae_decoder")
+    assert manifest.files == {name: hashes_below(tiny_engine)[name] for name in (f"{p}/model.onnx" for p in places)}
+    assert set(hashes_below(tiny_engine)) == {*manifest.files, "engine.json"}
+    for name, component in Micro().load(tiny_model).components.items():
+        assert (manifest.components[name].inputs, manifest.components[name].outputs) == (component.inputs, component.outputs)
+        assert manifest.components[name].parity["max_relative"] <= 1e-4
+    assert [port.name for port in manifest.components["unet"].inputs] == ["sample", "timestep", "view", "view_level"]
+    stated = json.loads((tiny_engine / "engine.json").read_text())["fingerprint"]
+    assert stated == manifest.fingerprint
+    assert not [path for path in tiny_engine.parent.iterdir() if path.name.startswith(".")]
+    assert tiny_engine.stat().st_mode & 0o777 == 0o755
+
+
+def test_an_export_can_be_repeated_elsewhere(
+    tiny_engine: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another cache, another place of the model: the same bytes, the same fingerprint."""
+    moved = Path(shutil.copytree(tiny_model, tmp_path / "somewhere/else/tiny"))
+    monkeypatch.setenv("DIFFCLEAN_CACHE", str(tmp_path / "cache"))
+    again = cached_engine(recipe_for(str(moved)))
+    assert again.name == tiny_engine.name
+    assert read_manifest(again).files == read_manifest(tiny_engine).files
+    assert read_manifest(again).fingerprint == read_manifest(tiny_engine).fingerprint
+
+
+def test_a_kept_engine_is_used(recipe: Recipe, caplog: Log) -> None:
+    first = cached_engine(recipe)
+    assert first.parent == Path(os.environ["DIFFCLEAN_CACHE"]) / "engines"
+    before = {path: path.stat().st_mtime_ns for path in first.rglob("*")}
+    assert cached_engine(recipe) == first
+    assert exports(caplog) == 1
+    assert {path: path.stat().st_mtime_ns for path in first.rglob("*")} == before
+
+
+def test_a_model_that_moved_keeps_its_engine(recipe: Recipe, tmp_path: Path, caplog: Log) -> None:
+    first = cached_engine(recipe)
+    fingerprint = read_manifest(first).fingerprint
+    recipe.directory.rename(tmp_path / "moved")
+    with pytest.raises(DiffcleanError, match="gone or was changed"):
+        open_engine(first, "torch")
+    assert cached_engine(replace(recipe, directory=tmp_path / "moved")) == first
+    assert exports(caplog) == 1
+    assert read_manifest(first).fingerprint == fingerprint
+    assert open_engine(first, "torch").runtime.name == "torch"  # which runs the model itself
+
+
+def test_a_models_card_does_not_matter_and_its_weights_do(recipe: Recipe, caplog: Log) -> None:
+    first = cached_engine(recipe)
+    (recipe.directory / "README.md").write_text("A card.")
+    assert cached_engine(recipe) == first
+    config = recipe.directory / "scheduler/scheduler_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"clip_sample": False}))
+    second = cached_engine(recipe)
+    assert second != first
+    assert read_manifest(second).fingerprint != read_manifest(first).fingerprint
+    weights = recipe.directory / "unet/diffusion_pytorch_model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    assert cached_engine(recipe) not in (first, second)
+    assert exports(caplog) == 3
+
+
+def flip(place: Path) -> None:
+    path = place / "vae_decoder/model.onnx"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def other_engine(place: Path) -> None:
+    """A sound engine, but of another model: a cache hit needs the whole key, and a folder's name is a part of it."""
+    manifest = read_manifest(place)
+    files = {**manifest.source["files"], "unet/config.json": "0" * 64}
+    replace(manifest, source={**manifest.source, "files": files}).write(place)
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (flip, "vae_decoder/model.onnx has sha256"),
+        (lambda place: (place / "vae_decoder/model.onnx").unlink(), "vae_decoder/model.onnx is missing"),
+        (lambda place: (place / "engine.json").unlink(), "it is incomplete"),
+        (lambda place: (place / "engine.json").write_text("{"), "engine.json is damaged"),
+        (other_engine, "its files differ"),
+    ],
+)
+def test_a_damaged_engine_is_made_again_and_said_so(
+    recipe: Recipe, caplog: Log, harm: Callable[[Path], None], said: str
+) -> None:
+    place = cached_engine(recipe)
+    before = hashes_below(place)
+    harm(place)
+    assert cached_engine(recipe) == place
+    assert f"Exporting mini again: {said}" in caplog.text.replace(f"{place}/", "")
+    assert hashes_below(place) == before
+    assert exports(caplog) == 2
+
+
+def test_two_at_once(recipe: Recipe, caplog: Log) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(cached_engine, [recipe, recipe])
+    assert first == second
+    assert exports(caplog) == 1
+
+
+@pytest.mark.slow
+def test_two_processes_at_once(tiny_model: Path, tmp_path: Path) -> None:
+    program = (
+        "import logging, sys; logging.basicConfig(level='INFO')\n"
+        "from diffclean.export.cache import cached_engine\n"
+        "from diffclean.families.registry import recipe_for\n"
+        "print(cached_engine(recipe_for(sys.argv[1])))"
+    )
+    command = [sys.executable, "-c", program, str(tiny_model)]
+    env = {**os.environ, "DIFFCLEAN_CACHE": str(tmp_path)}
+    pipe = subprocess.PIPE
+    both = [subprocess.Popen(command, env=env, stdout=pipe, stderr=pipe, text=True) for _ in range(2)]
+    said = [process.communicate(timeout=300) for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert said[0][0] == said[1][0]
+    assert sum(err.count("Exporting engine") for _, err in said) == 1
+    assert len(list((tmp_path / "engines").glob("*/engine.json"))) == 1
+
+
+def leftovers() -> list[str]:
+    folder = Path(os.environ["DIFFCLEAN_CACHE"]) / "engines"
+    return [path.name for path in folder.iterdir() if path.suffix != ".lock"] if folder.exists() else []
+
+
+def test_what_a_killed_export_left_is_removed(recipe: Recipe) -> None:
+    place = cached_engine(recipe)
+    shutil.rmtree(place)
+    (place.parent / f".{place.name}-abc123/unet").mkdir(parents=True)
+    (place.parent / ".other-engine-0-abc").mkdir()
+    assert cached_engine(recipe) == place
+    assert sorted(leftovers()) == [".other-engine-0-abc", place.name]
+
+
+def test_an_export_that_fails_half_way_leaves_nothing(recipe: Recipe) -> None:
+    with pytest.raises(DiffcleanError, match="could not export Stubborn"):
+        cached_engine(replace(recipe, family="unlucky"))
+    assert leftovers() == []
+
+
+@contextmanager
+def file_size_limit(limit_bytes: int) -> Iterator[None]:
+    """Writes beyond the limit fail, as on a full disk, whoever runs the test."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk(recipe: Recipe) -> None:
+    with (
+        file_size_limit(500),
+        pytest.raises(DiffcleanError, match=r"Cannot keep the engine in .*: File too large(.|\n)*DIFFCLEAN_CACHE"),
+    ):
+        cached_engine(recipe)
+    assert leftovers() == []
+    assert cached_engine(recipe).is_dir()
+
+
+def test_a_cache_that_cannot_be_written_to(recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("DIFFCLEAN_CACHE", str(tmp_path / "file/cache"))
+    with pytest.raises(DiffcleanError, match=r"Cannot keep the engine in .*: Not a directory(.|\n)*DIFFCLEAN_CACHE"):
+        cached_engine(recipe)
+
+
+def test_a_kept_engine_needs_no_writing(recipe: Recipe, caplog: Log) -> None:
+    """An image may bring its engines along in a folder that its user cannot write to."""
+    place = cached_engine(recipe)
+    lock = place.with_name(f"{place.name}.lock")
+    lock.unlink()
+    lock.mkdir()  # whoever wants the lock fails now, root too
+    assert cached_engine(recipe) == place
+    flip(place)
+    with pytest.raises(DiffcleanError, match="Cannot keep the engine"):
+        cached_engine(recipe)
+
+
+def test_a_home_in_the_name_of_the_cache(recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`DIFFCLEAN_CACHE=~/engines` in a file of settings: no shell was there to expand it."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("DIFFCLEAN_CACHE", "~/mine")
+    assert cached_engine(recipe).parent == tmp_path / "mine/engines"
+
+
+def test_a_model_that_is_not_what_its_sums_say(recipe: Recipe) -> None:
+    sums = recipe.directory / "SHA256SUMS.json"
+    sums.write_text(json.dumps(hashes_below(recipe.directory)))
+    place = cached_engine(recipe)
+    config = recipe.directory / "unet/config.json"
+    config.write_text(config.read_text() + " ")
+    with pytest.raises(DiffcleanError, match="was changed: unet/config.json has sha256"):
+        cached_engine(recipe)
+    sums.write_text("[1]")
+    with pytest.raises(DiffcleanError, match="SHA256SUMS.json is damaged"):
+        cached_engine(recipe)
+    assert place.is_dir()
+
+
+def test_no_model(recipe: Recipe, tmp_path: Path) -> None:
+    with pytest.raises(DiffcleanError, match="There is no model directory"):
+        cached_engine(replace(recipe, directory=tmp_path / "nowhere"))
