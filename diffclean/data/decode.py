@@ -28,6 +28,8 @@ from diffclean.data.item import ItemError
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 _STARTS = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"BM", b"II*\0", b"MM\0*", b"II+\0", b"MM\0+", b"GIF8")
 _ORIENTATION, _TILE_WIDTH, _TILE_LENGTH = 0x0112, 322, 323  # TIFF tags
+_TURNED = (5, 6, 7, 8)
+"""EXIF orientations whose width is the file's height."""
 
 # Pillow's own limit is one global number for all threads; `Limits` is checked here, before any pixel is decoded.
 Image.MAX_IMAGE_PIXELS = None
@@ -70,14 +72,38 @@ def decode(data: bytes, limits: Limits | None = None) -> np.ndarray:
         DecodeError: empty, truncated, damaged, too large, or not an image at all. Nothing else escapes, whatever the
             bytes.
     """
+    return decode_for(data, None, limits)[0]
+
+
+def decode_for(data: bytes, side: int | None, limits: Limits | None = None) -> tuple[np.ndarray, tuple[int, int]]:
+    """Decode an image that will be shrunk to a square of `side`, in a fraction of the time where it is much larger.
+
+    A JPEG is decoded at a half, a quarter or an eighth of its size, the smallest that keeps two pixels for each one
+    wanted (its DCT blocks are scaled, which also averages).
+
+    Args:
+        data: as for `decode`.
+        side: of the square, in pixels. None: at full size.
+        limits: None: the default `Limits`; they speak of the full size.
+
+    Returns:
+        (H, W, 3) uint8 RGB, perhaps smaller than the source, and the source's (width, height) as seen.
+
+    Raises:
+        DecodeError: as `decode`.
+    """
     if not data:
         raise DecodeError("empty file")
     with _pillow_errors(data), Image.open(io.BytesIO(data), formats=FORMATS) as image:
         _check_size(image, limits or Limits())
+        size = image.size
+        if side is not None:
+            image.draft(image.mode, (2 * side, 2 * side))
         image.load()
         pixels = _rgb(image)
         orientation = _orientation(image)
-    return np.ascontiguousarray(_upright(pixels, orientation))
+    upright = np.ascontiguousarray(_upright(pixels, orientation))
+    return upright, (size[::-1] if orientation in _TURNED else size)
 
 
 def _check_size(image: Image.Image, limits: Limits) -> None:
@@ -134,7 +160,7 @@ def _orientation(image: Image.Image) -> int:
 
 def _upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
     """Undo EXIF orientation 1..8 (other numbers mean nothing) on (H, W, 3)."""
-    if orientation in (5, 6, 7, 8):
+    if orientation in _TURNED:
         pixels = pixels.transpose(1, 0, 2)
     if orientation in (3, 4, 7, 8):
         pixels = pixels[::-1]

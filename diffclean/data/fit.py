@@ -140,7 +140,8 @@ def _resized(image: np.ndarray, width: int, height: int) -> np.ndarray:
     if image.shape[:2] == (height, width):
         return image
     pixels = Image.fromarray(np.ascontiguousarray(image))
-    return np.array(pixels.resize((width, height), Image.Resampling.LANCZOS), dtype=np.uint8)
+    # The gap lets a much larger image be averaged down first: many times faster, hardly a grey level apart.
+    return np.array(pixels.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0), dtype=np.uint8)
 
 
 def _check(image: np.ndarray) -> None:

@@ -6,12 +6,12 @@ import itertools
 import math
 import time
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from diffclean.data.decode import Limits, decode
+from diffclean.data.decode import Limits, decode_for
 from diffclean.data.encode import encode
 from diffclean.data.fit import from_square, to_square
 from diffclean.data.item import ItemError
@@ -58,19 +58,19 @@ def estimate(
     assert settings.batch is not None
     sampler = opened.sampler()
     squares, placements = [], []
+    limits = Limits(pixels=settings.pixel_limit)
     unreadable = 0
     # Evenly spread, so that a folder that begins with its smallest images is not taken for all of it.
     stride = max(1, len(items) // settings.batch)
     for item in itertools.islice(items, 0, None, stride):
         try:
-            square, placement = to_square(
-                decode(images.read(item), Limits(pixels=settings.pixel_limit)), sampler.image_size, settings.fit
-            )
+            image, (width, height) = decode_for(images.read(item), sampler.image_size, limits)
         except ItemError:
             unreadable += 1
             continue
+        square, placement = to_square(image, sampler.image_size, settings.fit)
         squares.append(square)
-        placements.append(placement)
+        placements.append(replace(placement, width=width, height=height))
         if len(squares) == settings.batch:
             break
     if items and not squares:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffclean.data.atomic import Writer, clean_temporaries
-from diffclean.data.decode import Limits, decode
+from diffclean.data.decode import Limits, decode_for
 from diffclean.data.encode import encode
 from diffclean.data.fit import from_square, to_square
 from diffclean.data.item import Item, ItemError
@@ -218,14 +218,14 @@ class _Run:
         try:
             data = self.images.read(item)
             digest = hashlib.sha256(data).hexdigest()
-            image = decode(data, self.limits)
+            image, (width, height) = decode_for(data, self.sampler.image_size, self.limits)
         except ItemError as error:
             reason = error.message
             return [replace(row, output="", status=Status.FAILED, error=reason, source_sha256=digest) for row in rows]
         size = self.sampler.image_size
         square, placement = to_square(image, size, self.settings.fit)
+        placement = replace(placement, width=width, height=height)
         colors = statistics(square, self.settings.color_transfer)
-        height, width = image.shape[:2]
         if min(height, width) > 2 * size:
             with self._tally:
                 self._larger += 1

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-from diffclean.data.decode import DecodeError, Limits, decode
+from diffclean.data.decode import DecodeError, Limits, decode, decode_for
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 
@@ -363,3 +363,28 @@ def test_damaged_files_decode_or_say_why(data: bytes, mutations: list[tuple[str,
     assert pixels.ndim == 3
     assert pixels.shape[2] == 3
     assert 0 < pixels.shape[0] * pixels.shape[1] <= limits.pixels
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_large_jpeg_is_decoded_small_and_keeps_its_size_and_looks(orientation: int) -> None:
+    y, x = np.mgrid[0:400, 0:640]
+    slope = np.stack([x / 640, y / 400, (x + y) / 1040], axis=-1)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = io.BytesIO()
+    Image.fromarray((slope * 255).astype(np.uint8)).save(file, "JPEG", quality=95, exif=exif)
+    full = decode(file.getvalue())
+    small, (width, height) = decode_for(file.getvalue(), 64)
+    assert (height, width) == full.shape[:2]
+    assert 2 * 64 <= min(small.shape[:2]) < min(full.shape[:2])
+    reduced = np.asarray(Image.fromarray(full).resize(small.shape[1::-1], Image.Resampling.BOX)).astype(int)
+    assert np.abs(reduced - small).max() <= 6
+
+
+def test_a_small_or_lossless_image_is_decoded_whole() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (300, 200, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    found, size = decode_for(file.getvalue(), 16)
+    np.testing.assert_array_equal(found, pixels)
+    assert size == (200, 300)

@@ -82,7 +82,10 @@ def test_what_an_engine_holds(tiny_engine: Path, tiny_model: Path, cache: Path) 
     assert manifest.files == {name: hashes_below(tiny_engine)[name] for name in (f"{p}/model.onnx" for p in places)}
     assert set(hashes_below(tiny_engine)) == {*manifest.files, "engine.json"}
     for name, component in Micro().load(tiny_model).components.items():
-        assert (manifest.components[name].inputs, manifest.components[name].outputs) == (component.inputs, component.outputs)
+        assert (manifest.components[name].inputs, manifest.components[name].outputs) == (
+            component.inputs,
+            component.outputs,
+        )
         assert manifest.components[name].parity["max_relative"] <= 1e-4
     assert [port.name for port in manifest.components["unet"].inputs] == ["sample", "timestep", "view", "view_level"]
     stated = json.loads((tiny_engine / "engine.json").read_text())["fingerprint"]

@@ -19,10 +19,18 @@ from diffclean.export.manifest import (
 from diffclean.families.base import Port
 
 ENTRY = ComponentEntry(
-    (Port("sample", "float32", (3, 16, 16)),), (Port("pixels", "uint8", (16, 16, 3)), Port("finite", "bool", ())), {"max_relative": 0.0}
+    (Port("sample", "float32", (3, 16, 16)),),
+    (Port("pixels", "uint8", (16, 16, 3)), Port("finite", "bool", ())),
+    {"max_relative": 0.0},
 )
 MANIFEST = EngineManifest(
-    "micro", {"path": "somewhere", "files": {"a": "b"}}, 16, {"beta": [1, 2]}, {"vae_decoder": ENTRY}, {"x": "y"}, {"torch": "2"}
+    "micro",
+    {"path": "somewhere", "files": {"a": "b"}},
+    16,
+    {"beta": [1, 2]},
+    {"vae_decoder": ENTRY},
+    {"x": "y"},
+    {"torch": "2"},
 )
 
 

@@ -108,7 +108,9 @@ def test_wishes_that_cannot_be_met(tiny_engine: Path) -> None:
 
 
 def test_precision_is_part_of_the_identity(tiny_engine: Path) -> None:
-    names = {open_engine(tiny_engine, name, "fp32", threads=1).identity for name in ("openvino", "onnxruntime", "torch")}
+    names = {
+        open_engine(tiny_engine, name, "fp32", threads=1).identity for name in ("openvino", "onnxruntime", "torch")
+    }
     assert len(names) == 3
 
 

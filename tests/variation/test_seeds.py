@@ -12,7 +12,9 @@ from diffclean.variation.seeds import image_seed, noise_for
 
 SHAPES = {"sample": (3, 8, 8), "view": (3, 4, 4), "odd": (5,)}
 SEED = st.integers(0, 2**64 - 1)
-KEYS = st.binary(min_size=1, max_size=12).filter(lambda raw: b"\0" not in raw and b"/" not in raw and raw not in (b".", b".."))
+KEYS = st.binary(min_size=1, max_size=12).filter(
+    lambda raw: b"\0" not in raw and b"/" not in raw and raw not in (b".", b"..")
+)
 
 
 def test_the_seed_is_a_promise() -> None:
@@ -57,7 +59,9 @@ def test_noise_is_standard_normal_and_differs() -> None:
     assert abs(float(sample.mean())) < 0.02
     assert abs(float(sample.std()) - 1) < 0.02
     assert len({tuple(row.flatten()[:4].tolist()) for row in sample}) == 200
-    assert abs(float(torch.corrcoef(torch.stack([sample[:, :, :4, :4].flatten(), noise["view"].flatten()]))[0, 1])) < 0.05
+    assert (
+        abs(float(torch.corrcoef(torch.stack([sample[:, :, :4, :4].flatten(), noise["view"].flatten()]))[0, 1])) < 0.05
+    )
 
 
 def test_noise_leaves_the_global_generator_alone() -> None:
