@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
@@ -88,7 +89,7 @@ def draw_photos() -> DrawPhotos:
         for key in keys:
             path = folder / key
             path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(photograph(sum(key.encode()), width, height)).save(path)
+            Image.fromarray(photograph(zlib.crc32(key.encode()), width, height)).save(path)
         return folder
 
     return draw

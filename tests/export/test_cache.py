@@ -279,10 +279,10 @@ def test_a_model_that_is_not_what_its_sums_say(recipe: Recipe) -> None:
     place = cached_engine(recipe)
     config = recipe.directory / "unet/config.json"
     config.write_text(config.read_text() + " ")
-    with pytest.raises(DiffcleanError, match="was changed: unet/config.json has sha256"):
+    with pytest.raises(DiffcleanError, match=r"was changed: unet/config.json has sha256"):
         cached_engine(recipe)
     sums.write_text("[1]")
-    with pytest.raises(DiffcleanError, match="SHA256SUMS.json is damaged"):
+    with pytest.raises(DiffcleanError, match=r"SHA256SUMS.json is damaged"):
         cached_engine(recipe)
     assert place.is_dir()
 

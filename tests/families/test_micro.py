@@ -112,7 +112,7 @@ def test_a_weight_that_is_not_there_is_never_made_up(model: Path) -> None:
     del weights["leave.bias"]
     (model / WEIGHTS).unlink()
     save_file(weights, model / WEIGHTS, metadata={"format": "pt"})
-    with pytest.raises(DiffcleanError, match="leave.bias is missing"):
+    with pytest.raises(DiffcleanError, match=r"leave.bias is missing"):
         Micro().load(model)
 
 
@@ -120,7 +120,7 @@ def test_a_weight_too_many(model: Path) -> None:
     weights = load_file(model / WEIGHTS) | {"extra.weight": torch.zeros(3)}
     (model / WEIGHTS).unlink()
     save_file(weights, model / WEIGHTS, metadata={"format": "pt"})
-    with pytest.raises(DiffcleanError, match="extra.weight is unknown"):
+    with pytest.raises(DiffcleanError, match=r"extra.weight is unknown"):
         Micro().load(model)
 
 

@@ -75,7 +75,7 @@ def test_a_wrong_recipe_is_refused(tmp_path: Path, before: str, after: str) -> N
     assert before in RECIPE
     path = tmp_path / "mine.toml"
     path.write_text(RECIPE.replace(before, after))
-    with pytest.raises(UsageError, match="not a recipe|not valid TOML"):
+    with pytest.raises(UsageError, match=r"not a recipe|not valid TOML"):
         recipe_for(str(path))
 
 

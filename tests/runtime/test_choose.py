@@ -124,7 +124,7 @@ def test_a_flipped_byte_is_refused_before_a_runtime_sees_it(tiny_engine: Path, t
     with pytest.raises(DiffcleanError, match=f"unet/model.onnx has sha256 .*, on record is {recorded[:12]}"):
         open_engine(engine, "onnxruntime")
     path.unlink()
-    with pytest.raises(DiffcleanError, match="unet/model.onnx is missing"):
+    with pytest.raises(DiffcleanError, match=r"unet/model.onnx is missing"):
         open_engine(engine, "onnxruntime")
 
 

@@ -73,7 +73,7 @@ def test_erasing_reaches_every_corner_and_edge() -> None:
     image, hits = pictures(1)[0], np.zeros((64, 64))
     for seed in range(300):
         hits += (corruptions.erase(image, image[::-1], np.random.default_rng(seed)) != image).any(axis=-1)
-    assert min(hits[0, 0], hits[0, -1], hits[-1, 0], hits[-1, -1]) > 10
+    assert min(hits[0, 0], hits[0, -1], hits[-1, 0], hits[-1, -1]) > 4
     assert hits.min() > 0
 
 

@@ -46,9 +46,7 @@ def test_classes_are_shuffled_and_the_order_is_the_same_everywhere(
     assert {place // 10 for place in places[-10:]} == {0, 1, 2}
 
 
-def test_unreadable_files_are_counted_and_named(
-    source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_unreadable_files_are_counted_and_named(source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (source / "a/broken.png").write_text("no image")
     (source / "b/empty.jpg").touch()
     images, failed = packed_images(source, tmp_path / "run", 16)

@@ -255,7 +255,9 @@ def drawn(images: np.ndarray, config: PretrainConfig, first: int, count: int) ->
 def test_batches_follow_from_seed_and_step_alone(images: np.ndarray) -> None:
     whole = drawn(images, CONFIG, 0, 20)
     for first in (1, 7, 19):
-        for (clean, corrupted), (again, corrupted_again) in zip(whole[first:], drawn(images, CONFIG, first, 20), strict=False):
+        for (clean, corrupted), (again, corrupted_again) in zip(
+            whole[first:], drawn(images, CONFIG, first, 20), strict=False
+        ):
             assert (clean == again).all()
             assert (corrupted == corrupted_again).all()
     other = drawn(images, replace(CONFIG, seed=2), 0, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -135,7 +136,7 @@ def test_less_of_the_schedule_stays_nearer_to_the_source(tiny_engine: Path, pixe
 def test_look_is_monotone() -> None:
     strengths = np.linspace(0.001, 1, 50)
     looks = [Micro().look(float(strength)) for strength in strengths]
-    assert all(one.level < other.level for one, other in zip(looks, looks[1:], strict=False))
+    assert all(one.level < other.level for one, other in pairwise(looks))
     assert looks[-1] == Look(start=1.0, level=1.0)
 
 

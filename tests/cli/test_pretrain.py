@@ -1,0 +1,74 @@
+"""`diffclean pretrain` as it is typed, and `variate` with the model that it made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from diffclean.cli.main import main
+from diffclean.errors import ExitCode
+
+Capture = pytest.CaptureFixture[str]
+Draw = Callable[..., Path]
+SMALL = ["--images", "24", "--batch", "8", "--size", "16", "--channels", "8", "--layers", "1", "--heads", "2"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory, draw_photos: Draw) -> Path:
+    folder = draw_photos(tmp_path_factory.mktemp("trusted"), [f"{index % 3}/{index}.png" for index in range(130)])
+    (folder / "0/broken.png").write_text("no image")
+    return folder
+
+
+def test_from_images_to_variations(data: Path, tmp_path: Path, draw_photos: Draw, capsys: Capture) -> None:
+    out = tmp_path / "run"
+    command = ["pretrain", str(data), "-o", str(out), *SMALL, "--json"]
+    assert main(command) == ExitCode.DONE
+    captured = capsys.readouterr()
+    made = json.loads(captured.out)
+    assert (made["model"], made["steps"], made["unreadable"]) == (str(out / "model"), 3, 1)
+    assert made["validation_loss"] > 0
+    assert f"Use it: diffclean variate DATA --engine {out / 'model'}" in captured.err
+    assert main(command) == ExitCode.DONE  # again: there is nothing left to do
+    assert json.loads(capsys.readouterr().out)["validation_loss"] == pytest.approx(made["validation_loss"])
+    source = draw_photos(tmp_path / "suspect", ["cat/a.png", "dog/b.png"])
+    variate = ["variate", str(source), "--engine", str(out / "model"), "--runtime", "onnxruntime", "--steps", "2"]
+    assert main([*variate, "--json"]) == ExitCode.DONE
+    assert json.loads(capsys.readouterr().out)["made"] == 2
+    assert len(list((tmp_path / "suspect-variations").rglob("*_v00.png"))) == 2
+    assert main([*command, "--learning-rate", "0.1"]) == ExitCode.CANNOT
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert "learning_rate: 0.0015 there, 0.1 asked" in error["message"]
+    # The run folder is not the model, and says where that is.
+    assert main(["variate", str(source), "--engine", str(out)]) == ExitCode.CANNOT
+    assert "Point at the `model` folder" in capsys.readouterr().err
+
+
+def test_dry_run(data: Path, tmp_path: Path, capsys: Capture) -> None:
+    assert main(["pretrain", str(data), "-o", str(tmp_path / "run"), *SMALL, "--dry-run"]) == ExitCode.DONE
+    assert "131 images, 3 steps of 8" in capsys.readouterr().out
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "said"),
+    [
+        (["--size", "20"], ExitCode.USAGE, "--size 20"),
+        (["--heads", "5"], ExitCode.USAGE, "--heads 5"),
+        (["--seed", "-1"], ExitCode.USAGE, "--seed -1"),
+        (["--learning-rate", "0"], ExitCode.USAGE, "learning-rate"),
+    ],
+)
+def test_mistakes(data: Path, tmp_path: Path, capsys: Capture, more: list[str], code: ExitCode, said: str) -> None:
+    assert main(["pretrain", str(data), "-o", str(tmp_path / "run"), *SMALL, *more]) == code
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_too_few_images(tmp_path: Path, draw_photos: Draw, capsys: Capture) -> None:
+    source = draw_photos(tmp_path / "few", ["a.png", "b.png"])
+    assert main(["pretrain", str(source), "-o", str(tmp_path / "run"), *SMALL]) == ExitCode.CANNOT
+    assert "2 images are too few" in capsys.readouterr().err
