@@ -14,7 +14,7 @@ from diffclean.cli import frame
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The run folder.")
 @click.option("--images", type=click.IntRange(1), default=500_000, help="Images to train on in all, with repetition.")
-@click.option("--batch", type=click.IntRange(1), default=64, help="Images a step.")
+@click.option("--batch", type=click.IntRange(1), default=32, help="Images a step.")
 @click.option("--learning-rate", type=click.FloatRange(0, min_open=True), default=1.5e-3, help="At its peak.")
 @click.option("--ema", type=click.FloatRange(0, 1, max_open=True), default=0.998, help="Decay of the weights' average.")
 @click.option(

@@ -25,7 +25,7 @@ class PretrainConfig:
     """
 
     images: int = 500_000
-    batch: int = 64
+    batch: int = 32
     learning_rate: float = 1.5e-3
     warmup_steps: int = 200
     decay_share: float = 0.25
