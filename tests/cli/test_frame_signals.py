@@ -14,7 +14,14 @@ from diffclean.cli.signals import stopping
 
 def start(tiny: ModuleType, mode: str, *args: str) -> subprocess.Popen[str]:
     command = [sys.executable, tiny.__file__, "tiny", "--mode", mode, *args]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell that runs the tests in the background lets them, and so their children, ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     assert process.stderr is not None
     while "ready" not in process.stderr.readline():
         assert process.poll() is None

@@ -288,7 +288,7 @@ def test_without_corruption_the_view_is_of_the_clean_image(images: np.ndarray) -
 
 
 def test_learning_rate() -> None:
-    config = PretrainConfig(images=100 * 64, warmup_steps=10, learning_rate=1.0, decay_share=0.2)
+    config = PretrainConfig(images=100 * 64, batch=64, warmup_steps=10, learning_rate=1.0, decay_share=0.2)
     rates = [learning_rate_at(step, config) for step in range(101)]
     assert rates[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
     assert rates[10:80] == [1.0] * 70
