@@ -16,6 +16,9 @@ from diffclean.cli import frame
 @click.option("--images", type=click.IntRange(1), default=500_000, help="Images to train on in all, with repetition.")
 @click.option("--batch", type=click.IntRange(1), default=32, help="Images a step.")
 @click.option("--learning-rate", type=click.FloatRange(0, min_open=True), default=1.5e-3, help="At its peak.")
+@click.option(
+    "--decay-share", type=click.FloatRange(0, 1), default=0.25, help="Last share of the run, in which the rate falls."
+)
 @click.option("--ema", type=click.FloatRange(0, 1, max_open=True), default=0.998, help="Decay of the weights' average.")
 @click.option(
     "--view-dropout", type=click.FloatRange(0, 1), default=0.05, help="Share of views withheld, for guidance."
