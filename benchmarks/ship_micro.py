@@ -37,10 +37,10 @@ The embedded image-variation model of diffclean: it regenerates a 64 px square f
 - Recipe: `diffclean pretrain DATA -o RUN --config engines/micro/pretrain.toml`, then
   `python benchmarks/ship_micro.py RUN`.
 - Compute: {images:,} images seen (seed {seed}), {hours} hours on {machine}. Final validation loss {loss:.4f}.
-- Why so short: a run of 76,800 images with the rate brought to zero looks sharper, but four times as many patch triggers
-  survive it. It learned to tell the hard-edged rectangles of its corruptions from a trigger that was enlarged together
-  with its image. The checkpoint was chosen by trigger survival on the same CIFAR-10 test images that the tables show
-  (`micro_quality` and `micro_quality_longer` in benchmarks/results).
+- Why so short: a longer run with the rate brought to zero looks sharper, but more patch triggers survive it (see
+  `micro_quality_longer` in benchmarks/results). The likely cause, not yet proven: it learned to tell the hard-edged
+  rectangles of its corruptions from a trigger that was enlarged together with its image. So this checkpoint was chosen
+  by trigger survival, on the same CIFAR-10 test images that the tables show.
 - Quality: measured by `benchmarks/micro_quality.py`; the tables stand in the main README.
 - Limits: a small model, briefly trained. At high strength what it paints is texture more than object. Text, faces and
   small things do not survive even at low strength. It has been measured against the attacks in the README only.
