@@ -38,7 +38,8 @@ def main() -> None:
         source.mkdir()
         for item in ImageFolder(options.images).items()[: options.count]:
             shutil.copy(item.path, source / item.key.replace("/", "-"))
-        arguments = [str(source), "--engine", options.engine, "--steps", str(options.steps), "--quiet"]
+        # Small batches: a run makes at least one before it is killed, and there must be some left for the last kill.
+        arguments = [str(source), "--engine", options.engine, "--steps", str(options.steps), "--batch", "8", "--quiet"]
         started = time.monotonic()
         subprocess.run([*VARIATE, *arguments, "-o", str(work / "undisturbed")], check=True)
         seconds = time.monotonic() - started
@@ -70,9 +71,11 @@ def kill_often(arguments: list[str], out: Path, options: argparse.Namespace, sec
             # Starting takes most of a short run: wait until the run moves (or ends), then a random while.
             while process.poll() is None and lines(out) == before:
                 time.sleep(0.02)
-            time.sleep(chance.uniform(0, seconds / options.kills / 2))
+            time.sleep(chance.uniform(0, seconds / options.kills / 4))
+            running = process.poll() is None
             process.kill()
-        done.append(lines(out))
+        if running:  # a kill that came too late is none
+            done.append(lines(out))
     subprocess.run([*VARIATE, *arguments, "-o", str(out)], check=True)
     return done
 
