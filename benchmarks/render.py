@@ -121,7 +121,7 @@ def where(result: dict[str, Any]) -> str:
 RENDERERS = {
     "micro_quality": quality("Quality of `micro`"),
     "micro_quality_ablation": quality("The ablation: pretrained without corruptions, for as many images"),
-    "micro_quality_longer": quality("Pretrained for 2.9 times as many images, and not shipped"),
+    "micro_quality_longer": quality("Pretrained for longer, and not shipped"),
     "variate_throughput": speed,
     "variate_memory": memory,
     "kill_resume": killed,
