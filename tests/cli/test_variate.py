@@ -16,6 +16,7 @@ from diffclean.cli.main import main
 from diffclean.data.journal import journal_path, read_journal
 from diffclean.data.manifest import read_manifest
 from diffclean.errors import ExitCode
+from diffclean.families.registry import load_recipe
 
 Capture = pytest.CaptureFixture[str]
 Draw = Callable[..., Path]
@@ -75,7 +76,7 @@ def test_json_is_one_document(source: Path, options: list[str], tmp_path: Path, 
     assert (found["total"], found["made"], found["kept"], found["out"]) == (6, 5, 0, str(out))
     assert found["failed"] == [{"key": "dog/broken.png", "variant": 0, "error": "not an image (text?)"}]
     assert found["settings"]["steps"] == 2
-    assert found["settings"]["strength"] == 0.3  # resolved: it is the recipe's
+    assert found["settings"]["strength"] == load_recipe("micro").defaults["strength"]  # resolved
     assert found["settings"]["size"] == "source"
     assert found["engine"].endswith("/onnxruntime/fp32")
     assert "dog/broken.png: not an image" in captured.err
