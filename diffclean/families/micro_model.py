@@ -5,7 +5,6 @@ Gaussian noise of a known level. Image and view meet at half resolution, where t
 the view joins them, as in diffusers' upscaler. The network predicts the clean image (`prediction_type="sample"`).
 Convolutions work at a half and a quarter of the resolution; transformer blocks at an eighth, modulated by the noise
 levels with one shared map and a small table a block (adaLN-single; Chen et al., "PixArt-alpha", arXiv 2310.00426).
-A convolutional U-Net learns to denoise from far fewer images than a transformer on patches, at equal compute.
 """
 
 from __future__ import annotations

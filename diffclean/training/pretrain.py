@@ -89,7 +89,7 @@ class _Optimizer:
 
     Muon orthogonalises the update of a matrix (Jordan et al. 2024); scaled to AdamW's root mean square it takes the
     same rate (Liu et al., "Muon is Scalable for LLM Training", arXiv 2502.16982). A convolution is the matrix of its
-    kernels, one a row. In the first hundreds of steps it takes a third of the images that AdamW takes.
+    kernels, one a row.
     """
 
     def __init__(self, model: nn.Module, config: PretrainConfig) -> None:
@@ -136,7 +136,7 @@ class Trainer:
         shape = {key: getattr(config, key) for key in ("channels", "blocks", "layers", "heads")}
         self.master = MicroUNet(sample_size=config.size, **shape).to(device)
         self.ema = copy.deepcopy(self.master).requires_grad_(False)
-        # Computing in a bf16 copy, not under autocast: no cast a layer, and norms stay in bf16 (a third faster on CPU).
+        # Computing in a bf16 copy, not under autocast: no cast a layer, and norms stay in bf16.
         self.compute = copy.deepcopy(self.master).bfloat16().to(memory_format=torch.channels_last)
         if device.type == "cuda":
             self.forward: nn.Module = torch.compile(self.compute)  # type: ignore[assignment]
