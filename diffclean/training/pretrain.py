@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor, nn
 
 from diffclean.errors import DiffcleanError, Interrupted
@@ -38,6 +39,8 @@ log = logging.getLogger(__name__)
 
 TRAIN_TIMESTEPS = 1000
 _VALIDATION_IMAGES = 64
+_SHARE_AT_START = 0.25
+"""Share of examples at the last timestep, pure noise: every run of the sampler begins there, and a short one ends there."""
 _SIGMA2_FLOOR = 0.5
 """Loss weight 1 / max(sigma^2, floor): velocity weighting, but held down where the input already shows the answer. Few
 steps from pure noise, which is how the model is used, live at the noisy end."""
@@ -68,9 +71,21 @@ def batches(images: NDArray[np.uint8], config: PretrainConfig, first: int) -> It
         clean = images[picks]
         flipped = rng.random(batch) < 0.5
         clean[flipped] = clean[flipped, :, ::-1]
+        low = rng.random() < config.low_resolution
+        side = int(rng.integers(round(0.375 * config.size), config.size)) if low else config.size
+        clean = resized(clean, side)
         corrupted = config.corruptions.apply(clean, rng) if config.corrupt else clean
+        clean, corrupted = resized(clean, config.size), resized(corrupted, config.size)
         yield torch.from_numpy(clean), torch.from_numpy(corrupted)
         step += 1
+
+
+def resized(images: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """(B, S, S, 3) uint8 -> (B, side, side, 3) uint8, as `data.fit` resizes (Lanczos)."""
+    if images.shape[1] == side:
+        return images
+    lanczos = Image.Resampling.LANCZOS
+    return np.stack([np.asarray(Image.fromarray(image).resize((side, side), lanczos)) for image in images])
 
 
 def _prefetched(source: Iterator[Any], depth: int = 4) -> Iterator[Any]:
@@ -152,6 +167,8 @@ class Trainer:
         """Weighted squared error of the predicted clean image, a scalar; all randomness from `generator` (CPU)."""
         batch, size = len(clean), self.config.size
         timestep = torch.randint(TRAIN_TIMESTEPS, (batch,), generator=generator)
+        at_start = torch.rand(batch, generator=generator) < _SHARE_AT_START
+        timestep = torch.where(at_start, TRAIN_TIMESTEPS - 1, timestep)
         # Stronger looks are the more frequent: they are what a useful default asks for.
         view_level = torch.rand(batch, generator=generator) ** 1.5
         withheld = torch.rand(batch, generator=generator) < self.config.view_dropout

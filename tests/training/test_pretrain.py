@@ -275,7 +275,7 @@ def test_an_epoch_shows_every_image_once(batch: int) -> None:
 
 def test_half_of_the_images_are_mirrored() -> None:
     slope = np.broadcast_to(np.arange(16, dtype=np.uint8)[None, None, :, None], (64, 16, 16, 3)).copy()
-    clean = np.concatenate([clean for clean, _ in drawn(slope, replace(CONFIG, batch=64), 0, 10)])
+    clean = np.concatenate([clean for clean, _ in drawn(slope, replace(CONFIG, batch=64, low_resolution=0), 0, 10)])
     mirrored = clean[:, 0, 0, 0] == 15
     assert 0.4 < mirrored.mean() < 0.6
     assert (clean[mirrored] == slope[0, :, ::-1]).all()
@@ -287,6 +287,15 @@ def test_without_corruption_the_view_is_of_the_clean_image(images: np.ndarray) -
     assert any((clean != corrupted).any() for clean, corrupted in drawn(images, CONFIG, 0, 1))
 
 
+def test_images_of_lower_resolution_are_part_of_what_is_learnt() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (32, 32, 32, 3), dtype=np.uint8)
+    config = replace(CONFIG, size=32, batch=32, corrupt=False)
+    detail = lambda share: np.mean(  # noqa: E731
+        [clean.std() for clean, _ in drawn(noise, replace(config, low_resolution=share), 0, 6)]
+    )
+    assert detail(1) < 0.9 * detail(0)
+
+
 def test_learning_rate() -> None:
     config = PretrainConfig(images=100 * 64, batch=64, warmup_steps=10, learning_rate=1.0, decay_share=0.2)
     rates = [learning_rate_at(step, config) for step in range(101)]
@@ -295,7 +304,7 @@ def test_learning_rate() -> None:
     assert rates[80:101] == pytest.approx([1 - step / 20 for step in range(21)])
 
 
-@pytest.mark.parametrize("change", [{"size": 20}, {"heads": 3}, {"seed": -1}, {"seed": 2**32}])
+@pytest.mark.parametrize("change", [{"size": 20}, {"heads": 3}, {"low_resolution": 1.5}, {"seed": -1}, {"seed": 2**32}])
 def test_a_configuration_that_makes_no_sense(change: dict[str, int]) -> None:
-    with pytest.raises(UsageError, match=f"--{next(iter(change))}"):
+    with pytest.raises(UsageError, match=f"--{next(iter(change))}".replace("_", "-")):
         replace(CONFIG, **change)
