@@ -42,6 +42,7 @@ def embedded_model(name: str = "micro") -> dict[str, Any]:
     except DiffcleanError as error:
         return {"name": name, "present": False, "reason": error.message, "license": "", "files": []}
     folder = recipe.directory
+    assert folder is not None  # it ships with diffclean
     paths = sorted(path for path in folder.rglob("*") if path.suffix in WEIGHTS) if folder.is_dir() else []
     files = [
         {"file": path.relative_to(folder).as_posix(), "bytes": path.stat().st_size, "sha256": _sha256(path)}

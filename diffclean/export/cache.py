@@ -11,7 +11,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from diffclean.environment import cache_dir
 from diffclean.errors import DiffcleanError
 from diffclean.export.manifest import (
     FILE_NAME,
+    OPSET,
     SUMS_NAME,
     ComponentEntry,
     EngineManifest,
@@ -29,38 +30,63 @@ from diffclean.export.manifest import (
     model_hashes,
     read_manifest,
 )
-from diffclean.export.onnx import OPSET, onnx_from_component, parity_of_onnx
+from diffclean.families.base import Component
+from diffclean.families.hub import located
 from diffclean.families.registry import Recipe, family_named
+from diffclean.families.weights import with_safetensors
 from diffclean.progress import NoProgress, Progress
 
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class ExportOptions:
+    """What an engine is made as.
+
+    Attributes:
+        precision: what its graphs compute in: fp32, fp16 or bf16.
+        image_size: side of the square that it regenerates, in pixels; None: the model's own.
+    """
+
+    precision: str = "fp32"
+    image_size: int | None = None
+
+
 def tool_versions() -> dict[str, str]:
     """Versions that decide what an export looks like."""
-    return {"diffclean": __version__, "opset": str(OPSET)} | {n: version(n) for n in ("torch", "onnx", "onnxscript")}
+    names = ("torch", "onnx", "onnxscript", "diffusers")
+    return {"diffclean": __version__, "opset": str(OPSET)} | {name: version(name) for name in names}
 
 
-def cached_engine(recipe: Recipe, progress: Progress | None = None) -> Path:
+def cached_engine(
+    recipe: Recipe, options: ExportOptions | None = None, progress: Progress | None = None, place: Path | None = None
+) -> Path:
     """The engine directory of a recipe, exported if it is not there or no longer sound.
 
     Two callers at once: one exports, the other waits for it.
 
+    Args:
+        recipe: the model.
+        options: what it is made as.
+        progress: told of each component.
+        place: the engine directory; None: one in the cache.
+
     Raises:
-        DiffcleanError: the model's files do not match its `SHA256SUMS.json`, or the export failed.
+        DiffcleanError: the model cannot be had or does not match its hashes, or the export failed.
     """
-    verify_model(recipe.directory)
-    source = {"path": str(recipe.directory), "files": model_hashes(recipe.directory)}
-    wanted = {"family": recipe.family, "files": source["files"], "tools": tool_versions()}
+    options = options or ExportOptions()
+    source = source_of(recipe)
+    identity = {name: value for name, value in source.items() if name != "path"}
+    wanted = {"family": recipe.family, **identity, "tools": tool_versions(), "options": asdict(options)}
     key = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()
-    place = cache_dir() / "engines" / f"{recipe.name}-{key[:16]}"
+    place = place or cache_dir() / "engines" / f"{recipe.name}-{key[:16]}"
     try:
         # First without the lock: an engine that is there is used from a cache that cannot be written to as well.
         if _unsound(place, wanted) is not None:
-            with _locked(place.with_name(f"{place.name}.lock")):
+            with _locked(place):
                 if (problem := _unsound(place, wanted)) is not None:
                     _clear(place, f"Exporting {recipe.name} again: {problem}.")
-                    export_engine(recipe, place, source, progress)
+                    export_engine(recipe, place, options, source, progress)
     except OSError as error:
         raise DiffcleanError(
             f"Cannot keep the engine in {place.parent}: {error.strerror or error}.",
@@ -68,6 +94,19 @@ def cached_engine(recipe: Recipe, progress: Progress | None = None) -> Path:
         ) from error
     _note_path(place, source)
     return place
+
+
+def source_of(recipe: Recipe) -> dict[str, Any]:
+    """What says which model it is: a hub's name and revision, or the hashes of a directory's files.
+
+    Raises:
+        DiffcleanError: the directory is missing, or does not match its `SHA256SUMS.json`.
+    """
+    if recipe.hub is not None and recipe.directory is None:
+        return {"hub": recipe.hub.repository, "revision": recipe.hub.revision}
+    assert recipe.directory is not None
+    verify_model(recipe.directory)
+    return {"path": str(recipe.directory), "files": model_hashes(recipe.directory)}
 
 
 def _unsound(place: Path, wanted: dict[str, Any]) -> str | None:
@@ -78,8 +117,8 @@ def _unsound(place: Path, wanted: dict[str, Any]) -> str | None:
         manifest = read_manifest(place)
     except DiffcleanError as error:
         return error.message.rstrip(".")
-    made_of = {"family": manifest.family, "files": manifest.source.get("files"), "tools": manifest.tools}
-    different = [f"its {name} differ from those asked for" for name in wanted if made_of[name] != wanted[name]]
+    made_of = {"family": manifest.family, "tools": manifest.tools, "options": manifest.options, **manifest.source}
+    different = [f"its {name} differ from those asked for" for name in wanted if made_of.get(name) != wanted[name]]
     return "; ".join(different or damage(place, manifest.files)) or None
 
 
@@ -95,9 +134,9 @@ def _clear(place: Path, why: str) -> None:
 def _note_path(place: Path, source: dict[str, Any]) -> None:
     """Write down where the model lies now: it may have moved since the export, and the runtime `torch` needs it."""
     manifest = read_manifest(place)
-    if manifest.source["path"] != source["path"]:
+    if "path" in source and manifest.source["path"] != source["path"]:
         with suppress(OSError):
-            replace(manifest, source=source).write(place)
+            replace(manifest, source={**manifest.source, "path": source["path"]}).write(place)
 
 
 def verify_model(directory: Path) -> None:
@@ -122,26 +161,41 @@ def verify_model(directory: Path) -> None:
         )
 
 
-def export_engine(recipe: Recipe, place: Path, source: dict[str, Any], progress: Progress | None = None) -> None:
-    """Export a recipe's model to `place`, whole or not at all."""
+def export_engine(
+    recipe: Recipe,
+    place: Path,
+    options: ExportOptions,
+    source: dict[str, Any],
+    progress: Progress | None = None,
+) -> None:
+    """Export a recipe's model to `place`, whole or not at all; `source` is as `source_of` gives it."""
     progress = progress or NoProgress()
+    recipe = located(recipe)
+    assert recipe.directory is not None
     family = family_named(recipe.family)
-    log.info("Exporting engine %s (once; kept in %s).", recipe.name, place)
-    model = family.load(recipe.directory)
+    directory = with_safetensors(recipe.directory, family.parts)
+    log.info("Exporting engine %s in %s (once; kept in %s).", recipe.name, options.precision, place)
+    model = family.load(directory, options.image_size)
     progress.begin(f"export {recipe.name}", len(model.components), "components")
+    place.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
     try:
         entries = {}
-        for name, component in model.components.items():
-            path = temporary / name / "model.onnx"
-            onnx_from_component(component, path)
-            entries[name] = ComponentEntry(component.inputs, component.outputs, parity_of_onnx(component, path))
+        components = dict(model.components)
+        for name in list(components):
+            # Let go one by one: a large model's fp32 weights are not needed after its graph is written.
+            entries[name] = _exported(components.pop(name), temporary / name / "model.onnx", options.precision)
             progress.advance()
-        files = hashes_below(temporary)
-        scheduler = dict(model.scheduler)
-        EngineManifest(recipe.family, source, model.image_size, scheduler, entries, files, tool_versions()).write(
-            temporary
-        )
+        EngineManifest(
+            family=recipe.family,
+            source={"path": str(directory), "files": model_hashes(directory), **source},
+            image_size=model.image_size,
+            scheduler=dict(model.scheduler),
+            components=entries,
+            files=hashes_below(temporary),
+            tools=tool_versions(),
+            options=asdict(options),
+        ).write(temporary)
         temporary.chmod(0o755)
         temporary.rename(place)
     finally:
@@ -149,8 +203,19 @@ def export_engine(recipe: Recipe, place: Path, source: dict[str, Any], progress:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def _exported(component: Component, path: Path, precision: str) -> ComponentEntry:
+    from diffclean.export.onnx import onnx_from_component, parity_of_onnx, reference_outputs
+
+    expected = reference_outputs(component)
+    onnx_from_component(component, path, precision)
+    return ComponentEntry(component.inputs, component.outputs, parity_of_onnx(component, path, precision, expected))
+
+
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _locked(place: Path) -> Iterator[None]:
+    """Hold the right to make `place`; in the cache, since a lock beside someone's engine would be litter."""
+    name = hashlib.sha256(str(place.resolve()).encode()).hexdigest()[:16]
+    path = cache_dir() / "locks" / f"{place.name}-{name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

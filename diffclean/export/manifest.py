@@ -17,7 +17,9 @@ from typing import Any
 from diffclean.errors import DiffcleanError
 from diffclean.families.base import Port
 
-FORMAT = 1
+FORMAT = 2
+OPSET = 20
+"""Of the graphs."""
 FILE_NAME = "engine.json"
 SUMS_NAME = "SHA256SUMS.json"
 """In a model directory: the hashes that its files must have."""
@@ -56,12 +58,14 @@ class EngineManifest:
 
     Attributes:
         family: name of the family.
-        source: model directory (`path`), and the sha256 of each of its files (`files`).
+        source: model directory (`path`), the sha256 of each of its files (`files`), hub and revision where it has them.
         image_size: side of the square, in pixels.
         scheduler: diffusers' configuration of the noise schedule.
         components: by place.
         files: every file of the engine directory but this one -> sha256.
         tools: versions of what made it.
+        options: what the engine was made as; `export.cache.ExportOptions`.
+        compiled: forms for one runtime, as `export.compiled` describes them; they do not enter the fingerprint.
     """
 
     family: str
@@ -71,13 +75,21 @@ class EngineManifest:
     components: dict[str, ComponentEntry]
     files: dict[str, str]
     tools: dict[str, str]
+    options: dict[str, Any] = field(default_factory=dict)
+    compiled: list[dict[str, Any]] = field(default_factory=list)
     format: int = FORMAT
+
+    @property
+    def precision(self) -> str:
+        """What the graphs compute in: fp32, fp16 or bf16."""
+        return str(self.options.get("precision", "fp32"))
 
     @property
     def fingerprint(self) -> str:
         """Hex sha256 over all that decides the output; not over where the model lay, nor over measured parity."""
         content = asdict(self)
         content["source"].pop("path", None)
+        content.pop("compiled")
         for component in content["components"].values():
             component.pop("parity")
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -7,24 +7,57 @@ import io
 import logging
 import math
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from diffclean.errors import DiffcleanError, MissingExtraError
+import torch
+from torch import Tensor, nn
+
+from diffclean.errors import DiffcleanError, MissingExtraError, UsageError
+from diffclean.export.manifest import OPSET
 from diffclean.families.base import Component, Port
 
-if TYPE_CHECKING:
-    from torch import Tensor
+PARITY_LIMITS = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 5e-2}
+"""Precision of a graph -> largest relative error (maximum norm) against torch in fp32."""
+_EXTERNAL_FROM_BYTES = 256 * 2**20
+"""Weights above this lie in a file beside the graph: protobuf ends at 2 GiB, and large files are mapped, not parsed."""
+_EXAMPLE_BATCH = 2
 
-OPSET = 20
-PARITY_LIMIT = 1e-4
-"""Largest relative error (maximum norm) of an fp32 graph against torch."""
+
+class InPrecision(nn.Module):
+    """A module that computes in another precision, with fp32 at its doors.
+
+    Numbers that are one an image (timesteps, noise levels) stay in fp32: half precision cannot tell 999 from 999.4.
+    """
+
+    def __init__(self, module: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.module = module.to(dtype)
+        self.dtype = dtype
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """As the module's own."""
+        cast = [x.to(self.dtype) if x.is_floating_point() and x.ndim > 1 else x for x in inputs]
+        outputs = self.module(*cast)
+        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+        return tuple(x.float() if x.is_floating_point() else x for x in outputs)
+
+
+def torch_dtype(precision: str) -> torch.dtype:
+    """fp32, fp16 or bf16.
+
+    Raises:
+        UsageError: anything else.
+    """
+    names = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+    if precision not in names:
+        raise UsageError(f"There is no precision {precision!r}.", f"Known: {', '.join(names)}.")
+    return names[precision]
 
 
 def example_inputs(ports: tuple[Port, ...], batch: int, seed: int = 0) -> dict[str, Tensor]:
     """Random inputs of a component: standard normal floats, uniform bytes."""
-    import torch
-
     generator = torch.Generator().manual_seed(seed)
     inputs = {}
     for port in ports:
@@ -38,17 +71,21 @@ def example_inputs(ports: tuple[Port, ...], batch: int, seed: int = 0) -> dict[s
     return inputs
 
 
-def onnx_from_component(component: Component, path: Path) -> None:
+def onnx_from_component(component: Component, path: Path, precision: str = "fp32") -> None:
     """Write `component` to `path` as ONNX with a dynamic batch axis.
+
+    Args:
+        component: its module is left in `precision`.
+        path: large weights lie beside it in `<name>.data`.
+        precision: what the graph computes in; its inputs and outputs keep the component's types.
 
     Raises:
         DiffcleanError: torch cannot export it.
     """
-    import onnx
-    import torch
-
-    inputs = example_inputs(component.inputs, batch=2)
-    batch = torch.export.Dim("batch", min=1, max=4096)
+    dtype = torch_dtype(precision)
+    module = component.module if dtype == torch.float32 else InPrecision(component.module, dtype)
+    inputs = example_inputs(component.inputs, _EXAMPLE_BATCH)
+    shapes: Any = tuple({0: torch.export.Dim("batch", min=1, max=4096)} for _ in inputs)
     path.parent.mkdir(parents=True, exist_ok=True)
     chatter = io.StringIO()
     quiet = logging.getLogger("torch.onnx")
@@ -58,13 +95,14 @@ def onnx_from_component(component: Component, path: Path) -> None:
         with warnings.catch_warnings(), contextlib.redirect_stdout(chatter), torch.no_grad():
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
-                component.module,
+                module,
                 tuple(inputs[port.name] for port in component.inputs),
                 dynamo=True,
                 opset_version=OPSET,
                 input_names=[port.name for port in component.inputs],
                 output_names=[port.name for port in component.outputs],
-                dynamic_shapes=tuple({0: batch} for _ in component.inputs),
+                # What takes any number of arguments has them in one tuple.
+                dynamic_shapes=(shapes,) if isinstance(module, InPrecision) else shapes,
                 verbose=False,
             )
     except Exception as error:  # the exporter raises errors of many kinds
@@ -72,38 +110,62 @@ def onnx_from_component(component: Component, path: Path) -> None:
     finally:
         quiet.setLevel(level)
     assert program is not None
-    model = program.model_proto
-    # Where a node came from (source lines of this machine) would make the bytes differ from place to place.
-    for node in model.graph.node:
-        del node.metadata_props[:]
-        node.doc_string = ""
-    for function in model.functions:
-        for node in function.node:
-            del node.metadata_props[:]
-    del model.graph.metadata_props[:]
-    for value in [*model.graph.value_info, *model.graph.input, *model.graph.output, *model.graph.initializer]:
-        del value.metadata_props[:]
-    onnx.save(model, path)
+    _save(program.model, path)
 
 
-def parity_of_onnx(component: Component, path: Path, batch: int = 3) -> dict[str, float]:
-    """Largest absolute and relative difference between torch and the ONNX graph on random inputs.
+def _save(model: Any, path: Path) -> None:
+    """Write an ONNX model, without the source lines that would make its bytes differ from machine to machine."""
+    import onnx_ir
 
-    Raises:
-        DiffcleanError: the relative error is above `PARITY_LIMIT`.
-    """
-    import torch
+    for graph in (model.graph, *(function.graph for function in model.functions.values())):
+        graph.metadata_props.clear()
+        values = [*graph.inputs, *graph.initializers.values()]
+        for node in graph.all_nodes():
+            node.metadata_props.clear()
+            node.doc_string = None
+            values += node.outputs
+        for value in values:
+            value.metadata_props.clear()
+    weights = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
+    external = f"{path.name}.data" if weights > _EXTERNAL_FROM_BYTES else None
+    onnx_ir.save(model, path, external_data=external)
 
+
+def reference_outputs(component: Component, batch: int = 3) -> list[Tensor]:
+    """What torch makes of the example inputs that `parity_of_onnx` uses."""
     inputs = example_inputs(component.inputs, batch, seed=1)
     with torch.no_grad():
         expected = component.module(*(inputs[port.name] for port in component.inputs))
-    expected = expected if isinstance(expected, tuple) else (expected,)
-    found = _run_reference(path, inputs)
+    return list(expected) if isinstance(expected, tuple) else [expected]
+
+
+def parity_of_onnx(
+    component: Component,
+    path: Path,
+    precision: str = "fp32",
+    expected: Sequence[Tensor] | None = None,
+    batch: int = 3,
+) -> dict[str, float]:
+    """Largest absolute and relative difference between torch in fp32 and the ONNX graph, on random inputs.
+
+    Args:
+        component: that the graph was made from.
+        path: of the graph.
+        precision: of the graph.
+        expected: `reference_outputs`, for a module that is no longer in fp32.
+        batch: images.
+
+    Raises:
+        DiffcleanError: the relative error is above `PARITY_LIMITS`.
+    """
+    expected = reference_outputs(component, batch) if expected is None else expected
+    found = _run_reference(path, example_inputs(component.inputs, batch, seed=1), precision)
     differences = [_difference(want, have) for want, have in zip(expected, found, strict=True)]
     absolute, relative = (max(kind) for kind in zip(*differences, strict=True))
-    if relative > PARITY_LIMIT:
+    limit = PARITY_LIMITS[precision]
+    if relative > limit:
         raise DiffcleanError(
-            f"{path.parent.name}: ONNX differs from torch by {relative:.1e} (at most {PARITY_LIMIT:.0e} expected).",
+            f"{path.parent.name}: ONNX differs from torch by {relative:.1e} (at most {limit:.0e} expected).",
             "This is a fault of the export; please report it with the versions that `diffclean doctor` shows.",
         )
     return {"max_absolute": absolute, "max_relative": relative}
@@ -111,8 +173,6 @@ def parity_of_onnx(component: Component, path: Path, batch: int = 3) -> dict[str
 
 def _difference(want: Tensor, have: Tensor) -> tuple[float, float]:
     """Largest absolute and relative difference. What is not finite in one must not be in the other either."""
-    import torch
-
     finite = want.isfinite()
     if want.dtype != have.dtype or want.shape != have.shape or not torch.equal(finite, have.isfinite()):
         return math.inf, math.inf
@@ -125,20 +185,28 @@ def _difference(want: Tensor, have: Tensor) -> tuple[float, float]:
     return difference, difference / max(float(want[finite].double().abs().max()), 1e-12)
 
 
-def _run_reference(path: Path, inputs: dict[str, Tensor]) -> list[Tensor]:
-    """Run a graph on whichever CPU runtime is installed, in fp32."""
-    import torch
-
+def _run_reference(path: Path, inputs: dict[str, Tensor], precision: str) -> list[Tensor]:
+    """Run a graph on whichever CPU runtime is installed and knows its precision, computing as exactly as it can."""
     arrays = {name: tensor.numpy() for name, tensor in inputs.items()}
-    try:
-        import onnxruntime
-    except ImportError:
-        try:
-            import openvino
-        except ImportError:
-            raise MissingExtraError("Neither onnxruntime nor openvino", "cpu") from None
-        compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-        results = compiled(arrays)
-        return [torch.from_numpy(results[output]) for output in compiled.outputs]
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return [torch.from_numpy(result) for result in session.run(None, arrays)]
+    # ONNX Runtime on a CPU has no bf16.
+    run = [_run_openvino] if precision == "bf16" else [_run_onnxruntime, _run_openvino]
+    for each in run:
+        with contextlib.suppress(ImportError):
+            return [torch.from_numpy(result) for result in each(path, arrays)]
+    raise MissingExtraError("OpenVINO" if precision == "bf16" else "Neither onnxruntime nor openvino", "cpu")
+
+
+def _run_onnxruntime(path: Path, arrays: dict[str, Any]) -> Sequence[Any]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"]).run(None, arrays)
+
+
+def _run_openvino(path: Path, arrays: dict[str, Any]) -> Sequence[Any]:
+    import openvino
+
+    compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    results = compiled(arrays)
+    return [results[output] for output in compiled.outputs]

@@ -74,14 +74,48 @@ class Look:
     level: float
 
 
+class Signature(Protocol):
+    """What a component takes and gives back."""
+
+    @property
+    def inputs(self) -> tuple[Port, ...]:
+        """In order."""
+
+    @property
+    def outputs(self) -> tuple[Port, ...]:
+        """In order."""
+
+
+def noise_shapes(components: Mapping[str, Signature]) -> dict[str, tuple[int, ...]]:
+    """Standard normal tensors that one image needs, by name; shapes without the batch axis.
+
+    `sample` is what the denoiser begins with; every component with an input called `noise` has one under its own name.
+    """
+    shapes = {
+        "sample" if (place, port.name) == ("unet", "sample") else place: port.shape
+        for place in sorted(components)
+        for port in components[place].inputs
+        if port.name == "noise" or (place, port.name) == ("unet", "sample")
+    }
+    return {"sample": shapes.pop("sample"), **shapes} if "sample" in shapes else shapes
+
+
 class Family(Protocol):
     """One file a family. All tensors have the batch axis first."""
 
     name: str
     license_note: str
+    pipelines: tuple[str, ...]
+    """What `model_index.json` calls the models of this family (its `_class_name`)."""
+    parts: tuple[str, ...]
+    """The files and folders of a model directory that are read, as glob patterns; a hub is asked for nothing else."""
 
-    def load(self, directory: Path) -> Model:
+    def load(self, directory: Path, image_size: int | None = None) -> Model:
         """Read a model directory in diffusers' layout.
+
+        Args:
+            directory: with its `model_index.json`.
+            image_size: side of the square to regenerate, in pixels; None: the model's own.
 
         Raises:
             DiffcleanError: a component is missing, belongs to another family, or would have to be unpickled.
@@ -90,17 +124,20 @@ class Family(Protocol):
     def look(self, strength: float) -> Look:
         """Map a strength in (0, 1] to this family's look; monotone, 1 is the weakest look from pure noise."""
 
-    def noise_shapes(self, image_size: int) -> Mapping[str, tuple[int, ...]]:
-        """Standard normal tensors that one image needs, by name; `sample` is the denoiser's starting noise."""
-
     def condition(self, call: Call, pixels: Tensor, noise: Mapping[str, Tensor], look: Look) -> dict[str, Tensor]:
-        """What the denoiser is told about the source: pixels (B, S, S, 3) uint8 -> named inputs."""
+        """What the denoiser is told about the source: pixels (B, S, S, 3) uint8 -> named inputs.
+
+        `noise` is named by the component that it is for, see `noise_shapes`.
+        """
 
     def withhold(self, condition: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The same inputs with the source withheld: the unconditional half of guidance."""
 
-    def encode(self, call: Call, pixels: Tensor) -> Tensor:
-        """(B, S, S, 3) uint8 -> the space that is noised, for looks that begin at the noised source."""
+    def encode(self, call: Call, pixels: Tensor, noise: Mapping[str, Tensor]) -> Tensor:
+        """(B, S, S, 3) uint8 -> the space that is noised, for looks that begin at the noised source.
+
+        `noise` as for `condition`.
+        """
 
     def decode(self, call: Call, sample: Tensor) -> tuple[Tensor, Tensor]:
         """The denoised sample -> ((B, S, S, 3) uint8 pixels, (B,) bool: all of it was finite)."""

@@ -45,10 +45,12 @@ class Micro:
     """See the module."""
 
     name = "micro"
+    pipelines = ("MicroPipeline",)
+    parts = ("unet/*", "scheduler/*")
     license_note = "weights trained on research-only data (Tiny ImageNet); for production, see `diffclean pretrain`"
 
-    def load(self, directory: Path) -> Model:
-        """Read `unet/` (a `MicroUNet`) and `scheduler/` of a model directory."""
+    def load(self, directory: Path, image_size: int | None = None) -> Model:
+        """Read `unet/` (a `MicroUNet`) and `scheduler/` of a model directory; it has one size."""
         import json
 
         from diffclean.families.micro_model import PixelDecoder, ViewEncoder
@@ -68,6 +70,8 @@ class Micro:
             raise DiffcleanError(f"{directory}/unet holds a {found}; the family micro expects a MicroUNet.")
         unet = _unet(directory / "unet").float().eval()
         size: int = unet.config.sample_size
+        if image_size not in (None, size):
+            raise DiffcleanError(f"The model in {directory} regenerates squares of {size} px, not of {image_size}.")
         pixels = Port("pixels", "uint8", (size, size, 3))
         sample = Port("sample", "float32", (3, size, size))
         view = Port("view", "float32", (3, size // 2, size // 2))
@@ -88,16 +92,12 @@ class Micro:
         """Pure noise always; the view's noise level is the strength itself."""
         return Look(start=1.0, level=strength)
 
-    def noise_shapes(self, image_size: int) -> Mapping[str, tuple[int, ...]]:
-        """The sampler's starting noise and the view's noise."""
-        return {"sample": (3, image_size, image_size), "view": (3, image_size // 2, image_size // 2)}
-
     def condition(self, call: Call, pixels: Tensor, noise: Mapping[str, Tensor], look: Look) -> dict[str, Tensor]:
         """The view and its level."""
         import torch
 
         level = torch.full((len(pixels),), look.level, device=pixels.device)
-        (view,) = call("image_encoder", {"pixels": pixels, "noise": noise["view"], "view_level": level})
+        (view,) = call("image_encoder", {"pixels": pixels, "noise": noise["image_encoder"], "view_level": level})
         return {"view": view, "view_level": level}
 
     def withhold(self, condition: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -107,7 +107,7 @@ class Micro:
         view, level = condition["view"], condition["view_level"]
         return {"view": view.new_zeros(view.shape), "view_level": level.new_full(level.shape, NO_VIEW_LEVEL)}
 
-    def encode(self, call: Call, pixels: Tensor) -> Tensor:
+    def encode(self, call: Call, pixels: Tensor, noise: Mapping[str, Tensor]) -> Tensor:
         """Pixel space: scale to [-1, 1]."""
         return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
 

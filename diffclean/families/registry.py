@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import importlib
+import json
+import re
 import tomllib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from diffclean.errors import DiffcleanError, UsageError
 from diffclean.families.base import Family
 
-FAMILIES = {"micro": "diffclean.families.micro:Micro"}
+FAMILIES = {
+    "micro": "diffclean.families.micro:Micro",
+    "sd-image-variations": "diffclean.families.sd_image_variations:SdImageVariations",
+}
 """Family name -> where its class is. A new family is one line here, one file beside this one, one recipe."""
 
 
@@ -29,22 +35,39 @@ def family_named(name: str) -> Family:
 
 
 @dataclass(frozen=True)
+class HubModel:
+    """A model on a hub.
+
+    Attributes:
+        repository: "owner/name".
+        revision: commit, tag or branch; a commit cannot change.
+        sha256: of files, by path, where they are known.
+    """
+
+    repository: str
+    revision: str = "main"
+    sha256: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Recipe:
     """How one model is run: the family, where the weights are, and measured defaults.
 
     Attributes:
         name: what `--engine` calls it.
         family: its family.
-        directory: the model directory.
-        defaults: steps, strength, scheduler, guidance, batch.
+        directory: the model directory; None where it has to be fetched from a hub first (`hub.located`).
+        defaults: steps, strength, scheduler, guidance, batch; a scheduler of "" is the model's own.
         license_note: what the weights may be used for.
+        hub: where to fetch it from.
     """
 
     name: str
     family: str
-    directory: Path
+    directory: Path | None
     defaults: dict[str, Any]
     license_note: str = ""
+    hub: HubModel | None = None
 
 
 _DEFAULTS: dict[str, tuple[type, ...]] = {
@@ -78,39 +101,77 @@ def load_recipe(name: str) -> Recipe:
     if not path.is_file():
         raise UsageError(
             f"There is no engine {name!r}.",
-            f"Give one of {', '.join(recipe_names())}, an engine directory, a model directory, or a recipe (.toml).",
+            f"Give one of {', '.join(recipe_names())}, an engine directory, a model directory, a recipe (.toml), "
+            "or a model on a hub (owner/name).",
         )
     try:
         content = tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not valid TOML: {error}.") from error
     try:
-        family, place, defaults = content["family"], content["source"]["path"], dict(content["defaults"])
+        family, source, defaults = content["family"], dict(content["source"]), dict(content["defaults"])
         complete = all(isinstance(defaults[key], kind) for key, kind in _DEFAULTS.items())
+        hub = HubModel(source["hub"], source["revision"], dict(source.get("sha256", {}))) if "hub" in source else None
+        place = None if hub else (path.parent / source["path"]).resolve()
     except (KeyError, TypeError, ValueError):
         complete = False
-    if not complete or not isinstance(family, str) or not isinstance(place, str):
+    if not complete or not isinstance(family, str):
         raise UsageError(
-            f"{path} is not a recipe: it needs `family`, `[source] path` and `[defaults]` with numbers for steps, "
-            "strength, guidance and batch, and the name of a scheduler."
+            f"{path} is not a recipe: it needs `family`, `[source]` with a `path` or with `hub` and `revision`, and "
+            "`[defaults]` with numbers for steps, strength, guidance and batch, and the name of a scheduler."
         )
-    return Recipe(path.stem, family, (path.parent / place).resolve(), defaults, str(content.get("license", "")))
+    return Recipe(path.stem, family, place, defaults, str(content.get("license", "")), hub)
 
 
 def recipe_for(engine: str) -> Recipe:
-    """What `--engine` names: a recipe, or a model directory (run with its family's shipped defaults).
+    """What `--engine` and `export` name: a recipe, a model directory, or a model on a hub ("owner/name[@revision]").
 
-    A shipped name comes first: a folder `micro` that happens to lie here is `./micro`.
+    A directory or a hub's model runs with the defaults of its family's recipe and its own scheduler. A shipped name
+    comes first: a folder `micro` that happens to lie here is `./micro`.
 
     Raises:
-        DiffcleanError: a folder that holds no model; or as `load_recipe`.
+        DiffcleanError: a folder that holds no model, or a model of no known family; or as `load_recipe`.
     """
     directory = Path(engine)
     if engine not in recipe_names() and directory.is_dir():
-        if not (directory / "model_index.json").is_file():
-            raise DiffcleanError(
-                f"{directory} is neither an engine (it has no engine.json) nor a model (no model_index.json).",
-                "Point at the `model` folder that `diffclean pretrain` writes.",
-            )
-        return Recipe(directory.resolve().name, "micro", directory.resolve(), load_recipe("micro").defaults)
+        family = family_of(directory)
+        own = {"scheduler": ""} if family != "micro" else {}
+        recipe = load_recipe(family)
+        name = directory.resolve().name
+        return replace(recipe, name=name, directory=directory.resolve(), defaults={**recipe.defaults, **own}, hub=None)
+    if (match := _HUB_ID.fullmatch(engine)) and not engine.endswith(".toml"):
+        # The family shows when the model is there: see `hub.located`.
+        repository, revision = match[1], match[2] or "main"
+        known = next((r for r in map(load_recipe, recipe_names()) if r.hub and r.hub.repository == repository), None)
+        if known and known.hub and match[2] in (None, known.hub.revision):
+            return known
+        return Recipe(repository.replace("/", "--"), "", None, {}, "", HubModel(repository, revision))
     return load_recipe(engine)
+
+
+_HUB_ID = re.compile(r"(\w[\w.-]*/\w[\w.-]*)(?:@([\w./-]+))?", re.ASCII)
+
+
+def family_of(directory: Path) -> str:
+    """The family of a model directory, by what its `model_index.json` says it is.
+
+    Raises:
+        DiffcleanError: there is no such file, it is damaged, or no family has models of that kind.
+    """
+    index = directory / "model_index.json"
+    if not index.is_file():
+        raise DiffcleanError(
+            f"{directory} is neither an engine (it has no engine.json) nor a model (no model_index.json).",
+            "Point at the `model` folder that `diffclean pretrain` writes, or at a model in diffusers' layout.",
+        )
+    try:
+        found = str(json.loads(index.read_text())["_class_name"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise DiffcleanError(f"{index} is damaged: {error!r}.") from error
+    kinds = {kind: name for name in reversed(FAMILIES) for kind in family_named(name).pipelines}  # the first wins
+    if found not in kinds:
+        raise DiffcleanError(
+            f"{directory} holds a {found}; no family of diffclean runs that.",
+            f"Known: {', '.join(sorted(kinds))}.",
+        )
+    return kinds[found]

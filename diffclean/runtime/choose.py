@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from diffclean.environment import gpus
 from diffclean.errors import DiffcleanError, MissingExtraError, UsageError
 from diffclean.export.manifest import EngineManifest, damage, read_manifest
 from diffclean.families.registry import family_named
@@ -62,6 +63,16 @@ def open_runtime(
 
         return Torch(manifest, threads)
     raise UsageError(f"There is no runtime {name!r}.", f"Known: auto, {', '.join(DRIVEN)}.")
+
+
+def graph_precision(runtime: str, precision: str | None) -> str:
+    """What an engine that is made for a runtime computes in: half precision for a GPU, fp32 for a CPU.
+
+    CPU runtimes that compute in bf16 do so from fp32 graphs by themselves.
+    """
+    if runtime in ("openvino", "onnxruntime") or not gpus():
+        return "fp32"
+    return precision or "fp16"
 
 
 def open_engine(

@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 TRAIN_TIMESTEPS = 1000
 _VALIDATION_IMAGES = 64
 _SHARE_AT_START = 0.25
-"""Share of examples at the last timestep, pure noise: every run of the sampler begins there, and a short one ends there."""
+"""Share of examples at the last timestep, pure noise: every run begins there, and one of a single step ends there."""
 _SIGMA2_FLOOR = 0.5
 """Loss weight 1 / max(sigma^2, floor): velocity weighting, but held down where the input already shows the answer. Few
 steps from pure noise, which is how the model is used, live at the noisy end."""
@@ -236,7 +236,7 @@ def scheduler_config() -> dict[str, Any]:
         "beta_schedule": "squaredcos_cap_v2",
         "prediction_type": "sample",
         "timestep_spacing": "trailing",
-        "clip_sample": True,
+        "clip_sample": False,  # the sampler takes linear steps only; the decoder clips
     }
 
 

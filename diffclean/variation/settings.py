@@ -11,14 +11,16 @@ from diffclean.data.decode import Limits
 from diffclean.data.encode import ImageFormat
 from diffclean.data.fit import Fit, OutputSize
 from diffclean.errors import UsageError
-from diffclean.export.cache import cached_engine
+from diffclean.export.cache import ExportOptions, cached_engine
 from diffclean.export.manifest import FILE_NAME as ENGINE_FILE
 from diffclean.export.manifest import read_manifest
+from diffclean.families.hub import located
 from diffclean.families.registry import Recipe, load_recipe, recipe_for, recipe_names
 from diffclean.progress import Progress
-from diffclean.runtime.choose import Engine, open_engine
+from diffclean.runtime.choose import Engine, graph_precision, open_engine
 from diffclean.variation.color import ColorTransfer
-from diffclean.variation.sampler import SCHEDULERS, Sampler, SamplerSettings
+from diffclean.variation.sampler import Sampler, SamplerSettings
+from diffclean.variation.schedule import SCHEDULERS, scheduler_for
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +36,8 @@ class Settings:
         steps: denoising steps.
         strength: in (0, 1], how far from the source.
         guidance: classifier-free guidance scale, 1 is off.
-        scheduler: ddim, dpm++, unipc or euler.
+        scheduler: ddim, dpm++, unipc or euler; "" is the model's own, or the nearest to it.
+        guidance_interval: noise levels (lowest, highest; 1 is pure noise) at which guidance is on.
         variations: how many of each image.
         seed: of the run.
         batch: images the engine takes at once.
@@ -52,6 +55,7 @@ class Settings:
     strength: float | None = None
     guidance: float | None = None
     scheduler: str | None = None
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
     variations: int = 1
     seed: int = 0
     batch: int | None = None
@@ -73,13 +77,15 @@ class Settings:
         assert full.strength is not None
         assert full.guidance is not None
         assert full.batch is not None
+        low, high = full.guidance_interval
         problems = [
             text
             for wrong, text in (
                 (not 1 <= full.steps <= 1000, f"--steps {full.steps} (1 to 1000)"),
                 (not 0 < full.strength <= 1, f"--strength {full.strength} (above 0, at most 1)"),
                 (not 0 <= full.guidance <= 100, f"--guidance {full.guidance} (0 to 100)"),
-                (full.scheduler not in SCHEDULERS, f"--scheduler {full.scheduler} ({', '.join(SCHEDULERS)})"),
+                (not 0 <= low <= high <= 1, f"--guidance-interval {low:g}:{high:g} (low:high, both in 0 to 1)"),
+                (full.scheduler not in (*SCHEDULERS, ""), f"--scheduler {full.scheduler} ({', '.join(SCHEDULERS)})"),
                 (not 1 <= full.variations <= 1000, f"--variations {full.variations} (1 to 1000)"),
                 (not 0 <= full.seed < 2**63, f"--seed {full.seed} (0 to 2^63 - 1)"),
                 (not 1 <= full.batch <= 4096, f"--batch {full.batch} (1 to 4096)"),
@@ -98,7 +104,7 @@ class Settings:
         assert self.strength is not None
         assert self.guidance is not None
         assert self.scheduler is not None
-        return SamplerSettings(self.steps, self.strength, self.guidance, self.scheduler)
+        return SamplerSettings(self.steps, self.strength, self.guidance, self.scheduler, self.guidance_interval)
 
     def identity(self, source: Path, engine: Engine) -> dict[str, Any]:
         """What decides the bytes of the output: a run resumes only with the same."""
@@ -124,7 +130,9 @@ class Opened:
     def fp32_sampler(self) -> Sampler:
         """A sampler on the same engine in fp32."""
         log.warning("Values that are not finite came out; asking again in fp32.")
-        again = open_engine(self.engine.directory, self.engine.runtime.name, "fp32", self.threads)
+        # A graph in half precision stays so whatever runs it; then only the model itself can be asked.
+        runtime = self.engine.runtime.name if self.engine.manifest.precision == "fp32" else "torch"
+        again = open_engine(self.engine.directory, runtime, "fp32", self.threads)
         return Sampler(again, self.settings.sampler)
 
 
@@ -132,15 +140,22 @@ def recipe_of(settings: Settings) -> Recipe:
     """The recipe, model directory or engine directory that settings name; quick, since nothing is opened yet."""
     directory = Path(settings.engine)
     if settings.engine in recipe_names() or not (directory / ENGINE_FILE).is_file():
-        return recipe_for(settings.engine)
+        recipe = recipe_for(settings.engine)
+        return recipe if recipe.family else located(recipe)
     family = read_manifest(directory).family
-    return replace(load_recipe(family), name=directory.resolve().name, directory=directory)
+    return replace(load_recipe(family), name=directory.resolve().name, directory=directory, hub=None)
 
 
 def open_for(settings: Settings, threads: int | None = None, progress: Progress | None = None) -> Opened:
     """Find, export if need be, and open the engine that settings name."""
     recipe = recipe_of(settings)
     settings = settings.resolved(recipe.defaults)
-    made = (recipe.directory / ENGINE_FILE).is_file()
-    directory = recipe.directory if made else cached_engine(recipe, progress)
-    return Opened(recipe, open_engine(directory, settings.runtime, settings.precision, threads), settings, threads)
+    directory = recipe.directory
+    if directory is None or not (directory / ENGINE_FILE).is_file():
+        directory = cached_engine(
+            recipe, ExportOptions(graph_precision(settings.runtime, settings.precision)), progress
+        )
+    engine = open_engine(directory, settings.runtime, settings.precision, threads)
+    if not settings.scheduler:
+        settings = replace(settings, scheduler=scheduler_for(engine.manifest.scheduler))
+    return Opened(recipe, engine, settings, threads)

@@ -34,7 +34,7 @@ class Mini(Micro):
 
     name = "mini"
 
-    def load(self, directory: Path) -> Model:
+    def load(self, directory: Path, image_size: int | None = None) -> Model:
         full = super().load(directory)
         return replace(full, family=self.name, components={"vae_decoder": full.components["vae_decoder"]})
 
@@ -44,7 +44,7 @@ class Unlucky(Micro):
 
     name = "unlucky"
 
-    def load(self, directory: Path) -> Model:
+    def load(self, directory: Path, image_size: int | None = None) -> Model:
         decoder = super().load(directory).components["vae_decoder"]
         stubborn = Component(Stubborn(), decoder.inputs, decoder.inputs)
         return Model(self.name, {"vae_decoder": decoder, "unet": stubborn})
@@ -132,7 +132,7 @@ def test_a_models_card_does_not_matter_and_its_weights_do(recipe: Recipe, caplog
     (recipe.directory / "README.md").write_text("A card.")
     assert cached_engine(recipe) == first
     config = recipe.directory / "scheduler/scheduler_config.json"
-    config.write_text(json.dumps(json.loads(config.read_text()) | {"clip_sample": False}))
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"clip_sample_range": 2.0}))
     second = cached_engine(recipe)
     assert second != first
     assert read_manifest(second).fingerprint != read_manifest(first).fingerprint

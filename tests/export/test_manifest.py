@@ -78,7 +78,7 @@ def test_the_fingerprint_leaves_the_manifest_alone() -> None:
     [
         ('"image_size": 16', '"image_size": 17', "fingerprint does not match"),
         ('"x": "y"', '"x": "z"', "fingerprint does not match"),
-        ('"format": 1', '"format": 2', "has format 2"),
+        ('"format": 2', '"format": 1', "has format 1"),
         ('"family": "micro",', "", "is damaged"),
         ('"components": {', '"components": [], "c": {', "is damaged"),
         ('"fingerprint"', '"footprint"', "is damaged"),

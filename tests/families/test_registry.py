@@ -82,7 +82,7 @@ def test_a_wrong_recipe_is_refused(tmp_path: Path, before: str, after: str) -> N
 def test_a_shipped_name_wins_over_a_folder_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder `micro` that happens to lie here must not replace the default engine."""
     (tmp_path / "micro").mkdir()
-    (tmp_path / "micro/model_index.json").write_text("{}")
+    (tmp_path / "micro/model_index.json").write_text('{"_class_name": "MicroPipeline"}')
     monkeypatch.chdir(tmp_path)
     assert recipe_for("micro") == load_recipe("micro")
     assert recipe_for("./micro").directory == (tmp_path / "micro").resolve()

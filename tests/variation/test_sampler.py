@@ -19,7 +19,8 @@ from diffclean.families.base import Look
 from diffclean.families.micro import Micro
 from diffclean.families.micro_model import MicroUNet
 from diffclean.runtime.choose import Engine, open_engine
-from diffclean.variation.sampler import SCHEDULERS, Sampler, SamplerSettings, scheduler_named
+from diffclean.variation.sampler import Sampler, SamplerSettings
+from diffclean.variation.schedule import SCHEDULERS, scheduler_named
 
 REFERENCES = {
     "ddim": (diffusers.DDIMScheduler, {}),
@@ -142,7 +143,7 @@ def test_look_is_monotone() -> None:
 
 def test_a_stronger_look_shows_less_of_the_source(engine: Engine, pixels: Tensor) -> None:
     seen = functional.avg_pool2d(pixels.permute(0, 3, 1, 2).float() / 127.5 - 1, 2)
-    noise = {"view": torch.randn(seen.shape, generator=torch.Generator().manual_seed(0))}
+    noise = {"image_encoder": torch.randn(seen.shape, generator=torch.Generator().manual_seed(0))}
     errors = []
     for strength in (0.05, 0.3, 0.6, 1.0):
         told = engine.family.condition(engine.call, pixels, noise, engine.family.look(strength))
