@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 from pathlib import Path
+from threading import Lock
 
 from diffclean.data.keys import path_from_key
 from diffclean.errors import DiffcleanError
@@ -67,6 +68,29 @@ def write_whole(path: Path, data: bytes, *, owner: str = "", sync_folder: bool =
         raise write_error(error, path) from error
 
 
+def write_new(path: Path, data: bytes) -> bool:
+    """Write a file as `write_whole` does, unless there is one already; of two callers at once, one does.
+
+    Returns:
+        Whether this call wrote it.
+
+    Raises:
+        WriteError: as `write_whole`.
+    """
+    whole = path.parent / f".diffclean-{secrets.token_hex(8)}.part"
+    write_whole(whole, data)
+    try:
+        path.hardlink_to(whole)
+    except FileExistsError:
+        return False
+    except OSError:  # a disk without hard links: as good as it gets there
+        whole.replace(path)
+    finally:
+        whole.unlink(missing_ok=True)
+    sync_folders(path.parent)
+    return True
+
+
 def make_folders(folder: Path) -> None:
     """Make a folder and those above it. A loop: `mkdir(parents=True)` recurses, and a path can have 2000 folders.
 
@@ -124,6 +148,7 @@ class Writer:
         self.out = out
         self.owner = owner
         self._unsynced: set[Path] = set()
+        self._noting = Lock()  # threads write while one of them syncs
 
     def write(self, key: str, data: bytes) -> Path:
         """Write one file, making its folders; returns its path.
@@ -135,12 +160,15 @@ class Writer:
         path = contained(self.out, key)
         make_folders(path.parent)
         write_whole(path, data, owner=self.owner, sync_folder=False)
-        self._unsynced.update(parent for parent in path.parents if parent == self.out or self.out in parent.parents)
+        folders = [parent for parent in path.parents if parent == self.out or self.out in parent.parents]
+        with self._noting:
+            self._unsynced.update(folders)
         return path
 
     def sync(self) -> None:
         """Return once every file written so far would outlive a power cut."""
-        folders, self._unsynced = self._unsynced, set()
+        with self._noting:
+            folders, self._unsynced = self._unsynced, set()
         try:
             sync_folders(*sorted(folders))
         except OSError as error:

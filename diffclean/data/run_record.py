@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from diffclean.data.atomic import write_error, write_whole
+from diffclean.data.atomic import write_error, write_new
 from diffclean.data.classes import checked_classes
 from diffclean.errors import DiffcleanError
 
@@ -72,8 +72,8 @@ def open_run(out: Path, record: RunRecord) -> bool:
             + (f" and {len(strangers) - 1} more)." if len(strangers) > 1 else ")."),
             "Its files would be mixed with the variations: choose another output folder with -o, or empty this one.",
         )
-    write_whole(out / RUN_FILE, record.as_json().encode())
-    return False
+    # Another shard may have begun in the meantime: then its record is the one to compare with.
+    return False if write_new(out / RUN_FILE, record.as_json().encode()) else open_run(out, record)
 
 
 def read_run(out: Path) -> RunRecord:

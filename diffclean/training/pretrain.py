@@ -8,11 +8,11 @@ run that was killed and resumed goes the way an undisturbed one would have gone.
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import logging
 import os
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Event
@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor, nn
 
 from diffclean.errors import DiffcleanError, Interrupted
@@ -33,6 +32,8 @@ from diffclean.families.micro_model import (
 )
 from diffclean.progress import NoProgress, Progress
 from diffclean.training.corruptions import Corruptions
+from diffclean.training.muon import MuonAndAdamW
+from diffclean.training.pretrain_batches import batches, prefetched
 from diffclean.training.pretrain_config import PretrainConfig, learning_rate_at
 
 log = logging.getLogger(__name__)
@@ -56,89 +57,6 @@ class PretrainResult:
     validation_loss: float
 
 
-def batches(images: NDArray[np.uint8], config: PretrainConfig, first: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Endless (clean, corrupted) uint8 batches (B, S, S, 3), a pure function of seed and step, from step `first` on."""
-    count, batch = len(images), config.batch
-    step = first
-    while True:
-        places = np.arange(step * batch, (step + 1) * batch)
-        picks = np.empty(batch, dtype=np.int64)
-        for epoch in np.unique(places // count):
-            order = np.random.default_rng([config.seed, 1, int(epoch)]).permutation(count)
-            here = places // count == epoch
-            picks[here] = order[places[here] % count]
-        rng = np.random.default_rng([config.seed, 2, step])
-        clean = images[picks]
-        flipped = rng.random(batch) < 0.5
-        clean[flipped] = clean[flipped, :, ::-1]
-        low = rng.random() < config.low_resolution
-        side = int(rng.integers(round(0.375 * config.size), config.size)) if low else config.size
-        clean = resized(clean, side)
-        corrupted = config.corruptions.apply(clean, rng) if config.corrupt else clean
-        clean, corrupted = resized(clean, config.size), resized(corrupted, config.size)
-        yield torch.from_numpy(clean), torch.from_numpy(corrupted)
-        step += 1
-
-
-def resized(images: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """(B, S, S, 3) uint8 -> (B, side, side, 3) uint8, as `data.fit` resizes (Lanczos)."""
-    if images.shape[1] == side:
-        return images
-    lanczos = Image.Resampling.LANCZOS
-    return np.stack([np.asarray(Image.fromarray(image).resize((side, side), lanczos)) for image in images])
-
-
-def _prefetched(source: Iterator[Any], depth: int = 4) -> Iterator[Any]:
-    """Draw from `source` in a thread of its own, at most `depth` items ahead."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(1) as pool:
-        waiting = [pool.submit(next, source) for _ in range(depth)]
-        while True:
-            yield waiting.pop(0).result()
-            waiting.append(pool.submit(next, source))
-
-
-class _Optimizer:
-    """Muon for every weight that is a matrix or a convolution, AdamW for everything else.
-
-    Muon orthogonalises the update of a matrix (Jordan et al. 2024); scaled to AdamW's root mean square it takes the
-    same rate (Liu et al., "Muon is Scalable for LLM Training", arXiv 2502.16982). A convolution is the matrix of its
-    kernels, one a row.
-    """
-
-    def __init__(self, model: nn.Module, config: PretrainConfig) -> None:
-        named = list(model.named_parameters())
-        self._kernels = [p for name, p in named if p.ndim in (2, 4) and name.endswith("weight")]
-        chosen = {id(p) for p in self._kernels}
-        rest = [p for _, p in named if id(p) not in chosen]
-        # The matrices share their kernels' memory: stepping one steps the other.
-        self._matrices = [nn.Parameter(p.detach().view(len(p), -1)) for p in self._kernels]
-        rate, decay = config.learning_rate, config.weight_decay
-        self._parts: list[torch.optim.Optimizer] = [
-            torch.optim.Muon(self._matrices, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"),
-            torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.98), weight_decay=0.0, fused=True),
-        ]
-
-    def step(self, learning_rate: float) -> None:
-        """One step on the model's gradients."""
-        for kernel, matrix in zip(self._kernels, self._matrices, strict=True):
-            matrix.grad = None if kernel.grad is None else kernel.grad.reshape(matrix.shape)
-        for part in self._parts:
-            for group in part.param_groups:
-                group["lr"] = learning_rate
-            part.step()
-
-    def state_dict(self) -> list[dict[str, Any]]:
-        """Of both."""
-        return [part.state_dict() for part in self._parts]
-
-    def load_state_dict(self, state: list[dict[str, Any]]) -> None:
-        """Of both."""
-        for part, saved in zip(self._parts, state, strict=True):
-            part.load_state_dict(saved)
-
-
 class Trainer:
     """The state of a run: weights in fp32, a bf16 copy that computes, the optimiser and the moving average."""
 
@@ -157,10 +75,11 @@ class Trainer:
             self.forward: nn.Module = torch.compile(self.compute)  # type: ignore[assignment]
         else:
             self.forward = self.compute
-        self.optimizer = _Optimizer(self.master, config)
+        self.optimizer = MuonAndAdamW(self.master, config)
         self.scheduler = DDIMScheduler(**scheduler_config())
         self.alphas_cumprod = self.scheduler.alphas_cumprod.to(device)
         self.view_encoder = ViewEncoder()
+        self.data = ""
         self.step = 0
 
     def loss(self, model: nn.Module, clean: Tensor, corrupted: Tensor, generator: torch.Generator) -> Tensor:
@@ -213,6 +132,7 @@ class Trainer:
         return {
             "config": asdict(self.config),
             "step": self.step,
+            "data": self.data,
             "master": self.master.state_dict(),
             "ema": self.ema.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -284,10 +204,11 @@ def pretrain(
         )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     trainer = Trainer(config, device)
+    trainer.data = _digest(images)
     resume(trainer, out)
     (out / "config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
     held_out = torch.from_numpy(np.ascontiguousarray(images[-_VALIDATION_IMAGES:]))
-    source = _prefetched(batches(images[:-_VALIDATION_IMAGES], config, trainer.step))
+    source = prefetched(batches(images[:-_VALIDATION_IMAGES], config, trainer.step))
     progress.begin("pretrain", config.steps * config.batch, done=trainer.step * config.batch)
     started, first_step, validation = time.monotonic(), trainer.step, float("nan")
     average = None
@@ -321,6 +242,12 @@ def pretrain(
     save_model(trainer.ema, out / "model")
     seconds = max(time.monotonic() - started, 1e-9)
     return PretrainResult(out / "model", trainer.step, (trainer.step - first_step) * config.batch / seconds, validation)
+
+
+def _digest(images: NDArray[np.uint8]) -> str:
+    """Says whether two runs see the same images; from a sample of them, for there may be many gigabytes."""
+    sample = np.ascontiguousarray(images[:: max(1, len(images) // 256)])
+    return f"{len(images)} images, {hashlib.sha256(sample.tobytes()).hexdigest()[:12]}"
 
 
 def _check_finite(what: str, value: float, step: int) -> None:
@@ -376,5 +303,7 @@ def resume(trainer: Trainer, out: Path) -> None:
             f"{out} holds a run of another configuration: " + "; ".join(changed) + ".",
             "Use the same settings to resume it, or another -o.",
         )
+    if state.get("data", trainer.data) != trainer.data:
+        log.warning("The run in %s was begun on other images (%s); it goes on with these.", out, state["data"])
     trainer.restore(state)
     log.info("Resuming at step %d.", trainer.step)

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
@@ -26,6 +28,26 @@ def test_begin_then_resume(tmp_path: Path) -> None:
     assert (out / "run.json").read_bytes() == before
     assert read_run(out) == RECORD
     assert json.loads(before)["identity"]["engine"]["name"] == "micro"
+
+
+def test_of_shards_that_begin_at_once_one_writes_the_record(tmp_path: Path) -> None:
+    """Two that both saw an empty folder must not both believe that their settings are the run's."""
+    records = [replace(RECORD, identity={**RECORD.identity, "steps": steps}) for steps in (20, 20, 20, 50)]
+    start = Barrier(len(records))
+
+    def begin(place: Path, record: RunRecord) -> str:
+        start.wait()
+        try:
+            return "resumed" if open_run(place, record) else "began"
+        except DiffcleanError:
+            return "refused"
+
+    with ThreadPoolExecutor(len(records)) as pool:
+        for attempt in range(20):
+            outcomes = list(pool.map(begin, [tmp_path / str(attempt)] * len(records), records))
+            assert outcomes.count("began") == 1
+            kept = read_run(tmp_path / str(attempt)).identity["steps"]
+            assert [outcome == "refused" for outcome in outcomes] == [r.identity["steps"] != kept for r in records]
 
 
 def test_values_that_json_changes_still_resume(tmp_path: Path) -> None:

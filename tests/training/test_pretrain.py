@@ -22,7 +22,8 @@ from safetensors.torch import load_file
 from diffclean.errors import DiffcleanError, Interrupted, UsageError
 from diffclean.families.micro import Micro
 from diffclean.training.corruptions import Corruptions
-from diffclean.training.pretrain import batches, pretrain
+from diffclean.training.pretrain import pretrain
+from diffclean.training.pretrain_batches import batches
 from diffclean.training.pretrain_config import PretrainConfig, learning_rate_at
 
 STEPS = 6
@@ -285,6 +286,17 @@ def test_half_of_the_images_are_mirrored() -> None:
 def test_without_corruption_the_view_is_of_the_clean_image(images: np.ndarray) -> None:
     assert all((clean == corrupted).all() for clean, corrupted in drawn(images, replace(CONFIG, corrupt=False), 0, 5))
     assert any((clean != corrupted).any() for clean, corrupted in drawn(images, CONFIG, 0, 1))
+
+
+def test_going_on_with_other_images_is_said(
+    images: np.ndarray, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = replace(CONFIG, images=2 * CONFIG.batch, validate_every=2)
+    pretrain(images, tmp_path, config)
+    pretrain(images, tmp_path, replace(config, images=3 * CONFIG.batch))
+    assert "begun on other images" not in caplog.text
+    pretrain(images[::-1].copy(), tmp_path, replace(config, images=4 * CONFIG.batch))
+    assert "begun on other images" in caplog.text
 
 
 def test_images_of_lower_resolution_are_part_of_what_is_learnt() -> None:
