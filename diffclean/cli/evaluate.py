@@ -9,7 +9,7 @@ import click
 
 from diffclean.cli import frame
 from diffclean.cli.train import failures
-from diffclean.errors import ExitCode
+from diffclean.errors import ExitCode, UsageError
 
 NAMES = {
     "clean_accuracy": "Clean accuracy (CA)",
@@ -36,10 +36,17 @@ def command(
 ) -> frame.Result:
     """Measure the classifier MODEL on DATA, a clean test set with one folder a class.
 
-    Every rate comes with its 95 % Wilson interval.
+    Where DATA is an output folder of `variate`, it is compared with its source: how many labels and, if the source was
+    poisoned by `diffclean poison`, how many triggers survived. Every rate comes with its 95 % Wilson interval.
     """
     from diffclean.evaluation.evaluate import evaluate
 
+    if (data / "run.json").is_file():
+        if poison or undefended:
+            raise UsageError(
+                f"{data} is a variation run: --poison and --undefended are for test sets.", "Leave them out."
+            )
+        return _of_run(run, model, data, device)
     result = evaluate(model, data, poison, undefended, device, run.progress)
     lines = _rates(result)
     if "undefended" in result:
@@ -47,6 +54,30 @@ def command(
         lines.append(f"Defence effectiveness (DER): {result['defense_effectiveness']:.3f}")
     if result.get("fired") is False:
         lines.append("The attack did not fire: its ASR on the undefended model is below 80 %. Don't count this cell.")
+    lines += failures(result["failed"])
+    return frame.Result(result, lines, ExitCode.SOME_FAILED if result["failed"] else ExitCode.DONE)
+
+
+def _of_run(run: frame.Run, model: Path, data: Path, device: str | None) -> frame.Result:
+    from diffclean.evaluation.metrics import Rate
+    from diffclean.evaluation.variation_run import evaluate_run
+
+    result = evaluate_run(model, data, device, run.progress)
+    lines = []
+    if kept := result.get("label_preservation"):
+        before, after = Rate(**kept["originals"]), Rate(**kept["variations"])
+        lines += [
+            f"Label preservation: {kept['preservation']:.3f}",
+            f"  on originals: {before}",
+            f"  on variations: {after}",
+        ]
+    if left := result.get("trigger_survival"):
+        lines.append(f"ASR on the source's triggered images: {Rate(**result['attack_success_rate'])}")
+        lines.append(f"Trigger survival: {100 * left['survival']:.1f} %")
+        lines.append(f"  variations of triggered images on the target class: {Rate(**left['triggered'])}")
+        lines.append(f"  of untriggered ones: {Rate(**left['untriggered'])}")
+        if not result["fired"]:
+            lines.append("The attack did not fire on this model (ASR below 80 %): its survival says nothing.")
     lines += failures(result["failed"])
     return frame.Result(result, lines, ExitCode.SOME_FAILED if result["failed"] else ExitCode.DONE)
 

@@ -65,6 +65,7 @@ def evaluate(
     if manifest is None:
         return result
     result["attack"] = manifest.attack
+    result["labels"] = str(manifest.labels)
     result["target"] = manifest.target
     before = result
     if undefended is not None:
@@ -85,29 +86,24 @@ def _measure(checkpoint: Checkpoint, data: Path, manifest: PoisonManifest | None
 
     clean = datasets.load(data, checkpoint.size, checkpoint.class_to_idx, progress=progress)
     result: dict[str, Any] = {
-        "clean_accuracy": asdict(metrics.clean_accuracy(_classes(checkpoint, clean), clean.labels.numpy())),
+        "clean_accuracy": asdict(metrics.clean_accuracy(classes_by(checkpoint, clean), clean.labels.numpy())),
         "images": len(clean.keys),
         "failed": clean.failed,
     }
     if manifest is not None:
-        if manifest.target not in checkpoint.class_to_idx:
-            raise UsageError(
-                f"The attack's target class {manifest.target!r} is not one that the model knows.",
-                f"It knows: {', '.join(checkpoint.class_to_idx)}.",
-            )
-        target = checkpoint.class_to_idx[manifest.target]
+        targets = manifest.targets(checkpoint.class_to_idx)
 
         def with_trigger(key: str, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
             return triggered(image, key, manifest)
 
         bad = datasets.load(data, checkpoint.size, checkpoint.class_to_idx, with_trigger, progress)
-        guessed, labels = _classes(checkpoint, bad), bad.labels.numpy()
-        result["attack_success_rate"] = asdict(metrics.attack_success_rate(guessed, labels, target))
-        result["robust_accuracy"] = asdict(metrics.robust_accuracy(guessed, labels, target))
+        guessed, labels = classes_by(checkpoint, bad), bad.labels.numpy()
+        result["attack_success_rate"] = asdict(metrics.attack_success_rate(guessed, labels, targets[labels]))
+        result["robust_accuracy"] = asdict(metrics.robust_accuracy(guessed, labels, targets[labels]))
     return result
 
 
-def _classes(checkpoint: Checkpoint, data: LabelledImages) -> NDArray[np.int64]:
+def classes_by(checkpoint: Checkpoint, data: LabelledImages) -> NDArray[np.int64]:
     """(N,) the predicted class of each image."""
     from diffclean.training.classifiers import predict
 

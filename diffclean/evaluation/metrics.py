@@ -67,20 +67,27 @@ def clean_accuracy(predictions: ArrayLike, labels: ArrayLike) -> Rate:
     return rate(int((guessed == true).sum()), len(true))
 
 
-def attack_success_rate(predictions: ArrayLike, labels: ArrayLike, target: int) -> Rate:
-    """ASR: triggered test images *of other classes* that are predicted as the target. (N,) integers each."""
+def attack_success_rate(predictions: ArrayLike, labels: ArrayLike, target: ArrayLike) -> Rate:
+    """ASR: triggered test images *of other classes* that are predicted as the target.
+
+    Args:
+        predictions: (N,) integers.
+        labels: (N,) integers, the true classes.
+        target: the class that the attack wants, or (N,) one an image (all-to-all).
+    """
     guessed, true = _pair(predictions, labels)
-    others = true != target
-    return rate(int((guessed[others] == target).sum()), int(others.sum()))
+    wanted = np.broadcast_to(np.asarray(target, dtype=np.int64), true.shape)
+    others = true != wanted
+    return rate(int((guessed[others] == wanted[others]).sum()), int(others.sum()))
 
 
-def robust_accuracy(predictions: ArrayLike, labels: ArrayLike, target: int) -> Rate:
-    """RA: triggered test images of other classes that are predicted as their own. (N,) integers each.
+def robust_accuracy(predictions: ArrayLike, labels: ArrayLike, target: ArrayLike) -> Rate:
+    """RA: triggered test images of other classes that are predicted as their own; arguments as for ASR.
 
     Of other classes, as for ASR: on the target class, being fooled and being right look alike.
     """
     guessed, true = _pair(predictions, labels)
-    others = true != target
+    others = true != np.asarray(target, dtype=np.int64)
     return rate(int((guessed[others] == true[others]).sum()), int(others.sum()))
 
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from diffclean.evaluation.metrics import attack_success_rate, clean_accuracy
+from diffclean.evaluation.metrics import Rate, attack_success_rate, clean_accuracy
 
 if TYPE_CHECKING:
     from diffclean.training.checkpoints import Checkpoint
 
 
 def trigger_survival(
-    of_triggered: ArrayLike, of_untriggered: ArrayLike, labels: ArrayLike, target: int
+    of_triggered: ArrayLike, of_untriggered: ArrayLike, labels: ArrayLike, target: ArrayLike
 ) -> dict[str, Any]:
     """How much of a trigger is left in variations, by the teacher that learned it.
 
@@ -26,17 +26,22 @@ def trigger_survival(
         of_triggered: (N,) the teacher's predictions on variations of triggered images.
         of_untriggered: (N,) the same on variations of the same images without the trigger.
         labels: (N,) true classes. Images of the target class are left out.
-        target: the target class.
+        target: the target class, or (N,) one an image.
 
     Returns:
-        `triggered` and `untriggered` (see `metrics.Rate`), and `survival`, the difference of their values in [-1, 1].
+        As `survival`.
     """
-    with_trigger = attack_success_rate(of_triggered, labels, target)
-    without = attack_success_rate(of_untriggered, labels, target)
+    return survival(
+        attack_success_rate(of_triggered, labels, target), attack_success_rate(of_untriggered, labels, target)
+    )
+
+
+def survival(triggered: Rate, untriggered: Rate) -> dict[str, Any]:
+    """`triggered` and `untriggered` as they are, and `survival`, the difference of their values in [-1, 1]."""
     return {
-        "survival": with_trigger.value - without.value,
-        "triggered": asdict(with_trigger),
-        "untriggered": asdict(without),
+        "survival": triggered.value - untriggered.value,
+        "triggered": asdict(triggered),
+        "untriggered": asdict(untriggered),
     }
 
 
