@@ -13,7 +13,7 @@ from typing import Any
 
 from diffclean.data.atomic import make_folders, write_whole
 from diffclean.errors import DiffcleanError, UsageError
-from diffclean.export.tensorrt_key import Arch, EngineKey, Profile, onnx_digest, why_not, write_engine
+from diffclean.export.tensorrt_key import EngineKey, onnx_digest, why_not, write_engine
 from diffclean.export.tensorrt_library import (
     Flavour,
     Said,
@@ -23,6 +23,7 @@ from diffclean.export.tensorrt_library import (
     without_driver_noise,
 )
 from diffclean.export.tensorrt_progress import Watch
+from diffclean.export.tensorrt_targets import Arch, Profile
 from diffclean.families.base import Signature
 from diffclean.progress import NoProgress, Progress
 
@@ -165,12 +166,10 @@ def _check(network: Any, signature: Signature, profiles: Sequence[Profile], onnx
             continue
         mismatches = (port_mismatch(port, tensors[port.name].dtype, tensors[port.name].shape) for port in ports)
         wrong += [f"its {kind} {mismatch}" for mismatch in mismatches if mismatch]
-    for name, tensor in taken.items():
-        sizes = {str(each) for each in profiles} - {str(tensor.shape[0])} if len(tensor.shape) else set()
-        if sizes and tensor.shape[0] != -1:
-            wrong.append(
-                f"its input {name} takes batches of {tensor.shape[0]} only; asked for: {', '.join(sorted(sizes))}"
-            )
+    for name, size in ((name, tuple(tensor.shape)[:1]) for name, tensor in taken.items()):
+        other = sorted({str(each) for each in profiles} - {str(fixed) for fixed in size})
+        if size not in ((), (-1,)) and other:
+            wrong.append(f"its input {name} takes batches of {size[0]} only; asked for: {', '.join(other)}")
     if wrong:
         lines = "\n".join(f"  {line}" for line in wrong)
         raise DiffcleanError(f"{onnx} is not the graph that was declared:\n{lines}", "Export the model again.")

@@ -4,85 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from diffclean.data.atomic import WriteError, make_folders, write_whole
-from diffclean.errors import DiffcleanError, UsageError
+from diffclean.data.atomic import make_folders, write_whole
+from diffclean.errors import DiffcleanError
 from diffclean.export.manifest import sha256_of
+from diffclean.export.tensorrt_targets import PORTABLE_FROM, Arch, Profile, arch_text, parse_arch
 
 FORMAT = 1
-PORTABLE_FROM = (8, 0)
-"""An engine without targets runs from this compute capability on (what TensorRT-RTX builds unless told otherwise)."""
-
-Arch = tuple[int, int]
-"""A compute capability: (8, 9) for Ada Lovelace."""
-
-
-def arch_text(arch: Sequence[Arch]) -> str:
-    """`8.6, 8.9`; for none `8.0 and newer`."""
-    return ", ".join(f"{major}.{minor}" for major, minor in arch) or f"{PORTABLE_FROM[0]}.{PORTABLE_FROM[1]} and newer"
-
-
-def parse_arch(text: str) -> tuple[Arch, ...]:
-    """`8.6,12.0` -> ((8, 6), (12, 0)), each once and in order.
-
-    Raises:
-        UsageError: anything else.
-    """
-    try:
-        pairs = [part.strip().split(".") for part in text.split(",")]
-        return tuple(sorted({(int(major), int(minor)) for major, minor in pairs}))
-    except ValueError:
-        raise UsageError(
-            f"{text!r} is not a list of GPU architectures.", "Give compute capabilities, like 8.6 or 8.6,8.9,12.0."
-        ) from None
-
-
-@dataclass(frozen=True)
-class Profile:
-    """Batch sizes that an engine accepts, and the one it is tuned for. With all three equal it is static."""
-
-    minimum: int
-    optimum: int
-    maximum: int
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.minimum <= self.optimum <= self.maximum:
-            raise UsageError(
-                f"The batch sizes {self.minimum}:{self.optimum}:{self.maximum} are no profile.",
-                "Give minimum:optimum:maximum, rising and from 1 on, like 1:8:16; or one number.",
-            )
-
-    @classmethod
-    def parse(cls, text: str) -> Profile:
-        """`1:8:16`, or `8` for a static one.
-
-        Raises:
-            UsageError: anything else, or sizes that do not rise.
-        """
-        parts = text.split(":")
-        if len(parts) not in (1, 3) or not all(part.strip().isdecimal() for part in parts):
-            raise UsageError(f"{text!r} is no profile of batch sizes.", "Give minimum:optimum:maximum, or one number.")
-        sizes = [int(part) for part in parts] * (3 // len(parts))
-        return cls(*sizes)
-
-    @property
-    def static(self) -> bool:
-        """Whether it accepts one batch size only."""
-        return self.minimum == self.maximum
-
-    def both(self) -> tuple[Profile, ...]:
-        """A static profile at the optimum, then this one: the usual batch gets kernels for its very shape."""
-        return (self,) if self.static else (Profile(self.optimum, self.optimum, self.optimum), self)
-
-    def __contains__(self, batch: int) -> bool:
-        return self.minimum <= batch <= self.maximum
-
-    def __str__(self) -> str:
-        return str(self.optimum) if self.static else f"{self.minimum}:{self.optimum}:{self.maximum}"
 
 
 @dataclass(frozen=True)
@@ -199,9 +132,10 @@ def write_engine(engine: Path, plan: Any, key: EngineKey) -> None:
     try:
         write_whole(engine, plan)
         write_whole(key_path(engine), (json.dumps(content, indent=2) + "\n").encode())
-    except WriteError:
+    except BaseException:
         for path in (engine, key_path(engine)):
-            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.unlink()
         raise
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from diffclean.environment import gpus, why_no_gpu
 from diffclean.errors import DiffcleanError, MissingExtraError, UsageError
-from diffclean.export.tensorrt_key import PORTABLE_FROM, Arch, arch_text
+from diffclean.export.tensorrt_targets import PORTABLE_FROM, Arch, arch_text
 from diffclean.families.base import Port
 
 log = logging.getLogger(__name__)

@@ -177,18 +177,10 @@ class ViewEncoder(nn.Module):
         Returns:
             (B, 3, S/2, S/2) float view; zeros where the level is above 1.
         """
-        image = pixels.permute(0, 3, 1, 2).to(noise.dtype) / 127.5 - 1
+        image = pixels.to(noise.dtype).permute(0, 3, 1, 2) / 127.5 - 1
         level = view_level.to(noise.dtype)[:, None, None, None]
         seen = (level <= 1).to(noise.dtype)
         return seen * (functional.avg_pool2d(image, VIEW_DOWNSAMPLING) + VIEW_NOISE_MAX * level * noise)
-
-
-class PixelEncoder(nn.Module):
-    """uint8 pixels to the space that is noised: the `vae_encoder` place of a pixel-space family."""
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """(B, S, S, 3) uint8 -> (B, 3, S, S) float in [-1, 1]."""
-        return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 class PixelDecoder(nn.Module):
@@ -198,4 +190,5 @@ class PixelDecoder(nn.Module):
         """(B, 3, S, S) float in [-1, 1] -> ((B, S, S, 3) uint8, (B,) bool: every value was finite)."""
         finite = torch.isfinite(sample).flatten(1).all(dim=1)
         pixels = (sample.clamp(-1, 1) * 127.5 + 127.5).round()
-        return pixels.to(torch.uint8).permute(0, 2, 3, 1), finite
+        # Bytes last, and first in the encoder: TensorRT has them at its doors only.
+        return pixels.permute(0, 2, 3, 1).to(torch.uint8), finite
