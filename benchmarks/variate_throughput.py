@@ -25,8 +25,8 @@ from record import write_result
 from diffclean.data.decode import decode
 from diffclean.data.fit import Fit, to_square
 from diffclean.data.sources import ImageFolder
-from diffclean.families.micro_pipeline import MicroPipeline
 from diffclean.families.base import noise_shapes
+from diffclean.families.micro_pipeline import MicroPipeline
 from diffclean.variation.seeds import noise_for
 from diffclean.variation.settings import Opened, Settings, open_for
 from diffclean.variation.variate import variate
@@ -135,7 +135,6 @@ def stock_rate(pipeline: MicroPipeline, pixels: torch.Tensor, steps: int, batche
 def engine_rate(opened: Opened, pixels: torch.Tensor, batches: int) -> float:
     """Images per second of the engine's components alone."""
     engine, settings = opened.engine, opened.settings.sampler
-    size = engine.manifest.image_size
     noise = noise_for(range(len(pixels)), noise_shapes(engine.manifest.components))
     look = engine.family.look(settings.strength)
     sample = noise["sample"]

@@ -26,9 +26,10 @@ from diffclean.cli import frame
 @click.option(
     "--low-resolution",
     type=click.FloatRange(0, 1),
-    default=0.5,
+    default=0.0,
     help="Share of steps whose images are first brought to a lower resolution, as small images are when enlarged.",
 )
+@click.option("--start-share", type=click.FloatRange(0, 1), default=0.0, help="Share of examples at pure noise.")
 @click.option("--corrupt/--no-corrupt", default=True, help="Train on corrupted views; without, it is the ablation.")
 @click.option("--size", type=click.IntRange(16, 256), default=64, help="Side of the model's square, in pixels.")
 @click.option("--channels", type=click.IntRange(8), default=64, help="Of the network, at half resolution.")

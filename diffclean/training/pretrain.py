@@ -40,8 +40,6 @@ log = logging.getLogger(__name__)
 
 TRAIN_TIMESTEPS = 1000
 _VALIDATION_IMAGES = 64
-_SHARE_AT_START = 0.25
-"""Share of examples at the last timestep, pure noise: every run begins there, and one of a single step ends there."""
 _SIGMA2_FLOOR = 0.5
 """Loss weight 1 / max(sigma^2, floor): velocity weighting, but held down where the input already shows the answer. Few
 steps from pure noise, which is how the model is used, live at the noisy end."""
@@ -86,8 +84,9 @@ class Trainer:
         """Weighted squared error of the predicted clean image, a scalar; all randomness from `generator` (CPU)."""
         batch, size = len(clean), self.config.size
         timestep = torch.randint(TRAIN_TIMESTEPS, (batch,), generator=generator)
-        at_start = torch.rand(batch, generator=generator) < _SHARE_AT_START
-        timestep = torch.where(at_start, TRAIN_TIMESTEPS - 1, timestep)
+        if self.config.start_share:
+            at_start = torch.rand(batch, generator=generator) < self.config.start_share
+            timestep = torch.where(at_start, TRAIN_TIMESTEPS - 1, timestep)
         # Stronger looks are the more frequent: they are what a useful default asks for.
         view_level = torch.rand(batch, generator=generator) ** 1.5
         withheld = torch.rand(batch, generator=generator) < self.config.view_dropout

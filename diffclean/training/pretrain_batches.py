@@ -29,7 +29,7 @@ def batches(images: NDArray[np.uint8], config: PretrainConfig, first: int) -> It
         clean = images[picks]
         flipped = rng.random(batch) < 0.5
         clean[flipped] = clean[flipped, :, ::-1]
-        low = rng.random() < config.low_resolution
+        low = config.low_resolution > 0 and rng.random() < config.low_resolution
         side = int(rng.integers(round(0.375 * config.size), config.size)) if low else config.size
         clean = resized(clean, side)
         corrupted = config.corruptions.apply(clean, rng) if config.corrupt else clean

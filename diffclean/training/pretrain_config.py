@@ -22,6 +22,7 @@ class PretrainConfig:
         view_dropout: share of images whose view is withheld, for `--guidance`.
         low_resolution: share of steps whose images are brought to a random lower resolution and back, corruptions
             included: what a small image, enlarged for the model, looks like with its trigger.
+        start_share: share of examples at pure noise, where every run of the sampler begins and a short one ends.
         corrupt: train on corrupted views (False: the ablation).
         validate_every: steps between two validations (loss on held-out images, a sample grid, a checkpoint).
     """
@@ -34,7 +35,8 @@ class PretrainConfig:
     weight_decay: float = 0.01
     ema: float = 0.998
     view_dropout: float = 0.05
-    low_resolution: float = 0.5
+    low_resolution: float = 0.0
+    start_share: float = 0.0
     corrupt: bool = True
     corruptions: Corruptions = field(default_factory=Corruptions)
     size: int = 64
@@ -48,8 +50,9 @@ class PretrainConfig:
     def __post_init__(self) -> None:
         if self.size % 8:
             raise UsageError(f"--size {self.size} must be a multiple of 8.")
-        if not 0 <= self.low_resolution <= 1:
-            raise UsageError(f"--low-resolution {self.low_resolution} (0 to 1)")
+        for name, share in (("low-resolution", self.low_resolution), ("start-share", self.start_share)):
+            if not 0 <= share <= 1:
+                raise UsageError(f"--{name} {share} (0 to 1)")
         if 4 * self.channels % self.heads:
             raise UsageError(f"--heads {self.heads} must divide four times --channels {self.channels}.")
         if not 0 <= self.seed < 2**32:

@@ -1,0 +1,241 @@
+"""How well the defence holds, attack by attack: a grid of attack x seed x defence on one data set and one engine.
+
+python benchmarks/robustness.py --train CIFAR_TRAIN --test CIFAR_TEST --work WORK --attacks badnets blended \
+    --defences none ours --seeds 1 2 3 --arch preact-resnet18 --epochs 60
+
+Every step leaves its outcome in WORK and every cell a JSON file there, so a run that was stopped goes on; a cell's name
+holds all that decides it. The whole is written to results/<name>.json; `render.py` makes the table.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import logging
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from record import write_result
+from robustness_data import baseline, clean_copy, subset, variations_of
+
+from diffclean.attacks.manifest import MANIFEST_FILE
+from diffclean.attacks.plan import training_plan
+from diffclean.attacks.poison import write
+from diffclean.attacks.registry import get
+from diffclean.evaluation.evaluate import evaluate
+from diffclean.evaluation.metrics import FIRED, defense_effectiveness
+from diffclean.evaluation.variation_run import evaluate_run
+from diffclean.training.distill import distill
+from diffclean.training.distill_config import DistillConfig, TeacherConfig
+from diffclean.training.loop_config import LoopConfig
+from diffclean.training.train import train
+from diffclean.training.train_config import TrainConfig
+from diffclean.variation.settings import Settings
+
+log = logging.getLogger("robustness")
+
+DEFENCES = {
+    "none": ("", ""),
+    "ours": ("diffusion", "distil"),
+    "variations alone": ("diffusion", "train"),
+    "distillation alone": ("originals", "distil"),
+    "jpeg": ("jpeg", "distil"),
+    "blur": ("blur", "distil"),
+}
+"""Name -> what the images go through, and how the student learns from them."""
+BENIGN = "benign"
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What is the same in all cells.
+
+    Attributes:
+        train: clean training set.
+        test: clean test set.
+        work: where outcomes are kept.
+        count: images of the training set that are used, spread evenly over the classes; 0: all.
+        target: the target class.
+        arch: of teacher and student.
+        epochs: of the teacher.
+        student_epochs: of the student.
+        alpha: see `distill`.
+        temperature: see `distill`.
+        settings: of `variate`.
+    """
+
+    train: Path
+    test: Path
+    work: Path
+    count: int
+    target: str
+    arch: str
+    epochs: int
+    student_epochs: int
+    alpha: float
+    temperature: float
+    settings: Settings
+
+    def loop(self, seed: int, student: bool = False) -> LoopConfig:
+        """Of a training; teachers and students differ in length only."""
+        return LoopConfig(epochs=self.student_epochs if student else self.epochs, seed=seed, tensorboard=False)
+
+    def shared(self) -> dict[str, str]:
+        """What decides the figures, without where it lies."""
+        return {key: str(value) for key, value in asdict(self).items() if key not in ("train", "test", "work")}
+
+    def name(self, *parts: Any) -> str:
+        """A file's name for what depends on `parts` and on the grid, but not on where it lies."""
+        digest = hashlib.sha256(json.dumps([self.shared(), *map(str, parts)], sort_keys=True).encode()).hexdigest()
+        return "-".join([*(str(part).replace(" ", "_") for part in parts), digest[:8]])
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    options = arguments()
+    grid = Grid(
+        train=options.train,
+        test=options.test,
+        work=options.work,
+        count=options.count,
+        target=options.target,
+        arch=options.arch,
+        epochs=options.epochs,
+        student_epochs=options.student_epochs or options.epochs,
+        alpha=options.alpha,
+        temperature=options.temperature,
+        settings=Settings(
+            engine=options.engine, steps=options.steps, strength=options.strength, variations=options.variations
+        ),
+    )
+    cells = []
+    for seed in options.seeds:
+        for attack in options.attacks:
+            for defence in options.defences:
+                cells.append(cell(grid, attack, options.rate.get(attack), seed, defence))
+                write_result(options.name, {"grid": grid.shared(), "cells": cells}, options.data)
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--train", type=Path, required=True)
+    parser.add_argument("--test", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--name", default="robustness")
+    parser.add_argument("--data", default="CIFAR-10 (JPEG-coded copies), 32 px")
+    parser.add_argument("--count", type=int, default=0)
+    parser.add_argument("--attacks", nargs="+", default=[BENIGN, "badnets", "blended", "ftrojan"])
+    parser.add_argument("--rate", nargs="*", type=_rate, default=[], help="attack=rate; 0.1 where none is given")
+    parser.add_argument("--defences", nargs="+", choices=DEFENCES, default=list(DEFENCES))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1])
+    parser.add_argument("--target", default="airplane")
+    parser.add_argument("--arch", default="preact-resnet18")
+    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--student-epochs", type=int)
+    parser.add_argument("--alpha", type=float, default=0.5)
+    parser.add_argument("--temperature", type=float, default=10.0)
+    parser.add_argument("--engine", default="micro")
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--strength", type=float)
+    parser.add_argument("--variations", type=int, default=1)
+    options = parser.parse_args()
+    options.rate = dict(options.rate)
+    return options
+
+
+def _rate(text: str) -> tuple[str, float]:
+    name, _, value = text.partition("=")
+    return name, float(value)
+
+
+def cell(grid: Grid, attack: str, rate: float | None, seed: int, defence: str) -> dict[str, Any]:
+    """Measure one cell, or read what was measured before."""
+    path = grid.work / "cells" / f"{grid.name(attack, rate, seed, defence)}.json"
+    if path.exists():
+        found: dict[str, Any] = json.loads(path.read_text())
+        return found
+    log.info("cell: %s, seed %d, %s", attack, seed, defence)
+    poisoned = poisoned_set(grid, attack, rate, seed)
+    manifest = None if attack == BENIGN else poisoned / MANIFEST_FILE
+    teacher = teacher_of(grid, attack, rate, seed, poisoned)
+    before = evaluate(teacher, grid.test, manifest)
+    kind, how = DEFENCES[defence]
+    result: dict[str, Any] = {"attack": attack, "rate": rate, "seed": seed, "defence": defence}
+    result["like_corruptions"] = None if attack == BENIGN else get(attack).like_corruptions
+    after = before
+    if kind:
+        images = seen_by_student(grid, attack, rate, seed, kind, poisoned)
+        student = student_of(grid, (attack, rate, seed, defence), teacher, images, how, seed)
+        after = evaluate(student, grid.test, manifest)
+        if kind == "diffusion":
+            run = evaluate_run(teacher, images)
+            result["links"] = {name: run[name] for name in ("label_preservation", "trigger_survival") if name in run}
+    result["clean_accuracy"], result["undefended_clean_accuracy"] = after["clean_accuracy"], before["clean_accuracy"]
+    if manifest is not None:
+        asr = "attack_success_rate"
+        result |= {asr: after[asr], f"undefended_{asr}": before[asr], "robust_accuracy": after["robust_accuracy"]}
+        result["fired"] = before[asr]["value"] >= FIRED
+        pairs = [(r[asr]["value"], r["clean_accuracy"]["value"]) for r in (before, after)]
+        (asr0, ca0), (asr1, ca1) = pairs
+        result["defense_effectiveness"] = defense_effectiveness(asr0, asr1, ca0, ca1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".part")
+    temporary.write_text(json.dumps(result, indent=1))
+    temporary.replace(path)
+    return result
+
+
+def poisoned_set(grid: Grid, attack: str, rate: float | None, seed: int) -> Path:
+    """The suspect training set; for the benign run, the clean one in the same form."""
+    clean = clean_copy(subset(grid.train, grid.count, grid.work), grid.work)
+    if attack == BENIGN:
+        return clean
+    out = grid.work / "poisoned" / grid_free_name(attack, rate, seed, grid.count, grid.target)
+    if not out.exists():
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write(training_plan(subset(grid.train, grid.count, grid.work), attack, rate, grid.target, seed), out)
+    return out
+
+
+def grid_free_name(*parts: Any) -> str:
+    """A name for what does not depend on models or engine."""
+    return "-".join(str(part) for part in parts)
+
+
+def teacher_of(grid: Grid, attack: str, rate: float | None, seed: int, data: Path) -> Path:
+    """The classifier that was trained on the suspect set as it is."""
+    name = grid_free_name(attack, rate, seed, grid.count, grid.target, grid.arch, grid.epochs)
+    out = grid.work / "teachers" / f"{name}.pt"
+    if not out.exists():
+        train(TrainConfig(data, out, arch=grid.arch, loop=grid.loop(seed)))
+    return out
+
+
+def seen_by_student(grid: Grid, attack: str, rate: float | None, seed: int, kind: str, poisoned: Path) -> Path:
+    """The images that a student learns from."""
+    if kind == "originals":
+        return poisoned
+    if kind != "diffusion":
+        return baseline(poisoned, kind, grid.work / kind / poisoned.name)
+    clean = clean_copy(subset(grid.train, grid.count, grid.work), grid.work)
+    return variations_of(poisoned, clean, grid.settings, grid.work / "variations")
+
+
+def student_of(grid: Grid, parts: tuple[Any, ...], teacher: Path, images: Path, how: str, seed: int) -> Path:
+    """Distilled, or trained on the labels."""
+    out = grid.work / "students" / f"{grid.name(*parts)}.pt"
+    if out.exists():
+        return out
+    loop = grid.loop(seed, student=True)
+    if how == "train":
+        train(TrainConfig(images, out, arch=grid.arch, loop=loop))
+    else:
+        distill(DistillConfig(TeacherConfig(teacher), images, out, grid.arch, grid.temperature, grid.alpha, loop=loop))
+    return out
+
+
+if __name__ == "__main__":
+    main()
