@@ -1,7 +1,9 @@
-"""Write the tables between the `figures` markers of README.md from benchmarks/results: no figure is typed by hand.
+"""Write the tables between the `figures` markers of README.md and docs/evidence.md from benchmarks/results.
+
+No figure is typed by hand.
 
 python benchmarks/render.py            # write
-python benchmarks/render.py --check    # exit 1 if README.md is stale
+python benchmarks/render.py --check    # exit 1 if one of them is stale
 """
 
 from __future__ import annotations
@@ -21,21 +23,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true")
     options = parser.parse_args()
-    readme = ROOT / "README.md"
-    text = readme.read_text()
-    head, _, rest = text.partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    fresh = head + BEGIN + rendered() + END + tail
-    if options.check:
-        return int(fresh != text)
-    readme.write_text(fresh)
-    return 0
+    stale = False
+    for name, renderers in PAGES.items():
+        path = ROOT / name
+        text = path.read_text()
+        head, _, rest = text.partition(BEGIN)
+        _, _, tail = rest.partition(END)
+        fresh = head + BEGIN + rendered(renderers) + END + tail
+        stale = stale or fresh != text
+        if not options.check:
+            path.write_text(fresh)
+    return int(options.check and stale)
 
 
-def rendered() -> str:
-    """All tables, in order; a result that is not there is left out."""
+def rendered(renderers: dict[str, Any]) -> str:
+    """All tables of a page, in order; a result that is not there is left out."""
     parts = []
-    for name, render in RENDERERS.items():
+    for name, render in renderers.items():
         path = RESULTS / f"{name}.json"
         if path.exists():
             parts.append(render(json.loads(path.read_text())))
@@ -118,13 +122,55 @@ def where(result: dict[str, Any]) -> str:
     return f"{machine['cores']} cores of {machine['processor']}"
 
 
-RENDERERS = {
-    "micro_quality": quality("Quality of `micro`"),
-    "micro_quality_ablation": quality("The ablation: pretrained without corruptions, for as many images"),
-    "micro_quality_longer": quality("Pretrained for longer, and not shipped"),
-    "variate_throughput": speed,
-    "variate_memory": memory,
-    "kill_resume": killed,
+def robustness(result: dict[str, Any]) -> str:
+    """CA and ASR of each defence, attack by attack; with several seeds, mean and range."""
+    figures = result["figures"]
+    grid, cells = figures["grid"], figures["cells"]
+    defences = list(dict.fromkeys(cell["defence"] for cell in cells))
+    seeds = sorted({cell["seed"] for cell in cells})
+    count = f"{int(grid['count']):,}" if grid["count"] != "0" else "all"
+    lines = [
+        f"**The defence, attack by attack** ({result['data']}; {count} training images, {grid['arch']}, "
+        f"{grid['epochs']} epochs, target {grid['target']}, temperature {grid['temperature']}, alpha {grid['alpha']}, "
+        f"seeds {', '.join(map(str, seeds))}; {where(result)}). A cell is clean accuracy / attack success in %. *like*: "
+        "the attack resembles what `micro` was trained to remove, so the others are the evidence. An attack that did not "
+        "fire undefended (below 80 %) is marked and counts for nothing.",
+        "",
+        "| attack | like | " + " | ".join(defences) + " |",
+        "|---" * (2 + len(defences)) + "|",
+    ]
+    for attack in dict.fromkeys(cell["attack"] for cell in cells):
+        rows = [cell for cell in cells if cell["attack"] == attack]
+        like = {None: "", True: "like", False: "unlike"}[rows[0]["like_corruptions"]]
+        silent = " (did not fire)" if any(cell.get("fired") is False for cell in rows) else ""
+        shown = [_percent([cell for cell in rows if cell["defence"] == defence]) for defence in defences]
+        lines.append(f"| {attack}{silent} | {like} | " + " | ".join(shown) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _percent(cells: list[dict[str, Any]]) -> str:
+    """CA / ASR of the cells of several seeds."""
+    parts = []
+    for name in ("clean_accuracy", "attack_success_rate"):
+        values = [100 * cell[name]["value"] for cell in cells if name in cell]
+        if values:
+            spread = f" ({min(values):.1f}-{max(values):.1f})" if len(values) > 1 else ""
+            parts.append(f"{sum(values) / len(values):.1f}{spread}")
+    return " / ".join(parts)
+
+
+PAGES: dict[str, dict[str, Any]] = {
+    "README.md": {
+        "robustness": robustness,
+        "micro_quality": quality("Quality of `micro`"),
+        "variate_throughput": speed,
+        "variate_memory": memory,
+        "kill_resume": killed,
+    },
+    "docs/evidence.md": {
+        "micro_quality_ablation": quality("The ablation: pretrained without corruptions, for as many images"),
+        "micro_quality_longer": quality("Pretrained for longer, and not shipped"),
+    },
 }
 
 if __name__ == "__main__":
