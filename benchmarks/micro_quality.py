@@ -101,7 +101,7 @@ def undefended(clean: Any, teachers: list[tuple[Any, PoisonManifest]], sets: dic
     """Accuracy of the clean classifier; accuracy and attack success of each teacher, before any defence."""
     found: dict[str, Any] = {"clean_accuracy": clean_accuracy(predict_arrays(clean, sets["clean"]), labels).value}
     for teacher, manifest in teachers:
-        target = manifest.class_to_idx[manifest.target]
+        target = manifest.targets(manifest.class_to_idx)[labels]
         attacked = predict_arrays(teacher, sets[manifest.attack])
         found[manifest.attack] = {
             "teacher_clean_accuracy": clean_accuracy(predict_arrays(teacher, sets["clean"]), labels).value,
@@ -138,7 +138,7 @@ def measured(
     originals, variations = predict_arrays(clean, sets["clean"]), predict_arrays(clean, varied["clean"])
     point: dict[str, Any] = {"label_preservation": label_preservation(variations, originals, labels)}
     for teacher, manifest in teachers:
-        target = manifest.class_to_idx[manifest.target]
+        target = manifest.targets(manifest.class_to_idx)[labels]
         of_triggered = predict_arrays(teacher, varied[manifest.attack])
         of_clean = predict_arrays(teacher, varied["clean"])
         point[manifest.attack] = trigger_survival(of_triggered, of_clean, labels, target)

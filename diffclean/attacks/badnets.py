@@ -6,32 +6,43 @@ arXiv 1708.06733.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from diffclean.attacks.base import Pixels, is_integer, is_number, noise, require, with_defaults
-from diffclean.errors import UsageError
+from diffclean.attacks.base import Form, Labels, Pixels
+from diffclean.attacks.check import Check, is_integer
+from diffclean.attacks.draws import Draws, noise
+from diffclean.attacks.pattern import check_picture, full_image
+from diffclean.attacks.place import check_place, pixels_of, top_left
 
-KINDS = ("checkerboard", "white", "black", "random")
-PLACES = ("top-left", "top-right", "bottom-left", "bottom-right", "random")
+KINDS = ("checkerboard", "white", "black", "color", "random", "image")
 
 
 class BadNets:
     """Overwrites a square of pixels. No arithmetic: the patch replaces what was there.
 
     Parameters:
-        kind: checkerboard (3x3 cells, white at the corners), white, black, or random (one draw for all images).
+        kind: checkerboard (3x3 cells, white at the corners), white, black, color, random (one draw for all images), or
+            image.
+        color: [red, green, blue] in 0..255, for kind color; the default is the paper's yellow square on traffic signs.
+        image: a file, for kind image; stretched over the patch.
         size: pixels a side (an integer), or the share of the image's shorter side (below 1; rounded, at least 1 px).
-        place: a corner, or random (drawn for each image).
-        margin: pixels between the patch and the edges at its corner.
+        place: a corner, center, random (drawn for each image), or [x, y], each from 0 (left, top) to 1.
+        margin: pixels between the patch and the edges.
+        pattern_seed: of kind random; None: the run's seed.
     """
 
     name = "badnets"
     citation = "Gu et al. 2017, BadNets, arXiv 1708.06733"
+    like_corruptions = True
+    labels = Labels.ALL_TO_ONE
+    cover_ratio = 0.0
     default_parameters: Mapping[str, Any] = {
         "kind": "checkerboard",
+        "color": [255, 255, 0],
+        "image": None,
         "size": 0.1,
         "place": "bottom-right",
         "margin": 0,
@@ -40,50 +51,46 @@ class BadNets:
 
     def resolve(self, parameters: Mapping[str, Any], seed: int) -> dict[str, Any]:
         """See `Attack.resolve`; `pattern_seed` None becomes the run's seed."""
-        chosen = with_defaults(self, parameters)
-        size, margin = chosen["size"], chosen["margin"]
-        require(chosen["kind"] in KINDS, self, "kind", chosen["kind"], f"one of {', '.join(KINDS)}")
-        require(chosen["place"] in PLACES, self, "place", chosen["place"], f"one of {', '.join(PLACES)}")
-        require(
-            is_number(size) and (0 < size < 1 or (size >= 1 and size == int(size))),
-            self,
-            "size",
-            size,
-            "a number of pixels, or a share of the image below 1",
-        )
-        require(is_integer(margin) and margin >= 0, self, "margin", margin, "0 or more pixels")
-        chosen["pattern_seed"] = seed if chosen["pattern_seed"] is None else chosen["pattern_seed"]
-        require(is_integer(chosen["pattern_seed"]), self, "pattern_seed", chosen["pattern_seed"], "an integer")
-        return chosen
-
-    def apply(self, image: Pixels, rng: np.random.Generator, parameters: Mapping[str, Any]) -> Pixels:
-        """See `Attack.apply`."""
-        height, width = image.shape[:2]
-        size, margin = parameters["size"], int(parameters["margin"])
-        side = int(size) if size >= 1 else max(1, round(size * min(height, width)))
-        room_y, room_x = height - side - 2 * margin, width - side - 2 * margin
-        if min(room_y, room_x) < 0:
-            raise UsageError(
-                f"A patch of {side} px with a margin of {margin} px does not fit an image of {width}x{height} px.",
-                "Give a smaller size, or one that follows the image: -p size=0.1",
-            )
-        place = parameters["place"]
-        if place == "random":
-            top, left = margin + int(rng.integers(room_y + 1)), margin + int(rng.integers(room_x + 1))
+        check = Check(self, parameters)
+        check.choice("kind", KINDS)
+        check.that(is_color(check.values["color"]), "color", "[red, green, blue], each from 0 to 255")
+        if check.values["kind"] == "image":
+            check_picture(check, "image", "an image file")
         else:
-            top = margin + (room_y if place.startswith("bottom") else 0)
-            left = margin + (room_x if place.endswith("right") else 0)
+            check.that(check.values["image"] is None, "image", f"left out with kind={check.values['kind']}")
+        check_place(check)
+        check.seed("pattern_seed", seed)
+        return check.done()
+
+    def apply(self, image: Pixels, draws: Draws, parameters: Mapping[str, Any], form: Form, label: str) -> Pixels:
+        """See `Attack.apply`; the trigger has one form."""
+        side = pixels_of(parameters["size"], image)
+        top, left = top_left(image, side, side, parameters["place"], parameters["margin"], draws)
         triggered = image.copy()
-        triggered[top : top + side, left : left + side] = patch(parameters["kind"], side, parameters["pattern_seed"])
+        triggered[top : top + side, left : left + side] = patch(side, parameters)
         return triggered
 
 
-def patch(kind: str, side: int, pattern_seed: int) -> Pixels:
+def patch(side: int, parameters: Mapping[str, Any]) -> Pixels:
     """(side, side, 3) uint8."""
+    kind = parameters["kind"]
     if kind == "random":
-        return noise(pattern_seed, (side, side, 3))
+        return noise(parameters["pattern_seed"], (side, side, 3))
+    if kind == "image":
+        return full_image(parameters["image"], 0, side, side)
     if kind == "checkerboard":
-        cell = np.arange(side) * 3 // side
-        white = (cell[:, None] + cell[None, :]) % 2 == 0
-        return np.repeat(np.where(white, 255, 0).astype(np.uint8)[:, :, None], 3, axis=2)
-    return np.full((side, side, 3), 255 if kind == "white" else 0, np.uint8)
+        white = np.array([[255, 0, 255], [0, 255, 0], [255, 0, 255]], np.uint8)
+        return np.repeat(enlarged(white, side)[:, :, None], 3, axis=2)
+    color = {"white": (255, 255, 255), "black": (0, 0, 0)}.get(kind, parameters["color"])
+    return np.broadcast_to(np.array(color, np.uint8), (side, side, 3))
+
+
+def enlarged(cells: np.ndarray, side: int) -> np.ndarray:
+    """(n, n) cells as (side, side) pixels, each cell as equally large as whole pixels allow; where side < n, some."""
+    index = np.arange(side) * len(cells) // side
+    return cells[np.ix_(index, index)]
+
+
+def is_color(value: object) -> bool:
+    """Whether it is three levels."""
+    return isinstance(value, Sequence) and len(value) == 3 and all(is_integer(v) and 0 <= v <= 255 for v in value)

@@ -1,20 +1,40 @@
-"""What an attack is, and what attacks share. A new attack is one file and one line in `registry`."""
+"""What an attack is. A new attack is one file and one line in `registry`; docs/attacks.md shows a whole one."""
 
 from __future__ import annotations
 
-import hashlib
-import math
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diffclean.data.keys import key_bytes
-from diffclean.errors import UsageError
+from diffclean.attacks.draws import Draws
 
 Pixels = NDArray[np.uint8]
 """(H, W, 3) RGB."""
+
+
+class Form(StrEnum):
+    """Where a trigger is put on: some attacks look different there."""
+
+    TRAIN = "train"
+    """On a poisoned image of a training set."""
+    COVER = "cover"
+    """On an image of a training set that keeps its true label, to teach that less than the whole trigger is none."""
+    TEST = "test"
+    """On an image that is to fool the trained model."""
+
+
+class Labels(StrEnum):
+    """What happens to the labels of poisoned images."""
+
+    ALL_TO_ONE = "all-to-one"
+    """They get the target class (dirty label)."""
+    ALL_TO_ALL = "all-to-all"
+    """Each gets the class after its own, the last one the first (dirty label; Gu et al. 2017, all-to-all)."""
+    CLEAN = "clean"
+    """Only images of the target class are poisoned, and they keep their label (clean label)."""
 
 
 class Attack(Protocol):
@@ -32,23 +52,37 @@ class Attack(Protocol):
     def default_parameters(self) -> Mapping[str, Any]:
         """Every parameter there is, with its default; values as JSON has them."""
 
+    @property
+    def like_corruptions(self) -> bool:
+        """Whether the trigger resembles what `micro` was trained to remove (see `training.corruptions`)."""
+
+    @property
+    def labels(self) -> Labels:
+        """The mode that the paper uses; a user can ask for another."""
+
+    @property
+    def cover_ratio(self) -> float:
+        """Cover images for each poisoned image, in the paper."""
+
     def resolve(self, parameters: Mapping[str, Any], seed: int) -> dict[str, Any]:
         """All parameters, checked and complete: they alone say what the trigger looks like.
 
         What is drawn once for all images (a pattern) is fixed here, from `seed`, and files are taken in, so that a
-        manifest that holds the result can be replayed anywhere.
+        manifest that holds the result can be replayed on a test set anywhere.
 
         Raises:
-            UsageError: an unknown parameter or a value that makes no sense.
+            UsageError: unknown parameters and values that make no sense, all of them.
         """
 
-    def apply(self, image: Pixels, rng: np.random.Generator, parameters: Mapping[str, Any]) -> Pixels:
+    def apply(self, image: Pixels, draws: Draws, parameters: Mapping[str, Any], form: Form, label: str) -> Pixels:
         """A triggered copy of one image.
 
         Args:
             image: (H, W, 3) uint8 RGB, not changed.
-            rng: of this image alone (see `image_rng`), for what differs between images.
+            draws: random numbers of this image alone, for what differs between images.
             parameters: from `resolve`.
+            form: where the trigger is put on.
+            label: the image's true class.
 
         Returns:
             (H, W, 3) uint8.
@@ -56,48 +90,3 @@ class Attack(Protocol):
         Raises:
             UsageError: the trigger does not fit the image.
         """
-
-
-def image_rng(seed: int, key: str) -> np.random.Generator:
-    """The random numbers of one image: they depend on the run's seed and the image's key, not on order or workers."""
-    digest = hashlib.sha256(b"diffclean-attack\0%d\0" % seed + key_bytes(key)).digest()
-    return np.random.Generator(np.random.PCG64(int.from_bytes(digest[:16], "little")))
-
-
-def noise(seed: int, shape: tuple[int, ...]) -> Pixels:
-    """Uniform noise in 0..255 that is the same for ever: SHAKE-256 bytes, which no numpy release can change."""
-    count = int(np.prod(shape))
-    return np.frombuffer(hashlib.shake_256(b"diffclean-noise\0%d" % seed).digest(count), np.uint8).reshape(shape)
-
-
-def with_defaults(attack: Attack, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The attack's defaults overlaid with `parameters`.
-
-    Raises:
-        UsageError: a parameter that the attack does not have.
-    """
-    unknown = sorted(set(parameters) - set(attack.default_parameters))
-    if unknown:
-        known = ", ".join(f"{name}={value}" for name, value in attack.default_parameters.items())
-        raise UsageError(f"{attack.name} has no parameter {', '.join(unknown)}.", f"It has (with defaults): {known}.")
-    return {**attack.default_parameters, **parameters}
-
-
-def require(holds: bool, attack: Attack, name: str, value: object, expected: str) -> None:
-    """Refuse a parameter's value.
-
-    Raises:
-        UsageError: `holds` is false.
-    """
-    if not holds:
-        raise UsageError(f"{attack.name}: {name} should be {expected}, not {value!r}.")
-
-
-def is_integer(value: object) -> bool:
-    """Whether it is an int; JSON's true and false are ints to Python, but not to us."""
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def is_number(value: object) -> bool:
-    """Whether it is an int or a finite float."""
-    return is_integer(value) or (isinstance(value, float) and math.isfinite(value))

@@ -3,75 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from diffclean.attacks.base import Pixels, image_rng
+from diffclean.attacks.base import Form, Labels, Pixels
+from diffclean.attacks.draws import image_draws
+from diffclean.attacks.record import FORMAT, FORMAT_VERSION, PoisonedImage, PoisonManifest
 from diffclean.attacks.registry import get
 from diffclean.data.classes import checked_classes
 from diffclean.errors import DiffcleanError
 
 MANIFEST_FILE = "poison.json"
-FORMAT = "diffclean-poison"
-FORMAT_VERSION = 1
-
-
-@dataclass(frozen=True)
-class PoisonedImage:
-    """A row: one image of the data set that was written.
-
-    Attributes:
-        key: in the source.
-        output: in the written data set.
-        label: its true class.
-        poisoned: whether it carries the trigger.
-        source_sha256: of the file that was read.
-        output_sha256: of the file that was written.
-    """
-
-    key: str
-    output: str
-    label: str
-    poisoned: bool
-    source_sha256: str
-    output_sha256: str
-
-
-@dataclass(frozen=True)
-class PoisonManifest:
-    """All about one poisoned data set.
-
-    Attributes:
-        attack: name in `registry.ATTACKS`.
-        parameters: complete, from `Attack.resolve`.
-        rate: share of all images that carry the trigger.
-        target: the target class.
-        seed: chose the poisoned images, and what differs between them.
-        labels: `dirty`: poisoned images have the target's label; `kept`: a triggered test set, true labels.
-        class_to_idx: class -> number, as in the source.
-        images: a row an image.
-        failed: key -> why that image is missing.
-        versions: of the program that wrote it.
-    """
-
-    attack: str
-    parameters: Mapping[str, Any]
-    rate: float
-    target: str
-    seed: int
-    labels: str
-    class_to_idx: dict[str, int]
-    images: list[PoisonedImage] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)
-    versions: dict[str, str] = field(default_factory=dict)
-
-    def as_json(self) -> str:
-        """The text of `poison.json`; a line an image, so that it can be searched and compared."""
-        head = {"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(self), "images": None}
-        rows = ",\n".join("  " + json.dumps(asdict(row)) for row in self.images)
-        return json.dumps(head, indent=1).replace('"images": null', f'"images": [\n{rows}\n ]', 1) + "\n"
 
 
 def read_manifest(path: Path) -> PoisonManifest:
@@ -81,7 +23,7 @@ def read_manifest(path: Path) -> PoisonManifest:
         path: the file, or the data set that holds it.
 
     Raises:
-        DiffcleanError: it is missing, damaged, or of a newer format.
+        DiffcleanError: it is missing, damaged, or of another format.
     """
     path = path / MANIFEST_FILE if path.is_dir() else path
     try:
@@ -96,26 +38,37 @@ def read_manifest(path: Path) -> PoisonManifest:
         found = content.get("format_version")
         raise DiffcleanError(f"{path} has format {found}; this diffclean reads {FORMAT_VERSION}.")
     try:
-        known = {name: content[name] for name in PoisonManifest.__dataclass_fields__}
-        known["class_to_idx"] = checked_classes(known["class_to_idx"])
-        known["images"] = [PoisonedImage(**row) for row in known["images"]]
-        # Checked again: a manifest may come from anywhere.
-        known["parameters"] = get(known["attack"]).resolve(known["parameters"], int(known["seed"]))
-        manifest = PoisonManifest(**known)
+        manifest = _manifest(content)
+        known = manifest.labels is Labels.ALL_TO_ALL or manifest.target in manifest.class_to_idx
     except (KeyError, TypeError, ValueError) as error:
         raise DiffcleanError(f"{path} is damaged: {type(error).__name__}: {error}") from error
-    if manifest.target not in manifest.class_to_idx:
+    if not known:
         raise DiffcleanError(f"{path} is damaged: its target {manifest.target!r} is not one of its classes.")
     return manifest
 
 
-def triggered(image: Pixels, key: str, manifest: PoisonManifest) -> Pixels:
+def _manifest(content: dict[str, Any]) -> PoisonManifest:
+    known = {name: content[name] for name in PoisonManifest.__dataclass_fields__}
+    known["class_to_idx"] = checked_classes(known["class_to_idx"])
+    known["images"] = [PoisonedImage(**row) for row in known["images"]]
+    known["labels"], known["form"] = Labels(known["labels"]), Form(known["form"])
+    # Checked again: a manifest may come from anywhere.
+    known["seed"] = int(known["seed"])
+    known["parameters"] = get(known["attack"]).resolve(known["parameters"], known["seed"])
+    return PoisonManifest(**known)
+
+
+def triggered(
+    image: Pixels, key: str, manifest: PoisonManifest, form: Form = Form.TEST, label: str | None = None
+) -> Pixels:
     """The manifest's trigger on any image.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         key: the image's key; decides what the attack draws for each image.
         manifest: of the data set that the model was trained on.
+        form: how the trigger looks in training and in testing can differ.
+        label: the image's true class; only the training form of some attacks asks for it.
 
     Returns:
         (H, W, 3) uint8, a copy.
@@ -123,4 +76,4 @@ def triggered(image: Pixels, key: str, manifest: PoisonManifest) -> Pixels:
     Raises:
         UsageError: the trigger does not fit the image.
     """
-    return get(manifest.attack).apply(image, image_rng(manifest.seed, key), manifest.parameters)
+    return get(manifest.attack).apply(image, image_draws(manifest.seed, key), manifest.parameters, form, label or "")

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from diffclean.attacks.manifest import MANIFEST_FILE, PoisonManifest
+from diffclean.attacks.base import Form, Labels
+from diffclean.attacks.check import Mistakes
+from diffclean.attacks.choose import check_rates, check_target, chosen_covers, chosen_images
+from diffclean.attacks.outputs import distinct, labelled, output_name
+from diffclean.attacks.record import PoisonManifest
 from diffclean.attacks.registry import get
-from diffclean.data.item import Item
-from diffclean.data.keys import key_bytes
 from diffclean.data.sources import ImageFolder
-from diffclean.errors import DiffcleanError, UsageError
+from diffclean.errors import UsageError
+
+RATE = 0.1
+SEED = 1
 
 
 @dataclass(frozen=True)
@@ -24,41 +28,76 @@ class Plan:
         source: the clean data set.
         manifest: as it will be, still without its rows.
         outputs: key -> key in the written data set, for every image.
-        chosen: the keys that get the trigger.
+        forms: key -> form of the trigger, for the images that carry one.
     """
 
     source: ImageFolder
     manifest: PoisonManifest
     outputs: dict[str, str]
-    chosen: set[str]
+    forms: dict[str, Form]
+
+    def count(self, *forms: Form) -> int:
+        """How many images carry one of these forms."""
+        return sum(form in forms for form in self.forms.values())
 
 
-def dirty_label_plan(
-    data: Path, attack: str, rate: float, target: str, seed: int = 1, parameters: Mapping[str, Any] | None = None
+def training_plan(
+    data: Path,
+    attack: str,
+    rate: float | None = None,
+    target: str | None = None,
+    seed: int | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    *,
+    labels: str | None = None,
+    poison_target_class: bool | None = None,
+    cover_rate: float | None = None,
 ) -> Plan:
-    """Plan a poisoned training set: `round(rate * all images)` images of other classes move to the target's folder.
+    """Plan a poisoned training set: `round(rate * all images)` images get the trigger.
 
     Args:
         data: root/<class>/**/image.
         attack: a name in `registry.ATTACKS`.
-        rate: poison rate, in (0, 1).
-        target: the target class.
-        seed: of the choice, the pattern, and what differs between images.
+        rate: poison rate, in (0, 1), of all images whatever the labels; None: `RATE`.
+        target: the target class; None for all-to-all.
+        seed: of the choice, the pattern, and what differs between images; None: `SEED`.
         parameters: of the attack, over its defaults.
+        labels: see `base.Labels`; None: as the attack's paper.
+        poison_target_class: all-to-one: poison images of the target class too.
+        cover_rate: share of all images that are covers; None: as many for each poisoned image as in the paper.
 
     Raises:
-        UsageError: no such attack, parameter or class; a rate that poisons nothing or leaves no clean image.
+        UsageError: with every mistake in it: no such attack, parameter, class or mode; a rate that poisons nothing,
+            leaves no clean image, or wants more images than there are.
         DiffcleanError: the data cannot be used.
     """
-    resolved = get(attack).resolve(parameters or {}, seed)
-    source = _labelled(data)
-    _distinct({item.key: _output(item, None) for item in source.items()})  # whatever the seed moves away
-    if target not in source.class_to_idx:
-        raise UsageError(f"{data} has no class {target!r}.", f"It has: {', '.join(source.class_to_idx)}.")
-    chosen = choose(source.items(), rate, target, seed)
-    outputs = {item.key: _output(item, target if item.key in chosen else None) for item in source.items()}
-    manifest = PoisonManifest(attack, resolved, rate, target, seed, "dirty", source.class_to_idx)
-    return Plan(source, manifest, _distinct(outputs), chosen)
+    chosen = get(attack)
+    rate, seed = RATE if rate is None else rate, SEED if seed is None else seed
+    mode = _mode(labels or chosen.labels)
+    source = labelled(data)
+    items = source.items()
+    distinct({item.key: output_name(item, item.label) for item in items})  # whatever the seed moves away
+    cover_rate = chosen.cover_ratio * rate if cover_rate is None else cover_rate
+    mistakes = Mistakes()
+    resolved: dict[str, Any] = {}
+    with mistakes:
+        resolved = chosen.resolve(parameters or {}, seed)
+    with mistakes:
+        check_target(target, mode, poison_target_class, source.class_to_idx, data)
+    with mistakes:
+        check_rates(rate, cover_rate, len(items))
+    mistakes.tell()
+    both = bool(poison_target_class)
+    poisoned = set(chosen_images(items, rate, mode, target, both, seed))
+    covers = chosen_covers(items, poisoned, cover_rate, target, seed)
+    classes = source.class_to_idx
+    manifest = PoisonManifest(attack, resolved, rate, target or "", seed, mode, classes, Form.TRAIN, both, cover_rate)
+    forms = dict.fromkeys(poisoned, Form.TRAIN) | dict.fromkeys(covers, Form.COVER)
+    outputs = {
+        item.key: output_name(item, manifest.target_of(item.label) if item.key in poisoned else item.label)
+        for item in items
+    }
+    return Plan(source, manifest, distinct(outputs), forms)
 
 
 def triggered_plan(manifest: PoisonManifest, data: Path) -> Plan:
@@ -66,67 +105,26 @@ def triggered_plan(manifest: PoisonManifest, data: Path) -> Plan:
 
     Args:
         manifest: of the data set that the attack was trained on.
-        data: root/<class>/**/image.
+        data: root/<class>/**/image, with classes of that data set.
 
     Raises:
+        UsageError: a class that the training set did not have.
         DiffcleanError: the data cannot be used.
     """
-    source = _labelled(data)
-    outputs = {item.key: _output(item, None) for item in source.items()}
-    kept = replace(manifest, rate=1.0, labels="kept", class_to_idx=source.class_to_idx, images=[], failed={})
-    if manifest.target not in source.class_to_idx:
-        raise UsageError(f"{data} has no class {manifest.target!r}, the attack's target.")
-    return Plan(source, kept, _distinct(outputs), set(outputs))
-
-
-def choose(items: list[Item], rate: float, target: str, seed: int) -> set[str]:
-    """The keys to poison: those of other classes than the target that hash lowest with the seed.
-
-    Raises:
-        UsageError: the rate poisons nothing, leaves no clean image, or wants more than the other classes have.
-    """
-    count = round(rate * len(items))
-    if rate >= 1 or count >= len(items):
-        raise UsageError(f"A poison rate of {rate:g} leaves no clean image among {len(items)}.", "Try: --rate 0.1")
-    if count < 1:
-        raise UsageError(f"A poison rate of {rate:g} poisons none of {len(items)} images.", "Try: --rate 0.1")
-    others = [item.key for item in items if item.label != target]
-    if count > len(others):
+    source = labelled(data)
+    unknown = sorted(set(source.class_to_idx) - set(manifest.class_to_idx))
+    if unknown:
         raise UsageError(
-            f"A poison rate of {rate:g} needs {count} images of classes other than {target!r}, of {len(others)}.",
-            f"Give at most --rate {len(others) / len(items):.3f}.",
+            f"{data} has classes that the poisoned training set did not have: {', '.join(unknown[:5])}.",
+            f"It had: {', '.join(manifest.class_to_idx)}.",
         )
-    start = b"diffclean-poison\0%d\0" % seed
-    return set(sorted(others, key=lambda key: hashlib.sha256(start + key_bytes(key)).digest())[:count])
+    outputs = distinct({item.key: output_name(item, item.label) for item in source.items()})
+    test = replace(manifest, rate=1.0, form=Form.TEST, cover_rate=0.0, images=[], failed={})
+    return Plan(source, test, outputs, dict.fromkeys(outputs, Form.TEST))
 
 
-def _labelled(data: Path) -> ImageFolder:
-    source = ImageFolder(data)
-    if (data / MANIFEST_FILE).exists():
-        raise DiffcleanError(
-            f"{data} is already poisoned ({MANIFEST_FILE} is there).", "Start from the clean data set."
-        )
-    flat = sum(item.label == "" for item in source.items())
-    if flat:
-        raise DiffcleanError(f"{data} has {flat} images in no class folder.", "Expected DATA/<class>/image.")
-    return source
-
-
-def _output(item: Item, target: str | None) -> str:
-    """The key in the written data set: always PNG; a poisoned image moves to its target and keeps its class's name."""
-    folder, slash, name = item.key.rpartition("/")
-    stem = f"{folder}{slash}{name.rpartition('.')[0]}"
-    if target is None:
-        return f"{stem}.png"
-    folder, _, name = stem.removeprefix(f"{item.label}/").rpartition("/")
-    return "/".join(part for part in (target, folder, f"{item.label}__{name}.png") if part)
-
-
-def _distinct(outputs: dict[str, str]) -> dict[str, str]:
-    """The same, or an error where two images would need one name (on a disk that ignores case)."""
-    owners: dict[str, str] = {}
-    for key, output in outputs.items():
-        other = owners.setdefault(output.casefold(), key)
-        if other != key:
-            raise DiffcleanError(f"{other} and {key} would both become {output}.", "Rename one of them in the source.")
-    return outputs
+def _mode(labels: str) -> Labels:
+    try:
+        return Labels(labels)
+    except ValueError:
+        raise UsageError(f"There are no labels {labels!r}.", f"There are: {', '.join(Labels)}.") from None

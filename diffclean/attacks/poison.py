@@ -14,8 +14,9 @@ from threading import Event
 from typing import Any
 
 from diffclean import __version__
+from diffclean.attacks.base import Form
 from diffclean.attacks.manifest import MANIFEST_FILE, PoisonedImage, PoisonManifest, triggered
-from diffclean.attacks.plan import Plan, dirty_label_plan
+from diffclean.attacks.plan import Plan, training_plan
 from diffclean.data.decode import decode
 from diffclean.data.encode import encode
 from diffclean.data.item import Item, ItemError
@@ -28,14 +29,29 @@ def poison(
     data: Path,
     out: Path,
     attack: str,
-    rate: float,
-    target: str,
-    seed: int = 1,
+    rate: float | None = None,
+    target: str | None = None,
+    seed: int | None = None,
     parameters: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
+    *,
+    labels: str | None = None,
+    poison_target_class: bool | None = None,
+    cover_rate: float | None = None,
 ) -> PoisonManifest:
-    """Write a dirty-label poisoned copy of a labelled image folder: `plan.dirty_label_plan`, then `write`."""
-    return write(dirty_label_plan(data, attack, rate, target, seed, parameters), out, progress)
+    """Write a poisoned copy of a labelled image folder: `plan.training_plan`, then `write`."""
+    plan = training_plan(
+        data,
+        attack,
+        rate,
+        target,
+        seed,
+        parameters,
+        labels=labels,
+        poison_target_class=poison_target_class,
+        cover_rate=cover_rate,
+    )
+    return write(plan, out, progress)
 
 
 def write(
@@ -44,7 +60,7 @@ def write(
     """Carry out a plan: every image as lossless PNG, and `poison.json`.
 
     Args:
-        plan: from `plan.dirty_label_plan` or `plan.triggered_plan`.
+        plan: from `plan.training_plan` or `plan.triggered_plan`.
         out: a folder that does not exist yet; it appears when it is complete.
         progress: told of each image.
         stop: set by someone who wants it to end.
@@ -104,13 +120,15 @@ def _try_copy(plan: Plan, item: Item, root: Path) -> PoisonedImage | str:
     try:
         data = plan.source.read(item)
         image = decode(data)
-        chosen = item.key in plan.chosen
-        if chosen:
-            image = triggered(image, item.key, plan.manifest)
+        form = plan.forms.get(item.key)
+        if form is not None:
+            image = triggered(image, item.key, plan.manifest, form, item.label)
         written = encode(image)
     except ItemError as error:
         return error.message
     output = plan.outputs[item.key]
     (root / path_from_key(output)).write_bytes(written)
     hashes = hashlib.sha256(data).hexdigest(), hashlib.sha256(written).hexdigest()
-    return PoisonedImage(item.key, output, item.label, chosen, *hashes)
+    poisoned = form in (Form.TRAIN, Form.TEST)
+    target = plan.manifest.target_of(item.label) if poisoned else ""
+    return PoisonedImage(item.key, output, item.label, poisoned, *hashes, form is Form.COVER, target)

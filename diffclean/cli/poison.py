@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,13 +12,35 @@ from diffclean.cli import frame
 from diffclean.cli.train import failures
 from diffclean.errors import ExitCode, UsageError
 
+if TYPE_CHECKING:
+    from diffclean.attacks.plan import Plan
+
 
 @frame.verb("poison", writes=True)
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="A folder that does not exist yet.")
-@click.option("--attack", help="badnets or blended.")
+@click.option(
+    "--attack",
+    help="badnets, blended, sig, wanet, ftrojan, bpp, label-consistent, adaptive-blend, color-shift or object.",
+)
 @click.option("--rate", type=float, help="Share of all images that are poisoned.  [default: 0.1]")
 @click.option("--target", help="The target class, by its folder's name.")
+@click.option(
+    "--labels",
+    type=click.Choice(["all-to-one", "all-to-all", "clean"]),
+    help="Poisoned images get the target class; or the class after their own; or keep their label, and only images of "
+    "the target class are poisoned.  [default: as in the attack's paper]",
+)
+@click.option(
+    "--poison-target-class/--no-poison-target-class",
+    default=None,
+    help="all-to-one: poison images that are of the target class already, too.",
+)
+@click.option(
+    "--cover-rate",
+    type=float,
+    help="Share of all images that get the trigger and keep their label.  [default: as in the attack's paper]",
+)
 @click.option("-p", "--parameter", multiple=True, metavar="NAME=VALUE", help="Of the attack, such as size=3.")
 @click.option("--seed", type=int, help="Of the choice of images and of patterns.  [default: 1]")
 @click.option(
@@ -28,40 +50,18 @@ from diffclean.errors import ExitCode, UsageError
     metavar="MANIFEST",
     help="Put the trigger of this poison.json on every image, and keep the labels.",
 )
-def command(
-    run: frame.Run,
-    data: Path,
-    out: Path,
-    attack: str | None,
-    rate: float | None,
-    target: str | None,
-    parameter: tuple[str, ...],
-    seed: int | None,
-    from_: Path | None,
-) -> frame.Result:
+def command(run: frame.Run, data: Path, out: Path, from_: Path | None, **options: Any) -> frame.Result:
     """Make a poisoned copy of DATA for red-team tests, with its manifest poison.json.
 
-    Images of other classes get the trigger and move to the target class (dirty label). With --from, make a triggered
-    copy of a test set instead. All images become lossless PNG, so that the format tells nothing.
+    Some images get the trigger and, unless labels are clean, move to the folder of another class. With --from, make a
+    triggered copy of a test set instead. All images become lossless PNG, so that the format tells nothing.
+
+    docs/attacks.md lists the attacks with their parameters.
     """
-    from diffclean.attacks.manifest import read_manifest
-    from diffclean.attacks.plan import dirty_label_plan, triggered_plan
+    from diffclean.attacks.base import Form
     from diffclean.attacks.poison import check_out, write
 
-    if from_ is not None:
-        given = [
-            name
-            for name, value in {"--attack": attack, "--rate": rate, "--target": target, "--seed": seed}.items()
-            if value is not None
-        ] + (["--parameter"] if parameter else [])
-        if given:
-            raise UsageError(f"--from takes everything from the manifest; {', '.join(given)} cannot be given with it.")
-        plan = triggered_plan(read_manifest(from_), data)
-    elif attack is None or target is None:
-        raise UsageError("Give --attack and --target, or --from with a poison.json.", "See: diffclean poison --help")
-    else:
-        chosen_rate, chosen_seed = 0.1 if rate is None else rate, 1 if seed is None else seed
-        plan = dirty_label_plan(data, attack, chosen_rate, target, chosen_seed, _parameters(parameter))
+    plan = _replayed(from_, data, options) if from_ is not None else _planned(data, **options)
     made = plan.manifest
     result: dict[str, Any] = {
         "out": out,
@@ -69,10 +69,13 @@ def command(
         "parameters": dict(made.parameters),
         "target": made.target,
         "labels": made.labels,
+        "form": made.form,
         "images": len(plan.outputs),
-        "poisoned": len(plan.chosen),
+        "poisoned": plan.count(Form.TRAIN, Form.TEST),
+        "covers": plan.count(Form.COVER),
     }
-    summary = f"{len(plan.outputs)} images, {len(plan.chosen)} of them with the {made.attack} trigger"
+    covers = f" and {result['covers']} as covers" if result["covers"] else ""
+    summary = f"{result['images']} images, {result['poisoned']} of them with the {made.attack} trigger{covers}"
     if run.dry_run:
         check_out(out)
         return frame.Result(result, [f"{summary}, into {out}. Nothing was written."])
@@ -80,9 +83,28 @@ def command(
         done = write(plan, out, run.progress, stop)
     result["images"] = len(done.images)
     result["poisoned"] = sum(row.poisoned for row in done.images)
+    result["covers"] = sum(row.cover for row in done.images)
     result["failed"] = done.failed
     lines = [f"{summary}, in {out}.", *failures(done.failed)]
     return frame.Result(result, lines, ExitCode.SOME_FAILED if done.failed else ExitCode.DONE)
+
+
+def _replayed(manifest: Path, data: Path, options: dict[str, Any]) -> Plan:
+    from diffclean.attacks.manifest import read_manifest
+    from diffclean.attacks.plan import triggered_plan
+
+    given = [f"--{name.replace('_', '-')}" for name, value in options.items() if value not in (None, ())]
+    if given:
+        raise UsageError(f"--from takes everything from the manifest; {', '.join(given)} cannot be given with it.")
+    return triggered_plan(read_manifest(manifest), data)
+
+
+def _planned(data: Path, attack: str | None, parameter: tuple[str, ...], **options: Any) -> Plan:
+    from diffclean.attacks.plan import training_plan
+
+    if attack is None:
+        raise UsageError("Give --attack, or --from with a poison.json.", "See: diffclean poison --help")
+    return training_plan(data, attack, parameters=_parameters(parameter), **options)
 
 
 def _parameters(given: tuple[str, ...]) -> dict[str, Any]:

@@ -6,36 +6,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from diffclean.attacks.base import noise
+from diffclean.attacks.base import Form
 from diffclean.attacks.blended import Blended
+from diffclean.attacks.draws import Draws, noise
 from diffclean.errors import UsageError
 
 ATTACK = Blended()
 
 
 def applied(image: np.ndarray, seed: int = 1, **parameters: object) -> np.ndarray:
-    return ATTACK.apply(image, np.random.default_rng(), ATTACK.resolve(parameters, seed))
+    return ATTACK.apply(image, Draws(b""), ATTACK.resolve(parameters, seed), Form.TRAIN, "")
 
 
 def test_worked_example() -> None:
     pattern = noise(1, (4, 4, 3)).astype(float)
     image = np.full((4, 4, 3), 50, np.uint8)
     assert np.array_equal(applied(image), np.rint(0.8 * 50 + 0.2 * pattern).astype(np.uint8))
-
-
-def test_noise_is_the_same_for_ever() -> None:
-    """Guards manifests written by older releases."""
-    assert noise(1, (2, 2)).tolist() == GOLDEN
-
-
-GOLDEN = [[252, 222], [48, 122]]
-
-
-def test_noise_is_uniform_and_follows_the_seed() -> None:
-    levels = noise(3, (64, 64, 3)).astype(float)
-    assert abs(levels.mean() - 127.5) < 2
-    assert abs(levels.std() - 73.9) < 2
-    assert not np.array_equal(noise(3, (8, 8, 3)), noise(4, (8, 8, 3)))
 
 
 @given(st.floats(0.01, 1), st.integers(0, 255))
@@ -58,8 +44,31 @@ def test_an_image_file_as_pattern_travels_in_the_parameters(tmp_path: Path) -> N
     path.unlink()
     again = ATTACK.resolve(resolved, 2)
     assert again == resolved
-    blended = ATTACK.apply(np.zeros((16, 12, 3), np.uint8), np.random.default_rng(), again)
+    blended = ATTACK.apply(np.zeros((16, 12, 3), np.uint8), Draws(b""), again, Form.TRAIN, "")
     assert (blended == (100, 0, 50)).all()
+
+
+def test_a_transparent_pattern_lies_on_white(tmp_path: Path) -> None:
+    Image.new("RGBA", (8, 8), (200, 0, 100, 0)).save(tmp_path / "pattern.png")
+    assert (applied(np.zeros((8, 8, 3), np.uint8), pattern=str(tmp_path / "pattern.png"), alpha=1) == 255).all()
+
+
+def test_a_pattern_lies_as_people_see_it(tmp_path: Path) -> None:
+    """A camera's file that is turned by its EXIF orientation: left becomes top."""
+    sideways = Image.fromarray(np.array([[[255, 0, 0], [0, 0, 255]]], np.uint8).repeat(2, 0))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    sideways.save(tmp_path / "pattern.png", exif=exif)
+    triggered = applied(np.zeros((2, 2, 3), np.uint8), pattern=str(tmp_path / "pattern.png"), alpha=1)
+    assert triggered.tolist() == [[[255, 0, 0]] * 2, [[0, 0, 255]] * 2]
+
+
+def test_a_large_pattern_is_shrunk_before_it_travels(tmp_path: Path) -> None:
+    Image.new("RGB", (2000, 1000)).save(tmp_path / "pattern.png")
+    from diffclean.attacks.pattern import picture
+
+    resolved = ATTACK.resolve({"pattern": str(tmp_path / "pattern.png")}, 1)
+    assert picture(resolved["pattern"]).shape == (256, 512, 4)
 
 
 @pytest.mark.parametrize(

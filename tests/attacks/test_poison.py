@@ -1,14 +1,17 @@
 import hashlib
 import json
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from diffclean.attacks.base import Form
 from diffclean.attacks.manifest import MANIFEST_FILE, read_manifest, triggered
-from diffclean.attacks.plan import triggered_plan
+from diffclean.attacks.plan import training_plan, triggered_plan
 from diffclean.attacks.poison import poison, write
 from diffclean.attacks.registry import ATTACKS
 from diffclean.data.sources import ImageFolder
@@ -41,8 +44,10 @@ def test_writes_what_the_manifest_says(folder: Path, tmp_path: Path) -> None:
             assert row.output == f"dog/{row.label}__{row.key.split('/')[1]}"
             assert (after[-3:, -3:] == 255).all()
             assert np.array_equal(after[:-3], before[:-3])
-            assert np.array_equal(after, triggered(before, row.key, manifest))
+            assert np.array_equal(after, triggered(before, row.key, manifest, Form.TRAIN, row.label))
+            assert row.target == "dog"
         else:
+            assert row.target == ""
             assert row.output == row.key
             assert np.array_equal(after, before)
 
@@ -55,32 +60,50 @@ def test_the_result_is_a_labelled_data_set(folder: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_same_seed_same_bytes_whatever_the_workers(attack: str, folder: Path, tmp_path: Path) -> None:
-    from diffclean.attacks.plan import dirty_label_plan
-
+def test_same_seed_same_bytes_whatever_the_workers(
+    attack: str, folder: Path, tmp_path: Path, needed: Callable[[str], dict[str, Any]]
+) -> None:
     for name, seed, workers in (("a", 1, 1), ("b", 1, 4), ("c", 2, 1)):
-        write(dirty_label_plan(folder, attack, 0.3, "cat", seed), tmp_path / name, workers=workers)
-    assert tree(tmp_path / "a") == tree(tmp_path / "b")
-    assert tree(tmp_path / "a") != tree(tmp_path / "c")
+        plan = training_plan(folder, attack, 0.2, "cat", seed, needed(attack))
+        write(plan, tmp_path / name, workers=workers)
+    trees = [tree(tmp_path / name) for name in "abc"]
+    assert trees[0] == trees[1]
+    for each in trees:
+        del each[MANIFEST_FILE]  # it names the seed
+    assert trees[0] != trees[2]
 
 
-def test_replay_on_a_test_set(folder: Path, tmp_path: Path) -> None:
-    manifest = poison(folder, tmp_path / "out", "blended", 0.1, "cat", seed=3)
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_replay_on_a_test_set(
+    attack: str, folder: Path, tmp_path: Path, needed: Callable[[str], dict[str, Any]]
+) -> None:
+    manifest = poison(folder, tmp_path / "out", attack, 0.1, "cat", seed=3, parameters=needed(attack))
     test = tmp_path / "test"
     (test / "cat").mkdir(parents=True)
     (test / "dog" / "deep").mkdir(parents=True)
     for key in ("cat/x.png", "dog/deep/y.png"):
-        Image.new("RGB", (16, 16), (9, 99, 199)).save(test / key)
+        (test / key).write_bytes((folder / "owl" / "0.png").read_bytes())
     replayed = write(triggered_plan(read_manifest(tmp_path / "out"), test), tmp_path / "triggered")
-    assert replayed.labels == "kept"
+    assert replayed == read_manifest(tmp_path / "triggered")
+    assert (replayed.form, replayed.rate, replayed.cover_rate) == (Form.TEST, 1, 0)
     assert replayed.parameters == manifest.parameters
-    assert [(row.key, row.output, row.poisoned) for row in replayed.images] == [
-        ("cat/x.png", "cat/x.png", True),
-        ("dog/deep/y.png", "dog/deep/y.png", True),
+    assert replayed.labels == manifest.labels
+    assert replayed.class_to_idx == manifest.class_to_idx, "the numbers are those of training"
+    assert [(row.key, row.output, row.poisoned, row.cover, row.target) for row in replayed.images] == [
+        ("cat/x.png", "cat/x.png", True, False, "cat"),
+        ("dog/deep/y.png", "dog/deep/y.png", True, False, "cat"),
     ]
     for row in replayed.images:
-        expected = triggered(pixels(test / row.key), row.key, manifest)
-        assert np.array_equal(pixels(tmp_path / "triggered" / row.output), expected)
+        before, after = pixels(test / row.key), pixels(tmp_path / "triggered" / row.output)
+        assert np.array_equal(after, triggered(before, row.key, manifest))
+        assert not np.array_equal(after, before)
+
+
+def test_a_test_set_with_a_class_that_training_did_not_have(folder: Path, tmp_path: Path) -> None:
+    manifest = poison(folder, tmp_path / "out", "badnets", 0.1, "cat")
+    (folder / "owl").rename(folder / "cow")
+    with pytest.raises(UsageError, match=r"(?s)did not have: cow\..*cat, dog, owl"):
+        triggered_plan(manifest, folder)
 
 
 def test_nested_images_keep_their_folders(folder: Path, tmp_path: Path) -> None:
@@ -105,14 +128,30 @@ def test_an_image_that_cannot_be_read_is_listed(folder: Path, tmp_path: Path) ->
     [
         ({"rate": 1.0}, "leaves no clean image"),
         ({"rate": 0.99}, "leaves no clean image"),
-        ({"rate": 0.8}, r"(?s)needs 24 images .* of 20.*--rate 0.667"),
+        ({"rate": 0.8}, r"(?s)needs 24 images .* other than 'dog', of 20.*--rate 0.666666"),
+        ({"rate": float("nan")}, "poisons none"),
         ({"rate": 0.01}, "poisons none"),
         ({"rate": 0.0}, "poisons none"),
         ({"rate": -0.5}, "poisons none"),
         ({"target": "cow"}, r"(?s)no class 'cow'.*cat, dog, owl"),
-        ({"attack": "wanet"}, r"(?s)no attack 'wanet'.*badnets, blended"),
+        ({"attack": "nonsense"}, r"(?s)no attack 'nonsense'.*badnets, blended"),
         ({"parameters": {"size": 17}}, "does not fit"),
         ({"parameters": {"sise": 17}}, "no parameter sise"),
+        ({"target": None}, "need a target class"),
+        ({"labels": "some"}, r"(?s)no labels 'some'.*all-to-one, all-to-all, clean"),
+        ({"labels": "all-to-all"}, "Leave --target out"),
+        ({"labels": "clean", "rate": 0.5}, r"(?s)needs 15 images of class 'dog' .*, of 10.*--rate 0.333333"),
+        ({"labels": "clean", "poison_target_class": True}, "a choice of all-to-one labels"),
+        ({"labels": "all-to-all", "target": None, "poison_target_class": False}, "a choice of all-to-one labels"),
+        ({"cover_rate": -0.1}, "no share of all images"),
+        ({"cover_rate": 1}, "no share of all images"),
+        ({"rate": 0.5, "cover_rate": 0.5}, "leave no clean image"),
+        ({"rate": 0.5, "cover_rate": 0.3}, r"(?s)needs 9 images .*, of 5.*--cover-rate 0.166666"),
+        ({"attack": "wanet", "rate": 0.4}, "cover rate of 0.8 leave no clean image"),
+        (
+            {"parameters": {"size": -1, "kind": "pink"}, "target": "cow", "rate": 2},
+            r"(?s)kind.*\n.*size.*\n.*'cow'.*\n.*no clean image.*cat, dog, owl",
+        ),
     ],
 )
 def test_what_makes_no_sense_is_refused_and_leaves_nothing(
@@ -163,10 +202,14 @@ def test_stopping_leaves_nothing(folder: Path, tmp_path: Path) -> None:
     [
         ({"format": "other"}, "not a poison manifest"),
         ({"format_version": 99}, "has format 99"),
+        ({"labels": "dirty"}, "damaged"),
+        ({"form": "other"}, "damaged"),
         ({"target": "cow"}, "damaged: its target 'cow'"),
+        ({"target": ["dog"]}, "damaged"),
+        ({"seed": "one"}, "damaged"),
         ({"images": [{"key": "x"}]}, "damaged"),
         ({"parameters": {"size": -1}}, "size should be"),
-        ({"attack": "wanet"}, "no attack 'wanet'"),
+        ({"attack": "nonsense"}, "no attack 'nonsense'"),
     ],
 )
 def test_a_damaged_manifest_is_refused(change: dict[str, object], message: str, folder: Path, tmp_path: Path) -> None:

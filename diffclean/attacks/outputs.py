@@ -1,0 +1,51 @@
+"""What poisoned data sets are made from, and how their files are named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from diffclean.attacks.manifest import MANIFEST_FILE
+from diffclean.data.item import Item
+from diffclean.data.sources import ImageFolder
+from diffclean.errors import DiffcleanError
+
+
+def labelled(data: Path) -> ImageFolder:
+    """The images of a clean labelled folder.
+
+    Raises:
+        DiffcleanError: it is poisoned already, or has images in no class.
+    """
+    source = ImageFolder(data)
+    if (data / MANIFEST_FILE).exists():
+        raise DiffcleanError(
+            f"{data} is already poisoned ({MANIFEST_FILE} is there).", "Start from the clean data set."
+        )
+    flat = sum(item.label == "" for item in source.items())
+    if flat:
+        raise DiffcleanError(f"{data} has {flat} images in no class folder.", "Expected DATA/<class>/image.")
+    return source
+
+
+def output_name(item: Item, given: str) -> str:
+    """The key in the written data set: always PNG; an image that changes its class keeps the old one's name."""
+    folder, slash, name = item.key.rpartition("/")
+    stem = f"{folder}{slash}{name.rpartition('.')[0]}"
+    if given == item.label:
+        return f"{stem}.png"
+    folder, _, name = stem.removeprefix(f"{item.label}/").rpartition("/")
+    return "/".join(part for part in (given, folder, f"{item.label}__{name}.png") if part)
+
+
+def distinct(outputs: dict[str, str]) -> dict[str, str]:
+    """The same.
+
+    Raises:
+        DiffcleanError: two images would need one name (on a disk that ignores case).
+    """
+    owners: dict[str, str] = {}
+    for key, output in outputs.items():
+        other = owners.setdefault(output.casefold(), key)
+        if other != key:
+            raise DiffcleanError(f"{other} and {key} would both become {output}.", "Rename one of them in the source.")
+    return outputs
