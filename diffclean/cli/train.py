@@ -1,16 +1,121 @@
-"""`diffclean train`."""
+"""`diffclean train`, and the options that `distill` has too."""
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from diffclean.cli import frame
 from diffclean.errors import ExitCode
+from diffclean.progress import NoProgress
+
+if TYPE_CHECKING:
+    from diffclean.training.loop_config import LoopConfig
+    from diffclean.training.run import TrainResult
 
 SHOWN_FAILURES = 20
+LOOP_OPTIONS = (
+    click.option("--epochs", type=click.IntRange(1), default=20, help="Times that each image is seen."),
+    click.option("--batch-size", type=click.IntRange(2), default=128, help="Images a step, over all processes."),
+    click.option("--optimizer", type=click.Choice(["sgd", "adamw"]), default="sgd", help="SGD has Nesterov momentum."),
+    click.option(
+        "--learning-rate",
+        type=click.FloatRange(0, min_open=True),
+        help="At its peak.  [default: 0.1 for sgd, 0.001 for adamw]",
+    ),
+    click.option(
+        "--weight-decay",
+        type=click.FloatRange(0),
+        help="Pull of the weights towards zero.  [default: 0.0005 for sgd, 0.05 for adamw]",
+    ),
+    click.option(
+        "--schedule",
+        type=click.Choice(["cosine", "multi-step", "constant"]),
+        default="cosine",
+        help="Of the learning rate: cosine rises and falls to zero (one cycle), multi-step falls to a tenth at each "
+        "milestone.",
+    ),
+    click.option(
+        "--warmup",
+        type=click.FloatRange(0, 1, max_open=True),
+        help="Share of the run in which the rate rises.  [default: 0.2 for cosine, else 0]",
+    ),
+    click.option(
+        "--milestones",
+        type=click.FloatRange(0, 1, min_open=True, max_open=True),
+        multiple=True,
+        default=(0.5, 0.75),
+        show_default=False,
+        help="Of multi-step, as shares of the run.  [default: 0.5 and 0.75]",
+    ),
+    click.option(
+        "--ema",
+        type=click.FloatRange(0, 1, max_open=True),
+        default=0.0,
+        help="Decay of an average of the weights, which is then what is kept; 0 is none.",
+    ),
+    click.option("--augment/--no-augment", default=True, help="Random crops and flips."),
+    click.option(
+        "--validation-share",
+        type=click.FloatRange(0, 0.9),
+        default=0.0,
+        help="Share of the images, chosen by name, that are held out and measured each epoch.",
+    ),
+    click.option(
+        "--patience",
+        type=click.IntRange(1),
+        help="Stop after so many epochs without a lower validation loss, and keep the best.  [default: never]",
+    ),
+    click.option("--size", type=click.IntRange(16), help="Resize images to this side in px.  [default: as they are]"),
+    click.option(
+        "--test", type=click.Path(path_type=Path), help="A test set to measure at the end, with the same classes."
+    ),
+    click.option(
+        "--precision",
+        type=click.Choice(["bf16", "fp16", "fp32"]),
+        help="Of the computation.  [default: what is quickest here]",
+    ),
+    click.option("--compile/--no-compile", default=False, help="Compile the network first (torch.compile)."),
+    click.option("--device", help="cpu, cuda, cuda:1.  [default: CUDA where it works, else the CPU]"),
+    click.option("--seed", type=int, default=1, help="Of the weights, the order and the augmentation."),
+    click.option(
+        "--save-every-s",
+        type=click.FloatRange(0),
+        default=30.0,
+        help="Seconds between two states that a killed run goes on from.",
+    ),
+    click.option(
+        "--memory-gib",
+        type=click.FloatRange(0),
+        help="Larger sets of decoded images are read anew each epoch.  [default: half of what is free]",
+    ),
+    click.option(
+        "--tensorboard/--no-tensorboard", default=True, help="Write TensorBoard's events beside OUT, where installed."
+    ),
+    click.option("--onnx", type=click.Path(path_type=Path), help="Write the classifier as ONNX too."),
+    click.option("--overwrite", is_flag=True, help="Replace OUT, and a run with other settings that was begun there."),
+)
+
+
+def loop_options(function: Callable[..., frame.Result]) -> Callable[..., frame.Result]:
+    """Add the options of the training loop to a verb."""
+    for option in reversed(LOOP_OPTIONS):
+        function = option(function)
+    return function
+
+
+def loop_config(options: dict[str, Any]) -> LoopConfig:
+    """Take the options of the loop itself out of `options`."""
+    from diffclean.training.loop_config import LoopConfig
+
+    own = {field.name for field in fields(LoopConfig)} & set(options)
+    config = LoopConfig(**{name: options.pop(name) for name in own})
+    return replace(config, milestones=tuple(config.milestones))
 
 
 @frame.verb("train", writes=True)
@@ -19,56 +124,59 @@ SHOWN_FAILURES = 20
     "-o", "--out", required=True, type=click.Path(path_type=Path), help="The classifier: .pt or .safetensors."
 )
 @click.option(
-    "--test", type=click.Path(path_type=Path), help="A test set to measure at the end, with the same classes."
-)
-@click.option(
     "--arch",
     default="resnet18-cifar",
     help="resnet18-cifar, preact-resnet18, wrn-16-1, resnet9-cifar or resnet8-cifar (for CPUs), or any timm model.",
 )
-@click.option("--epochs", type=click.IntRange(1), default=20, help="Times that each image is seen.")
-@click.option("--batch-size", type=click.IntRange(2), default=128, help="Images a step.")
-@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), default=0.1, help="At its peak.")
-@click.option("--weight-decay", type=click.FloatRange(0), default=5e-4, help="Pull of the weights towards zero.")
 @click.option("--label-smoothing", type=click.FloatRange(0, 1, max_open=True), default=0.0, help="Softens the targets.")
-@click.option("--size", type=click.IntRange(16), help="Resize images to this side in px.  [default: as they are]")
-@click.option("--augment/--no-augment", default=True, help="Random crops and flips.")
-@click.option("--precision", type=click.Choice(["bf16", "fp32"]), default="bf16", help="Of the computation.")
-@click.option("--device", help="cpu, cuda, cuda:1.  [default: CUDA where it works, else the CPU]")
-@click.option("--seed", type=int, default=1, help="Of the weights, the order and the augmentation.")
-@click.option("--overwrite", is_flag=True, help="Replace OUT where it exists.")
+@loop_options
 def command(run: frame.Run, data: Path, out: Path, **options: Any) -> frame.Result:
     """Train a classifier on DATA, a folder with one folder of images a class.
 
-    On suspect data this is the teacher. The log is written beside OUT as .jsonl.
+    On suspect data this is the teacher. The log is written beside OUT as .jsonl. A run that was stopped goes on when
+    the same command is typed again. Several GPUs: torchrun --nproc-per-node 2 --no-python diffclean train ...
     """
     from diffclean.training.train_config import TrainConfig, check
 
-    config = TrainConfig(data=data, out=out, **options)
+    config = TrainConfig(data=data, out=out, loop=loop_config(options), **options)
     if run.dry_run:
         from diffclean.data.sources import ImageFolder
 
         check(config)
         source = ImageFolder(data)
         count, classes = len(source.items()), len(source.class_to_idx)
-        lines = [f"{count} images of {classes} classes, {config.epochs} epochs of {config.arch}, into {out}."]
+        lines = [f"{count} images of {classes} classes, {config.loop.epochs} epochs of {config.arch}, into {out}."]
         return frame.Result({"images": count, "classes": classes, "out": out}, [*lines, "Nothing was written."])
     from diffclean.training.train import train
 
     with run.stopping() as stop:
-        result = train(config, run.progress, stop)
-    measured = ", ".join(f"{name.replace('_', ' ')} {value:.3f}" for name, value in result.metrics.items())
-    lines = [f"The classifier is in {result.path} ({measured}; {result.seconds:.0f} s)."]
+        result = train(config, own_progress(run), stop)
+    return told(result, "classifier")
+
+
+def own_progress(run: frame.Run) -> Any:
+    """The progress of this process: those of `torchrun` that only help are silent."""
+    return run.progress if os.environ.get("RANK", "0") == "0" else NoProgress()
+
+
+def told(result: TrainResult, what: str) -> frame.Result:
+    """What `train` and `distill` say at the end."""
+    if not result.is_first:
+        raise click.exceptions.Exit(ExitCode.DONE)  # the first process says it all
+    measured = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in result.metrics.items())
+    lines = [f"The {what} is in {result.path} ({measured}; {result.seconds:.0f} s)."]
+    lines += [f"As ONNX it is in {result.onnx}."] if result.onnx else []
     lines += failures(result.failed)
-    data_out = {
+    data = {
         "path": result.path,
         "log": result.log_path,
+        "onnx": result.onnx,
         "metrics": result.metrics,
         "losses": result.losses,
         "seconds": result.seconds,
         "failed": result.failed,
     }
-    return frame.Result(data_out, lines, ExitCode.SOME_FAILED if result.failed else ExitCode.DONE)
+    return frame.Result(data, lines, ExitCode.SOME_FAILED if result.failed else ExitCode.DONE)
 
 
 def failures(failed: dict[str, str]) -> list[str]:

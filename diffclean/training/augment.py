@@ -1,18 +1,63 @@
-"""Random crops and flips on whole batches of tensors: much quicker than image by image."""
+"""Random crops and flips on whole batches of tensors: much quicker than image by image.
+
+Randomness belongs to the image: what happens to it follows from the seed, the epoch and its name, not from its batch,
+its place in it, or the process that trains on it.
+"""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
+from enum import IntEnum
+
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+Bits = NDArray[np.uint64]
 
-def crop_and_flip(images: Tensor, generator: torch.Generator, pad: int | None = None) -> Tensor:
+
+class Purpose(IntEnum):
+    """What random bits are drawn for: one draw tells nothing about another."""
+
+    HOLD_OUT = 1
+    VARIATION = 2
+    ORDER = 3
+    AUGMENT = 4
+    NETWORK = 5
+
+
+def ids_of(keys: Iterable[str]) -> Bits:
+    """(N,) 64 bits that stand for each key, spread evenly."""
+    digests = (hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest() for key in keys)
+    return np.array([int.from_bytes(digest[:8], "little") for digest in digests], np.uint64)
+
+
+def random_bits(ids: Bits, *numbers: int) -> Bits:
+    """(N,) 64 random bits for each of (N,) ids, different for other `numbers` (seed, epoch, purpose)."""
+    state = 0
+    for number in numbers:
+        state = int(_mixed(np.array([(state + number) % 2**64], np.uint64))[0])
+    return _mixed(ids ^ np.uint64(state))
+
+
+def _mixed(x: Bits) -> Bits:
+    """SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators")."""
+    with np.errstate(over="ignore"):
+        x = x + np.uint64(0x9E3779B97F4A7C15)
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return x ^ (x >> np.uint64(31))
+
+
+def crop_and_flip(images: Tensor, bits: Bits, pad: int | None = None) -> Tensor:
     """Shift each image by up to `pad` pixels (edges reflected) and mirror about half of them.
 
     Args:
-        images: (B, 3, H, W) uint8, on the CPU.
-        generator: CPU generator; the result depends on its state alone.
+        images: (B, 3, H, W) uint8.
+        bits: (B,) random bits; they alone decide.
         pad: largest shift; None: an eighth of the shorter side (4 at 32 px, as is usual for CIFAR).
 
     Returns:
@@ -24,7 +69,12 @@ def crop_and_flip(images: Tensor, generator: torch.Generator, pad: int | None = 
         padded = F.pad(images.float(), (pad, pad, pad, pad), mode="reflect").to(torch.uint8)
         # (B, 3, 2p+1, 2p+1, H, W) view of every possible crop; indexing copies only the crops that were drawn.
         crops = padded.unfold(2, height, 1).unfold(3, width, 1)
-        top, left = torch.randint(0, 2 * pad + 1, (2, count), generator=generator)
-        images = crops[torch.arange(count), :, top, left]
-    mirrored = torch.rand(count, 1, 1, 1, generator=generator) < 0.5
+        top, left = (_uniform(bits, shift, 2 * pad + 1).to(images.device) for shift in (0, 16))
+        images = crops[torch.arange(count, device=images.device), :, top, left]
+    mirrored = _uniform(bits, 32, 2).bool().view(count, 1, 1, 1).to(images.device)
     return torch.where(mirrored, images.flip(3), images).view(count, channels, height, width)
+
+
+def _uniform(bits: Bits, shift: int, below: int) -> Tensor:
+    """(B,) int64 in [0, below), from 16 of the bits."""
+    return torch.from_numpy(((bits >> np.uint64(shift) & np.uint64(0xFFFF)) % np.uint64(below)).astype(np.int64))

@@ -8,10 +8,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import pickle
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from diffclean.data.classes import checked_classes
 from diffclean.errors import DiffcleanError
 from diffclean.training.classifiers import Classifier, build
 from diffclean.training.train_config import check_name
+from diffclean.training.weight_files import listed, read_weights, reason_of
 
 FORMAT = "diffclean-classifier"
 FORMAT_VERSION = 1
@@ -38,6 +38,7 @@ class Checkpoint:
         size: (height, width) of the images it was trained on.
         metrics: what training measured.
         versions: of the programs that wrote it.
+        training: how it came about: settings, data, loss.
     """
 
     model: Classifier
@@ -46,6 +47,7 @@ class Checkpoint:
     size: tuple[int, int]
     metrics: dict[str, Any]
     versions: dict[str, str]
+    training: dict[str, Any] = field(default_factory=dict)
 
 
 def save(
@@ -55,6 +57,7 @@ def save(
     class_to_idx: Mapping[str, int],
     size: tuple[int, int],
     metrics: Mapping[str, Any],
+    training: Mapping[str, Any] | None = None,
 ) -> None:
     """Write a classifier; the file appears whole or not at all.
 
@@ -65,6 +68,7 @@ def save(
         class_to_idx: class name -> index of its logit.
         size: (height, width) of the images it was trained on.
         metrics: what JSON can say.
+        training: how it came about, as JSON can say it.
 
     Raises:
         UsageError: another file name.
@@ -79,6 +83,7 @@ def save(
         "mean": model.mean.flatten().tolist(),
         "std": model.std.flatten().tolist(),
         "metrics": dict(metrics),
+        "training": json.loads(json.dumps(dict(training or {}), default=str)),
         "versions": {"diffclean": __version__, "torch": str(torch.__version__), "python": platform.python_version()},
     }
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
@@ -107,13 +112,24 @@ def load(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
     """
     if not path.is_file():
         raise DiffcleanError(f"There is no file {path}.", "Train one: diffclean train DATA -o t.pt")
-    about, state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pt(path)
+    about, state = read_weights(path)
     if about.get("format") != FORMAT:
         raise DiffcleanError(
-            f"{path} is not a classifier of diffclean (it holds {_list(about)}).",
+            f"{path} is not a classifier of diffclean (it holds {listed(about or state)}).",
             "A bare state dict lacks the classes and the normalisation: build it with "
             "diffclean.training.classifiers.build and write it with diffclean.training.checkpoints.save.",
         )
+    return checkpoint_from(path, about, state, device)
+
+
+def checkpoint_from(
+    path: Path, about: Mapping[str, Any], state: Mapping[str, Any], device: torch.device | str = "cpu"
+) -> Checkpoint:
+    """A classifier from what `read_weights` found in a file of ours.
+
+    Raises:
+        DiffcleanError: another format version; its parts do not fit together.
+    """
     if about.get("format_version") != FORMAT_VERSION:
         found = about.get("format_version")
         raise DiffcleanError(f"{path} has format {found}; this diffclean reads {FORMAT_VERSION}.")
@@ -123,46 +139,8 @@ def load(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
         model.load_state_dict(state)
         height, width = about["size"]
         metrics, versions = dict(about["metrics"]), dict(about["versions"])
+        training = dict(about.get("training", {}))
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise DiffcleanError(f"{path} is damaged: its parts do not fit together ({_reason(error)}).") from error
+        raise DiffcleanError(f"{path} is damaged: its parts do not fit together ({reason_of(error)}).") from error
     model.to(device).to(memory_format=torch.channels_last).eval()
-    return Checkpoint(model, about["arch"], classes, (int(height), int(width)), metrics, versions)
-
-
-def _read_pt(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise DiffcleanError(
-            f"{path} is refused: it holds more than tensors and plain values, "
-            f"and reading that would run code from the file ({_reason(error)}).",
-            "Where you trust it, load it yourself and write it again with diffclean.training.checkpoints.save.",
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
-        raise DiffcleanError(f"{path} is damaged or is no torch file: {_reason(error)}.") from error
-    if not isinstance(content, dict):
-        raise DiffcleanError(f"{path} holds a {type(content).__name__}, not a classifier of diffclean.")
-    return content, content.get("state_dict", {})
-
-
-def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            about = json.loads((file.metadata() or {}).get("diffclean", "{}"))
-            return about, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
-    except (SafetensorError, ValueError) as error:
-        raise DiffcleanError(f"{path} is damaged or is no safetensors file: {_reason(error)}.") from error
-
-
-def _reason(error: Exception) -> str:
-    """What went wrong in one line, without torch's advice to load it unsafely."""
-    text = str(error).partition("WeightsUnpickler error:")[2] or str(error)
-    found = text.partition(" was not an allowed global")[0].strip()
-    return found.splitlines()[0].rstrip(".") if found else type(error).__name__
-
-
-def _list(about: Mapping[str, Any]) -> str:
-    names = [str(name) for name in about]
-    return "nothing" if not names else ", ".join(names[:4]) + (", ..." if len(names) > 4 else "")
+    return Checkpoint(model, about["arch"], classes, (int(height), int(width)), metrics, versions, training)

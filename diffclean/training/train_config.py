@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from diffclean.errors import DiffcleanError, UsageError
+from diffclean.training.loop_config import LoopConfig
 
 
 @dataclass(frozen=True)
@@ -13,17 +14,16 @@ class TrainConfig:
     """All that decides what comes out of `train`.
 
     Attributes:
-        data: labelled image folder, root/<class>/**/image.
+        data: labelled image folder, root/<class>/**/image; or an output folder of `variate`, of which each epoch shows
+            one variation an image.
         out: `.pt` or `.safetensors`; the log is written beside it as `.jsonl`.
         test: labelled image folder that is measured after the last epoch.
         size: side in px that images are resized to; None: as they are (all must then have one size).
         arch: as in `classifiers.build`.
-        learning_rate: peak, for SGD with Nesterov momentum. It rises linearly over `warmup` of the steps and falls to
-            zero along half a cosine (one cycle; Smith and Topin 2017, arXiv 1708.07120).
         label_smoothing: share of the target spread over all classes.
-        precision: bf16 (autocast) or fp32.
-        device: a torch device; None: CUDA where it works, else the CPU.
+        onnx: where the classifier is written as ONNX too.
         overwrite: replace `out` where it exists.
+        loop: everything else.
     """
 
     data: Path
@@ -31,18 +31,10 @@ class TrainConfig:
     test: Path | None = None
     size: int | None = None
     arch: str = "resnet18-cifar"
-    epochs: int = 20
-    batch_size: int = 128
-    learning_rate: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 5e-4
-    warmup: float = 0.2
     label_smoothing: float = 0.0
-    augment: bool = True
-    precision: str = "bf16"
-    device: str | None = None
-    seed: int = 1
+    onnx: Path | None = None
     overwrite: bool = False
+    loop: LoopConfig = field(default_factory=LoopConfig)
 
 
 def check(config: TrainConfig) -> None:
@@ -52,24 +44,34 @@ def check(config: TrainConfig) -> None:
         UsageError: with every mistake in it.
         DiffcleanError: the output exists.
     """
-    check_name(config.out)
-    wrong = [
-        f"{name} must be {what}, not {getattr(config, name)}"
-        for name, what, holds in (
-            ("epochs", "at least 1", config.epochs >= 1),
-            ("batch_size", "at least 2 (batch normalisation)", config.batch_size >= 2),
-            ("learning_rate", "above 0", config.learning_rate > 0),
-            ("label_smoothing", "in [0, 1)", 0 <= config.label_smoothing < 1),
-            ("warmup", "in [0, 1)", 0 <= config.warmup < 1),
-            ("precision", "bf16 or fp32", config.precision in ("bf16", "fp32")),
-            ("size", "at least 16", config.size is None or config.size >= 16),
-        )
-        if not holds
-    ]
+    wrong = config.loop.problems()
+    if not 0 <= config.label_smoothing < 1:
+        wrong.append(f"label_smoothing must be in [0, 1), not {config.label_smoothing}")
+    check_size(wrong, config.size)
+    check_output(config.out, config.onnx, config.overwrite, wrong)
+
+
+def check_size(wrong: list[str], size: int | None, name: str = "size") -> None:
+    """Add to `wrong` where images would be too small for any network."""
+    if size is not None and size < 16:
+        wrong.append(f"{name} must be at least 16, not {size}")
+
+
+def check_output(out: Path, onnx: Path | None, overwrite: bool, wrong: list[str]) -> None:
+    """Refuse what cannot be written, together with everything else that is wrong.
+
+    Raises:
+        UsageError: wrong names, or anything in `wrong`.
+        DiffcleanError: an output exists.
+    """
+    check_name(out)
+    if onnx is not None and onnx.suffix != ".onnx":
+        wrong.append(f"onnx must be a .onnx file, not {onnx.name}")
     if wrong:
         raise UsageError("; ".join(wrong) + ".")
-    if config.out.exists() and not config.overwrite:
-        raise DiffcleanError(f"{config.out} exists.", "Name another file with -o, or add --overwrite.")
+    for path in (out, onnx):
+        if path is not None and path.exists() and not overwrite:
+            raise DiffcleanError(f"{path} exists.", "Name another file, or add --overwrite.")
 
 
 def check_name(path: Path) -> None:

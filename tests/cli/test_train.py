@@ -1,6 +1,7 @@
 """`diffclean train`."""
 
 import json
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-QUICK = ["--arch", "wrn-16-1", "--epochs", "1", "--batch-size", "8", "--device", "cpu", "-q"]
+QUICK = ["--arch", "wrn-16-1", "--epochs", "1", "--batch-size", "8", "--device", "cpu", "--no-tensorboard", "-q"]
 
 
 def test_trains_and_says_so(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -50,6 +51,47 @@ def test_an_image_that_cannot_be_read(data: Path, tmp_path: Path, capsys: pytest
     assert "dark/broken.png: " in capsys.readouterr().out
 
 
+def test_options_reach_the_loop(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = "--optimizer adamw --schedule multi-step --milestones 0.3 --milestones 0.6 --ema 0.5 --warmup 0.1"
+    options += " --validation-share 0.3 --patience 2 --precision fp32 --no-augment --label-smoothing 0.1 --json"
+    assert main(["train", str(data), "-o", str(tmp_path / "t.safetensors"), *QUICK, *options.split()]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert {"validation_loss", "validation_accuracy", "best_epoch"} <= set(result["metrics"])
+    told = json.loads(Path(result["log"]).read_text().splitlines()[0])
+    assert told["loop"]["milestones"] == [0.3, 0.6]
+    assert (told["loop"]["optimizer"], told["loop"]["schedule"], told["loop"]["ema"]) == ("adamw", "multi-step", 0.5)
+    assert (told["loop"]["learning_rate"], told["loop"]["weight_decay"]) == (0.001, 0.05)
+    assert (told["loop"]["augment"], told["machine"]["precision"], told["label_smoothing"]) == (False, "fp32", 0.1)
+
+
+def test_the_same_command_goes_on_after_ctrl_c(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from diffclean.training.trainer import Trainer
+
+    step = Trainer.train_step
+
+    def interrupted(self: Trainer, epoch: int, number: int, *rest: object) -> object:
+        if (epoch, number) == (1, 0):
+            signal.raise_signal(signal.SIGINT)
+        return step(self, epoch, number, *rest)  # type: ignore[arg-type]
+
+    command = ["train", str(data), "-o", str(tmp_path / "t.pt"), *QUICK, "--epochs", "3"]
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "train_step", interrupted)
+        assert main(command) == 130
+    said = capsys.readouterr().err
+    assert "Stopped in epoch 2 of 3, step 1 of 2; the state is in" in said
+    assert "goes on where it stopped: diffclean train" in said
+    assert main(command) == 0
+    log = (tmp_path / "t.jsonl").read_text().splitlines()
+    assert [json.loads(line).get("epoch") for line in log] == [None, 1, 2, 3, None]
+    (tmp_path / "t.pt").unlink()
+    (tmp_path / "t.resume").write_bytes(b"nonsense")
+    assert main(command) == 1
+    assert "--overwrite" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
@@ -57,6 +99,13 @@ def test_an_image_that_cannot_be_read(data: Path, tmp_path: Path, capsys: pytest
         (["-o", "t.pt", "--arch", "resnet1"], 2, "no architecture 'resnet1'"),
         (["-o", "t.pt", "--device", "gpu0"], 2, "'gpu0' cannot be used"),
         (["-o", "t.pt", "--test", "nowhere"], 1, "nowhere"),
+        (["-o", "t.pt", "--patience", "2"], 2, "--validation-share 0.1"),
+        (["-o", "t.pt", "--precision", "fp16", "--arch", "wrn-16-1", "--device", "cpu"], 2, "fp16 needs a GPU"),
+        (
+            ["-o", "t.pt", "--learning-rate", "1e30", "--precision", "fp32", "--arch", "wrn-16-1", "--epochs", "3"],
+            1,
+            "smaller --learning-rate",
+        ),
     ],
 )
 def test_mistakes(
@@ -71,4 +120,4 @@ def test_mistakes(
     monkeypatch.chdir(tmp_path)
     assert main(["train", str(data), *arguments]) == code
     assert message in capsys.readouterr().err
-    assert [p.name for p in tmp_path.iterdir()] == ["data"]
+    assert not (tmp_path / "t.pt").exists()

@@ -2,7 +2,6 @@ import pytest
 import torch
 
 from diffclean.errors import UsageError
-from diffclean.training.augment import crop_and_flip
 from diffclean.training.classifiers import ARCHITECTURES, build, pick_device, predict, unit_floats
 
 
@@ -51,25 +50,3 @@ def test_unknown_names() -> None:
         pick_device("gpu0")
     assert pick_device("cpu").type == "cpu"
     assert pick_device(None) == pick_device("auto")
-
-
-def test_augmentation_shifts_and_mirrors() -> None:
-    """Each row holds its own number, so a crop shows how far it was shifted and a column whether it was mirrored."""
-    rows = torch.arange(16, dtype=torch.uint8).view(1, 1, 16, 1).expand(400, 3, 16, 16).clone()
-    rows[:, 1] = torch.arange(16, dtype=torch.uint8)
-    made = crop_and_flip(rows, torch.Generator().manual_seed(0), pad=2)
-    shifts = made[:, 0, 8, 0].int() - 8
-    assert set(shifts.tolist()) == {-2, -1, 0, 1, 2}
-    mirrored = made[:, 1, 0, 8] < made[:, 1, 0, 7]
-    assert 0.4 < mirrored.float().mean() < 0.6
-    assert made.dtype == torch.uint8
-    same = crop_and_flip(rows, torch.Generator().manual_seed(0), pad=2)
-    assert torch.equal(made, same)
-
-
-def test_augmentation_without_a_shift_only_mirrors() -> None:
-    images = torch.randint(0, 256, (20, 3, 9, 7), dtype=torch.uint8)
-    made = crop_and_flip(images, torch.Generator().manual_seed(0), pad=0)
-    kept = (made == images).flatten(1).all(1)
-    assert 0 < kept.sum() < 20
-    assert torch.equal(made[~kept], images[~kept].flip(3))

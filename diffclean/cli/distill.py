@@ -1,0 +1,126 @@
+"""`diffclean distill`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from diffclean.cli import frame
+from diffclean.cli.train import loop_config, loop_options, own_progress, told
+
+if TYPE_CHECKING:
+    from diffclean.training.distill_config import DistillConfig
+
+
+@frame.verb("distill", writes=True)
+@click.option(
+    "--teacher",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="A classifier of `train`; or a state dict (.pt, .pth, .safetensors) or .onnx of anybody's.",
+)
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="A folder of `variate`, or any with one folder of images a class.  [default: the one *-variations here]",
+)
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    help="The student: .pt or .safetensors.  [default: TEACHER-student.pt]",
+)
+@click.option(
+    "--student", metavar="ARCH", help="As --arch of `train`.  [default: the teacher's where known, or preact-resnet18]"
+)
+@click.option("--temperature", type=click.FloatRange(0, min_open=True), default=10.0, help="Softens both answers.")
+@click.option(
+    "--alpha",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    help="Weight of the teacher's answers, the labels have the rest; at 1 no label is read.",
+)
+@click.option("--paper-loss", is_flag=True, help="Labels at the temperature too, as the paper's released code has it.")
+@click.option(
+    "--targets",
+    type=click.Choice(["sampled", "averaged"]),
+    default="sampled",
+    help="The teacher's answer to the variation that is shown, or the mean over all variations of its image.",
+)
+@click.option("--teacher-arch", metavar="ARCH", help="Of a state dict.")
+@click.option(
+    "--teacher-classes",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Its classes in the order of its logits: one a line, or JSON.  [default: the data's order]",
+)
+@click.option(
+    "--teacher-mean",
+    type=float,
+    nargs=3,
+    metavar="R G B",
+    help="What it subtracts from pixels in 0..1.  [default: timm's, or ImageNet's]",
+)
+@click.option(
+    "--teacher-std",
+    type=float,
+    nargs=3,
+    metavar="R G B",
+    help="What it divides by.  [default: timm's, or ImageNet's]",
+)
+@click.option(
+    "--teacher-size", type=click.IntRange(16), help="Side of its input in px.  [default: its own, or the data's]"
+)
+@loop_options
+def command(run: frame.Run, teacher: Path, data: Path | None, out: Path | None, **options: Any) -> frame.Result:
+    """Train a student on variations alone, from the answers of a suspect teacher.
+
+    The student never sees an original, so it never sees a trigger. The defaults of temperature and alpha are those of
+    Struppek et al. 2023 (arXiv 2310.06372). The log is written beside OUT as .jsonl. A run that was stopped goes on
+    when the same command is typed again. Several GPUs: torchrun --nproc-per-node 2 --no-python diffclean distill ...
+    """
+    from diffclean.training.distill_config import DistillConfig, TeacherConfig, default_out
+    from diffclean.training.variations import find_variations
+
+    about = {name.removeprefix("teacher_"): options.pop(name) for name in list(options) if name.startswith("teacher_")}
+    config = DistillConfig(
+        teacher=TeacherConfig(path=teacher, **about),
+        data=data or find_variations(Path()),
+        out=out or default_out(teacher),
+        loop=loop_config(options),
+        **options,
+    )
+    if run.dry_run:
+        return _planned(config)
+    from diffclean.training.distill import distill
+
+    with run.stopping() as stop:
+        result = distill(config, own_progress(run), stop)
+    return told(result, "student")
+
+
+def _planned(config: DistillConfig) -> frame.Result:
+    from diffclean.data.sources import ImageFolder
+    from diffclean.training import teachers
+    from diffclean.training.classifiers import check_arch, pick_device
+    from diffclean.training.distill import DEFAULT_STUDENT
+    from diffclean.training.distill_config import check
+    from diffclean.training.variations import check_same_classes, classes_of
+
+    check(config)
+    classes = classes_of(config.data)
+    teacher = teachers.load(config.teacher, classes, pick_device("cpu"))
+    if config.alpha < 1:
+        check_same_classes(config.data, classes, teacher.class_to_idx)
+    arch = config.student or teacher.arch or DEFAULT_STUDENT
+    check_arch(arch)
+    count = len(ImageFolder(config.data).items())
+    found = {"images": count, "classes": len(teacher.class_to_idx), "student": arch, "data": config.data}
+    lines = [
+        f"{count} images in {config.data}, {len(teacher.class_to_idx)} classes, {config.loop.epochs} epochs of {arch}, "
+        f"into {config.out}.",
+        "Nothing was written.",
+    ]
+    return frame.Result({**found, "out": config.out}, lines)

@@ -1,0 +1,170 @@
+"""Distillation: a student learns a suspect teacher's answers on variations, which have lost the trigger."""
+
+from __future__ import annotations
+
+import logging
+from threading import Event
+
+import torch
+from torch import Tensor
+
+from diffclean.progress import NoProgress, Progress
+from diffclean.training import teachers
+from diffclean.training.classifiers import check_arch, unit_floats
+from diffclean.training.distill_config import DistillConfig, check
+from diffclean.training.distill_loss import distillation_loss, soften
+from diffclean.training.distributed import World, joined, processes_here
+from diffclean.training.objective import Batch
+from diffclean.training.precision import autocast, resolved_precision
+from diffclean.training.run import Job, TrainResult, carry_out
+from diffclean.training.samples import Samples, check_trainable, memory_limit, sketch_of
+from diffclean.training.teachers import Teacher
+from diffclean.training.train import read_test
+from diffclean.training.variations import check_same_classes, classes_of, load_variations, warn_of_strangers
+
+log = logging.getLogger(__name__)
+
+DEFAULT_STUDENT = "preact-resnet18"
+_BATCH = 512
+_TABLE_BYTES = 2 * 2**30
+"""Targets of a data set above this are not kept: the teacher is asked anew."""
+_PROBED = 1000
+
+
+class Distillation:
+    """The loss of `distill_loss`, with the teacher's targets from a table or from the teacher itself.
+
+    Args:
+        teacher: see `Teacher`.
+        config: temperature, alpha, paper_loss.
+        table: (M, C) float32 on the device, a target for each variation; None: the teacher answers to each batch.
+    """
+
+    def __init__(self, teacher: Teacher, config: DistillConfig, table: Tensor | None) -> None:
+        self.teacher, self.config, self.table = teacher, config, table
+        self.measure = "agreement" if config.alpha == 1 else "accuracy"
+
+    def __call__(self, logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The loss; and which answers are the label's, or without labels the teacher's."""
+        config = self.config
+        if self.table is not None:
+            targets = self.table[batch.views.to(self.table.device)]
+        else:
+            targets = soften(self.teacher.logits(batch.images), config.temperature)
+        hard = config.temperature if config.paper_loss else 1.0
+        loss = distillation_loss(logits, targets, batch.labels, config.temperature, config.alpha, hard)
+        return loss, logits.argmax(1) == (targets.argmax(1) if config.alpha == 1 else batch.labels)
+
+
+def distill(config: DistillConfig, progress: Progress | None = None, stop: Event | None = None) -> TrainResult:
+    """Train a student and write it. Resumes, and shares the work of several processes, as `train` does.
+
+    Args:
+        config: which teacher, which variations, which loss.
+        progress: told of each image that was read or trained on.
+        stop: set by someone who wants it to end.
+
+    Raises:
+        UsageError: the configuration makes no sense, or teacher and data do not go together.
+        DiffcleanError: teacher or data cannot be used, the output exists, a run with other settings is begun there, or
+            the loss is no longer a number.
+        Interrupted: `stop` was set; the same call goes on.
+    """
+    check(config)
+    labelled = config.alpha < 1
+    data_classes = classes_of(config.data)
+    with joined(config.loop.device) as world:
+        progress = progress if progress is not None and world.is_first else NoProgress()
+        teacher = teachers.load(config.teacher, data_classes, world.device)
+        arch = config.student or teacher.arch or DEFAULT_STUDENT
+        check_arch(arch)
+        if labelled:
+            check_same_classes(config.data, data_classes, teacher.class_to_idx)
+        memory = memory_limit(config.loop.memory_gib, processes_here())
+        size = (config.size, config.size) if config.size else None
+        data = load_variations(config.data, teacher.class_to_idx, size, labelled, memory, progress)
+        if labelled:
+            check_trainable(config.data, data)
+        warn_of_strangers(config.data, data.sources, teacher.sketch)
+        precision = resolved_precision(config.loop.precision, world.device)
+        metrics = {"teacher_accuracy": _probe(teacher, data, world, precision)} if labelled else {}
+        table = _table(teacher, data, config, world, precision, progress) if _keeps_table(config, data) else None
+        job = Job(
+            arch=arch,
+            samples=data,
+            objective=Distillation(teacher, config, table),
+            test=read_test(config.test, data, memory, progress),
+            loop=config.loop,
+            identity=_identity(config, teacher),
+            record={"source": str(config.data), "teacher": config.teacher.path.name, "sketch": sketch_of(data.sources)},
+            metrics=metrics,
+            out=config.out,
+            onnx=config.onnx,
+            overwrite=config.overwrite,
+        )
+        return carry_out(job, world, progress, stop)
+
+
+def _keeps_table(config: DistillConfig, data: Samples) -> bool:
+    """Whether targets are worked out once: always for a mean over variations, else where nothing is augmented."""
+    small = len(data.pixels) * len(data.class_to_idx) * 4 <= _TABLE_BYTES
+    return config.targets == "averaged" or (not config.loop.augment and small)
+
+
+def _identity(config: DistillConfig, teacher: Teacher) -> dict[str, object]:
+    asked = config.teacher
+    return {
+        "verb": "distill",
+        "teacher": {"sha256": teacher.sha256, "mean": asked.mean, "std": asked.std, "size": asked.size},
+        **{name: getattr(config, name) for name in ("temperature", "alpha", "paper_loss", "targets")},
+    }
+
+
+@torch.no_grad()
+def _table(
+    teacher: Teacher, data: Samples, config: DistillConfig, world: World, precision: str, progress: Progress
+) -> Tensor:
+    """(M, C) float32 on the device: the target of each variation, as it is; the processes share the work."""
+    table = torch.zeros(len(data.pixels), len(data.class_to_idx), device=world.device)
+    parts = world.part(torch.arange(len(data.pixels))).split(_BATCH)
+    progress.begin("Asking the teacher", sum(map(len, parts)))
+    for part, pixels in zip(parts, data.pixels.batches(parts), strict=True):
+        with autocast(world.device, precision):
+            logits = teacher.logits(unit_floats(pixels.to(world.device)))
+        table[part.to(world.device)] = soften(logits, config.temperature)
+        progress.advance(len(part))
+    progress.end()
+    table = world.sum(table)
+    return _averaged(table.cpu(), data).to(world.device) if config.targets == "averaged" else table
+
+
+def _averaged(table: Tensor, data: Samples) -> Tensor:
+    """(M, C) on the CPU, where sums have one order: for each variation, the mean over all of its image."""
+    counts = data.starts.diff()
+    image_of = torch.repeat_interleave(torch.arange(len(counts)), counts)
+    sums = torch.zeros(len(counts), table.shape[1]).index_add_(0, image_of, table)
+    return (sums / counts[:, None])[image_of]
+
+
+@torch.no_grad()
+def _probe(teacher: Teacher, data: Samples, world: World, precision: str) -> float:
+    """Share of the labels that the teacher agrees with on some variations; a warning where it is hardly more than luck.
+
+    A wrong class order, normalisation or architecture shows here and nowhere else.
+    """
+    count = min(_PROBED, len(data.keys))
+    chosen = torch.linspace(0, len(data.keys) - 1, count).long()
+    parts = chosen.split(_BATCH)
+    right = 0
+    for part, pixels in zip(parts, data.pixels.batches([data.starts[p] for p in parts]), strict=True):
+        with autocast(world.device, precision):
+            answers = teacher.logits(unit_floats(pixels.to(world.device))).argmax(1).cpu()
+        right += int((answers == data.labels[part]).sum())
+    share, luck = right / count, 1 / len(data.class_to_idx)
+    if share < min(2 * luck, luck + 0.1) and count >= 50:
+        log.warning(
+            "The teacher agrees with only %.0f%% of the variations' labels. Are these variations of its own training "
+            "data, in its class order (--teacher-classes) and under its normalisation (--teacher-mean, --teacher-std)?",
+            100 * share,
+        )
+    return share

@@ -1,0 +1,102 @@
+"""What a distillation is asked to do; no torch here, so that a dry run is quick."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from diffclean.errors import UsageError
+from diffclean.training.loop_config import LoopConfig
+from diffclean.training.train_config import check_output, check_size
+
+TARGETS = ("sampled", "averaged")
+
+
+@dataclass(frozen=True)
+class TeacherConfig:
+    """A teacher's file, and what the file does not say.
+
+    Attributes:
+        path: a classifier of ours, a state dict (`.pt`, `.pth`, `.safetensors`), or ONNX.
+        arch: of a state dict, as in `classifiers.build`.
+        classes: file that lists its classes in the order of its logits; None: the data's class order.
+        mean: what it subtracts from R, G, B in [0, 1]; None: `teachers.load` says.
+        std: what it divides by; None: as for the mean.
+        size: side in px of its input; None: what the file says, else the data's own size.
+    """
+
+    path: Path
+    arch: str | None = None
+    classes: Path | None = None
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    size: int | None = None
+
+    def problems(self) -> list[str]:
+        """Every setting that makes no sense."""
+        wrong: list[str] = []
+        if self.std is not None and min(self.std) <= 0:
+            wrong.append(f"teacher_std must be above 0, not {self.std}")
+        check_size(wrong, self.size, "teacher_size")
+        return wrong
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    """All that decides what comes out of `distill`.
+
+    Attributes:
+        teacher: see `TeacherConfig`.
+        data: an output folder of `variate`, or any labelled image folder.
+        out: `.pt` or `.safetensors`; the log is written beside it as `.jsonl`.
+        student: architecture, as in `classifiers.build`; None: the teacher's where it is known.
+        temperature: softens teacher and student alike (T).
+        alpha: weight of the teacher's targets; the labels have the rest. At 1 no label is read.
+        paper_loss: the form of the code that was released with the paper, see `distill_loss`.
+        targets: of K variations an image, one is shown each epoch. sampled: the target is the teacher's answer to that
+            one. averaged: it is the mean of its answers to all K.
+        test: labelled image folder that is measured after the last epoch.
+        size: side in px that images are resized to; None: as they are (all must then have one size).
+        onnx: where the student is written as ONNX too.
+        overwrite: replace `out` where it exists.
+        loop: everything else.
+    """
+
+    teacher: TeacherConfig
+    data: Path
+    out: Path
+    student: str | None = None
+    temperature: float = 10.0
+    alpha: float = 0.5
+    paper_loss: bool = False
+    targets: str = "sampled"
+    test: Path | None = None
+    size: int | None = None
+    onnx: Path | None = None
+    overwrite: bool = False
+    loop: LoopConfig = field(default_factory=LoopConfig)
+
+
+def check(config: DistillConfig) -> None:
+    """Refuse what cannot work, before any work.
+
+    Raises:
+        UsageError: with every mistake in it.
+        DiffcleanError: the output exists.
+    """
+    wrong = config.loop.problems() + config.teacher.problems()
+    if config.temperature <= 0:
+        wrong.append(f"temperature must be above 0, not {config.temperature}")
+    if not 0 <= config.alpha <= 1:
+        wrong.append(f"alpha must be in [0, 1], not {config.alpha}")
+    if config.targets not in TARGETS:
+        wrong.append(f"targets must be {' or '.join(TARGETS)}, not {config.targets}")
+    check_size(wrong, config.size)
+    if any(path.resolve() == config.teacher.path.resolve() for path in (config.out, config.onnx) if path):
+        raise UsageError(f"The student would be written over the teacher, {config.teacher.path}.", "Try: -o student.pt")
+    check_output(config.out, config.onnx, config.overwrite, wrong)
+
+
+def default_out(teacher: Path) -> Path:
+    """Where a student goes when nobody says: `t.pt` -> `t-student.pt`, in the current directory."""
+    return Path(f"{teacher.stem}-student.pt")

@@ -1,0 +1,113 @@
+"""What the training loop asks of a loss, and the plain one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from diffclean.training.classifiers import unit_floats
+from diffclean.training.distributed import World
+from diffclean.training.precision import autocast
+from diffclean.training.samples import Samples
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a network is shown.
+
+    Attributes:
+        images: (B, 3, H, W) float32 in [0, 1], augmented in training, on the device.
+        labels: (B,) int64 on the device; -1 where there is none.
+        views: (B,) int64 on the CPU, which of the data set's pixels these are.
+        whole: whether the images are those pixels as they are.
+    """
+
+    images: Tensor
+    labels: Tensor
+    views: Tensor
+    whole: bool
+
+
+class Objective(Protocol):
+    """A loss, and what counts as right."""
+
+    measure: str
+    """What the share of right answers is called: accuracy or agreement."""
+
+    def __call__(self, logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """For (B, C) logits of `batch`: the loss, a scalar mean over the batch, and (B,) bool, which are right."""
+
+
+class Supervised:
+    """Cross-entropy with the labels.
+
+    Args:
+        label_smoothing: share of the target spread over all classes.
+    """
+
+    measure = "accuracy"
+
+    def __init__(self, label_smoothing: float = 0.0) -> None:
+        self.label_smoothing = label_smoothing
+
+    def __call__(self, logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The loss, and which answers are right."""
+        loss = F.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing)
+        return loss, logits.argmax(1) == batch.labels
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a network does on images that it does not learn from.
+
+    Attributes:
+        loss: mean.
+        right: share of right answers.
+        count: images.
+    """
+
+    loss: float
+    right: float
+    count: int
+
+
+@torch.no_grad()
+def measured(
+    model: nn.Module,
+    samples: Samples,
+    images: Tensor,
+    objective: Objective,
+    world: World,
+    precision: str,
+    batch_size: int = 512,
+) -> Measured:
+    """Measure a network on the first variation of each image, as it is. All processes must call it.
+
+    Args:
+        model: left in evaluation mode.
+        samples: the data set.
+        images: (N,) which of it; every process measures its part, each image once.
+        objective: what is measured.
+        world: the processes.
+        precision: as in `autocast`.
+        batch_size: images a forward pass.
+    """
+    model.eval()
+    world.share_buffers(model)
+    sums = torch.zeros(3, dtype=torch.float64, device=world.device)
+    parts = [part for part in world.part(images).split(batch_size) if len(part)]
+    views = [samples.starts[part] for part in parts]
+    for part, shown, pixels in zip(parts, views, samples.pixels.batches(views), strict=True):
+        labels = samples.labels[part].to(world.device)
+        batch = Batch(unit_floats(pixels.to(world.device)), labels, shown, whole=True)
+        with autocast(world.device, precision):
+            loss, right = objective(model(batch.images), batch)
+        sums += torch.stack(
+            [loss.double() * len(part), right.sum().double(), torch.tensor(len(part), device=world.device).double()]
+        )
+    loss_sum, right_sum, count = world.sum(sums).tolist()
+    return Measured(loss_sum / count, right_sum / count, int(count))

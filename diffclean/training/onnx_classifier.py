@@ -1,0 +1,153 @@
+"""Classifiers as ONNX: ours written, and anybody's run as a teacher."""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from diffclean.data.atomic import sync_folders
+from diffclean.data.classes import checked_classes
+from diffclean.errors import DiffcleanError, MissingExtraError
+
+log = logging.getLogger(__name__)
+
+_METADATA = "diffclean"
+
+
+def onnx_from_classifier(model: nn.Module, path: Path, class_to_idx: Mapping[str, int], size: tuple[int, int]) -> None:
+    """Write a classifier as ONNX: `images` (B, 3, H, W) float32 in [0, 1] -> `logits` (B, C); B is free.
+
+    Normalisation is inside. The classes stand in the metadata. Checked against torch where a runtime is installed.
+
+    Args:
+        model: a `Classifier`.
+        path: weights of more than 256 MiB lie beside it.
+        class_to_idx: class name -> index of its logit.
+        size: (height, width) of the images.
+
+    Raises:
+        DiffcleanError: torch cannot export it, or the graph computes something else.
+    """
+    import onnx
+
+    from diffclean.export.onnx import onnx_from_component, parity_of_onnx
+    from diffclean.families.base import Component, Port
+
+    plain = model.cpu().eval().to(memory_format=torch.contiguous_format)
+    ports = (Port("images", "float32", (3, *size)),), (Port("logits", "float32", (len(class_to_idx),)),)
+    component = Component(plain, *ports)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".onnx-") as folder:
+        made = Path(folder) / path.name
+        onnx_from_component(component, made)
+        try:
+            parity_of_onnx(component, made)
+        except MissingExtraError as error:
+            log.warning("%s was not compared with torch: %s", path, error.message)
+        graph = onnx.load(made, load_external_data=False)
+        about = {"class_to_idx": dict(class_to_idx), "size": list(size)}
+        graph.metadata_props.add(key=_METADATA, value=json.dumps(about))
+        onnx.save(graph, made)
+        for file in sorted(Path(folder).iterdir()):
+            file.replace(path.parent / file.name)
+    sync_folders(path.parent)
+
+
+@dataclass(frozen=True)
+class OnnxClassifier:
+    """A classifier that onnxruntime runs.
+
+    Attributes:
+        logits: (B, 3, H, W) float32, normalised as the graph wants it -> (B, C) float32, on the same device.
+        size: (height, width) that the graph is made for; None: any.
+        class_to_idx: where the graph tells it (ours do), else None.
+    """
+
+    logits: Callable[[Tensor], Tensor]
+    size: tuple[int, int] | None
+    class_to_idx: dict[str, int] | None
+
+
+def load_onnx(path: Path, device: torch.device) -> OnnxClassifier:
+    """Open a classifier in ONNX with NCHW images and logits.
+
+    Raises:
+        MissingExtraError: onnxruntime is not installed.
+        DiffcleanError: it cannot be read, or is no such classifier.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise MissingExtraError("onnxruntime, which runs a teacher in ONNX,", "cpu") from None
+    _check_ends_in_logits(path)
+    wanted = ["CPUExecutionProvider"] if device.type == "cpu" else ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
+    try:
+        session = onnxruntime.InferenceSession(path, providers=providers)
+    except Exception as error:  # its errors have no common type
+        raise DiffcleanError(f"{path} cannot be run by onnxruntime: {str(error).splitlines()[0]}") from error
+    if session.get_providers()[0] != wanted[0]:
+        log.warning("The teacher in ONNX runs on the CPU: this onnxruntime has no CUDA.")
+    batch, size = _input_of(path, session)
+    name, output = session.get_inputs()[0].name, session.get_outputs()[0].name
+
+    def logits(images: Tensor) -> Tensor:
+        array = images.detach().float().cpu().contiguous()
+        parts = []
+        for part in array.split(batch or max(len(array), 1)):
+            # A graph of a fixed batch always gets that many; what was added is cut off.
+            filled = torch.cat([part, part[-1:].expand(batch - len(part), -1, -1, -1)]) if batch else part
+            parts.append(torch.from_numpy(session.run([output], {name: filled.numpy()})[0])[: len(part)])
+        return torch.cat(parts).to(images.device)
+
+    return OnnxClassifier(logits, size, _stored_classes(path, session))
+
+
+def _stored_classes(path: Path, session: Any) -> dict[str, int] | None:
+    text = session.get_modelmeta().custom_metadata_map.get(_METADATA)
+    try:
+        return None if text is None else checked_classes(json.loads(text)["class_to_idx"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise DiffcleanError(f"{path} is damaged: its metadata {_METADATA!r} holds no classes.") from error
+
+
+def _input_of(path: Path, session: Any) -> tuple[int | None, tuple[int, int] | None]:
+    """The batch and the size that the graph is made for; None: any."""
+    inputs = session.get_inputs()
+    shape = inputs[0].shape
+    images = len(inputs) == 1 and inputs[0].type == "tensor(float)" and len(shape) == 4
+    if not images or (isinstance(shape[1], int) and shape[1] != 3):
+        found = ", ".join(f"{one.name}: {one.type} {one.shape}" for one in inputs)
+        raise DiffcleanError(
+            f"{path} does not take images as a teacher must: one input, float32, (batch, 3, height, width). "
+            f"It takes {found}.",
+            "Export it with that layout (NCHW) and without preprocessing.",
+        )
+    batch, _, height, width = (side if isinstance(side, int) else None for side in shape)
+    return batch, (height, width) if height is not None and width is not None else None
+
+
+def _check_ends_in_logits(path: Path) -> None:
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        graph = onnx.load(path, load_external_data=False).graph
+    except (DecodeError, OSError) as error:
+        raise DiffcleanError(f"{path} is damaged or is no ONNX file.") from error
+    if not graph.output:
+        raise DiffcleanError(f"{path} is damaged or is no ONNX file: it has no output.")
+    last = [node.op_type for node in graph.node if graph.output[0].name in node.output]
+    if last == ["Softmax"]:
+        raise DiffcleanError(
+            f"{path} ends in a softmax; a teacher must give logits, from which the temperature makes its own.",
+            "Export it without the last softmax.",
+        )

@@ -1,0 +1,68 @@
+"""Optimisers, the schedule of the learning rate, and the average of the weights."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+from torch import Tensor, nn
+
+from diffclean.training.loop_config import LoopConfig
+
+_MILESTONE_FACTOR = 0.1
+_LOWEST_AT_START = 0.02
+
+
+def optimizer_for(model: nn.Module, config: LoopConfig) -> torch.optim.Optimizer:
+    """SGD with Nesterov momentum, or AdamW."""
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(model.parameters(), config.peak_rate, weight_decay=config.decay, foreach=True)
+    return torch.optim.SGD(
+        model.parameters(),
+        config.peak_rate,
+        momentum=config.momentum,
+        weight_decay=config.decay,
+        nesterov=config.momentum > 0,
+        foreach=True,
+    )
+
+
+def rate_share(done: float, config: LoopConfig) -> float:
+    """Share of the peak learning rate after `done` in [0, 1) of the run; see `LoopConfig.schedule`."""
+    warmup = config.warmup_share
+    if done < warmup:
+        return max(done / warmup, _LOWEST_AT_START)
+    if config.schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
+    if config.schedule == "multi-step":
+        return float(_MILESTONE_FACTOR ** sum(done >= milestone for milestone in config.milestones))
+    return 1.0
+
+
+class WeightAverage:
+    """An exponential moving average of a network's weights and running means.
+
+    Args:
+        model: what is averaged.
+        decay: how much of the average is kept a step; less in the first steps, which the average should soon forget.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.model = copy.deepcopy(model).requires_grad_(False)
+        self.decay = decay
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Move towards `model`, after `step` steps were done before."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        pairs = list(zip(_tensors(self.model), _tensors(model), strict=True))
+        floats = [(mine, now) for mine, now in pairs if mine.is_floating_point()]
+        torch._foreach_lerp_([mine for mine, _ in floats], [now for _, now in floats], 1 - decay)
+        for mine, now in pairs:
+            if not mine.is_floating_point():  # batch normalisation's count of batches
+                mine.copy_(now)
+
+
+def _tensors(model: nn.Module) -> list[Tensor]:
+    return [*model.parameters(), *model.buffers()]

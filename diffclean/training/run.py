@@ -1,0 +1,166 @@
+"""What `train` and `distill` have in common: from data and a loss to a classifier on disk."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import torch
+
+from diffclean.progress import NoProgress, Progress
+from diffclean.training import checkpoints
+from diffclean.training.classifiers import Classifier, build
+from diffclean.training.distributed import World
+from diffclean.training.log import TrainingLog
+from diffclean.training.loop import Loop
+from diffclean.training.loop_config import LoopConfig
+from diffclean.training.objective import Objective, Supervised, measured
+from diffclean.training.precision import resolved_precision
+from diffclean.training.resume import StateFile
+from diffclean.training.samples import Samples
+from diffclean.training.trainer import Trainer
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training run did.
+
+    Attributes:
+        path: the classifier.
+        log_path: a JSON line an epoch.
+        metrics: loss and train_accuracy of the last epoch (on augmented images, while the weights still moved; of a
+            label-free distillation train_agreement with the teacher), what was measured on held-out images in the epoch
+            that was kept, and test_accuracy where a test set was given; shares in [0, 1].
+        losses: mean training loss of each epoch.
+        failed: key -> why that image could not be read; it was left out.
+        seconds: wall clock of the training itself, in all processes that were needed.
+        is_first: False in the processes of `torchrun` that only help: they should say nothing.
+        onnx: the classifier as ONNX, where that was asked for.
+    """
+
+    path: Path
+    log_path: Path
+    metrics: dict[str, float]
+    losses: list[float]
+    failed: dict[str, str]
+    seconds: float
+    is_first: bool = True
+    onnx: Path | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be trained.
+
+    Attributes:
+        arch: as in `classifiers.build`.
+        samples: to learn from.
+        objective: the loss.
+        test: to measure at the end.
+        loop: how.
+        identity: what decides the weights, beside what is here.
+        record: what else the classifier's file should tell.
+        metrics: what was measured before.
+        out: the classifier.
+        onnx: the same as ONNX; None: not asked for.
+        overwrite: throw away a state of another run.
+    """
+
+    arch: str
+    samples: Samples
+    objective: Objective
+    test: Samples | None
+    loop: LoopConfig
+    identity: Mapping[str, Any]
+    record: Mapping[str, Any]
+    metrics: Mapping[str, float]
+    out: Path
+    onnx: Path | None
+    overwrite: bool
+
+
+def carry_out(job: Job, world: World, progress: Progress | None = None, stop: Event | None = None) -> TrainResult:
+    """Train, or go on with what an earlier process began; measure; write.
+
+    Args:
+        job: what to do. The same job on the same machine gives the same weights, interrupted or not.
+        world: the processes that do it together; only the first writes and tells of progress.
+        progress: told of each image that was trained on.
+        stop: set by someone who wants it to end.
+
+    Raises:
+        DiffcleanError: a run with other settings is begun there; the loss is no longer a number.
+        Interrupted: `stop` was set; the same job goes on.
+    """
+    precision = resolved_precision(job.loop.precision, world.device)
+    about = _about(job, world, precision)
+    state = StateFile(job.out.with_suffix(".resume"), about, job.overwrite)
+    progress = progress if progress is not None and world.is_first else NoProgress()
+    with torch.random.fork_rng(devices=[world.device] if world.device.type == "cuda" else []):
+        torch.manual_seed(job.loop.seed)
+        model = build(job.arch, len(job.samples.class_to_idx), *job.samples.pixels.statistics())
+        model.to(world.device).to(memory_format=torch.channels_last)
+        trainer = Trainer(model, job.samples, job.objective, job.loop, precision, world)
+        loop = Loop(trainer, state, progress, stop or Event())
+        loop.resume()
+        log_path = job.out.with_suffix(".jsonl")
+        lines = TrainingLog(log_path, about, loop.history, job.loop.tensorboard) if world.is_first else None
+        try:
+            result = loop.run(lines)
+            assert isinstance(result, Classifier)
+            metrics = _metrics(job, loop, result, precision, world)
+            seconds = sum(entry["seconds"] for entry in loop.history)
+            if lines is not None:
+                lines.end({**metrics, "seconds": round(seconds, 1)})
+        finally:
+            if lines is not None:
+                lines.close()
+    if world.is_first:
+        _write(job, result, metrics, about)
+        state.remove()
+    losses = [entry["loss"] for entry in loop.history]
+    failed = {**job.samples.failed, **(job.test.failed if job.test else {})}
+    return TrainResult(job.out, log_path, metrics, losses, failed, seconds, world.is_first, job.onnx)
+
+
+def _about(job: Job, world: World, precision: str) -> dict[str, Any]:
+    """What decides the weights: the log's first line, and what a resumed run must have in common."""
+    data = {"images": len(job.samples.keys), "variations": len(job.samples.pixels), "digest": job.samples.digest}
+    size = list(job.samples.pixels.shape)
+    machine = {"device": world.device.type, "processes": world.size, "precision": precision}
+    return {
+        **job.identity,
+        "arch": job.arch,
+        "loop": job.loop.identity(),
+        "machine": machine,
+        "data": {**data, "size": size, "class_to_idx": job.samples.class_to_idx},
+    }
+
+
+def _metrics(job: Job, loop: Loop, model: Classifier, precision: str, world: World) -> dict[str, float]:
+    measure, last = job.objective.measure, loop.history[-1]
+    metrics = {**job.metrics, "loss": last["loss"], f"train_{measure}": last[measure]}
+    kept = last if job.loop.patience is None or loop.best is None else loop.history[loop.best["epoch"] - 1]
+    metrics |= {name: value for name, value in kept.items() if name in ("validation_loss", f"validation_{measure}")}
+    if job.loop.patience is not None:
+        metrics["best_epoch"] = kept["epoch"]
+    if job.test is not None:
+        every = torch.arange(len(job.test.keys))
+        metrics["test_accuracy"] = measured(model, job.test, every, Supervised(), world, precision).right
+    return metrics
+
+
+def _write(job: Job, model: Classifier, metrics: dict[str, float], about: dict[str, Any]) -> None:
+    classes, shape = job.samples.class_to_idx, job.samples.pixels.shape
+    told = {**metrics, "images": len(job.samples.keys)}
+    checkpoints.save(job.out, model, job.arch, classes, shape, told, {**job.record, **about})
+    if job.onnx is not None:
+        from diffclean.training.onnx_classifier import onnx_from_classifier
+
+        onnx_from_classifier(model, job.onnx, classes, shape)

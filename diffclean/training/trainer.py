@@ -1,0 +1,156 @@
+"""One step of training, and what a run carries from step to step.
+
+Nothing random is carried: order, variation, augmentation and the network's own noise follow from the seed, the epoch,
+the step and the image's name. A run that was stopped therefore goes on in the middle of an epoch and ends with the very
+same weights.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from diffclean.errors import UsageError
+from diffclean.training.augment import Purpose, crop_and_flip, ids_of, random_bits
+from diffclean.training.classifiers import unit_floats
+from diffclean.training.distributed import World
+from diffclean.training.loop_config import LoopConfig
+from diffclean.training.objective import Batch, Objective
+from diffclean.training.optimizers import WeightAverage, optimizer_for, rate_share
+from diffclean.training.precision import autocast
+from diffclean.training.samples import Samples
+
+
+class Trainer:
+    """A network that is trained, with its optimiser.
+
+    Args:
+        model: on the world's device; trained in place.
+        samples: the data set.
+        objective: the loss.
+        config: see `LoopConfig`.
+        precision: as in `autocast`.
+        world: the processes that train together.
+
+    Raises:
+        UsageError: the batch cannot be shared by the processes.
+        DiffcleanError: too few images to hold some out.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        samples: Samples,
+        objective: Objective,
+        config: LoopConfig,
+        precision: str,
+        world: World,
+    ) -> None:
+        self.model, self.samples, self.objective, self.config = model, samples, objective, config
+        self.precision, self.world = precision, world
+        self.train_images, self.held_out = samples.split(config.validation_share)
+        self.batch = shared_batch(config.batch_size, len(self.train_images), world.size)
+        self.steps = len(self.train_images) // self.batch  # the few images left over come in another epoch's order
+        network = world.wrapped(model)
+        self.network: Any = torch.compile(network) if config.compile else network
+        self.optimizer = optimizer_for(model, config)
+        self.scaler = torch.amp.GradScaler(world.device.type, enabled=precision == "fp16")
+        self.average = WeightAverage(model, config.ema) if config.ema else None
+        self._id = ids_of([str(world.rank)])
+
+    @property
+    def result(self) -> nn.Module:
+        """The network to measure and to keep."""
+        return self.model if self.average is None else self.average.model
+
+    @property
+    def rate(self) -> float:
+        """The learning rate of the last step."""
+        return float(self.optimizer.param_groups[0]["lr"])
+
+    def batches(self, epoch: int, first: int) -> list[tuple[Tensor, Tensor]]:
+        """This process's share of the batches of an epoch from step `first` on: images, and which variation of each."""
+        bits = random_bits(self.samples.ids[self.train_images.numpy()], self.config.seed, epoch, Purpose.ORDER)
+        order = self.train_images[torch.from_numpy(np.argsort(bits))][: self.steps * self.batch]
+        chosen = [self.world.part(images) for images in order.split(self.batch)][first:]
+        return [(images, self.samples.shown(images, self.config.seed, epoch)) for images in chosen]
+
+    def train_step(self, epoch: int, step: int, images: Tensor, views: Tensor, pixels: Tensor) -> Tensor:
+        """One step of the optimiser.
+
+        Args:
+            epoch: from 0.
+            step: of the epoch, from 0.
+            images: (B,) which images.
+            views: (B,) which variations.
+            pixels: (B, 3, H, W) uint8, they.
+
+        Returns:
+            (3,) float64 on the device: sum of losses, right answers, images.
+        """
+        config, device = self.config, self.world.device
+        steps_done = epoch * self.steps + step
+        rate = rate_share(steps_done / (config.epochs * self.steps), config) * config.peak_rate
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        pixels = pixels.to(device)
+        if config.augment:
+            ids = self.samples.ids[images.numpy()]
+            pixels = crop_and_flip(pixels, random_bits(ids, config.seed, epoch, Purpose.AUGMENT))
+        self._seed_network(steps_done)
+        labels = self.samples.labels[images].to(device)
+        batch = Batch(unit_floats(pixels), labels, views, whole=not config.augment)
+        with autocast(device, self.precision):
+            loss, right = self.objective(self.network(batch.images), batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        if self.average is not None:
+            self.average.update(self.model, steps_done)
+        count = torch.tensor(float(len(images)), dtype=torch.float64, device=device)
+        return torch.stack([loss.detach().double() * count, right.sum().double(), count])
+
+    def is_finite(self) -> bool:
+        """Whether no weight has become infinite or NaN."""
+        return all(bool(tensor.isfinite().all()) for tensor in self.model.state_dict().values())
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that another process needs to go on."""
+        return {name: part.state_dict() for name, part in self._parts().items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a saved state."""
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+
+    def _parts(self) -> dict[str, Any]:
+        parts: dict[str, Any] = {"model": self.model, "optimizer": self.optimizer, "scaler": self.scaler}
+        return parts if self.average is None else parts | {"average": self.average.model}
+
+    def _seed_network(self, step: int) -> None:
+        """For dropout and the like; torch.manual_seed would take a tenth of a millisecond."""
+        seed = int(random_bits(self._id, self.config.seed, step, Purpose.NETWORK)[0] >> np.uint64(1))
+        torch.default_generator.manual_seed(seed)
+        if self.world.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+
+
+def shared_batch(wanted: int, images: int, processes: int) -> int:
+    """The batch size that is used: what is wanted, or as many images as there are.
+
+    Raises:
+        UsageError: the processes cannot share it alike, or each would get less than two (batch normalisation).
+    """
+    if wanted % processes or wanted < 2 * processes:
+        raise UsageError(
+            f"A batch of {wanted} images cannot be shared by {processes} processes.",
+            f"Give a multiple of {processes}, at least twice that: --batch-size {max(128 // processes, 2) * processes}",
+        )
+    batch = min(wanted, images // processes * processes)
+    if batch < 2 * processes:
+        raise UsageError(f"{images} images to train on are too few for {processes} process(es).", "Give more images.")
+    return batch

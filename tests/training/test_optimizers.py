@@ -1,0 +1,80 @@
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from diffclean.training.loop_config import LoopConfig
+from diffclean.training.optimizers import WeightAverage, optimizer_for, rate_share
+
+
+def rates(config: LoopConfig) -> list[float]:
+    return [rate_share(step / 100, config) for step in range(100)]
+
+
+def test_cosine_rises_and_falls() -> None:
+    found = rates(LoopConfig())
+    assert found[20] == 1
+    assert found[:21] == sorted(found[:21])
+    assert found[20:] == sorted(found[20:], reverse=True)
+    assert found[60] == pytest.approx(0.5)
+    assert 0 < found[-1] < 0.001
+    assert found[0] > 0, "a step without a rate would be wasted"
+
+
+def test_multi_step_falls_to_a_tenth_at_each_milestone() -> None:
+    found = rates(LoopConfig(schedule="multi-step", milestones=(0.3, 0.8)))
+    assert found[:30] == [1] * 30
+    assert found[30:80] == pytest.approx([0.1] * 50)
+    assert found[80:] == pytest.approx([0.01] * 20)
+    warm = rates(LoopConfig(schedule="multi-step", milestones=(0.3, 0.8), warmup=0.1))
+    assert warm[5] == pytest.approx(0.5)
+    assert warm[10:] == found[10:]
+
+
+def test_constant() -> None:
+    assert set(rates(LoopConfig(schedule="constant"))) == {1.0}
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_optimisers_take_their_own_defaults(name: str) -> None:
+    model = nn.Linear(2, 2)
+    own = LoopConfig(optimizer=name)
+    optimizer = optimizer_for(model, own)
+    assert type(optimizer).__name__.lower() == name
+    assert optimizer.defaults["lr"] == own.peak_rate == (0.1 if name == "sgd" else 1e-3)
+    asked = LoopConfig(optimizer=name, learning_rate=0.3, weight_decay=0.0)
+    assert optimizer_for(model, asked).defaults["lr"] == 0.3
+    assert optimizer_for(model, asked).defaults["weight_decay"] == 0
+
+
+def test_the_average_follows_its_formula() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
+    average = WeightAverage(model, 0.9)
+    expected = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    for step in range(120):
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(torch.randn_like(parameter))
+        model(torch.randn(4, 3))
+        average.update(model, step)
+        decay = min(0.9, (1 + step) / (10 + step))
+        for name, now in model.state_dict().items():
+            if now.is_floating_point():
+                expected[name] = decay * expected[name] + (1 - decay) * now
+            else:
+                expected[name] = now.clone()
+    found = average.model.state_dict()
+    for name, tensor in expected.items():
+        assert torch.allclose(found[name], tensor, atol=1e-4), name
+    assert int(found["1.num_batches_tracked"]) == 120
+    assert not any(parameter.requires_grad for parameter in average.model.parameters())
+
+
+def test_the_average_does_not_touch_the_model() -> None:
+    model = nn.Linear(2, 2)
+    before = copy.deepcopy(model.state_dict())
+    average = WeightAverage(model, 0.5)
+    average.update(nn.Linear(2, 2), 3)
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
