@@ -122,16 +122,23 @@ class Family(Protocol):
         """
 
     def look(self, strength: float) -> Look:
-        """Map a strength in (0, 1] to this family's look; monotone, 1 is the weakest look from pure noise."""
+        """Map a strength in (0, 1] to this family's look; monotone, 1 is the weakest look from pure noise.
+
+        Raises:
+            UsageError: nothing of the source would be left.
+        """
 
     def condition(self, call: Call, pixels: Tensor, noise: Mapping[str, Tensor], look: Look) -> dict[str, Tensor]:
-        """What the denoiser is told about the source: pixels (B, S, S, 3) uint8 -> named inputs.
+        """What the denoiser is told about the source: pixels (B, S, S, 3) uint8 -> named inputs, perhaps none.
 
         `noise` is named by the component that it is for, see `noise_shapes`.
         """
 
     def withhold(self, condition: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The same inputs with the source withheld: the unconditional half of guidance."""
+        """The same inputs with the source withheld: the unconditional half of guidance.
+
+        Where there are none there is no guidance, and the sampler says so.
+        """
 
     def encode(self, call: Call, pixels: Tensor, noise: Mapping[str, Tensor]) -> Tensor:
         """(B, S, S, 3) uint8 -> the space that is noised, for looks that begin at the noised source.

@@ -1,4 +1,4 @@
-"""Modules that families of latent diffusion models share, and how their parts are read from a model directory."""
+"""How the parts of a model directory are read: configurations and networks, checked before anything runs them."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-
 from diffclean.errors import DiffcleanError
+from diffclean.families.weights import weights_in
 
 
 def read_config(directory: Path, part: str, file: str = "config.json") -> dict[str, Any]:
@@ -56,13 +54,17 @@ def load_part(cls: Any, directory: Path, part: str, **arguments: Any) -> Any:
     # A CLIP model with a projection may say that it is one without: the weights decide, below.
     if cls.__name__ not in (name, f"{name}WithProjection"):
         raise DiffcleanError(f"{directory / part} holds a {name}; a {cls.__name__} was expected.")
+    if (variant := _variant(directory / part)) is not None:
+        arguments["variant"] = variant
     try:
         module, read = cls.from_pretrained(
             directory / part, use_safetensors=True, local_files_only=True, output_loading_info=True, **arguments
         )
     except Exception as error:  # a dozen kinds, from a missing file to the shapes in it
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DiffcleanError(f"The weights in {directory / part} cannot be read: {reason}") from error
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise DiffcleanError(
+            f"The weights in {directory / part} cannot be read: {reason}", "Were they copied whole? Copy them again."
+        ) from error
     # Buffers like CLIP's position_ids were saved by older versions and are made anew.
     missing = [name for name in read["missing_keys"] if not name.endswith("position_ids")]
     if missing:
@@ -74,100 +76,52 @@ def load_part(cls: Any, directory: Path, part: str, **arguments: Any) -> Any:
     return module.float().eval().requires_grad_(False)
 
 
-class LatentDecoder(nn.Module):
-    """A VAE's decoder to pixels and a flag: the `vae_decoder` place."""
-
-    def __init__(self, vae: Any) -> None:
-        super().__init__()
-        self.decoder = vae.decoder
-        self.quant = vae.post_quant_conv if vae.config.use_post_quant_conv else nn.Identity()
-        self.scale, self.shift = vae.config.scaling_factor, vae.config.shift_factor or 0.0
-
-    def forward(self, sample: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, C, S/f, S/f) float latent -> ((B, S, S, 3) uint8, (B,) bool: every value was finite)."""
-        image = self.decoder(self.quant(sample / self.scale + self.shift)).float()
-        finite = torch.isfinite(image).flatten(1).all(dim=1)
-        pixels = (image.clamp(-1, 1) * 127.5 + 127.5).round()
-        return pixels.to(torch.uint8).permute(0, 2, 3, 1), finite
+def _variant(folder: Path) -> str | None:
+    """The variant that is read, as `from_pretrained` wants to be told; None is the plain weights."""
+    weights = weights_in(folder)
+    if weights is None:
+        raise DiffcleanError(
+            f"There are no weights in {folder}.", "Expected: safetensors, as `save_pretrained` writes."
+        )
+    if weights.pickled:
+        raise DiffcleanError(
+            f"{folder} has pickled weights alone ({weights.files[0]}), which are not read as they are.",
+            "`diffclean export` turns them into safetensors first.",
+        )
+    return weights.variant
 
 
-class LatentEncoder(nn.Module):
-    """Pixels to a draw from a VAE's posterior: the `vae_encoder` place."""
+def load_unet(directory: Path, part: str, context: int, class_embeds: str | None = None) -> Any:
+    """Read a U-Net that is told a context by cross-attention, and nothing else that we would have to make up.
 
-    def __init__(self, vae: Any) -> None:
-        super().__init__()
-        self.encoder = vae.encoder
-        self.quant = vae.quant_conv if vae.config.use_quant_conv else nn.Identity()
-        self.scale, self.shift = vae.config.scaling_factor, vae.config.shift_factor or 0.0
+    Args:
+        directory: the model directory.
+        part: its folder.
+        context: width of a token of what it will be told.
+        class_embeds: its `class_embed_type`.
 
-    def forward(self, pixels: Tensor, noise: Tensor) -> Tensor:
-        """(B, S, S, 3) uint8, (B, C, S/f, S/f) standard normal -> (B, C, S/f, S/f) scaled latent."""
-        image = pixels.permute(0, 3, 1, 2).to(noise.dtype) / 127.5 - 1
-        mean, log_variance = self.quant(self.encoder(image)).chunk(2, dim=1)
-        latent = mean + (0.5 * log_variance.clamp(-30, 20)).exp() * noise
-        return (latent - self.shift) * self.scale
-
-
-def bicubic_matrix(size: int, target: int) -> Tensor:
-    """(target, size) float: a row of bicubic resampling weights for each target pixel, antialiased, as Pillow has them.
-
-    Keys' kernel with a = -0.5, widened by the scale when shrinking (Keys 1981, doi 10.1109/TASSP.1981.1163711).
+    Raises:
+        DiffcleanError: as `load_part`, or it wants to be told something else.
     """
-    scale = size / target
-    reach = max(scale, 1.0)
-    centres = (torch.arange(target, dtype=torch.float64) + 0.5) * scale
-    distance = ((torch.arange(size, dtype=torch.float64) + 0.5)[None, :] - centres[:, None]).abs() / reach
-    near = (1.5 * distance - 2.5) * distance**2 + 1
-    far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
-    weights = torch.where(distance < 1, near, torch.where(distance < 2, far, 0.0))
-    return (weights / weights.sum(dim=1, keepdim=True)).float()
+    from diffusers import UNet2DConditionModel
 
-
-class ClipPixels(nn.Module):
-    """What CLIP's image processor does, inside the graph: resize (bicubic, antialiased), scale, normalise.
-
-    Resizing is two matrix products, which every runtime computes alike. Rounded to grey levels after each direction, as
-    Pillow and torchvision do.
-    """
-
-    def __init__(self, image_size: int, processor: dict[str, Any], target: int) -> None:
-        super().__init__()
-        # No buffers: they stay in fp32 when the module goes to half precision, as grey levels have to.
-        self.resample = bicubic_matrix(image_size, target)
-        self.mean = torch.tensor(processor.get("image_mean", _CLIP_MEAN))[:, None, None]
-        self.std = torch.tensor(processor.get("image_std", _CLIP_STD))[:, None, None]
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """(B, S, S, 3) uint8 -> (B, 3, T, T) float, normalised."""
-        image = pixels.permute(0, 3, 1, 2).float()
-        resample, mean, std = (constant.to(image.device) for constant in (self.resample, self.mean, self.std))
-        if resample.shape[0] != resample.shape[1]:
-            image = (image @ resample.T).round().clamp(0, 255)
-            image = (resample @ image).round().clamp(0, 255)
-        return (image / 255 - mean) / std
-
-
-class ImageEmbedding(nn.Module):
-    """Pixels to CLIP's projected embedding: the `image_encoder` place."""
-
-    def __init__(self, encoder: Any, processor: dict[str, Any], image_size: int) -> None:
-        super().__init__()
-        self.pixels = ClipPixels(image_size, processor, encoder.config.image_size)
-        self.encoder = encoder
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """(B, S, S, 3) uint8 -> (B, D) float."""
-        embedding: Tensor = self.encoder(self.pixels(pixels).to(self.encoder.dtype)).image_embeds
-        return embedding
-
-
-_CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-_CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-
-
-def latent_factor(vae: Any) -> int:
-    """How many pixels a side one latent stands for."""
-    return int(2 ** (len(vae.config.block_out_channels) - 1))
+    unet = load_part(UNet2DConditionModel, directory, part)
+    expected = {
+        "in_channels": unet.config.out_channels,
+        "cross_attention_dim": context,
+        "class_embed_type": class_embeds,
+        "addition_embed_type": None,
+        "time_cond_proj_dim": None,
+        "encoder_hid_dim": None,
+    }
+    found = {name: unet.config.get(name) for name in expected}
+    wrong = [f"{name} {found[name]} (expected {value})" for name, value in expected.items() if found[name] != value]
+    if wrong:
+        raise DiffcleanError(
+            f"The network in {directory / part} is another one than its pipeline says: {', '.join(wrong)}.",
+            "Inpainting, distilled (LCM) and adapted checkpoints are not known to this family.",
+        )
+    return unet
 
 
 def checked_size(image_size: int | None, native: int, factor: int) -> int:

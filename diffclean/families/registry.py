@@ -17,6 +17,9 @@ from diffclean.families.base import Family
 FAMILIES = {
     "micro": "diffclean.families.micro:Micro",
     "sd-image-variations": "diffclean.families.sd_image_variations:SdImageVariations",
+    "sd-img2img": "diffclean.families.sd_img2img:SdImg2Img",
+    "stable-unclip": "diffclean.families.stable_unclip:StableUnclip",
+    "versatile-diffusion": "diffclean.families.versatile_diffusion:VersatileDiffusion",
 }
 """Family name -> where its class is. A new family is one line here, one file beside this one, one recipe."""
 
@@ -131,6 +134,7 @@ def recipe_for(engine: str) -> Recipe:
 
     Raises:
         DiffcleanError: a folder that holds no model, or a model of no known family; or as `load_recipe`.
+        UsageError: it can only be a folder, and there is none.
     """
     directory = Path(engine)
     if engine not in recipe_names() and directory.is_dir():
@@ -142,11 +146,22 @@ def recipe_for(engine: str) -> Recipe:
     if (match := _HUB_ID.fullmatch(engine)) and not engine.endswith(".toml"):
         # The family shows when the model is there: see `hub.located`.
         repository, revision = match[1], match[2] or "main"
+        if match[2] is None and (parent := directory.parent).is_dir():
+            raise UsageError(
+                f"There is no folder {engine}, though there is {parent}/; it holds {_listed(parent)}.",
+                f"Or is it a model on a hub? Then: {repository}@main",
+            )
         known = next((r for r in map(load_recipe, recipe_names()) if r.hub and r.hub.repository == repository), None)
         if known and known.hub and match[2] in (None, known.hub.revision):
             return known
         return Recipe(repository.replace("/", "--"), "", None, {}, "", HubModel(repository, revision))
     return load_recipe(engine)
+
+
+def _listed(folder: Path) -> str:
+    """The folders in a folder, for a message."""
+    names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return (", ".join(names[:5]) + (", ..." if len(names) > 5 else "")) if names else "no folders"
 
 
 _HUB_ID = re.compile(r"(\w[\w.-]*/\w[\w.-]*)(?:@([\w./-]+))?", re.ASCII)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from diffclean.families import latent_calls
 from diffclean.families.base import Component, Look, Model, Port
 
 if TYPE_CHECKING:
@@ -26,53 +27,37 @@ class SdImageVariations:
     license_note = "CreativeML Open RAIL-M"
     pipelines = ("StableDiffusionImageVariationPipeline",)
     parts = ("image_encoder/*", "feature_extractor/*", "unet/*", "vae/*", "scheduler/*")
+    look = staticmethod(latent_calls.share_of_schedule)
+    encode = staticmethod(latent_calls.encode)
+    decode = staticmethod(latent_calls.decode)
 
     def load(self, directory: Path, image_size: int | None = None) -> Model:
         """Read `image_encoder/`, `feature_extractor/`, `unet/`, `vae/` and `scheduler/`; the safety checker is not."""
-        from diffusers import AutoencoderKL, UNet2DConditionModel
+        from diffusers import AutoencoderKL
         from transformers import CLIPVisionModelWithProjection
 
+        from diffclean.families.clip_image import ImageEmbedding
+        from diffclean.families.latent import latent_factor, latent_port, pixel_port, vae_components
         from diffclean.families.one_token import EmbeddingUNet, collapse_cross_attention
-        from diffclean.families.parts import (
-            ImageEmbedding,
-            LatentDecoder,
-            LatentEncoder,
-            checked_size,
-            latent_factor,
-            load_part,
-            read_config,
-        )
+        from diffclean.families.parts import checked_size, load_part, load_unet, read_config
 
         scheduler = read_config(directory, "scheduler", "scheduler_config.json")
         processor = read_config(directory, "feature_extractor", "preprocessor_config.json")
-        unet = load_part(UNet2DConditionModel, directory, "unet")
-        vae = load_part(AutoencoderKL, directory, "vae")
         encoder = load_part(CLIPVisionModelWithProjection, directory, "image_encoder")
-        factor = latent_factor(vae)
-        size = checked_size(image_size, unet.config.sample_size * factor, factor)
+        unet = load_unet(directory, "unet", context=encoder.config.projection_dim)
+        vae = load_part(AutoencoderKL, directory, "vae")
+        size = checked_size(image_size, unet.config.sample_size * latent_factor(vae), latent_factor(vae))
         collapse_cross_attention(unet)
-        pixels = Port("pixels", "uint8", (size, size, 3))
-        sample = Port("sample", "float32", (unet.config.in_channels, size // factor, size // factor))
         embedding = Port("image_embeds", "float32", (encoder.config.projection_dim,))
+        sample, predicted = (latent_port(name, vae, size) for name in ("sample", "predicted"))
+        told = (sample, Port("timestep", "float32", ()), embedding)
+        look = ImageEmbedding(encoder, processor, size).eval()
         components = {
-            "image_encoder": Component(ImageEmbedding(encoder, processor, size).eval(), (pixels,), (embedding,)),
-            "unet": Component(
-                EmbeddingUNet(unet).eval(),
-                (sample, Port("timestep", "float32", ()), embedding),
-                (Port("predicted", "float32", sample.shape),),
-            ),
-            "vae_decoder": Component(LatentDecoder(vae).eval(), (sample,), (pixels, Port("finite", "bool", ()))),
-            "vae_encoder": Component(
-                LatentEncoder(vae).eval(),
-                (pixels, Port("noise", "float32", sample.shape)),
-                (Port("latent", "float32", sample.shape),),
-            ),
+            "image_encoder": Component(look, (pixel_port(size),), (embedding,)),
+            "unet": Component(EmbeddingUNet(unet).eval(), told, (predicted,)),
+            **vae_components(vae, size),
         }
         return Model(self.name, components, scheduler, size)
-
-    def look(self, strength: float) -> Look:
-        """The share of the schedule that is run."""
-        return Look(start=strength, level=strength)
 
     def condition(self, call: Call, pixels: Tensor, noise: Mapping[str, Tensor], look: Look) -> dict[str, Tensor]:
         """The image's embedding."""
@@ -82,13 +67,3 @@ class SdImageVariations:
     def withhold(self, condition: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """A zero in place of the embedding, as the model was trained."""
         return {"image_embeds": condition["image_embeds"].new_zeros(condition["image_embeds"].shape)}
-
-    def encode(self, call: Call, pixels: Tensor, noise: Mapping[str, Tensor]) -> Tensor:
-        """A draw from the VAE's posterior."""
-        (latent,) = call("vae_encoder", {"pixels": pixels, "noise": noise["vae_encoder"]})
-        return latent
-
-    def decode(self, call: Call, sample: Tensor) -> tuple[Tensor, Tensor]:
-        """Pixels and the finite flag, both from the decoder graph."""
-        pixels, finite = call("vae_decoder", {"sample": sample})
-        return pixels, finite

@@ -1,7 +1,10 @@
-"""Weights as safetensors: what comes as a pickle is read without running anything in it, and saved on.
+"""Which files are a network's weights, and how they become safetensors where they are not.
 
-A `.bin` or `.pt` file is a pickle; `torch.load(weights_only=True)` reads tensors and plain containers from it and
-refuses the rest. The safetensors copy lies in the cache, beside links to the model's other files.
+A folder may hold the same weights several times. The plain ones are read, else the ones in half precision; of each,
+safetensors before a pickle. Others, like `non_ema`, are other weights and never taken.
+
+A `.bin` file is a pickle; `torch.load(weights_only=True)` reads tensors and plain containers from it and refuses the
+rest. The safetensors copy lies in the cache, beside links to the model's other files.
 """
 
 from __future__ import annotations
@@ -9,17 +12,77 @@ from __future__ import annotations
 import hashlib
 import logging
 import pickle
+import re
 import shutil
 import tempfile
+import zipfile
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from diffclean.environment import cache_dir
 from diffclean.errors import DiffcleanError
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 log = logging.getLogger(__name__)
 
-_STEMS = ("diffusion_pytorch_model", "pytorch_model", "model")
-_SAVED_AS = {"pytorch_model": "model"}
+_VARIANTS = (None, "fp16", "bf16")
+_STEMS = {".safetensors": ("diffusion_pytorch_model", "model"), ".bin": ("diffusion_pytorch_model", "pytorch_model")}
+_OTHERS = (".pt", ".pth", ".ckpt", ".msgpack", ".h5", ".onnx", ".pb", ".xml")
+NOT_CONFIGURATION = (*_STEMS, ".index.json", *_OTHERS)
+"""How names of files end that are weights, or belong to them."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The files of one network's weights.
+
+    Attributes:
+        files: names in its folder; of sharded weights the index comes first.
+        variant: None, "fp16" or "bf16".
+        pickled: they are no safetensors.
+    """
+
+    files: tuple[str, ...]
+    variant: str | None
+    pickled: bool
+
+
+def weights_among(names: Iterable[str]) -> Weights | None:
+    """The weights to read among the names of a part's files, or None where there are none."""
+    names = set(names)
+    for variant in _VARIANTS:
+        dot = f".{variant}" if variant else ""
+        for suffix, stems in _STEMS.items():
+            for stem in stems:
+                if (single := f"{stem}{dot}{suffix}") in names:
+                    return Weights((single,), variant, suffix != ".safetensors")
+                index = f"{stem}{suffix}.index{dot}.json"
+                shard = re.compile(rf"{re.escape(stem + dot)}-\d+-of-\d+{re.escape(suffix)}")
+                if suffix == ".safetensors" and index in names:
+                    return Weights((index, *sorted(filter(shard.fullmatch, names))), variant, False)
+    return None
+
+
+def weights_in(folder: Path) -> Weights | None:
+    """`weights_among` of a folder's files.
+
+    Raises:
+        DiffcleanError: there are weights, but in a form that is not read.
+    """
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    weights = weights_among(names)
+    if weights is None and (others := sorted(name for name in names if name.endswith((*_STEMS, *_OTHERS)))):
+        raise DiffcleanError(
+            f"The weights in {folder} are in a form that is not read: {', '.join(others[:3])}.",
+            "Load the model with diffusers where you trust it, and save it with save_pretrained(folder).",
+        )
+    if weights is not None and weights.variant is not None:
+        log.info("%s has its weights in %s alone; they are widened to fp32.", folder, weights.variant)
+    return weights
 
 
 def with_safetensors(directory: Path, parts: tuple[str, ...]) -> Path:
@@ -33,7 +96,8 @@ def with_safetensors(directory: Path, parts: tuple[str, ...]) -> Path:
         DiffcleanError: a pickle that holds more than tensors, or weights in a form that is not known.
     """
     folders = sorted({directory / pattern.split("/")[0] for pattern in parts if "/" in pattern})
-    pickles = [pickled for folder in folders if (pickled := _pickle_alone(folder)) is not None]
+    found = [(folder, weights_in(folder)) for folder in folders]
+    pickles = [folder / weights.files[0] for folder, weights in found if weights is not None and weights.pickled]
     if not pickles:
         return directory
     listing = "\n".join(f"{path} {path.stat().st_size} {path.stat().st_mtime_ns}" for path in pickles)
@@ -51,25 +115,8 @@ def with_safetensors(directory: Path, parts: tuple[str, ...]) -> Path:
     return place
 
 
-def _pickle_alone(folder: Path) -> Path | None:
-    """The pickled weights of a part that has no safetensors."""
-    if not folder.is_dir() or any(folder.glob("*.safetensors")):
-        return None
-    for stem in _STEMS:
-        if (path := folder / f"{stem}.bin").is_file():
-            return path
-    if others := [
-        path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".ckpt", ".msgpack")
-    ]:
-        raise DiffcleanError(
-            f"The weights in {folder} are in a form that is not read: {', '.join(sorted(others)[:3])}.",
-            "Load the model with diffusers where you trust it, and save it with save_pretrained(folder).",
-        )
-    return None
-
-
 def _copy(directory: Path, folders: list[Path], target: Path, pickles: list[Path]) -> None:
-    import torch
+    """Link what is no weights, and save the pickles' tensors as safetensors."""
     from safetensors.torch import save_file
 
     for path in [directory / "model_index.json", *(file for folder in folders for file in folder.glob("*"))]:
@@ -79,17 +126,36 @@ def _copy(directory: Path, folders: list[Path], target: Path, pickles: list[Path
             copy.symlink_to(path.resolve())
     for path in pickles:
         log.info("Reading %s without running anything in it, and keeping it as safetensors.", path)
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-            raise DiffcleanError(
-                f"{path} is refused: it holds more than tensors, or is damaged.",
-                "Reading it would run code from the file. Where you trust it, load it with diffusers yourself and save "
-                "it with save_pretrained(folder), which writes safetensors.",
-            ) from error
-        if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-            raise DiffcleanError(f"{path} is refused: it is no table of tensors.")
-        saved = target / path.relative_to(directory).with_name(f"{_SAVED_AS.get(path.stem, path.stem)}.safetensors")
-        saved.parent.mkdir(exist_ok=True)
-        # Cloned: tensors that share memory, as pickles may have them, cannot be saved as safetensors.
-        save_file({name: value.clone().contiguous() for name, value in state.items()}, saved)
+        # transformers calls its pickles otherwise than its safetensors, diffusers does not.
+        name = path.relative_to(directory).with_name(re.sub(r"^pytorch_model", "model", path.stem) + ".safetensors")
+        (target / name).parent.mkdir(exist_ok=True)
+        save_file(_tensors_of(path), target / name, metadata={"format": "pt"})
+
+
+def _tensors_of(path: Path) -> dict[str, Tensor]:
+    """The tensors in a pickle, mapped from the file: what is large is never in memory as a whole.
+
+    Raises:
+        DiffcleanError: it holds anything else, or is damaged.
+    """
+    import torch
+
+    try:
+        # Files of before torch 1.6 are no archives, and cannot be mapped.
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise DiffcleanError(
+            f"{path} is refused: it holds more than tensors, or is damaged.",
+            "Reading it would run code from the file. Where you trust it, load it with diffusers yourself and save it "
+            "with save_pretrained(folder), which writes safetensors.",
+        ) from error
+    if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
+        raise DiffcleanError(f"{path} is refused: it is no table of tensors.")
+    tensors: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, value in state.items():
+        # Tensors that share memory, as pickles may have them, cannot be saved as safetensors.
+        storage = value.untyped_storage().data_ptr()
+        tensors[name] = value.clone() if storage in seen else value.contiguous()
+        seen.add(storage)
+    return tensors

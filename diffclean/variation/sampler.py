@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from diffclean.families.base import noise_shapes
@@ -13,6 +14,9 @@ from diffclean.variation.seeds import noise_for
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+log = logging.getLogger(__name__)
+_ALWAYS_TOLD = {"sample", "timestep"}
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,9 @@ class Sampler:
     """Makes variations, a batch at a time. Not for several threads at once."""
 
     def __init__(self, engine: Engine, settings: SamplerSettings) -> None:
+        if settings.guidance != 1 and {port.name for port in engine.manifest.components["unet"].inputs} == _ALWAYS_TOLD:
+            log.warning("Guidance is left out: %s is told nothing that could be withheld.", engine.manifest.family)
+            settings = replace(settings, guidance=1.0)
         self.engine = engine
         self.settings = settings
         self.image_size = engine.manifest.image_size

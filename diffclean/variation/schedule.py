@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -98,17 +99,21 @@ def schedule_of(name: str, config: Mapping[str, Any], steps: int, start: float =
         name: one of `SCHEDULERS`.
         config: the model's noise schedule, as diffusers stores it.
         steps: denoising steps of a run from pure noise.
-        start: share of the schedule that is run, as in diffusers' image-to-image pipelines; at least one step is.
+        start: share of the schedule that is run, as in diffusers' image-to-image pipelines.
 
     Raises:
-        UsageError: unknown name.
+        UsageError: unknown name; a share that is less than one step.
     """
     import torch
 
     scheduler = scheduler_named(name, config)
     scheduler.set_timesteps(steps)
-    # Some solvers take two evaluations for a step; ours take one.
-    first = 0 if start >= 1 else steps - max(1, min(steps, int(steps * start)))
+    if int(steps * start) < 1:
+        raise UsageError(
+            f"{start:g} of {steps} steps is less than one: nothing would be regenerated.",
+            f"Give more --steps (at least {math.ceil(1 / start)}) or more --strength.",
+        )
+    first = steps - min(steps, int(steps * start))
     timesteps = scheduler.timesteps[first:]
     weights = (0.0, float(scheduler.init_noise_sigma))
     if start < 1:

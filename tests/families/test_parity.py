@@ -1,4 +1,4 @@
-"""Every family against diffusers' own pipeline: the same picture, the same starting noise, the same pixels."""
+"""Every family against diffusers' own pipeline: the same picture, the same noise, the same pixels."""
 
 from __future__ import annotations
 
@@ -9,117 +9,122 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from small_models import MODELS, saved
-from torch import Tensor
+from small_models import MODELS
 
-from diffclean.data.decode import Limits, decode_for
-from diffclean.data.fit import Fit, to_square
 from diffclean.export.cache import ExportOptions, cached_engine
 from diffclean.export.manifest import read_manifest
-from diffclean.export.onnx import PARITY_LIMITS
+from diffclean.export.onnx import PARITY_LIMITS, onnx_from_component, parity_of_onnx, reference_outputs
 from diffclean.families.base import noise_shapes
-from diffclean.families.registry import recipe_for
-from diffclean.runtime.choose import open_engine
+from diffclean.families.registry import family_named, recipe_for
+from diffclean.runtime.choose import Engine, open_engine
 from diffclean.variation.sampler import Sampler, SamplerSettings
 from diffclean.variation.schedule import SCHEDULERS, scheduler_named
 from diffclean.variation.seeds import noise_for
 
-SEED = 5
+SEEDS = [5, 6]
 STEPS = 4
+ALIKE_DB = 60
+"""PSNR; measured were 80 and more. At 50 an empty prompt that is zeros instead would go unnoticed."""
+PIPELINES = {
+    "sd-img2img": "StableDiffusionImg2ImgPipeline",
+    "versatile-diffusion": "VersatileDiffusionImageVariationPipeline",
+}
+"""Families whose models name another pipeline than the one that makes variations."""
+STRENGTH = {"sd-img2img": 0.75}
+"""Families of which nothing would be left at strength 1."""
 
 
 @pytest.fixture(scope="module", params=sorted(MODELS))
-def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return saved(request.param, tmp_path_factory.mktemp("models") / request.param)
+def family(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture(scope="module")
-def engine_directory(model: Path) -> Path:
-    return cached_engine(recipe_for(str(model)))
+def engine(family: str, engine_of: Any) -> Engine:
+    return open_engine(engine_of(family), "onnxruntime", threads=1)
 
 
 @pytest.fixture(scope="module")
-def square(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
-    """A picture that is not square and has an alpha channel, as `variate` reads it."""
-    rng = np.random.default_rng(0)
-    colours = np.kron(rng.integers(0, 256, (5, 7, 4)), np.ones((9, 9, 1))).astype(np.uint8)
-    path = tmp_path_factory.mktemp("picture") / "picture.png"
-    Image.fromarray(colours, "RGBA").save(path)
-    image, _ = decode_for(path.read_bytes(), 32, Limits())
-    return to_square(image, 32, Fit.SQUASH)[0]
+def pipeline(family: str, model_of: Any) -> Any:
+    loaded = getattr(diffusers, PIPELINES.get(family, "DiffusionPipeline")).from_pretrained(model_of(family))
+    loaded.set_progress_bar_config(disable=True)
+    return loaded
 
 
 def psnr(first: np.ndarray, second: np.ndarray) -> float:
     return 10 * float(np.log10(255**2 / max(float(((first.astype(float) - second) ** 2).mean()), 1e-9)))
 
 
-def by_diffusers(model: Path, scheduler: str, square: np.ndarray, noise: dict[str, Tensor], guidance: float) -> Any:
-    pipeline = diffusers.DiffusionPipeline.from_pretrained(model)
-    pipeline.scheduler = scheduler_named(scheduler, pipeline.scheduler.config)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline(
-        Image.fromarray(square),
-        num_inference_steps=STEPS,
-        guidance_scale=guidance,
-        latents=noise["sample"],
-        output_type="np",
-    ).images[0]
-
-
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 @pytest.mark.parametrize("scheduler", sorted(SCHEDULERS))
 def test_the_pixels_are_those_of_diffusers(
-    engine_directory: Path, model: Path, square: np.ndarray, scheduler: str, guidance: float
+    engine: Engine,
+    pipeline: Any,
+    squares: np.ndarray,
+    scheduler: str,
+    guidance: float,
+    by_diffusers: Any,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    engine = open_engine(engine_directory, "onnxruntime", threads=1)
-    noise = noise_for([SEED], noise_shapes(engine.manifest.components))
-    pixels = torch.from_numpy(square)[None].contiguous()
-    sampler = Sampler(engine, SamplerSettings(STEPS, 1.0, guidance, scheduler))
-    made, finite = sampler.generate(pixels, [SEED])
-    expected = (by_diffusers(model, scheduler, square, noise, guidance) * 255).round()
+    family = engine.family.name
+    arguments = {"num_inference_steps": STEPS, "guidance_scale": guidance} | (
+        {"strength": STRENGTH[family]} if family in STRENGTH else {}
+    )
+    settings = SamplerSettings(STEPS, STRENGTH.get(family, 1.0), guidance, scheduler)
+    made, finite = Sampler(engine, settings).generate(torch.from_numpy(squares), SEEDS)
     assert finite.all()
-    assert made.float().std() > 5  # a picture
-    assert psnr(made[0].numpy(), expected) >= 40
+    assert made.float().std() > 5  # pictures
+    monkeypatch.setattr(pipeline, "scheduler", scheduler_named(scheduler, pipeline.scheduler.config))
+    for square, seed, variation in zip(squares, SEEDS, made, strict=True):
+        noise = noise_for([seed], noise_shapes(engine.manifest.components))
+        assert psnr(variation.numpy(), by_diffusers(pipeline, square, noise, **arguments)) >= ALIKE_DB
 
 
-def test_openvino_makes_the_same(engine_directory: Path, square: np.ndarray) -> None:
-    settings = SamplerSettings(STEPS, 1.0, 2.0, "ddim")
-    pixels = torch.from_numpy(square)[None].contiguous()
+def test_every_runtime_makes_the_same(family: str, engine_of: Any, squares: np.ndarray) -> None:
+    settings = SamplerSettings(STEPS, STRENGTH.get(family, 1.0), 2.0, "ddim")
     made = [
-        Sampler(open_engine(engine_directory, runtime, "fp32", threads=1), settings).generate(pixels, [SEED])[0]
+        Sampler(open_engine(engine_of(family), runtime, "fp32", threads=1), settings).generate(
+            torch.from_numpy(squares), SEEDS
+        )[0]
         for runtime in ("onnxruntime", "openvino", "torch")
     ]
-    assert psnr(made[0].numpy(), made[1].numpy()) >= 40
-    assert psnr(made[0].numpy(), made[2].numpy()) >= 40
+    assert psnr(made[0].numpy(), made[1].numpy()) >= ALIKE_DB
+    assert psnr(made[0].numpy(), made[2].numpy()) >= ALIKE_DB
 
 
-@pytest.mark.parametrize("precision", ["fp16", "bf16"])
-def test_components_in_half_precision(model: Path, precision: str) -> None:
-    manifest = read_manifest(cached_engine(recipe_for(str(model)), ExportOptions(precision)))
-    assert {
-        name: entry.parity["max_relative"] <= PARITY_LIMITS[precision] for name, entry in manifest.components.items()
-    }
-    assert manifest.precision == precision
-    assert manifest.fingerprint != read_manifest(cached_engine(recipe_for(str(model)))).fingerprint
-
-
-def test_components_in_single_precision(engine_directory: Path) -> None:
-    for entry in read_manifest(engine_directory).components.values():
+def test_components_in_single_precision(engine: Engine) -> None:
+    for entry in engine.manifest.components.values():
         assert entry.parity["max_relative"] <= 1e-4
 
 
-def test_starting_from_the_noised_source_stays_nearer_to_it(engine_directory: Path, square: np.ndarray) -> None:
-    engine = open_engine(engine_directory, "onnxruntime", threads=1)
-    pixels = torch.from_numpy(square)[None].contiguous()
-    latent, (decoded, _) = engine.family.encode(engine.call, pixels, zeros(engine)), (None, None)
-    decoded, _ = engine.family.decode(engine.call, latent)
+@pytest.mark.slow
+def test_what_a_family_is_told_works_in_half_precision(family: str, model_of: Any, tmp_path: Path) -> None:
+    """The ends of the VAE are the same modules in every family; they are below."""
+    components = family_named(family).load(model_of(family)).components
+    for name in sorted({"image_encoder", "unet"} & set(components)):
+        expected = reference_outputs(components[name])
+        onnx_from_component(components[name], tmp_path / name / "model.onnx", "fp16")
+        found = parity_of_onnx(components[name], tmp_path / name / "model.onnx", "fp16", expected)
+        assert found["max_relative"] <= 2e-2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_an_engine_in_half_precision(model_of: Any, engine_of: Any, precision: str) -> None:
+    recipe = recipe_for(str(model_of("sd-image-variations")))
+    manifest = read_manifest(cached_engine(recipe, ExportOptions(precision)))
+    for name, entry in manifest.components.items():
+        assert entry.parity["max_relative"] <= PARITY_LIMITS[precision], name
+    assert manifest.precision == precision
+    assert manifest.fingerprint != read_manifest(engine_of("sd-image-variations")).fingerprint
+
+
+def test_starting_from_the_noised_source_stays_nearer_to_it(engine: Engine, squares: np.ndarray) -> None:
+    pixels = torch.from_numpy(squares)
+    zeros = {name: torch.zeros(2, *shape) for name, shape in noise_shapes(engine.manifest.components).items()}
+    decoded, _ = engine.family.decode(engine.call, engine.family.encode(engine.call, pixels, zeros))
     distances = []
-    for strength in (0.25, 0.5, 1.0):
-        made, _ = Sampler(engine, SamplerSettings(8, strength, 1.0, "ddim")).generate(pixels, [SEED])
+    for strength in (0.25, 0.5, 0.9):
+        made, _ = Sampler(engine, SamplerSettings(8, strength, 1.0, "ddim")).generate(pixels, SEEDS)
         distances.append(float((made.float() - decoded.float()).abs().mean()))
     assert distances == sorted(distances)
-
-
-def zeros(engine: Any) -> dict[str, Tensor]:
-    return {name: torch.zeros(1, *shape) for name, shape in noise_shapes(engine.manifest.components).items()}

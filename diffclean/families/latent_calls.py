@@ -1,0 +1,30 @@
+"""How the compiled ends of a VAE are called; the same in every family of latent models, and free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from diffclean.families.base import Look
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from diffclean.families.base import Call
+
+
+def share_of_schedule(strength: float) -> Look:
+    """`Family.look` where the strength is the share of the schedule that is run, and nothing else."""
+    return Look(start=strength, level=strength)
+
+
+def encode(call: Call, pixels: Tensor, noise: Mapping[str, Tensor]) -> Tensor:
+    """`Family.encode`: a draw from the VAE's posterior."""
+    (latent,) = call("vae_encoder", {"pixels": pixels, "noise": noise["vae_encoder"]})
+    return latent
+
+
+def decode(call: Call, sample: Tensor) -> tuple[Tensor, Tensor]:
+    """`Family.decode`: pixels and the finite flag, both from the decoder graph."""
+    pixels, finite = call("vae_decoder", {"sample": sample})
+    return pixels, finite

@@ -1,0 +1,76 @@
+"""The family `sd-img2img`: any Stable Diffusion 1.x, 2.x or Turbo checkpoint, told nothing.
+
+Image-to-image with an empty prompt (Meng et al., "SDEdit", arXiv 2108.01073). The source's latent is noised to the
+share s of the schedule, diffusers' `strength`, and denoised again: s is all that hides of the source, its low
+frequencies survive longest, and nothing but the model's idea of a picture fills in the rest. At strength 1 nothing
+would be left of the source, so it is refused. With no text to be told, guidance has nothing to strengthen: the
+sampler leaves it out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from diffclean.errors import UsageError
+from diffclean.families import latent_calls
+from diffclean.families.base import Component, Look, Model, Port
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from diffclean.families.base import Call
+
+
+class SdImg2Img:
+    """See the module."""
+
+    name = "sd-img2img"
+    license_note = "that of the checkpoint; CreativeML Open RAIL-M for Stable Diffusion 1.5"
+    pipelines = ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline")
+    parts = ("text_encoder/*", "tokenizer/*", "unet/*", "vae/*", "scheduler/*")
+    encode = staticmethod(latent_calls.encode)
+    decode = staticmethod(latent_calls.decode)
+
+    def load(self, directory: Path, image_size: int | None = None) -> Model:
+        """Read all parts; the text encoder is used once, for the empty prompt, and let go. No safety checker is."""
+        from diffusers import AutoencoderKL
+
+        from diffclean.families.latent import latent_factor, latent_port, vae_components
+        from diffclean.families.parts import checked_size, load_part, load_unet, read_config
+        from diffclean.families.text import UntoldUNet, empty_prompt
+
+        scheduler = read_config(directory, "scheduler", "scheduler_config.json")
+        prompt = empty_prompt(directory)
+        unet = load_unet(directory, "unet", context=prompt.shape[-1])
+        vae = load_part(AutoencoderKL, directory, "vae")
+        size = checked_size(image_size, unet.config.sample_size * latent_factor(vae), latent_factor(vae))
+        sample, predicted = (latent_port(name, vae, size) for name in ("sample", "predicted"))
+        untold = (sample, Port("timestep", "float32", ()))
+        components = {
+            "unet": Component(UntoldUNet(unet, prompt).eval(), untold, (predicted,)),
+            **vae_components(vae, size),
+        }
+        return Model(self.name, components, scheduler, size)
+
+    def look(self, strength: float) -> Look:
+        """The share of the schedule that is run.
+
+        Raises:
+            UsageError: at strength 1, which would draw pictures that have nothing to do with the sources.
+        """
+        if strength >= 1:
+            raise UsageError(
+                "--strength 1 would leave nothing of the images: this model knows of them only where it begins.",
+                "Give less, for instance: --strength 0.5",
+            )
+        return latent_calls.share_of_schedule(strength)
+
+    def condition(self, call: Call, pixels: Tensor, noise: Mapping[str, Tensor], look: Look) -> dict[str, Tensor]:
+        """Nothing: the source is where the sampler begins."""
+        return {}
+
+    def withhold(self, condition: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Nothing."""
+        return {}

@@ -1,0 +1,81 @@
+"""The family `stable-unclip`: Stable Diffusion 2.1 told an image's CLIP embedding beside an empty text.
+
+Stability AI's Stable unCLIP 2.1. The embedding is one vector, with a little noise on it from the image's own seed and
+the level of that noise beside it: what the image shows, not where. Strength 1 begins at pure noise, and only that
+vector is known of the source; s < 1 begins at the source's latent, noised to the share s of the schedule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from diffclean.families import latent_calls
+from diffclean.families.base import Component, Look, Model, Port
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from diffclean.families.base import Call
+
+
+class StableUnclip:
+    """See the module."""
+
+    name = "stable-unclip"
+    license_note = "CreativeML Open RAIL++-M"
+    pipelines = ("StableUnCLIPImg2ImgPipeline",)
+    parts = (
+        "image_encoder/*",
+        "feature_extractor/*",
+        "image_normalizer/*",
+        "image_noising_scheduler/*",
+        "text_encoder/*",
+        "tokenizer/*",
+        "unet/*",
+        "vae/*",
+        "scheduler/*",
+    )
+    look = staticmethod(latent_calls.share_of_schedule)
+    encode = staticmethod(latent_calls.encode)
+    decode = staticmethod(latent_calls.decode)
+
+    def load(self, directory: Path, image_size: int | None = None) -> Model:
+        """Read all parts; the text encoder is used once, for the empty prompt, and let go."""
+        from diffusers import AutoencoderKL
+        from transformers import CLIPVisionModelWithProjection
+
+        from diffclean.families.clip_image import ImageEmbedding
+        from diffclean.families.latent import latent_factor, latent_port, pixel_port, vae_components
+        from diffclean.families.noised_embedding import NoisedEmbedding
+        from diffclean.families.parts import checked_size, load_part, load_unet, read_config
+        from diffclean.families.text import ClassUNet, empty_prompt
+
+        scheduler = read_config(directory, "scheduler", "scheduler_config.json")
+        processor = read_config(directory, "feature_extractor", "preprocessor_config.json")
+        prompt = empty_prompt(directory)
+        encoder = load_part(CLIPVisionModelWithProjection, directory, "image_encoder")
+        unet = load_unet(directory, "unet", context=prompt.shape[-1], class_embeds="projection")
+        vae = load_part(AutoencoderKL, directory, "vae")
+        size = checked_size(image_size, unet.config.sample_size * latent_factor(vae), latent_factor(vae))
+        width = encoder.config.projection_dim
+        embedding = Port("image_embeds", "float32", (2 * width,))
+        sample, predicted = (latent_port(name, vae, size) for name in ("sample", "predicted"))
+        told = (sample, Port("timestep", "float32", ()), embedding)
+        look = NoisedEmbedding(ImageEmbedding(encoder, processor, size), directory).eval()
+        components = {
+            "image_encoder": Component(look, (pixel_port(size), Port("noise", "float32", (width,))), (embedding,)),
+            "unet": Component(ClassUNet(unet, prompt).eval(), told, (predicted,)),
+            **vae_components(vae, size),
+        }
+        return Model(self.name, components, scheduler, size)
+
+    def condition(self, call: Call, pixels: Tensor, noise: Mapping[str, Tensor], look: Look) -> dict[str, Tensor]:
+        """The image's embedding, noised from its own seed, and the noise's level."""
+        (embedding,) = call("image_encoder", {"pixels": pixels, "noise": noise["image_encoder"]})
+        return {"image_embeds": embedding}
+
+    def withhold(self, condition: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Zeros, in place of the noise's level too, as in diffusers; the text is empty in both halves."""
+        return {"image_embeds": condition["image_embeds"].new_zeros(condition["image_embeds"].shape)}

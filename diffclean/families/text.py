@@ -1,0 +1,75 @@
+"""Text-to-image networks that are told nothing: the empty prompt, worked out once, is a constant of the graph."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from diffclean.errors import DiffcleanError
+from diffclean.families.parts import load_part
+
+
+def empty_prompt(directory: Path) -> Tensor:
+    """(1, N, D) float: what a model's `text_encoder/` makes of "", as its `tokenizer/` writes it.
+
+    Raises:
+        DiffcleanError: either part is missing, damaged or of another kind.
+    """
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    folder = directory / "tokenizer"
+    # Where there are none, transformers makes up a vocabulary of three words.
+    if not (folder / "tokenizer.json").is_file() and not (folder / "vocab.json").is_file():
+        raise DiffcleanError(
+            f"{directory} is not a whole model: tokenizer/vocab.json is missing.",
+            "A model directory is what diffusers' `save_pretrained` writes, or a copy of all files of the hub's page.",
+        )
+    try:
+        tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # many kinds, from a missing file to its form
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise DiffcleanError(f"The tokenizer in {folder} cannot be read: {reason}") from error
+    encoder = load_part(CLIPTextModel, directory, "text_encoder")
+    length = min(tokenizer.model_max_length, encoder.config.max_position_embeddings)
+    tokens = tokenizer("", padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids
+    with torch.no_grad():
+        embedding: Tensor = encoder(tokens)[0]
+    return embedding.clone()
+
+
+class UntoldUNet(nn.Module):
+    """A U-Net that is told the empty prompt, always: the `unet` place."""
+
+    prompt: Tensor
+
+    def __init__(self, unet: Any, prompt: Tensor) -> None:
+        super().__init__()
+        self.unet = unet
+        self.register_buffer("prompt", prompt)
+
+    def forward(self, sample: Tensor, timestep: Tensor) -> Tensor:
+        """(B, C, H, W) noised latent, (B,) timestep -> (B, C, H, W) prediction."""
+        # Not len(sample): an exported graph would keep the number that it was traced with.
+        context = self.prompt.expand(sample.shape[0], -1, -1)
+        predicted: Tensor = self.unet(sample, timestep, context, return_dict=False)[0]
+        return predicted
+
+
+class ClassUNet(nn.Module):
+    """A U-Net that is told the empty prompt, and an image in place of a class: the `unet` place."""
+
+    prompt: Tensor
+
+    def __init__(self, unet: Any, prompt: Tensor) -> None:
+        super().__init__()
+        self.unet = unet
+        self.register_buffer("prompt", prompt)
+
+    def forward(self, sample: Tensor, timestep: Tensor, image_embeds: Tensor) -> Tensor:
+        """(B, C, H, W) noised latent, (B,) timestep, (B, D) embedding -> (B, C, H, W) prediction."""
+        context = self.prompt.expand(sample.shape[0], -1, -1)
+        predicted: Tensor = self.unet(sample, timestep, context, class_labels=image_embeds, return_dict=False)[0]
+        return predicted

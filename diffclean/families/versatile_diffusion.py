@@ -1,0 +1,70 @@
+"""The family `versatile-diffusion`: a U-Net told all of CLIP's tokens of a picture.
+
+Xu et al., "Versatile Diffusion", arXiv 2211.08332 (shi-labs/versatile-diffusion); what Struppek et al. regenerated
+poisoned data with (arXiv 2310.06372). Of its flows the image variation is read; the text's parts are not. The tokens
+are one for the whole picture and one for each of its patches: where something is does reach the sampler, so more of a
+picture is kept than by a single embedding, a large trigger perhaps too. Strength 1 begins at pure noise, and only the
+tokens are known of the source; s < 1 begins at the source's latent, noised to the share s of the schedule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from diffclean.families import latent_calls
+from diffclean.families.base import Component, Look, Model, Port
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from diffclean.families.base import Call
+
+
+class VersatileDiffusion:
+    """See the module."""
+
+    name = "versatile-diffusion"
+    license_note = "MIT; its model card says research only"
+    pipelines = ("VersatileDiffusionPipeline", "VersatileDiffusionImageVariationPipeline")
+    parts = ("image_encoder/*", "image_feature_extractor/*", "image_unet/*", "vae/*", "scheduler/*")
+    look = staticmethod(latent_calls.share_of_schedule)
+    encode = staticmethod(latent_calls.encode)
+    decode = staticmethod(latent_calls.decode)
+
+    def load(self, directory: Path, image_size: int | None = None) -> Model:
+        """Read `image_encoder/`, `image_feature_extractor/`, `image_unet/`, `vae/` and `scheduler/`."""
+        from diffusers import AutoencoderKL
+        from transformers import CLIPVisionModelWithProjection
+
+        from diffclean.families.latent import latent_factor, latent_port, pixel_port, vae_components
+        from diffclean.families.many_tokens import ImageTokens, TokensUNet
+        from diffclean.families.parts import checked_size, load_part, load_unet, read_config
+
+        scheduler = read_config(directory, "scheduler", "scheduler_config.json")
+        processor = read_config(directory, "image_feature_extractor", "preprocessor_config.json")
+        encoder = load_part(CLIPVisionModelWithProjection, directory, "image_encoder")
+        unet = load_unet(directory, "image_unet", context=encoder.config.projection_dim)
+        vae = load_part(AutoencoderKL, directory, "vae")
+        size = checked_size(image_size, unet.config.sample_size * latent_factor(vae), latent_factor(vae))
+        look = ImageTokens(encoder, processor, size).eval()
+        no_picture = look.of_no_picture()
+        tokens = Port("tokens", "float32", tuple(no_picture.shape[1:]))
+        sample, predicted = (latent_port(name, vae, size) for name in ("sample", "predicted"))
+        told = (sample, Port("timestep", "float32", ()), tokens, Port("told", "float32", ()))
+        components = {
+            "image_encoder": Component(look, (pixel_port(size),), (tokens,)),
+            "unet": Component(TokensUNet(unet, no_picture).eval(), told, (predicted,)),
+            **vae_components(vae, size),
+        }
+        return Model(self.name, components, scheduler, size)
+
+    def condition(self, call: Call, pixels: Tensor, noise: Mapping[str, Tensor], look: Look) -> dict[str, Tensor]:
+        """The picture's tokens, and that they are told."""
+        (tokens,) = call("image_encoder", {"pixels": pixels})
+        return {"tokens": tokens, "told": tokens.new_ones(len(tokens))}
+
+    def withhold(self, condition: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """That nothing is told; the graph then looks at the picture that stands for none."""
+        return {name: value.new_zeros(value.shape) for name, value in condition.items()}

@@ -1,0 +1,74 @@
+"""Small models of every family with random weights, and their engines: made once a session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from small_models import SIDE, saved
+from torch import Tensor
+
+from diffclean.data.decode import Limits, decode_for
+from diffclean.data.fit import Fit, to_square
+
+Made = Callable[[str], Path]
+DRAWS = {
+    "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_img2img": "sample",
+    "diffusers.pipelines.stable_diffusion.pipeline_stable_unclip_img2img": "sample",
+    "diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion_image_variation": "sample",
+    "diffusers.pipelines.deprecated.versatile_diffusion.pipeline_versatile_diffusion_image_variation": "sample",
+    "diffusers.models.autoencoders.vae": "vae_encoder",
+}
+"""Where diffusers draws noise the size of a latent -> which of the sampler's it gets instead."""
+
+
+@pytest.fixture(scope="session")
+def model_of(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """`model_of(family)`: its small model's directory. Tests that change one copy it first."""
+    return cache(lambda family: saved(family, tmp_path_factory.mktemp("models") / family))
+
+
+@pytest.fixture(scope="session")
+def engine_of(model_of: Made) -> Made:
+    """`engine_of(family)`: the engine directory of its small model, in the session's cache."""
+    from diffclean.export.cache import cached_engine
+    from diffclean.families.registry import recipe_for
+
+    return cache(lambda family: cached_engine(recipe_for(str(model_of(family)))))
+
+
+@pytest.fixture(scope="session")
+def squares(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
+    """(2, S, S, 3) uint8: pictures that are not square and have an alpha channel, as `variate` reads them."""
+    rng = np.random.default_rng(0)
+    made = []
+    for number in range(2):
+        colours = np.kron(rng.integers(0, 256, (5, 7, 4)), np.ones((9, 9, 1))).astype(np.uint8)
+        path = tmp_path_factory.mktemp("picture") / f"{number}.png"
+        Image.fromarray(colours, "RGBA").save(path)
+        image, _ = decode_for(path.read_bytes(), SIDE, Limits())
+        made.append(to_square(image, SIDE, Fit.SQUASH)[0])
+    return np.stack(made)
+
+
+@pytest.fixture
+def by_diffusers(monkeypatch: pytest.MonkeyPatch) -> Callable[..., np.ndarray]:
+    """`by_diffusers(pipeline, square, noise, **arguments)`: the grey levels it makes, with the sampler's noise."""
+
+    def made(pipeline: Any, square: np.ndarray, noise: dict[str, Tensor], **arguments: Any) -> np.ndarray:
+        def drawn(name: str) -> Callable[..., Tensor]:
+            return lambda shape, **_: noise[name if len(shape) == 4 else "image_encoder"]
+
+        for place, name in DRAWS.items():
+            monkeypatch.setattr(f"{place}.randn_tensor", drawn(name))
+        if "Img2Img" in type(pipeline).__name__:
+            arguments["prompt"] = ""
+        images = pipeline(image=Image.fromarray(square), output_type="np", **arguments).images
+        return np.asarray((images[0] * 255).round())
+
+    return made
