@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from diffclean.cli import frame
+from diffclean.errors import UsageError
 
 SHOWN_FAILURES = 20
 
@@ -21,11 +22,11 @@ SHOWN_FAILURES = 20
 )
 @click.option(
     "--runtime",
-    type=click.Choice(["auto", "openvino", "onnxruntime", "torch"]),
+    type=click.Choice(["auto", "tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "openvino", "onnxruntime", "torch"]),
     default="auto",
     help="What runs the engine; auto takes the best that works here.",
 )
-@click.option("--precision", type=click.Choice(["fp32", "bf16"]), help="[default: the runtime's best]")
+@click.option("--precision", type=click.Choice(["fp32", "fp16", "bf16"]), help="[default: the runtime's best]")
 @click.option("--steps", type=int, help="Denoising steps.  [default: the engine's]")
 @click.option(
     "--strength",
@@ -33,6 +34,12 @@ SHOWN_FAILURES = 20
     help="How far from the source: 1 is from pure noise with the weakest look at the image.  [default: the engine's]",
 )
 @click.option("--guidance", type=float, help="Classifier-free guidance; 1 is off.  [default: the engine's]")
+@click.option(
+    "--guidance-interval",
+    metavar="LOW:HIGH",
+    default="0:1",
+    help="Noise levels at which guidance is on, 1 is pure noise; elsewhere a step costs half.",
+)
 @click.option(
     "--scheduler",
     type=click.Choice(["ddim", "dpm++", "unipc", "euler"]),
@@ -86,6 +93,7 @@ def command(
         size=OutputSize.parse(options.pop("size")),
         fit=Fit(options.pop("fit")),
         color_transfer=ColorTransfer(options.pop("color_transfer")),
+        guidance_interval=_interval(options.pop("guidance_interval")),
         **options,
     )
     if run.dry_run:
@@ -117,6 +125,15 @@ def command(
         "settings": _as_json(report.settings),
     }
     return frame.Result(data, lines, report.exit_code)
+
+
+def _interval(text: str) -> tuple[float, float]:
+    """`0.2:0.8` -> (0.2, 0.8); whether they are in range is for the settings to say."""
+    try:
+        low, high = map(float, text.split(":"))
+    except ValueError:
+        raise UsageError(f"{text!r} is no interval of noise levels.", "Give two numbers from 0 to 1: 0.2:0.8") from None
+    return low, high
 
 
 def _plain(source: Path) -> Path:

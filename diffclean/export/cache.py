@@ -8,59 +8,46 @@ import hashlib
 import json
 import logging
 import shutil
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from diffclean import __version__
 from diffclean.environment import cache_dir
 from diffclean.errors import DiffcleanError
+from diffclean.export.build import ExportOptions, export_engine, temporary_prefix, tool_versions
 from diffclean.export.manifest import (
     FILE_NAME,
-    OPSET,
     SUMS_NAME,
-    ComponentEntry,
     EngineManifest,
     damage,
-    hashes_below,
     model_hashes,
     read_manifest,
+    short,
 )
-from diffclean.families.base import Component
-from diffclean.families.hub import located
 from diffclean.families.registry import Recipe, family_named
 from diffclean.families.weights import with_safetensors
-from diffclean.progress import NoProgress, Progress
+from diffclean.progress import Progress
 
 log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class ExportOptions:
-    """What an engine is made as.
-
-    Attributes:
-        precision: what its graphs compute in: fp32, fp16 or bf16.
-        image_size: side of the square that it regenerates, in pixels; None: the model's own.
-    """
-
-    precision: str = "fp32"
-    image_size: int | None = None
+_CACHE_HINT = "Set DIFFCLEAN_CACHE to a folder that can be written to and has room."
+_OWN_HINT = "Choose another folder with -o: one that can be written to and has room; for a volume, a folder inside it."
 
 
-def tool_versions() -> dict[str, str]:
-    """Versions that decide what an export looks like."""
-    names = ("torch", "onnx", "onnxscript", "diffusers")
-    return {"diffclean": __version__, "opset": str(OPSET)} | {name: version(name) for name in names}
+def cached_engine(recipe: Recipe, options: ExportOptions | None = None, progress: Progress | None = None) -> Path:
+    """The engine directory of a recipe in the cache; see `ensured_engine`."""
+    return ensured_engine(recipe, options, progress)[0]
 
 
-def cached_engine(
-    recipe: Recipe, options: ExportOptions | None = None, progress: Progress | None = None, place: Path | None = None
-) -> Path:
+def ensured_engine(
+    recipe: Recipe,
+    options: ExportOptions | None = None,
+    progress: Progress | None = None,
+    place: Path | None = None,
+    overwrite: bool = False,
+) -> tuple[Path, str | None]:
     """The engine directory of a recipe, exported if it is not there or no longer sound.
 
     Two callers at once: one exports, the other waits for it.
@@ -70,73 +57,131 @@ def cached_engine(
         options: what it is made as.
         progress: told of each component.
         place: the engine directory; None: one in the cache.
+        overwrite: whether another engine in `place` is replaced.
+
+    Returns:
+        The directory, and why it was exported just now; None: it was there.
 
     Raises:
-        DiffcleanError: the model cannot be had or does not match its hashes, or the export failed.
+        DiffcleanError: the model cannot be had or does not match its hashes, the export failed, or `place` holds
+            something else.
     """
     options = options or ExportOptions()
     source = source_of(recipe)
-    identity = {name: value for name, value in source.items() if name != "path"}
-    wanted = {"family": recipe.family, **identity, "tools": tool_versions(), "options": asdict(options)}
-    key = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()
-    place = place or cache_dir() / "engines" / f"{recipe.name}-{key[:16]}"
+    wanted = identity_of(recipe, options, source)
+    own, place = place is not None, (place or kept_place(recipe, wanted))
+    place = place.resolve() if place.is_symlink() else place
     try:
         # First without the lock: an engine that is there is used from a cache that cannot be written to as well.
-        if _unsound(place, wanted) is not None:
-            with _locked(place):
-                if (problem := _unsound(place, wanted)) is not None:
+        if (problem := unsound(place, wanted)) is not None:
+            with locked(place):
+                if (problem := unsound(place, wanted)) is not None:
+                    if own:
+                        check_replaceable(place, wanted, overwrite)
                     _clear(place, f"Exporting {recipe.name} again: {problem}.")
                     export_engine(recipe, place, options, source, progress)
     except OSError as error:
         raise DiffcleanError(
-            f"Cannot keep the engine in {place.parent}: {error.strerror or error}.",
-            "Set DIFFCLEAN_CACHE to a folder that can be written to and has room.",
+            f"Cannot keep the engine in {place if own else place.parent}: {error.strerror or error}.",
+            _OWN_HINT if own else _CACHE_HINT,
         ) from error
     _note_path(place, source)
-    return place
+    return place, problem
 
 
 def source_of(recipe: Recipe) -> dict[str, Any]:
     """What says which model it is: a hub's name and revision, or the hashes of a directory's files.
 
     Raises:
-        DiffcleanError: the directory is missing, or does not match its `SHA256SUMS.json`.
+        DiffcleanError: the directory is missing, does not match its `SHA256SUMS.json`, or has weights that are refused.
     """
     if recipe.hub is not None and recipe.directory is None:
         return {"hub": recipe.hub.repository, "revision": recipe.hub.revision}
     assert recipe.directory is not None
     verify_model(recipe.directory)
-    return {"path": str(recipe.directory), "files": model_hashes(recipe.directory)}
+    # Pickled weights count too: what is hashed is what was read from them.
+    directory = with_safetensors(recipe.directory, family_named(recipe.family).parts)
+    return {"path": str(directory), "files": model_hashes(directory)}
 
 
-def _unsound(place: Path, wanted: dict[str, Any]) -> str | None:
+def identity_of(recipe: Recipe, options: ExportOptions, source: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything that decides an engine."""
+    identity = {name: value for name, value in source.items() if name != "path"}
+    return {"family": recipe.family, **identity, "tools": tool_versions(), "options": asdict(options)}
+
+
+def kept_place(recipe: Recipe, wanted: Mapping[str, Any]) -> Path:
+    """Where the cache keeps an engine."""
+    key = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()
+    return cache_dir() / "engines" / f"{recipe.name}-{key[:16]}"
+
+
+def unsound(place: Path, wanted: Mapping[str, Any]) -> str | None:
     """Why a kept engine cannot be used as it is, or None. Its folder's name holds a part of the key only."""
     if not (place / FILE_NAME).exists():
-        return "it is incomplete"
+        return "it is incomplete" if place.exists() else "it is not there"
     try:
         manifest = read_manifest(place)
     except DiffcleanError as error:
         return error.message.rstrip(".")
+    return "; ".join(_differences(manifest, wanted) or damage(place, manifest.files)) or None
+
+
+def _differences(manifest: EngineManifest, wanted: Mapping[str, Any]) -> list[str]:
+    """What an engine is and the wanted one is not, a phrase a kind."""
     made_of = {"family": manifest.family, "tools": manifest.tools, "options": manifest.options, **manifest.source}
-    different = [f"its {name} differ from those asked for" for name in wanted if made_of.get(name) != wanted[name]]
-    return "; ".join(different or damage(place, manifest.files)) or None
+    found = []
+    for name in wanted:
+        have, want = made_of.get(name), wanted[name]
+        if have == want:
+            continue
+        if isinstance(have, dict) and isinstance(want, dict):
+            keys = [key for key in sorted({*have, *want}) if have.get(key) != want.get(key)]
+            parts = [f"{key} {short(have.get(key))}, wanted is {short(want.get(key))}" for key in keys[:3]]
+            more = [f"and {len(keys) - 3} more"] if len(keys) > 3 else []
+            found.append(f"its {name} differ from those asked for ({'; '.join([*parts, *more])})")
+        else:
+            found.append(f"its {name} is {short(have)}, wanted is {short(want)}")
+    return found
+
+
+def check_replaceable(place: Path, wanted: Mapping[str, Any], overwrite: bool) -> None:
+    """Refuse a folder of somebody's: only what is an engine is ever replaced, and another engine only when told to.
+
+    Raises:
+        DiffcleanError: `place` holds something else, or another engine.
+    """
+    if not place.exists() or (place.is_dir() and not any(place.iterdir())):
+        return
+    if not (place / FILE_NAME).is_file():
+        kind = "a folder that holds something else" if place.is_dir() else "no folder"
+        raise DiffcleanError(f"{place} is {kind}, not an engine.", "Choose another folder with -o.")
+    problem, hint = "", "Choose another folder with -o, or replace it: --overwrite."
+    try:
+        problem = "; ".join(_differences(read_manifest(place), wanted))
+    except DiffcleanError as error:
+        problem = error.message.rstrip(".")
+    if problem and not overwrite:
+        raise DiffcleanError(f"{place} holds another engine: {problem}.", hint)
 
 
 def _clear(place: Path, why: str) -> None:
     """Remove an engine, and what exports that were killed left beside it; the lock is held."""
     if place.exists():
-        log.warning(why)
+        if any(place.iterdir()):
+            log.warning(why)
         shutil.rmtree(place)
-    for left in place.parent.glob(f".{glob.escape(place.name)}-*"):
+    for left in place.parent.glob(f"{glob.escape(temporary_prefix(place))}*"):
         shutil.rmtree(left, ignore_errors=True)
 
 
-def _note_path(place: Path, source: dict[str, Any]) -> None:
+def _note_path(place: Path, source: Mapping[str, Any]) -> None:
     """Write down where the model lies now: it may have moved since the export, and the runtime `torch` needs it."""
-    manifest = read_manifest(place)
-    if "path" in source and manifest.source["path"] != source["path"]:
-        with suppress(OSError):
-            replace(manifest, source={**manifest.source, "path": source["path"]}).write(place)
+    if "path" not in source or read_manifest(place).source["path"] == source["path"]:
+        return
+    with suppress(OSError, DiffcleanError), locked(place):
+        manifest = read_manifest(place)
+        replace(manifest, source={**manifest.source, "path": source["path"]}).write(place)
 
 
 def verify_model(directory: Path) -> None:
@@ -161,62 +206,22 @@ def verify_model(directory: Path) -> None:
         )
 
 
-def export_engine(
-    recipe: Recipe,
-    place: Path,
-    options: ExportOptions,
-    source: dict[str, Any],
-    progress: Progress | None = None,
-) -> None:
-    """Export a recipe's model to `place`, whole or not at all; `source` is as `source_of` gives it."""
-    progress = progress or NoProgress()
-    recipe = located(recipe)
-    assert recipe.directory is not None
-    family = family_named(recipe.family)
-    directory = with_safetensors(recipe.directory, family.parts)
-    log.info("Exporting engine %s in %s (once; kept in %s).", recipe.name, options.precision, place)
-    model = family.load(directory, options.image_size)
-    progress.begin(f"export {recipe.name}", len(model.components), "components")
-    place.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
-    try:
-        entries = {}
-        components = dict(model.components)
-        for name in list(components):
-            # Let go one by one: a large model's fp32 weights are not needed after its graph is written.
-            entries[name] = _exported(components.pop(name), temporary / name / "model.onnx", options.precision)
-            progress.advance()
-        EngineManifest(
-            family=recipe.family,
-            source={"path": str(directory), "files": model_hashes(directory), **source},
-            image_size=model.image_size,
-            scheduler=dict(model.scheduler),
-            components=entries,
-            files=hashes_below(temporary),
-            tools=tool_versions(),
-            options=asdict(options),
-        ).write(temporary)
-        temporary.chmod(0o755)
-        temporary.rename(place)
-    finally:
-        progress.end()
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _exported(component: Component, path: Path, precision: str) -> ComponentEntry:
-    from diffclean.export.onnx import onnx_from_component, parity_of_onnx, reference_outputs
-
-    expected = reference_outputs(component)
-    onnx_from_component(component, path, precision)
-    return ComponentEntry(component.inputs, component.outputs, parity_of_onnx(component, path, precision, expected))
-
-
 @contextmanager
-def _locked(place: Path) -> Iterator[None]:
-    """Hold the right to make `place`; in the cache, since a lock beside someone's engine would be litter."""
+def locked(place: Path) -> Iterator[None]:
+    """Hold the right to change an engine directory: one at a time, the others wait.
+
+    The lock lies in the cache, since beside someone's engine it would be litter.
+
+    Raises:
+        DiffcleanError: the cache cannot be written to.
+    """
     name = hashlib.sha256(str(place.resolve()).encode()).hexdigest()[:16]
     path = cache_dir() / "locks" / f"{place.name}-{name}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("w")
+    except OSError as error:
+        raise DiffcleanError(f"Cannot keep the lock {path}: {error.strerror or error}.", _CACHE_HINT) from error
+    with file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from diffclean.data.atomic import write_whole
 from diffclean.errors import DiffcleanError
 from diffclean.families.base import Port
 
@@ -21,6 +21,8 @@ FORMAT = 2
 OPSET = 20
 """Of the graphs."""
 FILE_NAME = "engine.json"
+GRAPH_NAME = "model.onnx"
+"""In a component's folder; large weights lie beside it in `model.onnx.data`."""
 SUMS_NAME = "SHA256SUMS.json"
 """In a model directory: the hashes that its files must have."""
 
@@ -53,6 +55,23 @@ class ComponentEntry:
 
 
 @dataclass(frozen=True)
+class CompiledForm:
+    """A component made ready for one runtime.
+
+    Attributes:
+        component: its place.
+        target: the runtime, as `export.compiled.TARGETS` names it.
+        files: relative path -> sha256.
+        key: everything that decides it: the runtime's version, the graph's hash, precision; GPUs and batch sizes.
+    """
+
+    component: str
+    target: str
+    files: dict[str, str]
+    key: dict[str, Any]
+
+
+@dataclass(frozen=True)
 class EngineManifest:
     """The content of `engine.json`.
 
@@ -65,7 +84,7 @@ class EngineManifest:
         files: every file of the engine directory but this one -> sha256.
         tools: versions of what made it.
         options: what the engine was made as; `export.cache.ExportOptions`.
-        compiled: forms for one runtime, as `export.compiled` describes them; they do not enter the fingerprint.
+        compiled: what was made for one runtime each; it does not enter the fingerprint.
     """
 
     family: str
@@ -76,7 +95,7 @@ class EngineManifest:
     files: dict[str, str]
     tools: dict[str, str]
     options: dict[str, Any] = field(default_factory=dict)
-    compiled: list[dict[str, Any]] = field(default_factory=list)
+    compiled: list[CompiledForm] = field(default_factory=list)
     format: int = FORMAT
 
     @property
@@ -94,12 +113,30 @@ class EngineManifest:
             component.pop("parity")
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
+    def graph_sha256(self, component: str) -> str:
+        """The hash of a component's graph with its weights, as `tensorrt_key.onnx_digest` reckons it from the files."""
+        names = sorted(name for name in self.files if name.startswith(f"{component}/{GRAPH_NAME}"))
+        digests = [self.files[name] for name in names]
+        return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+    def form(self, component: str, target: str) -> CompiledForm | None:
+        """What is on record of a component's form for a target."""
+        found = (form for form in self.compiled if (form.component, form.target) == (component, target))
+        return next(found, None)
+
+    def with_form(self, form: CompiledForm) -> EngineManifest:
+        """The same engine with one form more, in place of an earlier one of that component and target."""
+        others = [each for each in self.compiled if (each.component, each.target) != (form.component, form.target)]
+        return replace(self, compiled=[*others, form])
+
     def write(self, directory: Path) -> None:
-        """Write `engine.json` into `directory`."""
+        """Write `engine.json` into `directory`, whole or not at all.
+
+        Raises:
+            WriteError: disk full, read-only, no permission.
+        """
         content = {**asdict(self), "fingerprint": self.fingerprint}
-        temporary = directory / f".{FILE_NAME}.{os.getpid()}.part"
-        temporary.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n")
-        temporary.replace(directory / FILE_NAME)
+        write_whole(directory / FILE_NAME, (json.dumps(content, indent=2, sort_keys=True) + "\n").encode())
 
 
 def read_manifest(directory: Path) -> EngineManifest:
@@ -123,6 +160,7 @@ def read_manifest(directory: Path) -> EngineManifest:
             name: ComponentEntry(_ports(entry["inputs"]), _ports(entry["outputs"]), entry["parity"])
             for name, entry in content["components"].items()
         }
+        content["compiled"] = [CompiledForm(**form) for form in content["compiled"]]
         manifest = EngineManifest(**content)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DiffcleanError(f"{path} is damaged: {error!r}.", "Export the model again.") from error
@@ -135,6 +173,12 @@ def _ports(entries: list[dict[str, Any]]) -> tuple[Port, ...]:
     return tuple(Port(entry["name"], entry["dtype"], tuple(entry["shape"])) for entry in entries)
 
 
+def short(value: Any) -> str:
+    """For a message; a hash is told by its beginning."""
+    text = "none" if value is None else str(value)
+    return f"{text[:12]}…" if len(text) == 64 else text
+
+
 def damage(directory: Path, files: dict[str, str]) -> list[str]:
     """What differs between a directory and the hashes on record, a line a file; empty when nothing does."""
     found = []
@@ -143,5 +187,5 @@ def damage(directory: Path, files: dict[str, str]) -> list[str]:
         if not path.is_file():
             found.append(f"{name} is missing")
         elif (actual := sha256_of(path)) != expected:
-            found.append(f"{name} has sha256 {actual[:12]}…, on record is {expected[:12]}…")
+            found.append(f"{name} has sha256 {short(actual)}, on record is {short(expected)}")
     return found

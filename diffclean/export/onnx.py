@@ -23,6 +23,12 @@ PARITY_LIMITS = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 5e-2}
 _EXTERNAL_FROM_BYTES = 256 * 2**20
 """Weights above this lie in a file beside the graph: protobuf ends at 2 GiB, and large files are mapped, not parsed."""
 _EXAMPLE_BATCH = 2
+_CHECKED_BATCH = 3
+_TRACED_UP_TO = 4
+"""Larger batches would raise the question whether tensors exceed 2^31 numbers, which tracing cannot leave open; modules
+ask it only to lay memory out. The graph takes any batch."""
+_LARGE_PARAMETERS, _LARGE_PORT = 500e6, 3 * 256 * 256
+"""A component with more weights, or with larger pictures at its doors, is checked with a single image."""
 
 
 class InPrecision(nn.Module):
@@ -85,7 +91,7 @@ def onnx_from_component(component: Component, path: Path, precision: str = "fp32
     dtype = torch_dtype(precision)
     module = component.module if dtype == torch.float32 else InPrecision(component.module, dtype)
     inputs = example_inputs(component.inputs, _EXAMPLE_BATCH)
-    shapes: Any = tuple({0: torch.export.Dim("batch", min=1, max=4096)} for _ in inputs)
+    shapes: Any = tuple({0: torch.export.Dim("batch", min=1, max=_TRACED_UP_TO)} for _ in inputs)
     path.parent.mkdir(parents=True, exist_ok=True)
     chatter = io.StringIO()
     quiet = logging.getLogger("torch.onnx")
@@ -120,18 +126,33 @@ def _save(model: Any, path: Path) -> None:
     for graph in (model.graph, *(function.graph for function in model.functions.values())):
         graph.metadata_props.clear()
         values = [*graph.inputs, *graph.initializers.values()]
+        doors = {value.name for value in (*graph.inputs, *graph.outputs)}
         for node in graph.all_nodes():
             node.metadata_props.clear()
             node.doc_string = None
             values += node.outputs
+            for value in node.outputs:
+                # What a node makes is named after torch's operation; a port may be called `view` too.
+                if value.name in doors and not value.is_graph_output():
+                    value.name = f"{value.name}_inside"
         for value in values:
             value.metadata_props.clear()
     weights = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
     external = f"{path.name}.data" if weights > _EXTERNAL_FROM_BYTES else None
     onnx_ir.save(model, path, external_data=external)
+    # The exporter's own caches hold on to the graph; they need not hold gigabytes of weights.
+    for value in model.graph.initializers.values():
+        value.const_value = None
 
 
-def reference_outputs(component: Component, batch: int = 3) -> list[Tensor]:
+def parity_batch(component: Component) -> int:
+    """How many images a component is checked with: never the number that it was traced with."""
+    parameters = sum(parameter.numel() for parameter in component.module.parameters())
+    largest = max(math.prod(port.shape) for port in (*component.inputs, *component.outputs))
+    return 1 if parameters > _LARGE_PARAMETERS or largest > _LARGE_PORT else _CHECKED_BATCH
+
+
+def reference_outputs(component: Component, batch: int = _CHECKED_BATCH) -> list[Tensor]:
     """What torch makes of the example inputs that `parity_of_onnx` uses."""
     inputs = example_inputs(component.inputs, batch, seed=1)
     with torch.no_grad():
@@ -144,7 +165,7 @@ def parity_of_onnx(
     path: Path,
     precision: str = "fp32",
     expected: Sequence[Tensor] | None = None,
-    batch: int = 3,
+    batch: int = _CHECKED_BATCH,
 ) -> dict[str, float]:
     """Largest absolute and relative difference between torch in fp32 and the ONNX graph, on random inputs.
 
@@ -201,6 +222,10 @@ def _run_onnxruntime(path: Path, arrays: dict[str, Any]) -> Sequence[Any]:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    if any(path.parent.glob(f"{path.name}.*")):  # large weights: no copies of them, packed or widened to fp32
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.enable_cpu_mem_arena = False
+        options.add_session_config_entry("session.disable_prepacking", "1")
     return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"]).run(None, arrays)
 
 

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffclean.environment import gpus
-from diffclean.errors import DiffcleanError, MissingExtraError, UsageError
+from diffclean.errors import DiffcleanError, Interrupted, MissingExtraError, UsageError
 from diffclean.export.manifest import EngineManifest, damage, read_manifest
-from diffclean.families.registry import family_named
-from diffclean.runtime.base import Runtime
-from diffclean.runtime.probe import DRIVEN
+from diffclean.export.tensorrt_library import FLAVOURS
+from diffclean.export.tensorrt_targets import Profile
+from diffclean.families.registry import family_named, load_recipe
+from diffclean.runtime.base import Runtime, as_exported
+from diffclean.runtime.probe import DRIVEN, NEED_GPU, auto_order, probe_one
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,9 +42,14 @@ class Engine:
 
 
 def open_runtime(
-    name: str, directory: Path, manifest: EngineManifest, precision: str | None = None, threads: int | None = None
+    name: str,
+    directory: Path,
+    manifest: EngineManifest,
+    precision: str | None = None,
+    threads: int | None = None,
+    batch: int | None = None,
 ) -> Runtime:
-    """Open one runtime by name.
+    """Open one runtime by name; TensorRT's engines are compiled if they are not there or do not fit.
 
     Raises:
         UsageError: unknown name, or a precision that the runtime does not have.
@@ -51,18 +58,36 @@ def open_runtime(
     if name == "openvino":
         from diffclean.runtime.openvino import OpenVino
 
-        return OpenVino(directory, manifest, threads, precision)
-    if precision not in (None, "fp32"):
-        raise UsageError(f"The runtime {name} computes in fp32 only, not in {precision}.", "Use --runtime openvino.")
-    if name == "onnxruntime":
+        return OpenVino(directory, manifest, precision, threads)
+    if name in ("onnxruntime", "onnxruntime-cuda"):
         from diffclean.runtime.onnxruntime import OnnxRuntime
 
-        return OnnxRuntime(directory, manifest, threads)
+        return OnnxRuntime(directory, manifest, precision, threads, "cuda" if name == "onnxruntime-cuda" else "cpu")
     if name == "torch":
         from diffclean.runtime.torch import Torch
 
-        return Torch(manifest, threads)
+        return Torch(manifest, precision, threads)
+    if name in FLAVOURS:
+        return _tensorrt(name, directory, manifest, precision, batch)
     raise UsageError(f"There is no runtime {name!r}.", f"Known: auto, {', '.join(DRIVEN)}.")
+
+
+def _tensorrt(
+    name: str, directory: Path, manifest: EngineManifest, precision: str | None, batch: int | None
+) -> Runtime:
+    """TensorRT or TensorRT-RTX, compiled for this GPU and batch first where that was not done."""
+    from diffclean.export.compiled import compile_engine
+    from diffclean.export.forms import CompileOptions
+    from diffclean.runtime.tensorrt import TensorRt
+
+    precision = as_exported(name, manifest, precision)
+    if not (status := probe_one(name)).usable:
+        raise DiffcleanError(f"The runtime {name} does not work here: {status.reason}.", status.hint)
+    defaults = load_recipe(manifest.family).defaults
+    usual = batch or int(defaults["batch"])
+    guided = defaults["guidance"] != 1
+    compile_engine(directory, CompileOptions((name,), Profile(1, usual, usual), guided, accept=True))
+    return TensorRt(directory, manifest, name, precision)
 
 
 def graph_precision(runtime: str, precision: str | None) -> str:
@@ -76,15 +101,20 @@ def graph_precision(runtime: str, precision: str | None) -> str:
 
 
 def open_engine(
-    directory: Path, runtime: str = "auto", precision: str | None = None, threads: int | None = None
+    directory: Path,
+    runtime: str = "auto",
+    precision: str | None = None,
+    threads: int | None = None,
+    batch: int | None = None,
 ) -> Engine:
     """Open an engine directory after checking its files.
 
     Args:
         directory: see DESIGN: `engine.json` and a folder a component.
         runtime: one of `DRIVEN`, or "auto" for the first that works.
-        precision: "fp32" or "bf16"; None takes the runtime's best.
+        precision: fp32, fp16 or bf16; None takes the runtime's best.
         threads: of the runtime; None takes all cores.
+        batch: images a call, for an engine that has to be compiled first; None: the recipe's.
 
     Raises:
         DiffcleanError: a file does not match its hash, or no runtime works here.
@@ -93,20 +123,37 @@ def open_engine(
     if found := damage(directory, manifest.files):
         raise DiffcleanError(f"The engine in {directory} was changed: {'; '.join(found)}.", "Export it again.")
     if runtime != "auto":
-        return Engine(directory, manifest, open_runtime(runtime, directory, manifest, precision, threads))
-    refused = []
-    for name in DRIVEN:
-        if precision == "bf16" and name != "openvino":
+        return Engine(directory, manifest, open_runtime(runtime, directory, manifest, precision, threads, batch))
+    return Engine(directory, manifest, _best(directory, manifest, precision, threads, batch))
+
+
+def _best(
+    directory: Path, manifest: EngineManifest, precision: str | None, threads: int | None, batch: int | None
+) -> Runtime:
+    """The first runtime that works; says which, and why not those before it."""
+    refused: list[str] = []
+    without_gpu: list[str] = []
+    for name in auto_order():
+        if name in NEED_GPU and not gpus():
+            without_gpu.append(name)
+            continue
+        status = probe_one(name)
+        if not status.usable:
+            refused.append(f"{name}: {status.reason}")
             continue
         try:
-            engine = Engine(directory, manifest, open_runtime(name, directory, manifest, precision, threads))
-        except MissingExtraError as error:
+            opened = open_runtime(name, directory, manifest, precision, threads, batch)
+        except Interrupted:
+            raise
+        except (MissingExtraError, UsageError) as error:  # not there, or not in this precision
             refused.append(f"{name}: {error.message}")
             continue
         except Exception as error:  # installed, but it does not work here: the next one may
             log.warning("Runtime %s fails: %s", name, error)
             refused.append(f"{name} fails: {(str(error).splitlines() or [type(error).__name__])[0]}")
             continue
-        log.info("Runtime %s in %s%s.", name, engine.runtime.precision, f" ({'; '.join(refused)})" if refused else "")
-        return engine
-    raise DiffcleanError("No runtime works here: " + " ".join(refused), "See `diffclean doctor`.")
+        if without_gpu:
+            refused.insert(0, f"no NVIDIA GPU for {', '.join(without_gpu)}")
+        log.info("Runtime %s in %s%s.", name, opened.precision, f" ({'; '.join(refused)})" if refused else "")
+        return opened
+    raise DiffcleanError("No runtime works here: " + "; ".join(refused) + ".", "See `diffclean doctor`.")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffclean.errors import DiffcleanError, MissingExtraError
-from diffclean.export.manifest import EngineManifest
+from diffclean.errors import DiffcleanError, MissingExtraError, UsageError
+from diffclean.export.manifest import GRAPH_NAME, EngineManifest
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+log = logging.getLogger(__name__)
 
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
 
@@ -24,19 +27,33 @@ def best_precision() -> str:
 
 
 class OpenVino:
-    """One compiled model and one inference request a component."""
+    """One compiled model and one inference request a component.
+
+    Args:
+        directory: the engine directory.
+        manifest: its manifest.
+        precision: fp32 or bf16, whatever the graphs are in; None: the CPU's best.
+        threads: None: all cores.
+
+    Raises:
+        MissingExtraError: it is not installed.
+        UsageError: there is no such precision.
+        DiffcleanError: the CPU does not compute in it.
+    """
 
     name = "openvino"
     device = "cpu"
 
     def __init__(
-        self, directory: Path, manifest: EngineManifest, threads: int | None = None, precision: str | None = None
+        self, directory: Path, manifest: EngineManifest, precision: str | None = None, threads: int | None = None
     ) -> None:
         try:
             import openvino
         except ImportError:
             raise MissingExtraError("openvino", "cpu") from None
         self.precision = precision or best_precision()
+        if self.precision not in _HINTS:
+            raise UsageError(f"The runtime openvino computes in {' or '.join(_HINTS)}, not in {precision}.")
         if self.precision == "bf16" and best_precision() != "bf16":
             raise DiffcleanError("This CPU does not compute in bf16.", "Use --precision fp32.")
         core = openvino.Core()
@@ -48,7 +65,7 @@ class OpenVino:
             config["INFERENCE_NUM_THREADS"] = threads
         self._requests = {}
         for name in manifest.components:
-            compiled = core.compile_model(directory / name / "model.onnx", "CPU", config)
+            compiled = core.compile_model(graph_of(directory, manifest, name), "CPU", config)
             used = str(compiled.get_property("EXECUTION_DEVICES"))
             if "CPU" not in used:
                 raise DiffcleanError(f"{name} runs on {used}, not on the CPU.")
@@ -60,5 +77,23 @@ class OpenVino:
 
         arrays = {name: tensor.numpy() for name, tensor in inputs.items()}
         request = self._requests[component]
+        # Outputs are copied, or the next call would change them: the sampler keeps several steps' predictions.
         results = request.infer(arrays, share_inputs=True, share_outputs=False)
         return tuple(torch.from_numpy(results[output]) for output in results)
+
+
+def graph_of(directory: Path, manifest: EngineManifest, component: str) -> Path:
+    """The file to read: the compiled form where there is one that fits, else the ONNX graph, and why."""
+    from diffclean.export.forms import OpenVinoForm
+    from diffclean.export.openvino import FILES
+
+    problem = OpenVinoForm().problem(directory, manifest, component)
+    if problem is None:
+        return directory / component / FILES[0]
+    if problem:
+        log.warning(
+            "The openvino form of %s is passed over for its ONNX graph: %s. `diffclean export` makes it again.",
+            component,
+            problem,
+        )
+    return directory / component / GRAPH_NAME

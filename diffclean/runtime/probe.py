@@ -12,13 +12,17 @@ from importlib import import_module
 from types import ModuleType
 
 from diffclean.environment import gpus, package_version, why_no_gpu
+from diffclean.errors import MissingExtraError
+from diffclean.export.tensorrt_library import FLAVOURS
 
 ORDER = ("tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "openvino", "onnxruntime", "torch")
 """Every runtime that diffclean looks for, best first."""
-DRIVEN = ("openvino", "onnxruntime", "torch")
-"""Those that `variate` can drive today; `--runtime auto` takes the first of them that works."""
+DRIVEN = ORDER
+"""Those that `variate` can drive; `--runtime auto` takes the first in `auto_order` that works."""
+NEED_GPU = ("tensorrt", "tensorrt-rtx", "onnxruntime-cuda")
 
 INSTALL_GPU = "make install EXTRA=gpu, or: pip install 'diffclean[gpu]'"
+BOTH_WHEELS = "onnxruntime and onnxruntime-gpu are both installed and overwrite each other"
 ONE_WHEEL = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install "
 
 
@@ -45,7 +49,14 @@ class RuntimeStatus:
 
 def probe() -> list[RuntimeStatus]:
     """Look at every runtime, best first."""
-    return [probe_one(name) for name in ORDER]
+    return [probe_one(name) for name in auto_order()]
+
+
+def auto_order() -> tuple[str, ...]:
+    """`ORDER`; where torch reaches a GPU it comes before all that runs on the CPU."""
+    if not gpus() or not _torch().reason.startswith("CUDA"):
+        return ORDER
+    return (*NEED_GPU, "torch", *(name for name in ORDER if name not in (*NEED_GPU, "torch")))
 
 
 def probe_one(name: str) -> RuntimeStatus:
@@ -65,29 +76,19 @@ def _first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
-def _tensorrt() -> RuntimeStatus:
-    return _tensorrt_like("tensorrt", "tensorrt", lambda capability: capability >= (7, 5), INSTALL_GPU)
-
-
-def _tensorrt_rtx() -> RuntimeStatus:
-    # Its release notes name Turing, Ampere, Ada and consumer Blackwell; Hopper and data-centre Blackwell are left out.
-    def supported(capability: tuple[int, int]) -> bool:
-        return capability == (7, 5) or capability[0] in (8, 12)
-
-    return _tensorrt_like("tensorrt-rtx", "tensorrt_rtx", supported, "pip install 'diffclean[rtx]'")
-
-
-def _tensorrt_like(name: str, module: str, supported: Callable[[tuple[int, int]], bool], install: str) -> RuntimeStatus:
-    version = package_version(name) or ""
+def _tensorrt(name: str) -> RuntimeStatus:
+    library, version = FLAVOURS[name], package_version(name) or ""
     if not gpus():
         return RuntimeStatus(name, False, f"it needs an NVIDIA GPU: {why_no_gpu()}", version=version)
     card = gpus()[0]
-    if not supported(card.capability):
+    if not library.supported(card.capability):
         reason = f"it does not support {card.name} (compute capability {card.capability_text})"
         return RuntimeStatus(name, False, reason, version=version)
-    if not version:
-        return RuntimeStatus(name, False, "it is not installed", install)
-    import_module(module).Logger  # noqa: B018 - its packages on the registry may be empty stubs
+    try:
+        library.load()
+    except MissingExtraError as error:
+        stub = " (only the empty package that stands for it on the registry is)" if version else ""
+        return RuntimeStatus(name, False, f"it is not installed{stub}", error.hint, version)
     return RuntimeStatus(name, True, card.name, version=version, precision="fp16")
 
 
@@ -96,8 +97,7 @@ def _onnxruntime_cuda() -> RuntimeStatus:
     if not gpus():
         return RuntimeStatus(name, False, f"it needs an NVIDIA GPU: {why_no_gpu()}", version=version)
     if both_wheels():
-        reason = "onnxruntime and onnxruntime-gpu are both installed and overwrite each other"
-        return RuntimeStatus(name, False, reason, ONE_WHEEL + "onnxruntime-gpu", version)
+        return RuntimeStatus(name, False, BOTH_WHEELS, ONE_WHEEL + "onnxruntime-gpu", version)
     if not version:
         hint = ONE_WHEEL + "onnxruntime-gpu" if package_version("onnxruntime") else INSTALL_GPU
         return RuntimeStatus(name, False, "onnxruntime-gpu is not installed", hint)
@@ -166,8 +166,8 @@ def _torch() -> RuntimeStatus:
 
 
 _PROBES: dict[str, Callable[[], RuntimeStatus]] = {
-    "tensorrt": _tensorrt,
-    "tensorrt-rtx": _tensorrt_rtx,
+    "tensorrt": lambda: _tensorrt("tensorrt"),
+    "tensorrt-rtx": lambda: _tensorrt("tensorrt-rtx"),
     "onnxruntime-cuda": _onnxruntime_cuda,
     "openvino": _openvino,
     "onnxruntime": _onnxruntime,

@@ -1,46 +1,134 @@
-"""Plain torch: the family's own modules, eager. Slow, and always there."""
+"""Plain torch: the family's own modules. No compiler stands between, so it works wherever torch does.
+
+On a GPU the convolutions run channels-last in half precision, and the denoiser, which is called over and over, is
+recorded as a CUDA graph for each batch size.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diffclean.errors import DiffcleanError
+from diffclean.errors import DiffcleanError, UsageError
 from diffclean.export.manifest import EngineManifest, damage
 from diffclean.families.registry import family_named
+from diffclean.families.weights import with_safetensors
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
+
+log = logging.getLogger(__name__)
 
 
 class Torch:
-    """Runs the modules that the engine was exported from, in fp32."""
+    """Runs the modules that the engine was exported from.
+
+    Args:
+        manifest: of the engine; it says where the model is.
+        precision: fp32, bf16, or on a GPU fp16; None: the engine's on a GPU, fp32 on a CPU.
+        threads: of the CPU; None: all cores.
+
+    Raises:
+        UsageError: the device does not compute in that precision.
+        DiffcleanError: the model is gone or was changed.
+    """
 
     name = "torch"
-    precision = "fp32"
 
-    def __init__(self, manifest: EngineManifest, threads: int | None = None) -> None:
+    def __init__(self, manifest: EngineManifest, precision: str | None = None, threads: int | None = None) -> None:
         import torch
 
-        source = Path(manifest.source["path"])
-        found = damage(source, manifest.source["files"])
-        if found:
-            raise DiffcleanError(
-                f"The engine's model in {source} is gone or was changed: {'; '.join(found[:3])}.",
-                "Use --runtime onnxruntime or openvino, which need the engine directory alone.",
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.precision = precision or (manifest.precision if self.device == "cuda" else "fp32")
+        known = ("fp32", "bf16") if self.device == "cpu" else ("fp32", "fp16", "bf16")
+        if self.precision not in known:
+            raise UsageError(
+                f"The runtime torch computes on this {self.device.upper()} in {' or '.join(known)}, "
+                f"not in {self.precision}."
             )
         if threads:
             torch.set_num_threads(threads)
-        self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        model = family_named(manifest.family).load(source)
-        self._modules = {name: component.module.to(self.device) for name, component in model.components.items()}
+        if self.device == "cuda" and self.precision == "fp32":
+            torch.backends.cudnn.allow_tf32 = False  # fp32 means fp32
+        self._modules = _modules(manifest, self.precision, self.device)
         self._inputs = {name: [port.name for port in entry.inputs] for name, entry in manifest.components.items()}
+        self._graphs: dict[int, _Graph | None] = {}
 
     def run(self, component: str, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """See `Runtime`."""
         import torch
 
+        arguments = tuple(inputs[name] for name in self._inputs[component])
+        module = self._modules[component]
         with torch.inference_mode():
-            outputs = self._modules[component](*(inputs[name] for name in self._inputs[component]))
-        return outputs if isinstance(outputs, tuple) else (outputs,)
+            graph = self._graph(module, arguments) if self.device == "cuda" and component == "unet" else None
+            return graph(arguments) if graph else _called(module, arguments)
+
+    def _graph(self, module: nn.Module, arguments: tuple[Tensor, ...]) -> _Graph | None:
+        """The recording for this batch size, or None where it cannot be recorded."""
+        batch = len(arguments[0])
+        if batch not in self._graphs:
+            try:
+                self._graphs[batch] = _Graph(module, arguments)
+            except RuntimeError as error:
+                reason = str(error).partition("\n")[0]
+                log.warning("The denoiser cannot become a CUDA graph (%s); it is launched kernel by kernel.", reason)
+                self._graphs[batch] = None
+        return self._graphs[batch]
+
+
+def _modules(manifest: EngineManifest, precision: str, device: str) -> dict[str, nn.Module]:
+    """The components on a device, in a precision, convolutions channels-last on a GPU; fp32 at their doors."""
+    import torch
+
+    from diffclean.export.onnx import InPrecision, torch_dtype
+
+    source = Path(manifest.source["path"])
+    if found := damage(source, manifest.source["files"]):
+        raise DiffcleanError(
+            f"The engine's model in {source} is gone or was changed: {'; '.join(found[:3])}.",
+            "Use --runtime onnxruntime or openvino, which need the engine directory alone.",
+        )
+    family = family_named(manifest.family)
+    model = family.load(with_safetensors(source, family.parts), manifest.image_size)
+    modules = {}
+    for name, component in model.components.items():
+        module = component.module if precision == "fp32" else InPrecision(component.module, torch_dtype(precision))
+        module = module.to(device)
+        modules[name] = module.to(memory_format=torch.channels_last) if device == "cuda" else module
+    return modules
+
+
+def _called(module: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    outputs = module(*arguments)
+    return outputs if isinstance(outputs, tuple) else (outputs,)
+
+
+class _Graph:
+    """A module at one batch size, recorded: the GPU is told of hundreds of kernels in one call."""
+
+    def __init__(self, module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        import torch
+
+        self._inputs = tuple(argument.clone() for argument in arguments)
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):  # libraries settle what they do for these shapes before it is recorded
+            for _ in range(3):
+                _called(module, self._inputs)
+        torch.cuda.current_stream().wait_stream(stream)
+        self._graph = torch.cuda.CUDAGraph()
+        # Only this thread is kept from what cannot be recorded: others go on decoding and writing images.
+        with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
+            self._outputs = _called(module, self._inputs)
+
+    def __call__(self, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Copy in, replay, copy out: the next call does not change what is handed back."""
+        for buffer, argument in zip(self._inputs, arguments, strict=True):
+            if argument.shape != buffer.shape:  # copy_ would broadcast
+                raise ValueError(f"{list(argument.shape)} was given, expected {list(buffer.shape)}")
+            buffer.copy_(argument)
+        self._graph.replay()
+        return tuple(output.clone() for output in self._outputs)

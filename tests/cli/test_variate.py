@@ -124,6 +124,9 @@ def test_dry_run(source: Path, options: list[str], tmp_path: Path, capsys: Captu
         (["--shard", "4/3"], ExitCode.USAGE, "Shard 4/3"),
         (["--runtime", "abacus"], ExitCode.USAGE, "abacus"),
         (["--precision", "bf16"], ExitCode.USAGE, "fp32 only"),
+        (["--guidance-interval", "0.5"], ExitCode.USAGE, "'0.5' is no interval of noise levels"),
+        (["--guidance-interval", "0.8:0.2"], ExitCode.USAGE, "--guidance-interval 0.8:0.2 (low:high"),
+        (["--guidance-interval", "nan:1"], ExitCode.USAGE, "--guidance-interval nan:1"),
         (["--engine", "."], ExitCode.CANNOT, "neither an engine"),
         (["-o", "data/inside"], ExitCode.CANNOT, "inside the source"),
     ],
@@ -151,6 +154,18 @@ def test_other_settings_are_refused(source: Path, options: list[str], tmp_path: 
     assert main(command) == ExitCode.DONE
     assert main([*command, "--strength", "0.5"]) == ExitCode.CANNOT
     assert f"strength: {load_recipe('micro').defaults['strength']} there, 0.5 asked for" in capsys.readouterr().err
+
+
+def test_the_interval_of_guidance_counts(source: Path, options: list[str], tmp_path: Path, capsys: Capture) -> None:
+    made = {}
+    for interval in ("0:1", "0:0", "0.2:0.8"):
+        out = tmp_path / interval.replace(":", "-")
+        command = ["variate", str(source), "-o", str(out), "--guidance", "5", "--guidance-interval", interval, "--json"]
+        assert main([*command, *options]) == ExitCode.DONE
+        made[interval] = images(out)
+        settings = json.loads(capsys.readouterr().out)["settings"]
+        assert settings["guidance_interval"] == [float(each) for each in interval.split(":")]
+    assert made["0:1"] != made["0:0"]
 
 
 def command_line(source: Path, out: Path, tiny_model: Path) -> list[str]:

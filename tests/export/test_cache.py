@@ -3,67 +3,29 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
-import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from torch import Tensor, nn
+import torch
+from safetensors.torch import load_file
 
 from diffclean.errors import DiffcleanError
-from diffclean.export.cache import cached_engine
+from diffclean.export.cache import ExportOptions, cached_engine, ensured_engine
 from diffclean.export.manifest import hashes_below, model_hashes, read_manifest
-from diffclean.families.base import Component, Model
 from diffclean.families.micro import Micro
-from diffclean.families.registry import FAMILIES, Recipe, recipe_for
+from diffclean.families.registry import Recipe, recipe_for
 from diffclean.runtime.choose import open_engine
 
 Log = pytest.LogCaptureFixture
-
-
-class Mini(Micro):
-    """One small component, exported in a second: how engines are kept does not depend on what is in them."""
-
-    name = "mini"
-
-    def load(self, directory: Path, image_size: int | None = None) -> Model:
-        full = super().load(directory)
-        return replace(full, family=self.name, components={"vae_decoder": full.components["vae_decoder"]})
-
-
-class Unlucky(Micro):
-    """Its second component cannot be exported."""
-
-    name = "unlucky"
-
-    def load(self, directory: Path, image_size: int | None = None) -> Model:
-        decoder = super().load(directory).components["vae_decoder"]
-        stubborn = Component(Stubborn(), decoder.inputs, decoder.inputs)
-        return Model(self.name, {"vae_decoder": decoder, "unet": stubborn})
-
-
-class Stubborn(nn.Module):
-    def forward(self, sample: Tensor) -> Tensor:
-        return sample if float(sample.sum()) > 0 else -sample
-
-
-@pytest.fixture
-def recipe(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Log) -> Recipe:
-    """A recipe of the small family, and an empty cache of the test's own."""
-    monkeypatch.setitem(FAMILIES, "mini", f"{__name__}:Mini")
-    monkeypatch.setitem(FAMILIES, "unlucky", f"{__name__}:Unlucky")
-    monkeypatch.setenv("DIFFCLEAN_CACHE", str(tmp_path / "cache"))
-    caplog.set_level(logging.INFO)
-    model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
-    return Recipe("mini", "mini", model, recipe_for(str(tiny_model)).defaults)
+Limit = Callable[[int], AbstractContextManager[None]]
 
 
 def exports(caplog: Log) -> int:
@@ -208,16 +170,16 @@ def test_two_processes_at_once(tiny_model: Path, tmp_path: Path) -> None:
 
 def leftovers() -> list[str]:
     folder = Path(os.environ["DIFFCLEAN_CACHE"]) / "engines"
-    return [path.name for path in folder.iterdir() if path.suffix != ".lock"] if folder.exists() else []
+    return [path.name for path in folder.iterdir()] if folder.exists() else []
 
 
 def test_what_a_killed_export_left_is_removed(recipe: Recipe) -> None:
     place = cached_engine(recipe)
     shutil.rmtree(place)
-    (place.parent / f".{place.name}-abc123/unet").mkdir(parents=True)
-    (place.parent / ".other-engine-0-abc").mkdir()
+    (place.parent / f".{place.name}.export-abc123/unet").mkdir(parents=True)
+    (place.parent / ".other-engine-0.export-abc").mkdir()
     assert cached_engine(recipe) == place
-    assert sorted(leftovers()) == [".other-engine-0-abc", place.name]
+    assert sorted(leftovers()) == [".other-engine-0.export-abc", place.name]
 
 
 def test_an_export_that_fails_half_way_leaves_nothing(recipe: Recipe) -> None:
@@ -226,18 +188,7 @@ def test_an_export_that_fails_half_way_leaves_nothing(recipe: Recipe) -> None:
     assert leftovers() == []
 
 
-@contextmanager
-def file_size_limit(limit_bytes: int) -> Iterator[None]:
-    """Writes beyond the limit fail, as on a full disk, whoever runs the test."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-def test_a_full_disk(recipe: Recipe) -> None:
+def test_a_full_disk(recipe: Recipe, file_size_limit: Limit) -> None:
     with (
         file_size_limit(500),
         pytest.raises(DiffcleanError, match=r"Cannot keep the engine in .*: File too large(.|\n)*DIFFCLEAN_CACHE"),
@@ -250,19 +201,19 @@ def test_a_full_disk(recipe: Recipe) -> None:
 def test_a_cache_that_cannot_be_written_to(recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("DIFFCLEAN_CACHE", str(tmp_path / "file/cache"))
-    with pytest.raises(DiffcleanError, match=r"Cannot keep the engine in .*: Not a directory(.|\n)*DIFFCLEAN_CACHE"):
+    with pytest.raises(DiffcleanError, match=r"Cannot keep the lock .*: Not a directory(.|\n)*DIFFCLEAN_CACHE"):
         cached_engine(recipe)
 
 
 def test_a_kept_engine_needs_no_writing(recipe: Recipe, caplog: Log) -> None:
     """An image may bring its engines along in a folder that its user cannot write to."""
     place = cached_engine(recipe)
-    lock = place.with_name(f"{place.name}.lock")
+    (lock,) = (Path(os.environ["DIFFCLEAN_CACHE"]) / "locks").iterdir()
     lock.unlink()
     lock.mkdir()  # whoever wants the lock fails now, root too
     assert cached_engine(recipe) == place
     flip(place)
-    with pytest.raises(DiffcleanError, match="Cannot keep the engine"):
+    with pytest.raises(DiffcleanError, match="Cannot keep the lock"):
         cached_engine(recipe)
 
 
@@ -285,6 +236,102 @@ def test_a_model_that_is_not_what_its_sums_say(recipe: Recipe) -> None:
     with pytest.raises(DiffcleanError, match=r"SHA256SUMS.json is damaged"):
         cached_engine(recipe)
     assert place.is_dir()
+
+
+def test_pickled_weights_count_too(recipe: Recipe, caplog: Log) -> None:
+    """What is hashed is what was read from them; another pickle is another model."""
+    safe = recipe.directory / "unet/diffusion_pytorch_model.safetensors"
+    state = load_file(safe)
+    safe.unlink()
+    pickled = safe.with_suffix(".bin")
+    places = []
+    for change in (0.0, 1.0):
+        torch.save({name: tensor + change for name, tensor in state.items()}, pickled)
+        os.utime(pickled, (change, change))
+        places.append(cached_engine(recipe))
+        assert cached_engine(recipe) == places[-1]
+    assert exports(caplog) == 2
+    assert len(set(places)) == 2
+
+
+def own(recipe: Recipe, place: Path, precision: str = "fp32", overwrite: bool = False) -> str | None:
+    made, why = ensured_engine(recipe, ExportOptions(precision), place=place, overwrite=overwrite)
+    assert made == place
+    return why
+
+
+def test_a_place_of_ones_own(recipe: Recipe, tmp_path: Path, caplog: Log) -> None:
+    place = tmp_path / "deep/inside/engine"
+    assert own(recipe, place) == "it is not there"
+    before = hashes_below(place)
+    assert own(recipe, place) is None
+    assert (exports(caplog), hashes_below(place)) == (1, before)
+    assert [path.name for path in place.parent.iterdir()] == ["engine"]
+    (empty := tmp_path / "empty").mkdir()
+    assert own(recipe, empty) is not None
+
+
+def test_another_engine_is_replaced_only_when_told_to(recipe: Recipe, tmp_path: Path, caplog: Log) -> None:
+    place = tmp_path / "engine"
+    own(recipe, place)
+    before = hashes_below(place)
+    with pytest.raises(
+        DiffcleanError,
+        match=r"engine holds another engine: its options differ .*precision fp32, wanted is bf16(.|\n)*--overwrite",
+    ):
+        own(recipe, place, "bf16")
+    assert hashes_below(place) == before
+    assert "precision fp32, wanted is bf16" in str(own(recipe, place, "bf16", overwrite=True))
+    assert read_manifest(place).precision == "bf16"
+
+
+def test_an_engine_of_another_version_says_so(recipe: Recipe, tmp_path: Path) -> None:
+    place = tmp_path / "engine"
+    own(recipe, place)
+    manifest = read_manifest(place)
+    replace(manifest, tools={**manifest.tools, "torch": "1.0"}).write(place)
+    with pytest.raises(DiffcleanError, match=rf"its tools differ .*torch 1.0, wanted is {manifest.tools['torch']}"):
+        own(recipe, place)
+    (place / "engine.json").write_text("{")
+    with pytest.raises(DiffcleanError, match=r"engine.json is damaged(.|\n)*--overwrite"):
+        own(recipe, place)
+    own(recipe, place, overwrite=True)
+    assert read_manifest(place) == manifest
+
+
+def test_a_changed_file_of_the_same_engine_is_mended(recipe: Recipe, tmp_path: Path) -> None:
+    place = tmp_path / "engine"
+    own(recipe, place)
+    before = hashes_below(place)
+    flip(place)
+    assert "vae_decoder/model.onnx has sha256" in str(own(recipe, place))
+    assert hashes_below(place) == before
+
+
+def test_what_is_no_engine_is_never_replaced(recipe: Recipe, tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/one.png").write_text("precious")
+    (tmp_path / "file").write_text("precious")
+    for overwrite in (False, True):
+        with pytest.raises(DiffcleanError, match="photos is a folder that holds something else, not an engine"):
+            own(recipe, tmp_path / "photos", overwrite=overwrite)
+        with pytest.raises(DiffcleanError, match="file is no folder, not an engine"):
+            own(recipe, tmp_path / "file", overwrite=overwrite)
+    assert (tmp_path / "photos/one.png").read_text() == (tmp_path / "file").read_text() == "precious"
+
+
+def test_two_at_once_in_a_place_of_ones_own(recipe: Recipe, tmp_path: Path, caplog: Log) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        reasons = list(pool.map(lambda _: own(recipe, tmp_path / "engine"), range(2)))
+    assert sorted(reasons, key=str) == [None, "it is not there"]
+    assert exports(caplog) == 1
+
+
+def test_a_full_disk_in_a_place_of_ones_own(recipe: Recipe, tmp_path: Path, file_size_limit: Limit) -> None:
+    place = tmp_path / "mine/engine"
+    with file_size_limit(500), pytest.raises(DiffcleanError, match=r"Cannot keep the engine in .*mine/engine(.|\n)*-o"):
+        own(recipe, place)
+    assert list(place.parent.iterdir()) == []
 
 
 def test_no_model(recipe: Recipe, tmp_path: Path) -> None:

@@ -11,8 +11,11 @@ from onnx import TensorProto, helper
 from torch import Tensor, nn
 
 import diffclean
+import diffclean.export.onnx
 from diffclean.errors import DiffcleanError
-from diffclean.export.onnx import example_inputs, onnx_from_component, parity_of_onnx
+from diffclean.export.manifest import EngineManifest, hashes_below
+from diffclean.export.onnx import example_inputs, onnx_from_component, parity_batch, parity_of_onnx
+from diffclean.export.tensorrt_key import onnx_digest
 from diffclean.families.base import Component, Port
 
 X, Y = Port("x", "float32", (4,)), Port("y", "float32", (4,))
@@ -102,6 +105,46 @@ def test_what_torch_cannot_export(tmp_path: Path) -> None:
     with pytest.raises(DiffcleanError, match="could not export Function to ONNX"):
         onnx_from_component(component, tmp_path / "part/model.onnx")
     assert not list(tmp_path.rglob("*.onnx"))
+
+
+class Large(nn.Module):
+    """Asks of its batch what diffusers' Upsample2D asks: a VAE at 768 px could not be traced for every batch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[0] >= 64 or x.numel() * 2.0 > 2**31:
+            x = x.contiguous()
+        return x * 2
+
+
+def test_tensors_that_may_exceed_two_to_the_31(tmp_path: Path) -> None:
+    shape = (3, 3, 10_000)
+    component = Component(Large(), (Port("x", "float32", shape),), (Port("y", "float32", shape),))
+    path = tmp_path / "part/model.onnx"
+    onnx_from_component(component, path)
+    for batch in (1, 70):
+        assert parity_of_onnx(component, path, batch=batch)["max_relative"] == 0
+
+
+def test_how_many_images_a_component_is_checked_with() -> None:
+    """Never as many as it was traced with, and one where it is large."""
+    small = Port("x", "float32", (3, 64, 64))
+    assert parity_batch(Component(nn.Identity(), (small,), (small,))) == 3
+    assert parity_batch(Component(nn.Identity(), (small,), (Port("y", "uint8", (768, 768, 3)),))) == 1
+    with torch.device("meta"):
+        heavy = nn.Linear(30_000, 20_000)
+    assert parity_batch(Component(heavy, (small,), (small,))) == 1
+
+
+def test_large_weights_lie_beside_the_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diffclean.export.onnx, "_EXTERNAL_FROM_BYTES", 1000)
+    layer = nn.Linear(64, 64)
+    component = Component(layer, (Port("x", "float32", (64,)),), (Port("y", "float32", (64,)),))
+    path = tmp_path / "part/model.onnx"
+    onnx_from_component(component, path)
+    assert (path.parent / "model.onnx.data").stat().st_size >= 4 * 64 * 64
+    assert parity_of_onnx(component, path)["max_relative"] <= 1e-5
+    manifest = EngineManifest("micro", {}, 64, {}, {}, hashes_below(tmp_path), {})
+    assert manifest.graph_sha256("part") == onnx_digest(path)
 
 
 def test_an_exported_graph(tiny_engine: Path) -> None:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import builtins
 import logging
-import shutil
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import torch
+from small_models import saved
 
 from diffclean.errors import DiffcleanError, MissingExtraError, UsageError
+from diffclean.export.cache import ExportOptions, ensured_engine
 from diffclean.export.manifest import read_manifest
 from diffclean.export.onnx import example_inputs
 from diffclean.families.micro import Micro
+from diffclean.families.registry import recipe_for
 from diffclean.runtime.choose import open_engine
 from diffclean.runtime.openvino import best_precision
 
@@ -77,7 +79,8 @@ def test_auto_says_why_it_took_the_next(
     with caplog.at_level(logging.INFO):
         engine = open_engine(tiny_engine, "auto", threads=1)
     assert engine.runtime.name == "onnxruntime"
-    assert "Runtime onnxruntime in fp32 (openvino: openvino is not installed.)" in caplog.text
+    assert "Runtime onnxruntime in fp32 (no NVIDIA GPU for tensorrt, tensorrt-rtx, onnxruntime-cuda; " in caplog.text
+    assert "openvino: openvino is not installed." in caplog.text
 
 
 def test_auto_passes_over_a_broken_library(
@@ -100,38 +103,60 @@ def test_a_runtime_that_was_asked_for_is_never_replaced(tiny_engine: Path, monke
 
 
 def test_wishes_that_cannot_be_met(tiny_engine: Path) -> None:
-    with pytest.raises(UsageError, match="Known: auto, openvino, onnxruntime, torch"):
+    with pytest.raises(UsageError, match="Known: auto, tensorrt, tensorrt-rtx, onnxruntime-cuda, openvino, onnx"):
         open_engine(tiny_engine, "tensorflow")
-    for name in ("onnxruntime", "torch"):
-        with pytest.raises(UsageError, match="fp32 only"):
+    for name in ("onnxruntime", "onnxruntime-cuda", "tensorrt", "tensorrt-rtx"):
+        with pytest.raises(
+            UsageError, match=r"in fp32, and .* fp32 only, not bf16(.|\n)*export MODEL --precision bf16"
+        ):
             open_engine(tiny_engine, name, "bf16")
+    with pytest.raises(UsageError, match="openvino computes in fp32 or bf16, not in fp16"):
+        open_engine(tiny_engine, "openvino", "fp16")
 
 
-def test_precision_is_part_of_the_identity(tiny_engine: Path) -> None:
-    names = {
-        open_engine(tiny_engine, name, "fp32", threads=1).identity for name in ("openvino", "onnxruntime", "torch")
-    }
-    assert len(names) == 3
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_without_a_gpu_each_says_what_it_lacks(tiny_engine: Path) -> None:
+    for name in ("onnxruntime-cuda", "tensorrt", "tensorrt-rtx"):
+        with pytest.raises(DiffcleanError, match=f"{name} .*needs an NVIDIA GPU: "):
+            open_engine(tiny_engine, name)
+    with pytest.raises(UsageError, match="torch computes on this CPU in fp32 or bf16, not in fp16"):
+        open_engine(tiny_engine, "torch", "fp16")
 
 
-def test_a_flipped_byte_is_refused_before_a_runtime_sees_it(tiny_engine: Path, tmp_path: Path) -> None:
-    engine = Path(shutil.copytree(tiny_engine, tmp_path / "engine"))
-    path = engine / "unet/model.onnx"
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
-    recorded = read_manifest(engine).files["unet/model.onnx"]
-    with pytest.raises(DiffcleanError, match=f"unet/model.onnx has sha256 .*, on record is {recorded[:12]}"):
-        open_engine(engine, "onnxruntime")
-    path.unlink()
-    with pytest.raises(DiffcleanError, match=r"unet/model.onnx is missing"):
-        open_engine(engine, "onnxruntime")
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
+def test_a_precision_that_nothing_here_has(tiny_engine: Path) -> None:
+    with pytest.raises(DiffcleanError, match=r"No runtime works here: openvino: .*; onnxruntime: .*; torch: "):
+        open_engine(tiny_engine, "auto", "fp16")
 
 
-def test_torch_needs_the_model_as_it_was(tiny_engine: Path, tiny_model: Path, tmp_path: Path) -> None:
-    engine = Path(shutil.copytree(tiny_engine, tmp_path / "engine"))
-    text = (engine / "engine.json").read_text()
-    (engine / "engine.json").write_text(text.replace(str(tiny_model), str(tmp_path / "gone")))
-    with pytest.raises(DiffcleanError, match=r"gone or was changed(.|\n)*--runtime onnxruntime"):
-        open_engine(engine, "torch")
-    assert open_engine(engine, "onnxruntime", threads=1).runtime.name == "onnxruntime"
+def test_another_size_is_what_torch_runs_too(tmp_path: Path) -> None:
+    """The engine says the size; the model's own would be another."""
+    model = saved("sd-image-variations", tmp_path / "model")
+    place, _ = ensured_engine(recipe_for(str(model)), ExportOptions(image_size=64), place=tmp_path / "engine")
+    manifest = read_manifest(place)
+    assert manifest.image_size == 64
+    found = {}
+    for name in ("torch", "onnxruntime"):
+        engine = open_engine(place, name, threads=1)
+        (found[name],) = engine.call("image_encoder", example_inputs(manifest.components["image_encoder"].inputs, 2))
+    assert torch.allclose(found["torch"], found["onnxruntime"], atol=1e-4)
+
+
+def test_tensors_that_do_not_lie_in_one_piece(tiny_engine: Path) -> None:
+    """A binding knows an address: strides have to be dissolved before."""
+    inputs = example_inputs(read_manifest(tiny_engine).components["unet"].inputs, 4)
+    spread = {name: torch.stack([tensor, tensor], dim=-1)[..., 0] for name, tensor in inputs.items()}
+    assert not spread["sample"].is_contiguous()
+    for name in ("onnxruntime", "openvino", "torch"):
+        engine = open_engine(tiny_engine, name, "fp32", threads=1)
+        assert torch.equal(engine.call("unet", inputs)[0], engine.call("unet", spread)[0])
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino", "torch"])
+def test_what_a_call_gave_is_not_changed_by_the_next(tiny_engine: Path, name: str) -> None:
+    engine = open_engine(tiny_engine, name, "fp32", threads=1)
+    ports = read_manifest(tiny_engine).components["unet"].inputs
+    (first,) = engine.call("unet", example_inputs(ports, 2, seed=0))
+    before = first.clone()
+    engine.call("unet", example_inputs(ports, 2, seed=1))
+    assert torch.equal(first, before)

@@ -316,7 +316,10 @@ def test_learning_rate() -> None:
     assert rates[80:101] == pytest.approx([1 - step / 20 for step in range(21)])
 
 
-@pytest.mark.parametrize("change", [{"size": 20}, {"heads": 3}, {"low_resolution": 1.5}, {"start_share": -0.1}, {"seed": -1}, {"seed": 2**32}])
+@pytest.mark.parametrize(
+    "change",
+    [{"size": 20}, {"heads": 3}, {"low_resolution": 1.5}, {"start_share": -0.1}, {"seed": -1}, {"seed": 2**32}],
+)
 def test_a_configuration_that_makes_no_sense(change: dict[str, int]) -> None:
     with pytest.raises(UsageError, match=f"--{next(iter(change))}".replace("_", "-")):
         replace(CONFIG, **change)

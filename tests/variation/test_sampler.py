@@ -119,7 +119,7 @@ def test_from_the_noised_source(
 
 
 def test_a_strength_of_less_than_one_step_is_refused(tiny_engine: Path) -> None:
-    """diffusers would run no step and hand the source back; one step would begin where next to nothing is left of it."""
+    """diffusers would run no step and hand the source back; one step would begin where little is left of it."""
     engine = open_engine(tiny_engine, "onnxruntime", threads=1)
     engine.family = FromNoisedSource()
     with pytest.raises(UsageError, match="less than one") as raised:

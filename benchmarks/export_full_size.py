@@ -1,0 +1,318 @@
+"""Models of the real size, with random weights, exported in fp16 and compiled: how long, how much memory, how large.
+
+    python benchmarks/export_full_size.py --work FOLDER_WITH_15_GB_FREE
+
+No weights are fetched: the networks are made here in the shapes of the published ones, since time, memory and sizes
+depend on nothing else. Every step is a process of its own, so that its peak is its own: the largest resident set, pages
+of mapped files included. Then one denoising step and one decode at full size run from the exported graphs, beside torch
+in fp32 from the model; the largest difference is given relative to the largest value.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from record import write_result
+
+GIB = 2**30
+LIMIT_MINUTES, LIMIT_GIB = 10, 12
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--work", type=Path, required=True, help="a folder for the models; emptied at the end")
+    parser.add_argument("--families", nargs="+", default=["sd-image-variations", "stable-unclip"])
+    parser.add_argument("--precision", default="fp16")
+    parser.add_argument("--batch", default="1:4:4", help="of the compiled engines")
+    parser.add_argument("--keep", action="store_true", help="leave the models and engines there")
+    parser.add_argument("--step", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.step:
+        STEPS[options.step](options.families[0], options.work, options)
+        return
+    figures = {}
+    for family in options.families:
+        work = options.work / family
+        figures[family] = measured(family, work, options)
+        if not options.keep:
+            shutil.rmtree(work)
+    write_result("export_full_size", {"batch": options.batch, "precision": options.precision, **figures}, "no images")
+
+
+def measured(family: str, work: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """All steps of one family, each in a process of its own."""
+    found: dict[str, Any] = {}
+    work.mkdir(parents=True, exist_ok=True)
+    for step in STEPS:
+        command = [sys.executable, __file__, "--step", step, "--families", family, "--work", str(work)]
+        command += ["--precision", options.precision, "--batch", options.batch]
+        started = time.monotonic()
+        process = subprocess.Popen(command, env={**os.environ, "DIFFCLEAN_CACHE": str(work / "cache")})
+        _, status, usage = os.wait4(process.pid, 0)
+        result = work / f"{step}.json"
+        found[step] = {
+            "ok": status == 0,
+            "seconds": round(time.monotonic() - started, 1),
+            "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 1),
+            "peak_gib": round(usage.ru_maxrss * 1024 / GIB, 2),
+            "load_average": round(os.getloadavg()[1], 1),
+            **(json.loads(result.read_text()) if status == 0 and result.exists() else {}),
+        }
+        print(family, step, found[step], flush=True)
+        if status != 0:
+            break
+    limited = [found[step] for step in ("export", "compile") if step in found]
+    found["within_limits"] = {
+        "minutes": LIMIT_MINUTES,
+        "gib": LIMIT_GIB,
+        "holds": all(
+            each["ok"] and each["seconds"] <= 60 * LIMIT_MINUTES and each["peak_gib"] <= LIMIT_GIB for each in limited
+        ),
+    }
+    return found
+
+
+CLIP_L = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "projection_dim": 768}
+CLIP_H = {"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "projection_dim": 1024}
+TEXT_H = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 23, "projection_dim": 512}
+SD_1: dict[str, Any] = {"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8}
+SD_2_UNCLIP: dict[str, Any] = {
+    "sample_size": 96,
+    "cross_attention_dim": 1024,
+    "attention_head_dim": (5, 10, 20, 20),
+    "use_linear_projection": True,
+    "class_embed_type": "projection",
+    "projection_class_embeddings_input_dim": 2048,
+}
+STABLE_DIFFUSION = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "clip_sample": False,
+}
+
+
+def make(family: str, work: Path, options: argparse.Namespace) -> None:
+    """A model directory in fp16; one part after the other is made and let go."""
+    import torch
+
+    torch.manual_seed(0)
+    parts = parts_of_unclip() if family == "stable-unclip" else parts_of_sd_1()
+    parameters, model = {}, work / "model"
+    for name, part in parts.items():
+        made = part()
+        if isinstance(made, torch.nn.Module):
+            parameters[name] = sum(each.numel() for each in made.parameters())
+            made = made.half()
+        made.save_pretrained(model / name)
+    kind = "StableUnCLIPImg2ImgPipeline" if family == "stable-unclip" else "StableDiffusionImageVariationPipeline"
+    (model / "model_index.json").write_text(json.dumps({"_class_name": kind}))
+    told_of(work, "make", {"parameters": parameters, "bytes": size_of(model)})
+
+
+def parts_of_sd_1() -> dict[str, Callable[[], Any]]:
+    """Stable Diffusion 1.x with CLIP ViT-L/14 in place of the text."""
+    from diffusers import DDIMScheduler
+    from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
+
+    return {
+        "unet": lambda: unet(SD_1),
+        "vae": lambda: vae(512),
+        "image_encoder": lambda: CLIPVisionModelWithProjection(vision(CLIP_L, "quick_gelu")),
+        "scheduler": lambda: DDIMScheduler(**STABLE_DIFFUSION),
+        "feature_extractor": CLIPImageProcessor,
+    }
+
+
+def parts_of_unclip() -> dict[str, Callable[[], Any]]:
+    """Stable Diffusion 2.1 unCLIP with CLIP ViT-H/14. The vocabulary alone is small: the prompt is empty."""
+    from diffusers import DDIMScheduler, DDPMScheduler
+    from diffusers.pipelines.stable_diffusion import StableUnCLIPImageNormalizer
+    from transformers import (
+        CLIPImageProcessor,
+        CLIPTextConfig,
+        CLIPTextModel,
+        CLIPTokenizer,
+        CLIPVisionModelWithProjection,
+    )
+
+    text: dict[str, Any] = {**TEXT_H, "num_attention_heads": 16, "hidden_act": "gelu"}
+    words = {word: number for number, word in enumerate(["<|startoftext|>", "<|endoftext|>", "!"])}
+    return {
+        "unet": lambda: unet(SD_2_UNCLIP),
+        "vae": lambda: vae(768),
+        "image_encoder": lambda: CLIPVisionModelWithProjection(vision(CLIP_H, "gelu")),
+        "text_encoder": lambda: CLIPTextModel(CLIPTextConfig(**text)),
+        "tokenizer": lambda: CLIPTokenizer(vocab=words, merges=[], pad_token="!", model_max_length=77),
+        "image_normalizer": lambda: StableUnCLIPImageNormalizer(1024),
+        "image_noising_scheduler": lambda: DDPMScheduler(beta_schedule="squaredcos_cap_v2"),
+        "scheduler": lambda: DDIMScheduler(**STABLE_DIFFUSION, prediction_type="v_prediction"),
+        "feature_extractor": CLIPImageProcessor,
+    }
+
+
+def unet(told: dict[str, Any]) -> Any:
+    from diffusers import UNet2DConditionModel
+
+    return UNet2DConditionModel(block_out_channels=(320, 640, 1280, 1280), layers_per_block=2, **told)
+
+
+def vae(side: int) -> Any:
+    from diffusers import AutoencoderKL
+
+    return AutoencoderKL(
+        block_out_channels=(128, 256, 512, 512),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=2,
+        latent_channels=4,
+        sample_size=side,
+    )
+
+
+def vision(shape: dict[str, Any], activation: str) -> Any:
+    from transformers import CLIPVisionConfig
+
+    return CLIPVisionConfig(**shape, num_attention_heads=16, image_size=224, patch_size=14, hidden_act=activation)
+
+
+def export(family: str, work: Path, options: argparse.Namespace) -> None:
+    """From torch to ONNX."""
+    from diffclean.export.export import Request
+    from diffclean.export.export import export as exported
+
+    started = time.monotonic()
+    report = exported(Request(str(work / "model"), work / "engine", precision=options.precision), Said(started))
+    told_of(
+        work,
+        "export",
+        {
+            "bytes": size_of(work / "engine"),
+            "components": {
+                name: {"bytes": size_of(work / "engine" / name), "parity": entry.parity}
+                for name, entry in report.manifest.components.items()
+            },
+        },
+    )
+
+
+def compile_(family: str, work: Path, options: argparse.Namespace) -> None:
+    """ONNX -> TensorRT-RTX, where it is installed."""
+    from diffclean.errors import MissingExtraError
+    from diffclean.export.compiled import compile_engine
+    from diffclean.export.forms import CompileOptions
+    from diffclean.export.tensorrt_targets import Profile
+
+    started = time.monotonic()
+    compiling = CompileOptions(("tensorrt-rtx",), Profile.parse(options.batch), guided=True)
+    try:
+        made = compile_engine(work / "engine", compiling, Said(started))
+    except MissingExtraError as error:
+        told_of(work, "compile", {"left_out": error.message})
+        return
+    sizes = {
+        each.form.component: sum((work / "engine" / name).stat().st_size for name in each.form.files) for each in made
+    }
+    told_of(work, "compile", {"target": "tensorrt-rtx", "bytes": sum(sizes.values()), "components": sizes})
+
+
+def step_in_torch(family: str, work: Path, options: argparse.Namespace) -> None:
+    """What torch makes of the model in fp32."""
+    outputs_of("torch", work)
+
+
+def step_in_openvino(family: str, work: Path, options: argparse.Namespace) -> None:
+    """What the exported graphs make of the same, in fp32 from weights in half precision."""
+    import torch
+
+    outputs_of("openvino", work)
+    found = {runtime: torch.load(work / f"{runtime}.pt", weights_only=True) for runtime in ("torch", "openvino")}
+    errors = {}
+    for name, want in found["torch"].items():
+        have = found["openvino"][name]
+        difference = (have.double() - want.double()).abs()
+        errors[name] = {
+            "relative": float(difference.max() / want.double().abs().max()),
+            "mean_relative": float(difference.mean() / want.double().abs().mean()),
+        }
+    told_of(work, "step_in_openvino", {"difference_to_torch": errors})
+
+
+def outputs_of(runtime: str, work: Path) -> None:
+    """Run one denoising step and one decode at batch 1, and keep what comes out."""
+    import torch
+
+    from diffclean.export.onnx import example_inputs
+    from diffclean.runtime.choose import open_engine
+
+    started = time.monotonic()
+    engine = open_engine(work / "engine", runtime, "fp32")
+    said = Said(started)
+    said.say(f"{runtime} is open")
+    kept: dict[str, Any] = {}
+    for component in ("unet", "vae_decoder"):
+        inputs = example_inputs(engine.manifest.components[component].inputs, 1, seed=2)
+        if "timestep" in inputs:
+            inputs["timestep"] = torch.full((1,), 500.0)
+        outputs = engine.call(component, inputs)
+        kept |= {f"{component}.{index}": output for index, output in enumerate(outputs) if output.dtype != torch.bool}
+        said.say(f"{component} has run")
+    torch.save(kept, work / f"{runtime}.pt")
+
+
+class Said:
+    """Progress as lines with the time and the peak so far: where both go."""
+
+    def __init__(self, started: float) -> None:
+        self.started, self.unit = started, ""
+
+    def say(self, what: str) -> None:
+        """One line."""
+        peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+        print(
+            f"  {time.monotonic() - self.started:6.1f} s, peak {int(peak.split()[1]) / 2**20:5.2f} GiB: {what}",
+            flush=True,
+        )
+
+    def begin(self, what: str, total: int | None, unit: str = "images", done: int = 0) -> None:
+        """See `Progress`."""
+        self.unit = unit
+        self.say(f"{what}, {total} {unit}")
+
+    def advance(self, count: int = 1, **figures: float) -> None:
+        """See `Progress`; per cent are too many."""
+        if self.unit == "components":
+            self.say("one more")
+
+    def end(self) -> None:
+        """See `Progress`."""
+        self.say("done")
+
+
+def told_of(work: Path, step: str, figures: dict[str, Any]) -> None:
+    (work / f"{step}.json").write_text(json.dumps(figures))
+
+
+def size_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+STEPS: dict[str, Callable[[str, Path, argparse.Namespace], None]] = {
+    "make": make,
+    "export": export,
+    "compile": compile_,
+    "step_in_torch": step_in_torch,
+    "step_in_openvino": step_in_openvino,
+}
+
+if __name__ == "__main__":
+    main()

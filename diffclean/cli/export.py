@@ -1,0 +1,152 @@
+"""`diffclean export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from diffclean.cli import frame
+
+
+@frame.verb("export", writes=True)
+@click.argument("model")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="The engine directory.  [default: one in the cache]")
+@click.option(
+    "--target",
+    default="onnx",
+    help="What to make beside the ONNX graphs, with commas between: openvino, tensorrt, tensorrt-rtx.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "fp16", "bf16"]),
+    help="What the engine computes in.  [default: fp16 where it is for a GPU, else fp32]",
+)
+@click.option(
+    "--batch",
+    metavar="MIN:OPT:MAX",
+    help="Images a call that a TensorRT engine accepts, and how many it is best at.  [default: 1 to the model's own]",
+)
+@click.option("--size", type=click.IntRange(1), help="Side of the square to regenerate, in pixels.  [default: its own]")
+@click.option(
+    "--arch",
+    help="Compute capabilities of the GPUs to compile for (tensorrt-rtx), like 8.6,8.9.  [default: 8.0 and newer]",
+)
+@click.option("--overwrite", is_flag=True, help="Replace another engine that is in OUT.")
+def command(
+    run: frame.Run,
+    model: str,
+    out: Path | None,
+    target: str,
+    precision: str | None,
+    batch: str | None,
+    size: int | None,
+    arch: str | None,
+    overwrite: bool,
+) -> frame.Result:
+    """Compile MODEL into an engine: a recipe's name, a model directory, or a model on a hub (owner/name).
+
+    Without -o the engine is kept in the cache, where `variate --engine MODEL` finds it if precision and size are the
+    defaults; with it, give the directory to `variate --engine`. What is there and fits is kept; what does not is said,
+    and made again. Every graph is checked against torch.
+    """
+    from diffclean.export.export import Request, export, plan
+    from diffclean.export.forms import parse_targets
+    from diffclean.export.tensorrt_targets import Profile, parse_arch
+
+    request = Request(
+        model=model,
+        out=out,
+        targets=parse_targets(target),
+        precision=precision,
+        batch=Profile.parse(batch) if batch else None,
+        image_size=size,
+        arch=parse_arch(arch) if arch else None,
+        overwrite=overwrite,
+    )
+    if run.dry_run:
+        return _planned(plan(request))
+    with run.stopping() as stop:
+        report = export(request, run.progress, stop)
+    return _reported(report)
+
+
+def _planned(plan: Any) -> frame.Result:
+    from diffclean.environment import disk_free_bytes
+
+    size = "of a size that is not known before the model is fetched" if plan.bytes is None else _size(plan.bytes)
+    free = disk_free_bytes(plan.place)
+    square = f", {plan.options.image_size} px" if plan.options.image_size else ""
+    lines = [f"Graphs in {plan.options.precision}{square}: {_why(plan.graphs)}"]
+    for target, component, why in plan.compiled:
+        batch = "" if target == "openvino" else f" for batches of {plan.compiling.batch}"
+        lines.append(f"{component or 'every component'} for {target}{batch}: {_why(why)}")
+    lines.append(f"About {size} in {plan.place} ({_size(free)} free there). Nothing was written.")
+    data = {
+        "engine": plan.place,
+        "precision": plan.options.precision,
+        "image_size": plan.options.image_size,
+        "batch": str(plan.compiling.batch),
+        "graphs": {"make": plan.graphs is not None, "why": plan.graphs},
+        "compiled": [
+            {"target": target, "component": component, "make": why is not None, "why": why}
+            for target, component, why in plan.compiled
+        ],
+        "bytes": plan.bytes,
+        "free_bytes": free,
+    }
+    return frame.Result(data, lines)
+
+
+def _why(reason: str | None) -> str:
+    if reason is None:
+        return "there already, and kept."
+    return f"would be made again: {reason}." if reason else "would be made."
+
+
+def _reported(report: Any) -> frame.Result:
+    manifest, place = report.manifest, report.place
+    lines = []
+    for name, entry in manifest.components.items():
+        size = _size(sum(_bytes(place, manifest.files, name)))
+        lines.append(f"{name:14} onnx          {size:>9}, differs from torch by {entry.parity['max_relative']:.1e}")
+    for outcome in report.outcomes:
+        form = outcome.form
+        size = _size(sum(_bytes(place, form.files, form.component)))
+        lines.append(f"{form.component:14} {form.target:13} {size:>9}, {'made' if outcome.made else 'kept'}")
+    lines.append(f"The engine is in {place}. Use it: diffclean variate DATA --engine {place}")
+    data = {
+        "engine": place,
+        "family": manifest.family,
+        "fingerprint": manifest.fingerprint,
+        "precision": manifest.precision,
+        "image_size": manifest.image_size,
+        "exported": report.exported is not None,
+        "components": {
+            name: {"bytes": sum(_bytes(place, manifest.files, name)), "parity": entry.parity}
+            for name, entry in manifest.components.items()
+        },
+        "compiled": [
+            {
+                "component": outcome.form.component,
+                "target": outcome.form.target,
+                "made": outcome.made,
+                "why": outcome.why,
+                "bytes": sum(_bytes(place, outcome.form.files, outcome.form.component)),
+                "files": outcome.form.files,
+                **outcome.form.key,
+            }
+            for outcome in report.outcomes
+        ],
+    }
+    return frame.Result(data, lines)
+
+
+def _bytes(place: Path, files: dict[str, str], component: str) -> list[int]:
+    return [(place / name).stat().st_size for name in files if name.startswith(f"{component}/")]
+
+
+def _size(count: int) -> str:
+    power, name = (30, "GiB") if count >= 2**30 else (20, "MiB") if count >= 2**20 else (10, "KiB")
+    return f"{count / 2**power:.1f} {name}"

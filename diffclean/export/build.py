@@ -1,0 +1,102 @@
+"""A model -> an engine directory with its ONNX graphs, whole or not at all."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from diffclean import __version__
+from diffclean.export.manifest import GRAPH_NAME, OPSET, ComponentEntry, EngineManifest, hashes_below, model_hashes
+from diffclean.families.base import Component
+from diffclean.families.hub import located
+from diffclean.families.registry import Recipe, family_named
+from diffclean.families.weights import with_safetensors
+from diffclean.progress import NoProgress, Progress
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What an engine is made as.
+
+    Attributes:
+        precision: what its graphs compute in: fp32, fp16 or bf16.
+        image_size: side of the square that it regenerates, in pixels; None: the model's own.
+    """
+
+    precision: str = "fp32"
+    image_size: int | None = None
+
+
+def tool_versions() -> dict[str, str]:
+    """Versions that decide what an export looks like."""
+    names = ("torch", "onnx", "onnxscript", "diffusers")
+    return {"diffclean": __version__, "opset": str(OPSET)} | {name: version(name) for name in names}
+
+
+def temporary_prefix(place: Path) -> str:
+    """How the folders begin, beside an engine, in which it is made."""
+    return f".{place.name}.export-"
+
+
+def export_engine(
+    recipe: Recipe,
+    place: Path,
+    options: ExportOptions,
+    source: dict[str, Any],
+    progress: Progress | None = None,
+) -> None:
+    """Export a recipe's model to `place`, which is not there or empty; `source` is as `cache.source_of` gives it."""
+    progress = progress or NoProgress()
+    recipe = located(recipe)
+    assert recipe.directory is not None
+    family = family_named(recipe.family)
+    directory = with_safetensors(recipe.directory, family.parts)
+    log.info("Exporting engine %s in %s (once; kept in %s).", recipe.name, options.precision, place)
+    model = family.load(directory, options.image_size)
+    size, scheduler, components = model.image_size, dict(model.scheduler), dict(model.components)
+    # From here on `components` alone holds the modules, and lets go of each when its graph is written.
+    del model
+    progress.begin(f"export {recipe.name}", len(components), "components")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=temporary_prefix(place), dir=place.parent))
+    try:
+        entries = {}
+        for name in list(components):
+            entries[name] = _exported(components.pop(name), temporary / name / GRAPH_NAME, options.precision)
+            progress.advance()
+        EngineManifest(
+            family=recipe.family,
+            source={"path": str(directory), "files": model_hashes(directory), **source},
+            image_size=size,
+            scheduler=scheduler,
+            components=entries,
+            files=hashes_below(temporary),
+            tools=tool_versions(),
+            options=asdict(options),
+        ).write(temporary)
+        temporary.chmod(0o755)
+        temporary.rename(place)
+    finally:
+        progress.end()
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _exported(component: Component, path: Path, precision: str) -> ComponentEntry:
+    import torch
+
+    from diffclean.export.onnx import onnx_from_component, parity_batch, parity_of_onnx, reference_outputs
+
+    batch = parity_batch(component)
+    expected = reference_outputs(component, batch)
+    onnx_from_component(component, path, precision)
+    # The check needs the signature alone; a large module beside the graph's own weights would be memory for nothing.
+    component = Component(torch.nn.Identity(), component.inputs, component.outputs)
+    parity = parity_of_onnx(component, path, precision, expected, batch)
+    return ComponentEntry(component.inputs, component.outputs, parity)

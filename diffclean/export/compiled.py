@@ -1,0 +1,112 @@
+"""Compile an engine for the runtimes that want it: each form is recorded in `engine.json` as soon as it is whole."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+
+from diffclean.errors import DiffcleanError, Interrupted, UsageError
+from diffclean.export.cache import locked
+from diffclean.export.forms import CompileOptions, Form, form_for
+from diffclean.export.manifest import CompiledForm, EngineManifest, read_manifest
+from diffclean.export.openvino import openvino_version
+from diffclean.export.tensorrt_library import FLAVOURS
+from diffclean.progress import NoProgress, Progress
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A form that is there now.
+
+    Attributes:
+        form: what it is.
+        made: whether it was made just now; if not, it was there and fits.
+        why: what was wrong with an earlier one, "" where there was none.
+    """
+
+    form: CompiledForm
+    made: bool
+    why: str = ""
+
+
+def check_targets(options: CompileOptions) -> None:
+    """Refuse what cannot be compiled here, before anything is made.
+
+    Raises:
+        MissingExtraError: a library is not installed.
+        DiffcleanError: TensorRT has no GPU here.
+        UsageError: an architecture that a library does not know, or that nothing asks for.
+    """
+    flavours = [FLAVOURS[name] for name in options.targets if name in FLAVOURS]
+    if options.arch and not flavours:
+        raise UsageError("--arch is for TensorRT, which is not among the targets.", "Add --target tensorrt-rtx.")
+    if "openvino" in options.targets:
+        openvino_version()
+    for flavour in flavours:
+        flavour.targets(flavour.load(), options.arch)
+
+
+def compile_engine(
+    place: Path,
+    options: CompileOptions,
+    progress: Progress | None = None,
+    stop: threading.Event | None = None,
+) -> list[Outcome]:
+    """Make the forms that are missing or do not fit, one by one.
+
+    Two callers at once: one compiles, the other waits for it and finds the forms there.
+
+    Args:
+        place: an engine directory whose files were checked.
+        options: what to make.
+        progress: told of each form.
+        stop: when set, ends at the next step; what is made is kept.
+
+    Raises:
+        Interrupted: `stop` was set.
+        DiffcleanError: something cannot be compiled or written.
+    """
+    forms = [form_for(target, options) for target in options.targets if target != "onnx"]
+    if not forms:
+        return []
+    outcomes = []
+    try:
+        with locked(place):
+            manifest = read_manifest(place)
+            for form in forms:
+                for component in manifest.components:
+                    if stop is not None and stop.is_set():
+                        raise Interrupted(f"Stopped before {component} for {form.target}.", "The same command goes on.")
+                    outcome = _ensured(form, place, manifest, component, progress or NoProgress(), stop)
+                    if manifest.form(component, form.target) != outcome.form:
+                        manifest = manifest.with_form(outcome.form)
+                        manifest.write(place)
+                    outcomes.append(outcome)
+    except OSError as error:
+        raise DiffcleanError(
+            f"Cannot compile in {place}: {error.strerror or error}.",
+            "Choose a folder with -o that can be written to and has room.",
+        ) from error
+    return outcomes
+
+
+def _ensured(
+    form: Form,
+    place: Path,
+    manifest: EngineManifest,
+    component: str,
+    progress: Progress,
+    stop: threading.Event | None,
+) -> Outcome:
+    why = form.problem(place, manifest, component)
+    if why is not None:
+        if why:
+            log.warning("Compiling %s for %s again: %s.", component, form.target, why)
+        else:
+            log.info("Compiling %s for %s (once; kept in %s).", component, form.target, place)
+        form.make(place, manifest, component, progress, stop)
+    return Outcome(form.record(place, manifest, component), why is not None, why or "")

@@ -1,0 +1,199 @@
+"""What an engine is compiled for, and the two ways of compiling: OpenVINO's and TensorRT's."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from diffclean.environment import cache_dir, gpus
+from diffclean.errors import UsageError
+from diffclean.export.manifest import GRAPH_NAME, CompiledForm, EngineManifest, damage, sha256_of, short
+from diffclean.export.openvino import FILES as IR_FILES
+from diffclean.export.openvino import ir_from_onnx, openvino_version
+from diffclean.export.tensorrt_library import FLAVOURS
+from diffclean.export.tensorrt_targets import Arch, Profile, closest_profile
+from diffclean.progress import Progress
+
+TARGETS = ("onnx", "openvino", *FLAVOURS)
+"""What `export` can make; ONNX is in every engine."""
+
+
+@dataclass(frozen=True)
+class CompileOptions:
+    """What an engine is compiled for.
+
+    Attributes:
+        targets: of `TARGETS`.
+        batch: images a call (TensorRT).
+        guided: whether the usual call of the denoiser holds both halves of guidance, and so twice the images.
+        arch: GPUs (TensorRT-RTX); None: what runs on most.
+        accept: whether an engine that runs here at the usual batch will do, for whatever else it was compiled.
+    """
+
+    targets: tuple[str, ...]
+    batch: Profile
+    guided: bool = False
+    arch: tuple[Arch, ...] | None = None
+    accept: bool = False
+
+    def profiles(self, component: str) -> tuple[Profile, ...]:
+        """The batch sizes that a component is compiled for: any in the range, and best at the usual one."""
+        if component != "unet":
+            return self.batch.both()
+        low, best, high = self.batch.minimum, self.batch.optimum, self.batch.maximum
+        return Profile(low, best * 2 if self.guided else best, high * 2).both()
+
+
+def parse_targets(text: str) -> tuple[str, ...]:
+    """`openvino` -> ("onnx", "openvino"), in the order of `TARGETS`.
+
+    Raises:
+        UsageError: one is not known.
+    """
+    asked = [part.strip() for part in text.split(",") if part.strip()]
+    if unknown := [name for name in asked if name not in TARGETS]:
+        raise UsageError(f"There is no target {', '.join(map(repr, unknown))}.", f"Known: {', '.join(TARGETS)}.")
+    return tuple(name for name in TARGETS if name in {"onnx", *asked})
+
+
+class Form(Protocol):
+    """One way of compiling the components of an engine."""
+
+    target: str
+
+    def problem(self, place: Path, manifest: EngineManifest, component: str) -> str | None:
+        """Why the compiled component that is there cannot be used, "" where there is none; None: it can."""
+
+    def make(
+        self,
+        place: Path,
+        manifest: EngineManifest,
+        component: str,
+        progress: Progress,
+        stop: threading.Event | None = None,
+    ) -> None:
+        """Compile a component, whole or not at all."""
+
+    def record(self, place: Path, manifest: EngineManifest, component: str) -> CompiledForm:
+        """What is there, for `engine.json`."""
+
+
+class OpenVinoForm:
+    """See `export.openvino`."""
+
+    target = "openvino"
+
+    def problem(self, place: Path, manifest: EngineManifest, component: str) -> str | None:
+        """See `Form`."""
+        form = manifest.form(component, self.target)
+        if form is None:
+            return ""
+        different = [
+            f"its {name.replace('_', ' ')} is {short(form.key.get(name))}, wanted is {short(value)}"
+            for name, value in self._key(manifest, component).items()
+            if form.key.get(name) != value
+        ]
+        files = {name: form.files.get(name, "") for name in (f"{component}/{file}" for file in IR_FILES)}
+        return "; ".join(different or damage(place, files)) or None
+
+    def make(
+        self,
+        place: Path,
+        manifest: EngineManifest,
+        component: str,
+        progress: Progress,
+        stop: threading.Event | None = None,
+    ) -> None:
+        """See `Form`."""
+        progress.begin(f"openvino {component}", 1, "components")
+        try:
+            ir_from_onnx(place / component / GRAPH_NAME)
+            progress.advance()
+        finally:
+            progress.end()
+
+    def record(self, place: Path, manifest: EngineManifest, component: str) -> CompiledForm:
+        """See `Form`."""
+        files = [place / component / name for name in IR_FILES]
+        return _recorded(place, component, self.target, files, self._key(manifest, component))
+
+    def _key(self, manifest: EngineManifest, component: str) -> dict[str, Any]:
+        graph = manifest.graph_sha256(component)
+        return {"runtime_version": openvino_version(), "graph": graph, "precision": manifest.precision}
+
+
+class TensorRtForm:
+    """See `export.tensorrt`."""
+
+    def __init__(self, flavour: str, options: CompileOptions) -> None:
+        self.target, self._options = flavour, options
+
+    def problem(self, place: Path, manifest: EngineManifest, component: str) -> str | None:
+        """See `Form`."""
+        from diffclean.export.tensorrt import engine_file
+        from diffclean.export.tensorrt_key import why_not
+
+        engine = engine_file(place / component, self.target)
+        return why_not(engine, self._wanted(place, manifest, component)) if engine.exists() else ""
+
+    def make(
+        self,
+        place: Path,
+        manifest: EngineManifest,
+        component: str,
+        progress: Progress,
+        stop: threading.Event | None = None,
+    ) -> None:
+        """See `Form`."""
+        from diffclean.export.tensorrt import build_engine, engine_file
+
+        onnx, engine = place / component / GRAPH_NAME, engine_file(place / component, self.target)
+        measured = cache_dir() / "tensorrt" / "timing.cache" if FLAVOURS[self.target].timing_cache else None
+        key = self._wanted(place, manifest, component)
+        build_engine(onnx, engine, key, manifest.components[component], measured, progress, stop)
+
+    def record(self, place: Path, manifest: EngineManifest, component: str) -> CompiledForm:
+        """See `Form`."""
+        from diffclean.export.tensorrt import engine_file
+        from diffclean.export.tensorrt_key import key_path, load_key
+
+        engine = engine_file(place / component, self.target)
+        key = load_key(engine).to_json()
+        named = {"runtime_version": key.pop("library_version"), "graph": key.pop("onnx_sha256"), **key}
+        return _recorded(place, component, self.target, [engine, key_path(engine)], named)
+
+    def _wanted(self, place: Path, manifest: EngineManifest, component: str) -> Any:
+        """The key of the engine that is wanted; where any that runs here will do, the key of one that does."""
+        from dataclasses import replace
+
+        from diffclean.errors import DiffcleanError
+        from diffclean.export.tensorrt import engine_file, engine_key
+        from diffclean.export.tensorrt_key import load_key
+
+        profiles = self._options.profiles(component)
+        onnx = place / component / GRAPH_NAME
+        wanted = engine_key(onnx, self.target, manifest.precision, profiles, self._options.arch)
+        if not self._options.accept:
+            return wanted
+        try:
+            there = load_key(engine_file(place / component, self.target))
+        except DiffcleanError:
+            return wanted
+        usual = [profile.optimum for profile in profiles]
+        if any(closest_profile(there.profiles, batch) is None for batch in usual):
+            return wanted
+        if gpus() and not there.runs_on(gpus()[0].capability):
+            return wanted
+        return replace(wanted, profiles=there.profiles, arch=there.arch, memory_limit_bytes=there.memory_limit_bytes)
+
+
+def _recorded(place: Path, component: str, target: str, files: list[Path], key: dict[str, Any]) -> CompiledForm:
+    hashes = {path.relative_to(place).as_posix(): sha256_of(path) for path in files}
+    return CompiledForm(component, target, hashes, key)
+
+
+def form_for(target: str, options: CompileOptions) -> Form:
+    """The way of compiling for a target other than ONNX."""
+    return OpenVinoForm() if target == "openvino" else TensorRtForm(target, options)

@@ -1,0 +1,62 @@
+"""ONNX -> OpenVINO's own form (IR): it is read without parsing ONNX, and its weights are mapped from the file.
+
+Precision is what the graph says: nothing is compressed further, so what has to stay in fp32 in a graph of half
+precision (grey levels, timesteps) does.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+from diffclean.errors import DiffcleanError, MissingExtraError
+
+FILES = ("openvino.xml", "openvino.bin")
+"""In a component's folder: the graph, and its weights."""
+_TEMPORARY = ".openvino-"
+
+
+def openvino_version() -> str:
+    """The installed version, with its build.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    try:
+        import openvino
+    except ImportError:
+        raise MissingExtraError("openvino", "cpu") from None
+    return str(openvino.__version__)
+
+
+def ir_from_onnx(onnx: Path) -> list[Path]:
+    """Write a graph's IR beside it; returns its files.
+
+    Raises:
+        DiffcleanError: OpenVINO cannot read the graph, or the files cannot be written; those there were are kept.
+    """
+    import openvino
+
+    folder = onnx.parent
+    for left in folder.glob(f"{_TEMPORARY}*"):  # of a run that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    try:
+        temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=folder))
+    except OSError as error:
+        raise DiffcleanError(f"Cannot write in {folder}: {error.strerror or error}.") from error
+    try:
+        model = openvino.Core().read_model(onnx)
+        openvino.save_model(model, temporary / FILES[0], compress_to_fp16=False)
+        for name in FILES:
+            (temporary / name).replace(folder / name)
+    except (RuntimeError, OSError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        free = shutil.disk_usage(folder).free / 2**30
+        raise DiffcleanError(
+            f"OpenVINO cannot bring {onnx} into its own form: {reason} ({free:.1f} GiB free there.)",
+            "Free some space if there is too little; --runtime openvino works from the ONNX graph as well.",
+        ) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return [folder / name for name in FILES]

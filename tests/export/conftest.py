@@ -1,0 +1,73 @@
+"""A family of one small component, exported in a second: how engines are kept does not depend on what is in them."""
+
+from __future__ import annotations
+
+import logging
+import resource
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from torch import Tensor, nn
+
+from diffclean.families.base import Component, Model
+from diffclean.families.micro import Micro
+from diffclean.families.registry import FAMILIES, Recipe, recipe_for
+
+
+class Mini(Micro):
+    """The decoder alone."""
+
+    name = "mini"
+
+    def load(self, directory: Path, image_size: int | None = None) -> Model:
+        full = super().load(directory)
+        return replace(full, family=self.name, components={"vae_decoder": full.components["vae_decoder"]})
+
+
+class Unlucky(Micro):
+    """Its second component cannot be exported."""
+
+    name = "unlucky"
+
+    def load(self, directory: Path, image_size: int | None = None) -> Model:
+        decoder = super().load(directory).components["vae_decoder"]
+        stubborn = Component(Stubborn(), decoder.inputs, decoder.inputs)
+        return Model(self.name, {"vae_decoder": decoder, "unet": stubborn})
+
+
+class Stubborn(nn.Module):
+    def forward(self, sample: Tensor) -> Tensor:
+        return sample if float(sample.sum()) > 0 else -sample
+
+
+@pytest.fixture
+def recipe(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> Recipe:
+    """A recipe of the small family, and an empty cache of the test's own."""
+    monkeypatch.setitem(FAMILIES, "mini", f"{__name__}:Mini")
+    monkeypatch.setitem(FAMILIES, "unlucky", f"{__name__}:Unlucky")
+    monkeypatch.setenv("DIFFCLEAN_CACHE", str(tmp_path / "cache"))
+    caplog.set_level(logging.INFO)
+    model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
+    return Recipe("mini", "mini", model, recipe_for(str(tiny_model)).defaults)
+
+
+@pytest.fixture
+def file_size_limit() -> Callable[[int], AbstractContextManager[None]]:
+    """`with file_size_limit(bytes):` writes beyond that fail, as on a full disk, whoever runs the test."""
+
+    @contextmanager
+    def limited(limit_bytes: int) -> Iterator[None]:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return limited
