@@ -133,8 +133,8 @@ def robustness(result: dict[str, Any]) -> str:
         f"**The defence, attack by attack** ({result['data']}; {count} training images, {grid['arch']}, "
         f"{grid['epochs']} epochs, target {grid['target']}, temperature {grid['temperature']}, alpha {grid['alpha']}, "
         f"seeds {', '.join(map(str, seeds))}; {where(result)}). A cell is clean accuracy / attack success in %. "
-        "*like*: the attack resembles what `micro` was trained to remove; the others are the evidence. An attack that did "
-        "not fire undefended (below 80 %) is marked and counts for nothing.",
+        "*like*: the attack resembles what `micro` was trained to remove; the others are the evidence. An attack that "
+        "did not fire undefended (below 80 %) is marked and counts for nothing.",
         "",
         "| attack | like | " + " | ".join(defences) + " |",
         "|---" * (2 + len(defences)) + "|",
