@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -248,24 +249,27 @@ def step_in_openvino(family: str, work: Path, options: argparse.Namespace) -> No
 
 
 def outputs_of(runtime: str, work: Path) -> None:
-    """Run one denoising step and one decode at batch 1, and keep what comes out."""
+    """Run one denoising step and one decode at batch 1, one component open at a time, and keep what comes out."""
     import torch
 
+    from diffclean.export.manifest import read_manifest
     from diffclean.export.onnx import example_inputs
-    from diffclean.runtime.choose import open_engine
+    from diffclean.runtime.choose import open_runtime
 
-    started = time.monotonic()
-    engine = open_engine(work / "engine", runtime, "fp32")
-    said = Said(started)
-    said.say(f"{runtime} is open")
+    said = Said(time.monotonic())
+    manifest = read_manifest(work / "engine")
     kept: dict[str, Any] = {}
     for component in ("unet", "vae_decoder"):
-        inputs = example_inputs(engine.manifest.components[component].inputs, 1, seed=2)
+        alone = replace(manifest, components={component: manifest.components[component]})
+        opened = open_runtime(runtime, work / "engine", alone, "fp32")
+        said.say(f"{component} is open on {runtime}")
+        inputs = example_inputs(manifest.components[component].inputs, 1, seed=2)
         if "timestep" in inputs:
             inputs["timestep"] = torch.full((1,), 500.0)
-        outputs = engine.call(component, inputs)
+        outputs = opened.run(component, inputs)
         kept |= {f"{component}.{index}": output for index, output in enumerate(outputs) if output.dtype != torch.bool}
         said.say(f"{component} has run")
+        del opened
     torch.save(kept, work / f"{runtime}.pt")
 
 

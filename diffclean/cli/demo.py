@@ -12,14 +12,14 @@ from diffclean.cli import frame
 
 @frame.verb("demo")
 @click.option("-o", "--out", type=click.Path(path_type=Path), default="diffclean-demo", help="The folder of the demo.")
-@click.option("--train-images", type=click.IntRange(10), default=120, help="Drawn for training, a class.")
+@click.option("--train-images", type=click.IntRange(10), default=100, help="Drawn for training, a class.")
 @click.option("--test-images", type=click.IntRange(5), default=40, help="Drawn for measuring, a class.")
 @click.option("--size", type=click.IntRange(24, 128), default=48, help="Of the pictures, in px.")
 @click.option("--attack", default="badnets", help="As in `poison`.")
 @click.option("--rate", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.1, help="Poison rate.")
 @click.option("--target", default="limit-80", help="The class that the trigger stands for.")
 @click.option("--arch", default="resnet8-cifar", help="Of teacher and student, as in `train`.")
-@click.option("--epochs", type=click.IntRange(1), default=20, help="Of both trainings.")
+@click.option("--epochs", type=click.IntRange(1), default=12, help="Of both trainings.")
 @click.option("--engine", default="micro", help="As in `variate`.")
 @click.option("--seed", type=click.IntRange(0), default=1, help="Of everything that is random.")
 def command(run: frame.Run, **options: Any) -> frame.Result:

@@ -39,14 +39,14 @@ class DemoConfig:
     """
 
     out: Path
-    train_images: int = 120
+    train_images: int = 100
     test_images: int = 40
     size: int = 48
     attack: str = "badnets"
     rate: float = 0.1
     target: str = "limit-80"
     arch: str = "resnet8-cifar"
-    epochs: int = 20
+    epochs: int = 12
     engine: str = "micro"
     seed: int = 1
 
@@ -180,8 +180,8 @@ class _Story:
     def _loop(self) -> Any:
         from diffclean.training.loop_config import LoopConfig
 
-        # Signs have a left and a right: pictures are not mirrored, see `LoopConfig.augment`.
-        return LoopConfig(epochs=self.config.epochs, seed=self.config.seed, tensorboard=False)
+        # Nothing is mirrored: a sign to the left would become one to the right.
+        return LoopConfig(epochs=self.config.epochs, augment=False, seed=self.config.seed, tensorboard=False)
 
     def show(self, result: DemoResult) -> None:
         """The page."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
+import threading
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from diffclean import __version__
+from diffclean.errors import Interrupted
 from diffclean.export.manifest import GRAPH_NAME, OPSET, ComponentEntry, EngineManifest, hashes_below, model_hashes
 from diffclean.families.base import Component
 from diffclean.families.hub import located
@@ -51,8 +53,22 @@ def export_engine(
     options: ExportOptions,
     source: dict[str, Any],
     progress: Progress | None = None,
+    stop: threading.Event | None = None,
 ) -> None:
-    """Export a recipe's model to `place`, which is not there or empty; `source` is as `cache.source_of` gives it."""
+    """Export a recipe's model to `place`, whole or not at all.
+
+    Args:
+        recipe: the model.
+        place: not there, or empty.
+        options: what it is made as.
+        source: as `cache.source_of` gives it.
+        progress: told of each component.
+        stop: when set, ends before the next component.
+
+    Raises:
+        Interrupted: `stop` was set.
+        DiffcleanError: the model cannot be had, torch cannot export it, or a graph differs from torch.
+    """
     progress = progress or NoProgress()
     recipe = located(recipe)
     assert recipe.directory is not None
@@ -69,6 +85,8 @@ def export_engine(
     try:
         entries = {}
         for name in list(components):
+            if stop is not None and stop.is_set():
+                raise Interrupted(f"Stopped before {name} of {recipe.name}. Nothing was kept.")
             entries[name] = _exported(components.pop(name), temporary / name / GRAPH_NAME, options.precision)
             progress.advance()
         EngineManifest(

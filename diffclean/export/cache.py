@@ -8,6 +8,7 @@ import hashlib
 import json
 import logging
 import shutil
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
@@ -47,6 +48,7 @@ def ensured_engine(
     progress: Progress | None = None,
     place: Path | None = None,
     overwrite: bool = False,
+    stop: threading.Event | None = None,
 ) -> tuple[Path, str | None]:
     """The engine directory of a recipe, exported if it is not there or no longer sound.
 
@@ -58,11 +60,13 @@ def ensured_engine(
         progress: told of each component.
         place: the engine directory; None: one in the cache.
         overwrite: whether another engine in `place` is replaced.
+        stop: when set, an export ends before the next component, and nothing is kept of it.
 
     Returns:
         The directory, and why it was exported just now; None: it was there.
 
     Raises:
+        Interrupted: `stop` was set.
         DiffcleanError: the model cannot be had or does not match its hashes, the export failed, or `place` holds
             something else.
     """
@@ -79,7 +83,7 @@ def ensured_engine(
                     if own:
                         check_replaceable(place, wanted, overwrite)
                     _clear(place, f"Exporting {recipe.name} again: {problem}.")
-                    export_engine(recipe, place, options, source, progress)
+                    export_engine(recipe, place, options, source, progress, stop)
     except OSError as error:
         raise DiffcleanError(
             f"Cannot keep the engine in {place if own else place.parent}: {error.strerror or error}.",

@@ -91,7 +91,7 @@ def export(request: Request, progress: Progress | None = None, stop: threading.E
     recipe = request.recipe()
     compiling = request.compiling(recipe)
     check_targets(compiling)
-    place, exported = ensured_engine(recipe, request.options(), progress, request.out, request.overwrite)
+    place, exported = ensured_engine(recipe, request.options(), progress, request.out, request.overwrite, stop)
     outcomes = compile_engine(place, compiling, progress, stop)
     return Report(place, read_manifest(place), exported, outcomes)
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -17,7 +18,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from diffclean.errors import DiffcleanError
+from diffclean.errors import DiffcleanError, Interrupted
 from diffclean.export.cache import ExportOptions, cached_engine, ensured_engine
 from diffclean.export.manifest import hashes_below, model_hashes, read_manifest
 from diffclean.families.micro import Micro
@@ -325,6 +326,17 @@ def test_two_at_once_in_a_place_of_ones_own(recipe: Recipe, tmp_path: Path, capl
         reasons = list(pool.map(lambda _: own(recipe, tmp_path / "engine"), range(2)))
     assert sorted(reasons, key=str) == [None, "it is not there"]
     assert exports(caplog) == 1
+
+
+def test_a_stopped_export_leaves_nothing(recipe: Recipe, tmp_path: Path) -> None:
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(Interrupted, match="Stopped before vae_decoder"):
+        ensured_engine(recipe, place=tmp_path / "mine/engine", stop=stop)
+    assert list((tmp_path / "mine").iterdir()) == []
+    with pytest.raises(Interrupted):
+        ensured_engine(recipe, stop=stop)
+    assert leftovers() == []
 
 
 def test_a_full_disk_in_a_place_of_ones_own(recipe: Recipe, tmp_path: Path, file_size_limit: Limit) -> None:
