@@ -105,6 +105,27 @@ def memory(result: dict[str, Any]) -> str:
     )
 
 
+def full_size(result: dict[str, Any]) -> str:
+    """Export and compilation of models of full size."""
+    figures = result["figures"]
+    lines = [
+        f"**Models of full size, random weights** ({figures['precision']}, batches of {figures['batch']}; {where(result)}, "
+        "busy with other work). Compiled by TensorRT-RTX without a GPU, so never executed; one denoising step and one "
+        "decoding of the graphs on OpenVINO, in fp32, are compared with torch.",
+        "",
+        "| family | U-Net parameters | export | compile | U-Net against torch, relative |",
+        "|---|---|---|---|---|",
+    ]
+    for family, found in figures.items():
+        if not isinstance(found, dict):
+            continue
+        cells = [f"{found['make']['parameters']['unet'] / 1e6:.0f} M"]
+        cells += [f"{found[s]['seconds']:.0f} s, {found[s]['peak_gib']:.1f} GiB" for s in ("export", "compile")]
+        cells.append(f"{found['step_in_openvino']['difference_to_torch']['unet.0']['relative']:.1e}")
+        lines.append(f"| {family} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
 def killed(result: dict[str, Any]) -> str:
     """Kills survived."""
     figures = result["figures"]
@@ -170,6 +191,7 @@ PAGES: dict[str, dict[str, Any]] = {
     "docs/evidence.md": {
         "micro_quality_ablation": quality("The ablation: pretrained without corruptions, for as many images"),
         "micro_quality_longer": quality("Pretrained for longer, and not shipped"),
+        "export_full_size": full_size,
     },
 }
 
