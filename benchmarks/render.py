@@ -109,8 +109,8 @@ def full_size(result: dict[str, Any]) -> str:
     """Export and compilation of models of full size."""
     figures = result["figures"]
     lines = [
-        f"**Models of full size, random weights** ({figures['precision']}, batches of {figures['batch']}; {where(result)}, "
-        "busy with other work). Compiled by TensorRT-RTX without a GPU, so never executed; one denoising step and one "
+        f"**Models of full size, random weights** ({figures['precision']}, batches of {figures['batch']}; "
+        f"{where(result)}, busy with other work). Compiled by TensorRT-RTX without a GPU, so never executed; one denoising step and one "
         "decoding of the graphs on OpenVINO, in fp32, are compared with torch.",
         "",
         "| family | U-Net parameters | export | compile | U-Net against torch, relative |",
