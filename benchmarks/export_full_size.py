@@ -223,7 +223,9 @@ def compile_(family: str, work: Path, options: argparse.Namespace) -> None:
     sizes = {
         each.form.component: sum((work / "engine" / name).stat().st_size for name in each.form.files) for each in made
     }
-    told_of(work, "compile", {"target": "tensorrt-rtx", "bytes": sum(sizes.values()), "components": sizes})
+    form = made[0].form
+    version = form.key["runtime_version"]
+    told_of(work, "compile", {"target": f"{form.target} {version}", "bytes": sum(sizes.values()), "components": sizes})
 
 
 def step_in_torch(family: str, work: Path, options: argparse.Namespace) -> None:

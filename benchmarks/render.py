@@ -110,8 +110,8 @@ def full_size(result: dict[str, Any]) -> str:
     figures = result["figures"]
     lines = [
         f"**Models of full size, random weights** ({figures['precision']}, batches of {figures['batch']}; "
-        f"{where(result)}, busy with other work). Compiled by TensorRT-RTX without a GPU, so never executed; one denoising step and one "
-        "decoding of the graphs on OpenVINO, in fp32, are compared with torch.",
+        f"{where(result)}, busy with other work). Compiled by TensorRT-RTX without a GPU, so never executed; one "
+        "denoising step and one decoding of the graphs on OpenVINO, in fp32, are compared with torch.",
         "",
         "| family | U-Net parameters | export | compile | U-Net against torch, relative |",
         "|---|---|---|---|---|",
