@@ -1,0 +1,28 @@
+"""Every family through NVIDIA's compiler, which needs no GPU to build: each component parses and becomes an engine."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from small_models import MODELS
+
+from diffclean.export.compiled import compile_engine
+from diffclean.export.forms import CompileOptions
+from diffclean.export.manifest import read_manifest
+from diffclean.export.tensorrt_targets import Profile
+
+pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
+
+
+@pytest.mark.parametrize("family", sorted(MODELS))
+def test_every_component_compiles(engine_of: Callable[[str], Path], tmp_path: Path, family: str) -> None:
+    engine = Path(shutil.copytree(engine_of(family), tmp_path / "engine"))
+    options = CompileOptions(("tensorrt-rtx",), Profile(1, 2, 4), guided=True)
+    made = compile_engine(engine, options)
+    components = set(read_manifest(engine).components)
+    assert {outcome.form.component for outcome in made if outcome.made} == components
+    assert {path.parent.name for path in engine.rglob("*.engine")} == components
+    assert not [outcome for outcome in compile_engine(engine, options) if outcome.made]
