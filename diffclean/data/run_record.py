@@ -66,13 +66,15 @@ def open_run(out: Path, record: RunRecord) -> bool:
         strangers = sorted(path.name for path in out.iterdir() if path.name[0] != "." and path.name != "lost+found")
     except OSError as error:
         raise write_error(error, out) from error
+    if RUN_FILE in strangers:  # another shard began since we looked
+        return open_run(out, record)
     if strangers:
         raise DiffcleanError(
             f"{out} is not empty and holds no {RUN_FILE} (found {strangers[0]!a}"
             + (f" and {len(strangers) - 1} more)." if len(strangers) > 1 else ")."),
             "Its files would be mixed with the variations: choose another output folder with -o, or empty this one.",
         )
-    # Another shard may have begun in the meantime: then its record is the one to compare with.
+    # And may still have: its record is then the one to compare with.
     return False if write_new(out / RUN_FILE, record.as_json().encode()) else open_run(out, record)
 
 
