@@ -69,6 +69,12 @@ def cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "diffclean"
 
 
+def prebuilt_dir() -> Path | None:
+    """Where engines lie that were made beforehand, `engines` as in the cache: DIFFCLEAN_PREBUILT. Never written to."""
+    own = os.environ.get("DIFFCLEAN_PREBUILT")
+    return Path(own).expanduser() if own else None
+
+
 def disk_free_bytes(folder: Path) -> int:
     """Free space where `folder` is, or would be."""
     while not folder.exists() and folder != folder.parent:

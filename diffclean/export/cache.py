@@ -1,4 +1,8 @@
-"""Engines that are made on first use and kept: one folder an engine, named by the whole of what decides it."""
+"""Engines that are made on first use and kept: one folder an engine, named by the whole of what decides it.
+
+An image or an administrator may bring engines along in a second place of the same form (`environment.prebuilt_dir`). It
+is never written to: what has to change is copied into the cache, and there it comes first.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ import hashlib
 import json
 import logging
 import shutil
+import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -15,7 +20,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from diffclean.environment import cache_dir
+from diffclean.environment import cache_dir, prebuilt_dir
 from diffclean.errors import DiffcleanError
 from diffclean.export.build import ExportOptions, export_engine, temporary_prefix, tool_versions
 from diffclean.export.manifest import (
@@ -58,7 +63,7 @@ def ensured_engine(
         recipe: the model.
         options: what it is made as.
         progress: told of each component.
-        place: the engine directory; None: one in the cache.
+        place: the engine directory; None: one that was made beforehand, or one in the cache.
         overwrite: whether another engine in `place` is replaced.
         stop: when set, an export ends before the next component, and nothing is kept of it.
 
@@ -73,7 +78,7 @@ def ensured_engine(
     options = options or ExportOptions()
     source = source_of(recipe)
     wanted = identity_of(recipe, options, source)
-    own, place = place is not None, (place or kept_place(recipe, wanted))
+    own, place = place is not None, (place or place_of(recipe, wanted))
     place = place.resolve() if place.is_symlink() else place
     try:
         # First without the lock: an engine that is there is used from a cache that cannot be written to as well.
@@ -89,8 +94,7 @@ def ensured_engine(
             f"Cannot keep the engine in {place if own else place.parent}: {error.strerror or error}.",
             _OWN_HINT if own else _CACHE_HINT,
         ) from error
-    _note_path(place, source)
-    return place, problem
+    return _noted(place, source), problem
 
 
 def source_of(recipe: Recipe) -> dict[str, Any]:
@@ -112,6 +116,44 @@ def identity_of(recipe: Recipe, options: ExportOptions, source: Mapping[str, Any
     """Everything that decides an engine."""
     identity = {name: value for name, value in source.items() if name != "path"}
     return {"family": recipe.family, **identity, "tools": tool_versions(), "options": asdict(options)}
+
+
+def place_of(recipe: Recipe, wanted: Mapping[str, Any]) -> Path:
+    """Where an engine is: its place in the cache, or one that was made beforehand where the cache has none."""
+    place, folder = kept_place(recipe, wanted), prebuilt_dir()
+    if folder is None or (place / FILE_NAME).exists():
+        return place
+    ready = folder / "engines" / place.name
+    if (problem := unsound(ready, wanted)) is None:
+        return ready
+    if ready.exists():
+        log.warning("The engine in %s is passed over: %s.", ready, problem)
+    return place
+
+
+def writable(place: Path) -> Path:
+    """An engine directory that can be added to: `place`, or of one that was made beforehand a copy in the cache.
+
+    Raises:
+        DiffcleanError: the cache cannot be written to.
+    """
+    folder = prebuilt_dir()
+    if folder is None or folder.resolve() not in place.resolve().parents:
+        return place
+    copy = cache_dir() / "engines" / place.name
+    manifest = read_manifest(place)
+    with locked(copy):
+        if (copy / FILE_NAME).exists() and not damage(copy, manifest.files):
+            return copy
+        _clear(copy, f"Copying {place} again: {copy} was changed.")
+        try:
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=temporary_prefix(copy), dir=copy.parent) as temporary:
+                shutil.copytree(place, Path(temporary) / "engine", copy_function=shutil.copyfile)
+                (Path(temporary) / "engine").rename(copy)
+        except OSError as error:
+            raise DiffcleanError(f"Cannot copy {place} to {copy}: {error.strerror or error}.", _CACHE_HINT) from error
+    return copy
 
 
 def kept_place(recipe: Recipe, wanted: Mapping[str, Any]) -> Path:
@@ -179,13 +221,16 @@ def _clear(place: Path, why: str) -> None:
         shutil.rmtree(left, ignore_errors=True)
 
 
-def _note_path(place: Path, source: Mapping[str, Any]) -> None:
+def _noted(place: Path, source: Mapping[str, Any]) -> Path:
     """Write down where the model lies now: it may have moved since the export, and the runtime `torch` needs it."""
     if "path" not in source or read_manifest(place).source["path"] == source["path"]:
-        return
-    with suppress(OSError, DiffcleanError), locked(place):
-        manifest = read_manifest(place)
-        replace(manifest, source={**manifest.source, "path": source["path"]}).write(place)
+        return place
+    with suppress(OSError, DiffcleanError):
+        place = writable(place)
+        with locked(place):
+            manifest = read_manifest(place)
+            replace(manifest, source={**manifest.source, "path": source["path"]}).write(place)
+    return place
 
 
 def verify_model(directory: Path) -> None:

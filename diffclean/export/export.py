@@ -9,7 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diffclean.export.build import ExportOptions
-from diffclean.export.cache import check_replaceable, ensured_engine, identity_of, kept_place, source_of, unsound
+from diffclean.export.cache import (
+    check_replaceable,
+    ensured_engine,
+    identity_of,
+    kept_place,
+    place_of,
+    source_of,
+    unsound,
+    writable,
+)
 from diffclean.export.compiled import Outcome, check_targets, compile_engine
 from diffclean.export.forms import CompileOptions, form_for
 from diffclean.export.manifest import EngineManifest, read_manifest
@@ -92,6 +101,7 @@ def export(request: Request, progress: Progress | None = None, stop: threading.E
     compiling = request.compiling(recipe)
     check_targets(compiling)
     place, exported = ensured_engine(recipe, request.options(), progress, request.out, request.overwrite, stop)
+    place = writable(place)
     outcomes = compile_engine(place, compiling, progress, stop)
     return Report(place, read_manifest(place), exported, outcomes)
 
@@ -141,7 +151,7 @@ def plan(request: Request) -> Plan:
     compiling = request.compiling(recipe)
     check_targets(compiling)
     wanted = identity_of(recipe, options, source_of(recipe))
-    place = request.out or kept_place(recipe, wanted)
+    place = request.out or place_of(recipe, wanted)
     graphs = unsound(place, wanted)
     size = _form_bytes(recipe, options.precision)
     if graphs is not None:

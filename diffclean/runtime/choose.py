@@ -76,6 +76,7 @@ def _tensorrt(
     name: str, directory: Path, manifest: EngineManifest, precision: str | None, batch: int | None
 ) -> Runtime:
     """TensorRT or TensorRT-RTX, compiled for this GPU and batch first where that was not done."""
+    from diffclean.export.cache import writable
     from diffclean.export.compiled import compile_engine
     from diffclean.export.forms import CompileOptions
     from diffclean.runtime.tensorrt import TensorRt
@@ -86,6 +87,7 @@ def _tensorrt(
     defaults = load_recipe(manifest.family).defaults
     usual = batch or int(defaults["batch"])
     guided = defaults["guidance"] != 1
+    directory = writable(directory)
     compile_engine(directory, CompileOptions((name,), Profile(1, usual, usual), guided, accept=True))
     return TensorRt(directory, manifest, name, precision)
 

@@ -19,7 +19,8 @@ import torch
 from safetensors.torch import load_file
 
 from diffclean.errors import DiffcleanError, Interrupted
-from diffclean.export.cache import ExportOptions, cached_engine, ensured_engine
+from diffclean.export.cache import ExportOptions, cached_engine, ensured_engine, writable
+from diffclean.export.export import Request, export
 from diffclean.export.manifest import hashes_below, model_hashes, read_manifest
 from diffclean.families.micro import Micro
 from diffclean.families.registry import Recipe, recipe_for
@@ -349,3 +350,74 @@ def test_a_full_disk_in_a_place_of_ones_own(recipe: Recipe, tmp_path: Path, file
 def test_no_model(recipe: Recipe, tmp_path: Path) -> None:
     with pytest.raises(DiffcleanError, match="There is no model directory"):
         cached_engine(replace(recipe, directory=tmp_path / "nowhere"))
+
+
+@pytest.fixture
+def prebuilt(recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Log) -> Path:
+    """The recipe's engine in a place of its own, as an image brings it along, and an empty cache."""
+    with monkeypatch.context() as patch:
+        patch.setenv("DIFFCLEAN_CACHE", str(tmp_path / "prebuilt"))
+        place = cached_engine(recipe)
+    monkeypatch.setenv("DIFFCLEAN_PREBUILT", str(tmp_path / "prebuilt"))
+    caplog.clear()
+    return place
+
+
+def test_an_engine_that_was_made_beforehand_is_used(recipe: Recipe, prebuilt: Path, caplog: Log) -> None:
+    """And nothing is written anywhere: a container's file system may be read-only."""
+    before = hashes_below(prebuilt)
+    assert ensured_engine(recipe) == (prebuilt, None)
+    assert open_engine(prebuilt, "torch").runtime.name == "torch"
+    assert exports(caplog) == 0
+    assert hashes_below(prebuilt) == before
+    assert not Path(os.environ["DIFFCLEAN_CACHE"]).exists()
+
+
+def test_one_that_does_not_fit_is_passed_over(recipe: Recipe, prebuilt: Path, caplog: Log) -> None:
+    assert ensured_engine(recipe, ExportOptions("bf16"))[0].parent == Path(os.environ["DIFFCLEAN_CACHE"]) / "engines"
+    assert "passed over" not in caplog.text
+    flip(prebuilt)
+    before = hashes_below(prebuilt)
+    place, why = ensured_engine(recipe)
+    assert (place.parent, why) == (Path(os.environ["DIFFCLEAN_CACHE"]) / "engines", "it is not there")
+    assert f"The engine in {prebuilt} is passed over: vae_decoder/model.onnx has sha256" in caplog.text
+    assert hashes_below(prebuilt) == before
+
+
+def test_the_cache_comes_before_what_was_made_beforehand(recipe: Recipe, prebuilt: Path) -> None:
+    copy = writable(prebuilt)
+    assert copy.parent == Path(os.environ["DIFFCLEAN_CACHE"]) / "engines"
+    assert hashes_below(copy) == hashes_below(prebuilt)
+    assert cached_engine(recipe) == copy
+
+
+def test_a_copy_is_made_once_and_mended(prebuilt: Path, caplog: Log) -> None:
+    copy = writable(prebuilt)
+    (copy / "note").write_text("added")
+    assert writable(prebuilt) == writable(copy) == copy
+    assert (copy / "note").exists()
+    flip(copy)
+    assert hashes_below(writable(prebuilt)) == hashes_below(prebuilt)
+    assert f"{copy} was changed" in caplog.text
+
+
+def test_a_form_more_goes_into_a_copy(
+    tiny_model: Path, tiny_engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DIFFCLEAN_PREBUILT", str(tiny_engine.parents[1]))
+    monkeypatch.setenv("DIFFCLEAN_CACHE", str(tmp_path / "cache"))
+    before = hashes_below(tiny_engine)
+    report = export(Request(model=str(tiny_model), targets=("onnx", "openvino"), precision="fp32"))
+    assert (report.place.parent, report.exported) == (tmp_path / "cache/engines", None)
+    assert {form.component for form in report.manifest.compiled} == set(report.manifest.components)
+    assert hashes_below(tiny_engine) == before
+    assert cached_engine(recipe_for(str(tiny_model))) == report.place
+
+
+def test_made_beforehand_of_a_model_that_lies_elsewhere_now(recipe: Recipe, prebuilt: Path, tmp_path: Path) -> None:
+    """The runtime `torch` reads the model, so the copy says where it is."""
+    recipe.directory.rename(tmp_path / "moved")
+    place = cached_engine(replace(recipe, directory=tmp_path / "moved"))
+    assert place.parent == Path(os.environ["DIFFCLEAN_CACHE"]) / "engines"
+    assert open_engine(place, "torch").runtime.name == "torch"
+    assert read_manifest(prebuilt).source["path"] == str(recipe.directory)
