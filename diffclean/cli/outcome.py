@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from diffclean.cli import container
 from diffclean.cli.style import strong
 from diffclean.errors import DiffcleanError, ExitCode, Interrupted, UsageError
 
@@ -95,9 +96,10 @@ def show_error(error: BaseException, output: Output, args: Sequence[str]) -> int
     output.exit_code = known.exit_code
     if output.traceback:
         traceback.print_exception(error)
-    say_error(known.message, known.hint, output)
+    hint = "\n".join(filter(None, [known.hint, container.hint(error)]))
+    say_error(known.message, hint, output)
     if output.json:
-        print_json_error(type(known).__name__, known.message, known.hint, known.exit_code)
+        print_json_error(type(known).__name__, known.message, hint, known.exit_code)
     return known.exit_code
 
 
