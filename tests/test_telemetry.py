@@ -1,0 +1,29 @@
+"""Importing diffclean keeps libraries from reporting to their makers, unless somebody says otherwise."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ASK = "import diffclean, os; print(os.environ['ORT_DISABLE_TELEMETRY'], os.environ['HF_HUB_DISABLE_TELEMETRY'])"
+
+
+@pytest.mark.parametrize(("given", "expected"), [({}, "1 1"), ({"ORT_DISABLE_TELEMETRY": "0"}, "0 1")])
+def test_reports_are_off(given: dict[str, str], expected: str) -> None:
+    clean = {name: value for name, value in os.environ.items() if not name.endswith("DISABLE_TELEMETRY")}
+    found = subprocess.run([sys.executable, "-c", ASK], env=clean | given, capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == expected
+
+
+def test_onnx_runtime_keeps_no_identifier(tmp_path: Path) -> None:
+    """What it writes when it is about to report: an identifier of the machine and a queue of events."""
+    pytest.importorskip("onnxruntime")
+    script = "import diffclean, onnxruntime; onnxruntime.get_available_providers()"
+    clean = {name: value for name, value in os.environ.items() if not name.endswith("DISABLE_TELEMETRY")}
+    home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", script], env=clean | home, check=True)
+    assert list(tmp_path.iterdir()) == []
