@@ -92,9 +92,9 @@ def _problems(facts: dict[str, Any], best: str | None, model: dict[str, Any]) ->
             "engines of big models take more. Set DIFFCLEAN_CACHE to a larger disk."
         )
     shared = facts["shared_memory_bytes"]
-    if shared is not None and shared < LOW_SHARED_MEMORY_BYTES:
+    if shared is not None and shared < LOW_SHARED_MEMORY_BYTES and len(facts["gpus"]) > 1:
         problems.append(
-            "/dev/shm is small, and data loading passes images through it: docker run --shm-size=1g (or --ipc=host)"
+            "/dev/shm is small, and several GPUs train together through it: docker run --shm-size=1g (or --ipc=host)"
         )
     return problems
 
