@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import suppress
 from pathlib import Path
 
 MARK = "DIFFCLEAN_CONTAINER"
@@ -31,17 +32,16 @@ def _refused(error: BaseException | None) -> OSError | None:
 
 
 def _owner_hint(path: Path) -> str:
-    """Whose the nearest folder that is there is, and how to be that user."""
-    try:
-        while not path.exists():
-            path = path.parent
-        found = path.stat()
-    except OSError:  # not even that may be seen
-        return 'Run the container as the owner of the folder: docker run --user "$(id -u):$(id -g)" ...'
+    """Whose the nearest folder that can be seen is, and how to be that user."""
+    path = Path(os.path.abspath(path))  # noqa: PTH100 - `resolve` may not look into it either
+    for place in (path, *path.parents):
+        with suppress(OSError):
+            found = place.stat()
+            break
     if found.st_uid == os.geteuid():
         return ""
     owner = f"{found.st_uid}:{found.st_gid}"
     return (
-        f"This container works as user {os.geteuid()}:{os.getegid()}, and {path} belongs to {owner}. "
+        f"This container works as user {os.geteuid()}:{os.getegid()}, and {place} belongs to {owner}. "
         f"Run it as the owner: docker run --user {owner} ..."
     )
