@@ -13,10 +13,10 @@ PIP_INSTALL = -m pip install --disable-pip-version-check --quiet
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install variate doctor test lint format docs bench clean clean-all
+.PHONY: help install variate doctor test lint format docs bench image docker-test lock sbom audit clean clean-all
 
 help: ## List the tasks.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  Variables: VENV=$(VENV)  EXTRA=$(EXTRA) (cpu, gpu or rtx)  PYTHON=$(PYTHON)  ARGS= (further arguments)"
 
@@ -45,6 +45,37 @@ docs: $(DEV_VENV)/.installed-dev ## Write the pages in docs/verbs anew.
 
 bench: named-bench $(DEV_VENV)/.installed-dev ## Run a benchmark: make bench BENCH=name; without a name, list them.
 	@"$(DEV_VENV)/bin/python" "benchmarks/$(BENCH).py" $(ARGS)
+
+# The container. DOCKER_ARGS is handed on: DOCKER_ARGS="--build-arg WITH_TENSORRT=0".
+DOCKER ?= docker
+IMAGE ?= diffclean
+IMAGE_TARGET ?= $(if $(filter cpu,$(EXTRA)),cpu,cuda)
+BASE_IMAGE ?= $(if $(filter cpu,$(IMAGE_TARGET)),ubuntu:24.04)
+DOCKER_ARGS ?=
+DOCKER_BUILD = DOCKER_BUILDKIT=1 "$(DOCKER)" build --file docker/Dockerfile $(if $(BASE_IMAGE),--build-arg BASE_IMAGE="$(BASE_IMAGE)") \
+	--build-arg VERSION="$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)" \
+	--build-arg REVISION="$$(git describe --always --abbrev=40 --exclude='*' --dirty=-changed 2>/dev/null || echo unknown)" $(DOCKER_ARGS)
+
+image: ## Build the image: make image [IMAGE_TARGET=cpu|cuda] [BASE_IMAGE=...]
+	@$(DOCKER_BUILD) --target $(IMAGE_TARGET) --tag "$(IMAGE)" .
+
+docker-test: $(DEV_VENV)/.installed-dev ## Build the image for CPUs and run its tests under the Docker engine.
+	@$(MAKE) --no-print-directory image IMAGE_TARGET=cpu IMAGE=diffclean:test
+	@DIFFCLEAN_TEST_IMAGE=diffclean:test DOCKER="$(DOCKER)" "$(DEV_VENV)/bin/python" -m pytest -rs tests/docker $(ARGS)
+
+sbom: ## List the packages in an image, as CycloneDX in build/: make sbom [IMAGE_TARGET=cpu|cuda]
+	@$(DOCKER_BUILD) --target $(IMAGE_TARGET)-sbom --output build .
+	@echo "build/$(IMAGE_TARGET).cdx.json"
+
+lock: $(DEV_VENV)/.installed-dev ## Lock what the images install: make lock [ARGS=--upgrade]
+	@"$(DEV_VENV)/bin/python" $(PIP_INSTALL) uv
+	@"$(DEV_VENV)/bin/python" docker/lock.py $(ARGS)
+
+# Strict: a package that the database does not know is no package without vulnerabilities.
+AUDITED = base torch cpu cuda tools
+audit: $(DEV_VENV)/.installed-dev ## Look for known vulnerabilities in what the images install.
+	@"$(DEV_VENV)/bin/python" $(PIP_INSTALL) pip-audit
+	@"$(DEV_VENV)/bin/pip-audit" --strict --disable-pip --no-deps $(AUDITED:%=-r docker/locks/%.txt) $(ARGS)
 
 clean: ## Remove caches and build leftovers.
 	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
