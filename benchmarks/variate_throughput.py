@@ -4,7 +4,7 @@
 
 Three things are timed in turn, several times over, at equal steps and batch:
 stock: `MicroPipeline`, the model's modules run eagerly in fp32 in diffusers' own loop, on tensors in memory;
-engine: nothing but the engine's components, on tensors in memory, for each runtime;
+engine: nothing but the engine's components, on tensors in memory, in as many lanes as `variate` uses, for each runtime;
 variate: the whole of it, from files to files.
 Ratios are taken within a round and their median is reported.
 """
@@ -16,6 +16,7 @@ import shutil
 import statistics
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -27,6 +28,7 @@ from diffclean.data.fit import Fit, to_square
 from diffclean.data.sources import ImageFolder
 from diffclean.families.base import noise_shapes
 from diffclean.families.micro_pipeline import MicroPipeline
+from diffclean.variation.pipeline import limit_torch
 from diffclean.variation.seeds import noise_for
 from diffclean.variation.settings import Opened, Settings, open_for
 from diffclean.variation.variate import variate
@@ -38,7 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", type=Path, required=True, help="images of 32 px")
     parser.add_argument("--photos", type=Path, required=True, help="photographs; they are resized to 500 px")
-    parser.add_argument("--images", type=int, default=192, help="of each kind, a round")
+    parser.add_argument("--images", type=int, default=480, help="of each kind, a round")
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=3)
@@ -82,7 +84,7 @@ def measure(options: argparse.Namespace, folders: dict[str, Path], work: Path) -
     pipeline = MicroPipeline.from_pretrained(first.recipe.directory)
     pipeline.set_progress_bar_config(disable=True)
     pixels = in_memory(folders["32px"], options.batch, first.engine.manifest.image_size)
-    batches = max(1, options.images // options.batch)
+    batches = max(2, options.images // options.batch // 2 * 2)
     rounds = []
     for number in range(options.rounds):
         rates = {"stock": stock_rate(pipeline, pixels, options.steps, batches, first)}
@@ -133,7 +135,7 @@ def stock_rate(pipeline: MicroPipeline, pixels: torch.Tensor, steps: int, batche
 
 
 def engine_rate(opened: Opened, pixels: torch.Tensor, batches: int) -> float:
-    """Images per second of the engine's components alone."""
+    """Images per second of the engine's components alone, all lanes at work."""
     engine, settings = opened.engine, opened.settings.sampler
     noise = noise_for(range(len(pixels)), noise_shapes(engine.manifest.components))
     look = engine.family.look(settings.strength)
@@ -146,11 +148,12 @@ def engine_rate(opened: Opened, pixels: torch.Tensor, batches: int) -> float:
             engine.call("unet", {"sample": sample, "timestep": times, **condition})
         engine.family.decode(engine.call, sample)
 
-    once(1)
-    started = time.monotonic()
-    for _ in range(batches):
-        once(settings.steps)
-    return batches * len(pixels) / (time.monotonic() - started)
+    lanes = engine.runtime.lanes
+    with ThreadPoolExecutor(lanes, initializer=limit_torch, initargs=(lanes,)) as pool:
+        list(pool.map(once, [1] * 2 * lanes))
+        started = time.monotonic()
+        list(pool.map(once, [settings.steps] * batches))
+        return batches * len(pixels) / (time.monotonic() - started)
 
 
 if __name__ == "__main__":

@@ -5,10 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
+from diffclean.environment import usable_cores
 from diffclean.errors import DiffcleanError, MissingExtraError, UsageError
 from diffclean.export.manifest import GRAPH_NAME, EngineManifest
+from diffclean.runtime.base import cpu_lanes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,7 +30,7 @@ def best_precision() -> str:
 
 
 class OpenVino:
-    """One compiled model and one inference request a component.
+    """One compiled model a component, with an inference request a lane.
 
     Args:
         directory: the engine directory.
@@ -56,30 +59,36 @@ class OpenVino:
             raise UsageError(f"The runtime openvino computes in {' or '.join(_HINTS)}, not in {precision}.")
         if self.precision == "bf16" and best_precision() != "bf16":
             raise DiffcleanError("This CPU does not compute in bf16.", "Use --precision fp32.")
+        cores = threads or max(1, int(usable_cores()))
+        self.lanes = cpu_lanes(manifest.image_size, cores)
         core = openvino.Core()
         config: dict[str, Any] = {
-            "PERFORMANCE_HINT": "LATENCY",
+            "PERFORMANCE_HINT": "LATENCY" if self.lanes == 1 else "THROUGHPUT",
+            "NUM_STREAMS": self.lanes,
+            "INFERENCE_NUM_THREADS": cores,
             "INFERENCE_PRECISION_HINT": _HINTS[self.precision],
         }
-        if threads:
-            config["INFERENCE_NUM_THREADS"] = threads
-        self._requests = {}
+        self._requests: dict[str, SimpleQueue[Any]] = {name: SimpleQueue() for name in manifest.components}
         for name in manifest.components:
             compiled = core.compile_model(graph_of(directory, manifest, name), "CPU", config)
             used = str(compiled.get_property("EXECUTION_DEVICES"))
             if "CPU" not in used:
                 raise DiffcleanError(f"{name} runs on {used}, not on the CPU.")
-            self._requests[name] = compiled.create_infer_request()
+            for _ in range(self.lanes):
+                self._requests[name].put(compiled.create_infer_request())
 
     def run(self, component: str, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """See `Runtime`."""
         import torch
 
         arrays = {name: tensor.numpy() for name, tensor in inputs.items()}
-        request = self._requests[component]
-        # Outputs are copied, or the next call would change them: the sampler keeps several steps' predictions.
-        results = request.infer(arrays, share_inputs=True, share_outputs=False)
-        return tuple(torch.from_numpy(results[output]) for output in results)
+        request = self._requests[component].get()
+        try:
+            # Outputs are copied, or the next call would change them: the sampler keeps several steps' predictions.
+            results = request.infer(arrays, share_inputs=True, share_outputs=False)
+            return tuple(torch.from_numpy(results[output]) for output in results)
+        finally:
+            self._requests[component].put(request)
 
 
 def graph_of(directory: Path, manifest: EngineManifest, component: str) -> Path:

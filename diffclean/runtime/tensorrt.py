@@ -47,6 +47,7 @@ class TensorRt:
     """
 
     device = "cuda"
+    lanes = 1
 
     def __init__(self, directory: Path, manifest: EngineManifest, name: str, precision: str) -> None:
         import torch

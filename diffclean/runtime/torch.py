@@ -36,6 +36,7 @@ class Torch:
     """
 
     name = "torch"
+    lanes = 1
 
     def __init__(self, manifest: EngineManifest, precision: str | None = None, threads: int | None = None) -> None:
         import torch

@@ -1,8 +1,9 @@
 """The streaming pipeline: reading, sampling and writing overlap, and memory is bounded however long the source.
 
 Three stages run at once. A pool reads and decodes ahead, in order, at most two batches deep. The calling thread fills
-batches of fixed size and runs the sampler. A second pool encodes and writes, and one committer journals each batch, in
-order, after its files are on disk. A stage that falls behind holds up the one before it.
+batches of fixed size; the sampler's lanes, a thread each, regenerate them. A second pool encodes and writes, and one
+committer journals each batch, in order, after its files are on disk. A stage that falls behind holds up the one before
+it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from threading import Event
+from threading import Event, Lock
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -27,9 +28,15 @@ Pixels = NDArray[np.uint8]
 
 
 class Generator(Protocol):
-    """What the pipeline needs of a sampler."""
+    """What the pipeline needs of a sampler.
+
+    Attributes:
+        image_size: S.
+        lanes: how many threads may call `generate` at once.
+    """
 
     image_size: int
+    lanes: int
 
     def generate(self, pixels: Tensor, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
         """(B, S, S, 3) uint8 and seeds -> (B, S, S, 3) uint8 and (B,) bool finite."""
@@ -72,36 +79,58 @@ def stream(jobs: Iterable[Job], stages: Stages[Job], batch: int, workers: int, s
         stages: see `Stages`.
         batch: images the engine takes at once; the last batch is padded to it.
         workers: threads of each pool.
-        stop: when set, what was prepared for the batch in flight is finished and recorded, then `stream` returns.
+        stop: when set, what was prepared for the batches in flight is finished and recorded, then `stream` returns.
 
     Raises:
         Exception: whatever a stage raises (a full disk, say); batches recorded before stay recorded.
     """
     stop = stop or Event()
     runner = _BatchRunner(stages, batch)
+    lanes = stages.generator.lanes
     with (
         ThreadPoolExecutor(workers, "read") as readers,
+        ThreadPoolExecutor(lanes, "sample", initializer=limit_torch, initargs=(lanes,)) as samplers,
         ThreadPoolExecutor(workers, "write") as writers,
         ThreadPoolExecutor(1, "commit") as committer,
     ):
         commits: deque[Future[None]] = deque()
+        in_lanes: deque[tuple[list[Slot | Row], Future[list[tuple[Slot, Pixels | None]]]]] = deque()
+
+        def hand_on() -> None:
+            """The oldest batch in the lanes goes to the writers."""
+            entries, regenerated = in_lanes.popleft()
+            finishing = [
+                writers.submit(slot.finish, pixels) if pixels is not None else slot.row
+                for slot, pixels in regenerated.result()
+            ]
+            finished: list[Row | Future[Row]] = [entry for entry in entries if isinstance(entry, Row)]
+            commits.append(committer.submit(_commit, stages.commit, finished + finishing))
+            while len(commits) > 2 or (commits and commits[0].done()):
+                commits.popleft().result()
+
         try:
             for entries in _batches(_ahead(readers, stages.prepare, jobs, 2 * batch, stop), batch):
-                finishing = [
-                    writers.submit(slot.finish, pixels) if pixels is not None else slot.row
-                    for slot, pixels in runner.run([entry for entry in entries if isinstance(entry, Slot)])
-                ]
-                finished: list[Row | Future[Row]] = [entry for entry in entries if isinstance(entry, Row)]
-                commits.append(committer.submit(_commit, stages.commit, finished + finishing))
-                while len(commits) > 2 or (commits and commits[0].done()):
-                    commits.popleft().result()
+                slots = [entry for entry in entries if isinstance(entry, Slot)]
+                in_lanes.append((entries, samplers.submit(runner.run, slots)))
+                if len(in_lanes) == lanes:
+                    hand_on()
+            while in_lanes:
+                hand_on()
             while commits:
                 commits.popleft().result()
         except BaseException:
             stop.set()
-            for pool in (readers, writers, committer):
+            for pool in (readers, samplers, writers, committer):
                 pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def limit_torch(lanes: int) -> None:
+    """In the thread of one of several lanes: they keep every core busy, and torch's threads would only hold them up."""
+    import torch
+
+    if lanes > 1:
+        torch.set_num_threads(1)
 
 
 def _commit(commit: Callable[[Sequence[Row]], None], rows: Sequence[Row | Future[Row]]) -> None:
@@ -145,12 +174,13 @@ def _batches(entries: Iterator[Slot | Row], batch: int) -> Iterator[list[Slot | 
 
 
 class _BatchRunner:
-    """Runs slots through the sampler, always at the same batch size."""
+    """Runs slots through the sampler, always at the same batch size; for several lanes at once."""
 
     def __init__(self, stages: Stages[Job], batch: int) -> None:
         self._generator = stages.generator
         self._make_fallback = stages.fallback
         self._fallback: Generator | None = None
+        self._falling_back = Lock()
         self._batch = batch
 
     def run(self, slots: Sequence[Slot]) -> list[tuple[Slot, Pixels | None]]:
@@ -160,8 +190,9 @@ class _BatchRunner:
         pixels, finite = self._generate(self._generator, slots)
         bad = [index for index, good in enumerate(finite) if not good]
         if bad and self._make_fallback is not None:
-            self._fallback = self._fallback or self._make_fallback()
-            again, finite_again = self._generate(self._fallback, [slots[index] for index in bad])
+            with self._falling_back:  # rare, and one engine more is enough
+                self._fallback = self._fallback or self._make_fallback()
+                again, finite_again = self._generate(self._fallback, [slots[index] for index in bad])
             for place, index in enumerate(bad):
                 pixels[index], finite[index] = again[place], finite_again[place]
         return [

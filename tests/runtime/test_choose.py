@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import logging
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
@@ -18,6 +19,7 @@ from diffclean.export.manifest import read_manifest
 from diffclean.export.onnx import example_inputs
 from diffclean.families.micro import Micro
 from diffclean.families.registry import recipe_for
+from diffclean.runtime.base import cpu_lanes
 from diffclean.runtime.choose import open_engine
 from diffclean.runtime.openvino import best_precision
 
@@ -191,3 +193,20 @@ def test_torch_needs_the_model_as_it_was(tiny_engine: Path, tiny_model: Path, tm
     with pytest.raises(DiffcleanError, match=r"gone or was changed(.|\n)*--runtime onnxruntime"):
         open_engine(engine, "torch")
     assert open_engine(engine, "onnxruntime", threads=1).runtime.name == "onnxruntime"
+
+
+@pytest.mark.parametrize("name", ["openvino", "onnxruntime"])
+def test_lanes_side_by_side_give_what_one_gives(tiny_engine: Path, name: str) -> None:
+    """A small network on several cores takes a batch a core; each batch comes out as if it were alone."""
+    ports = read_manifest(tiny_engine).components["unet"].inputs
+    batches = [example_inputs(ports, 3, seed) for seed in range(6)]
+    alone, together = (open_engine(tiny_engine, name, "fp32", threads) for threads in (1, 3))
+    assert (alone.runtime.lanes, together.runtime.lanes) == (1, 3)
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda inputs: together.call("unet", inputs)[0], batches))
+    for inputs, each in zip(batches, found, strict=True):
+        torch.testing.assert_close(each, alone.call("unet", inputs)[0], rtol=0, atol=0)
+
+
+def test_large_squares_share_all_cores() -> None:
+    assert [cpu_lanes(size, 4) for size in (64, 128, 256, 512)] == [4, 4, 1, 1]
