@@ -1,4 +1,7 @@
-"""How benchmarks write what they measured: one JSON file, with all that is needed to measure it again."""
+"""How benchmarks write what they measured: one JSON file, with all that is needed to measure it again.
+
+It goes to benchmarks/results, or to the folder that the environment variable BENCHMARK_RESULTS names.
+"""
 
 from __future__ import annotations
 
@@ -7,25 +10,36 @@ import os
 import platform
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from diffclean.environment import gpus
+
 RESULTS = Path(__file__).parent / "results"
 _LIBRARIES = ("diffclean", "torch", "diffusers", "onnx", "onnxruntime", "openvino", "numpy", "pillow")
+_WHERE_INSTALLED = ("onnxruntime-gpu", "tensorrt", "tensorrt-rtx", "timm", "triton")
+
+
+def results_folder() -> Path:
+    """Where results go."""
+    return Path(os.environ.get("BENCHMARK_RESULTS") or RESULTS)
 
 
 def write_result(name: str, figures: dict[str, Any], data: str) -> Path:
-    """Write `results/<name>.json`.
+    """Write `<name>.json` into the results' folder.
 
     Args:
         name: of the file.
         figures: what was measured, and with which settings and seeds.
         data: which images, in words.
     """
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"{name}.json"
+    path = results_folder() / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
     content = {
         "command": " ".join([Path(sys.executable).name, *_without_folders(sys.argv)]),
         "commit": _commit(),
@@ -41,14 +55,17 @@ def write_result(name: str, figures: dict[str, Any], data: str) -> Path:
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores in use, memory."""
+    """Processor, cores in use, memory; GPU where there is one."""
     model = platform.processor()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.exists():
         names = [line.partition(":")[2].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
         model = names[0] if names else model
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    card = gpus()[0] if gpus() else None
+    told = {"gpu": f"{card.name}, compute capability {card.capability_text}", "gpus": len(gpus())} if card else {}
     return {
+        **told,
         "processor": model,
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(memory / 2**30, 1),
@@ -63,6 +80,9 @@ def _versions() -> dict[str, str]:
             found[name] = version(name)
         except PackageNotFoundError:
             found[name] = "none"
+    for name in _WHERE_INSTALLED:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
     return found
 
 
@@ -76,3 +96,34 @@ def _commit() -> str:
 def _without_folders(arguments: list[str]) -> list[str]:
     """Absolute paths say nothing to others: keep their last part."""
     return [Path(argument).name if argument.startswith("/") else argument for argument in arguments]
+
+
+class Pieces:
+    """Figures that are kept one by one as they are made: a run that was stopped goes on with what is missing.
+
+    Args:
+        path: a JSON file.
+        settings: what decides the figures; pieces made with others are thrown away.
+    """
+
+    def __init__(self, path: Path, settings: dict[str, Any]) -> None:
+        self.path, self.settings = path, json.loads(json.dumps(settings, default=str))
+        self.made: dict[str, Any] = {}
+        if path.exists():
+            kept = json.loads(path.read_text())
+            if kept["settings"] == self.settings:
+                self.made = kept["made"]
+            else:
+                print(f"{path} is of other settings: it begins anew", flush=True)
+
+    def get(self, name: str, make: Callable[[], Any]) -> Any:
+        """A piece: as it was kept, or made now."""
+        if name not in self.made:
+            started = time.monotonic()
+            self.made[name] = make()
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            temporary = self.path.with_suffix(".part")
+            temporary.write_text(json.dumps({"settings": self.settings, "made": self.made}, indent=1, default=str))
+            temporary.replace(self.path)
+            print(f"{name} ({time.monotonic() - started:.0f} s): {self.made[name]}", flush=True)
+        return self.made[name]

@@ -80,7 +80,7 @@ def main() -> None:
 
 def recipe(config: dict[str, Any]) -> str:
     """The run's settings as a configuration file of `diffclean pretrain`."""
-    left_out = {"corruptions", "warmup_steps", "weight_decay"}
+    left_out = {"corruptions", "warmup_steps", "weight_decay", "minutes"}  # `images` says what the minutes came to
     lines = ["# How these weights were made: diffclean pretrain DATA -o RUN --config this-file", "[pretrain]"]
     for key, value in config.items():
         if key not in left_out:

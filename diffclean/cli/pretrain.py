@@ -14,6 +14,11 @@ from diffclean.cli import frame
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The run folder.")
 @click.option("--images", type=click.IntRange(1), default=500_000, help="Images to train on in all, with repetition.")
+@click.option(
+    "--minutes",
+    type=click.FloatRange(0, min_open=True),
+    help="Train for so long in place of --images; the first step, validation and checkpoints are not counted.",
+)
 @click.option("--batch", type=click.IntRange(1), default=32, help="Images a step.")
 @click.option("--learning-rate", type=click.FloatRange(0, min_open=True), default=1.5e-3, help="At its peak.")
 @click.option(
@@ -52,7 +57,8 @@ def command(run: frame.Run, data: Path, out: Path, workers: int, **options: Any)
         from diffclean.data.sources import ImageFolder
 
         count = len(ImageFolder(data).items())
-        lines = [f"{count} images, {config.steps} steps of {config.batch}, into {out}. Nothing was written."]
+        steps = f"{config.steps} steps" if config.steps else f"{config.minutes:g} minutes of steps"
+        lines = [f"{count} images, {steps} of {config.batch}, into {out}. Nothing was written."]
         return frame.Result({"images": count, "steps": config.steps, "out": out}, lines)
     from diffclean.training.pack import packed_images
     from diffclean.training.pretrain import pretrain

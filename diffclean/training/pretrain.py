@@ -2,7 +2,8 @@
 
 The network denoises clean images while it looks at a view of a *corrupted* copy (see `corruptions`), so that what it
 learns to condition on forgets triggers. Every step's batch, noise and corruptions follow from (seed, step) alone: a
-run that was killed and resumed goes the way an undisturbed one would have gone.
+run that was killed and resumed goes the way an undisturbed one would have gone. Where its length is told in minutes,
+see `Length`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import json
 import logging
 import os
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -24,21 +25,22 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from diffclean.errors import DiffcleanError, Interrupted
-from diffclean.families.micro_model import (
-    NO_VIEW_LEVEL,
-    VIEW_DOWNSAMPLING,
-    MicroUNet,
-    ViewEncoder,
-)
+from diffclean.families.micro_model import MicroUNet, ViewEncoder
 from diffclean.progress import NoProgress, Progress
 from diffclean.training.corruptions import Corruptions
 from diffclean.training.muon import MuonAndAdamW
-from diffclean.training.pretrain_batches import batches, prefetched
-from diffclean.training.pretrain_config import PretrainConfig, learning_rate_at
+from diffclean.training.pretrain_batches import (
+    TRAIN_TIMESTEPS,
+    Draws,
+    Example,
+    default_workers,
+    draws_from,
+    prepared,
+)
+from diffclean.training.pretrain_config import Length, PretrainConfig, learning_rate_at
 
 log = logging.getLogger(__name__)
 
-TRAIN_TIMESTEPS = 1000
 _VALIDATION_IMAGES = 64
 _SIGMA2_FLOOR = 0.5
 """Loss weight 1 / max(sigma^2, floor): velocity weighting, but held down where the input already shows the answer. Few
@@ -79,22 +81,12 @@ class Trainer:
         self.view_encoder = ViewEncoder()
         self.data = ""
         self.step = 0
+        self.length = Length(config)
 
-    def loss(self, model: nn.Module, clean: Tensor, corrupted: Tensor, generator: torch.Generator) -> Tensor:
-        """Weighted squared error of the predicted clean image, a scalar; all randomness from `generator` (CPU)."""
-        batch, size = len(clean), self.config.size
-        timestep = torch.randint(TRAIN_TIMESTEPS, (batch,), generator=generator)
-        if self.config.start_share:
-            at_start = torch.rand(batch, generator=generator) < self.config.start_share
-            timestep = torch.where(at_start, TRAIN_TIMESTEPS - 1, timestep)
-        # Stronger looks are the more frequent: they are what a useful default asks for.
-        view_level = torch.rand(batch, generator=generator) ** 1.5
-        withheld = torch.rand(batch, generator=generator) < self.config.view_dropout
-        view_level = torch.where(withheld, NO_VIEW_LEVEL, view_level)
-        side = size // VIEW_DOWNSAMPLING
-        view_noise = torch.randn(batch, 3, side, side, generator=generator)
-        noise = torch.randn(batch, 3, size, size, generator=generator)
-        moved = [x.to(self.device) for x in (clean, corrupted, timestep, view_level, view_noise, noise)]
+    def loss(self, model: nn.Module, clean: Tensor, corrupted: Tensor, draws: Draws) -> Tensor:
+        """Weighted squared error of the predicted clean image, a scalar; images are (B, S, S, 3) uint8."""
+        given = (clean, corrupted, draws.timestep, draws.view_level, draws.view_noise, draws.noise)
+        moved = [x.to(self.device, non_blocking=True) for x in given]
         clean, corrupted, timestep, view_level, view_noise, noise = moved
         target = clean.permute(0, 3, 1, 2).float() / 127.5 - 1
         alpha2 = self.alphas_cumprod[timestep][:, None, None, None]
@@ -106,25 +98,22 @@ class Trainer:
         weight = 1 / (1 - alpha2).clamp_min(_SIGMA2_FLOOR)
         return (weight * (predicted - target) ** 2).mean()
 
-    def train_step(self, clean: Tensor, corrupted: Tensor) -> float:
+    def train_step(self, example: Example) -> float:
         """One optimiser step; returns its loss."""
-        generator = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.step)
-        loss = self.loss(self.forward, clean, corrupted, generator)
+        loss = self.loss(self.forward, example.clean, example.corrupted, example.draws)
         loss.backward()
-        value = float(loss.detach())
-        pairs = list(zip(self.master.parameters(), self.compute.parameters(), strict=True))
-        for master, half in pairs:
+        masters, halves = list(self.master.parameters()), list(self.compute.parameters())
+        for master, half in zip(masters, halves, strict=True):
             master.grad = None if half.grad is None else half.grad.float()
             half.grad = None
-        torch.nn.utils.clip_grad_norm_(self.master.parameters(), 1.0)
-        self.optimizer.step(learning_rate_at(self.step, self.config))
+        torch.nn.utils.clip_grad_norm_(masters, 1.0)
+        self.optimizer.step(learning_rate_at(self.step, self.config, self.length.steps))
         decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
-            for (master, half), average in zip(pairs, self.ema.parameters(), strict=True):
-                average.lerp_(master, 1 - decay)
-                half.copy_(master)
+            torch._foreach_lerp_(list(self.ema.parameters()), masters, 1 - decay)
+            torch._foreach_copy_(halves, masters)
         self.step += 1
-        return value
+        return float(loss.detach())  # waits for the GPU, so it comes last
 
     def state(self) -> dict[str, Any]:
         """All that a resumed run needs, as tensors and plain values."""
@@ -132,6 +121,7 @@ class Trainer:
             "config": asdict(self.config),
             "step": self.step,
             "data": self.data,
+            "length": self.length.state(),
             "master": self.master.state_dict(),
             "ema": self.ema.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -146,6 +136,8 @@ class Trainer:
             for master, half in zip(self.master.parameters(), self.compute.parameters(), strict=True):
                 half.copy_(master)
         self.step = state["step"]
+        if "length" in state:
+            self.length.restore(state["length"])
 
 
 def scheduler_config() -> dict[str, Any]:
@@ -180,6 +172,7 @@ def pretrain(
     config: PretrainConfig,
     progress: Progress | None = None,
     stop: Event | None = None,
+    workers: int | None = None,
 ) -> PretrainResult:
     """Train a variation model and write it to `out/model`.
 
@@ -189,6 +182,7 @@ def pretrain(
         config: see `PretrainConfig`.
         progress: told of every step.
         stop: when set, the run saves a checkpoint after the step in flight.
+        workers: processes that prepare batches, 0: a thread; None: as many as the device wants. Changes no batch.
 
     Raises:
         DiffcleanError: too few images, another configuration in `out`, or the loss is no longer finite.
@@ -205,19 +199,27 @@ def pretrain(
     trainer = Trainer(config, device)
     trainer.data = _digest(images)
     resume(trainer, out)
-    (out / "config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
+    write_config(config, out)
     held_out = torch.from_numpy(np.ascontiguousarray(images[-_VALIDATION_IMAGES:]))
-    source = prefetched(batches(images[:-_VALIDATION_IMAGES], config, trainer.step))
-    progress.begin("pretrain", config.steps * config.batch, done=trainer.step * config.batch)
+    on_gpu = device.type == "cuda"
+    workers = default_workers(device) if workers is None else workers
+    source = prepared(images[:-_VALIDATION_IMAGES], config, trainer.step, workers, pin=on_gpu)
+    length = trainer.length
+    total = None if length.steps is None else length.steps * config.batch
+    progress.begin("pretrain", total, done=trainer.step * config.batch)
     started, first_step, validation = time.monotonic(), trainer.step, float("nan")
     average = None
-    while trainer.step < config.steps:
-        loss = trainer.train_step(*next(source))
+    while not length.over(trainer.step):
+        began = time.monotonic()
+        loss = trainer.train_step(next(source))
+        if length.spend(trainer.step, time.monotonic() - began):
+            assert length.steps is not None
+            log.info("The time comes to %d steps; the rate falls from here on.", length.steps)
         _check_finite("loss", loss, trainer.step)
         average = loss if average is None else 0.98 * average + 0.02 * loss
         progress.advance(config.batch, loss=average)
         stopping = stop is not None and stop.is_set()
-        if trainer.step % config.validate_every == 0 or trainer.step == config.steps or stopping:
+        if trainer.step % config.validate_every == 0 or length.over(trainer.step) or stopping:
             validation = validate(trainer, held_out)
             _check_finite("validation loss", validation, trainer.step)
             entry = {
@@ -234,13 +236,21 @@ def pretrain(
                 draw_loss(out)
         if stopping:
             progress.end()
-            raise Interrupted(f"Stopped at step {trainer.step} of {config.steps}; the same command resumes.")
+            where = f"step {trainer.step}" + ("" if length.steps is None else f" of {length.steps}")
+            raise Interrupted(f"Stopped at {where}; the same command resumes.")
     progress.end()
     if np.isnan(validation):  # nothing was left to do
         validation = validate(trainer, held_out)
+    # Told in images, the run can be made again.
+    write_config(replace(config, images=trainer.step * config.batch) if config.minutes is not None else config, out)
     save_model(trainer.ema, out / "model")
     seconds = max(time.monotonic() - started, 1e-9)
     return PretrainResult(out / "model", trainer.step, (trainer.step - first_step) * config.batch / seconds, validation)
+
+
+def write_config(config: PretrainConfig, out: Path) -> None:
+    """Write `out/config.json`."""
+    (out / "config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
 
 
 def _digest(images: NDArray[np.uint8]) -> str:
@@ -263,7 +273,8 @@ def validate(trainer: Trainer, held_out: Tensor) -> float:
     """Loss of the averaged weights on held-out images with fixed noise: comparable from step to step."""
     rng = np.random.default_rng(0)
     corrupted = torch.from_numpy(Corruptions().apply(held_out.numpy(), rng))
-    return float(trainer.loss(trainer.ema, held_out, corrupted, torch.Generator().manual_seed(0)))
+    draws = draws_from(trainer.config, len(held_out), torch.Generator().manual_seed(0))
+    return float(trainer.loss(trainer.ema, held_out, corrupted, draws))
 
 
 def save_checkpoint(trainer: Trainer, out: Path) -> None:
@@ -283,7 +294,7 @@ def resume(trainer: Trainer, out: Path) -> None:
     """Restore the checkpoint in `out`, if there is one.
 
     Raises:
-        DiffcleanError: it is of another configuration. The number of images may grow: the rate is held until the end.
+        DiffcleanError: it is of another configuration. The images or minutes may grow: the rate is held until the end.
     """
     out.mkdir(parents=True, exist_ok=True)
     path = out / "checkpoint.pt"
@@ -291,7 +302,7 @@ def resume(trainer: Trainer, out: Path) -> None:
         return
     state = torch.load(path, map_location=trainer.device, weights_only=True)
     now, then = asdict(trainer.config), state["config"]
-    free = {"images", "validate_every", "decay_share"}
+    free = {"images", "minutes", "validate_every", "decay_share"}
     changed = [
         f"{key}: {then.get(key)} there, {now[key]} asked"
         for key in now

@@ -50,6 +50,9 @@ def test_from_images_to_variations(data: Path, tmp_path: Path, draw_photos: Draw
 def test_dry_run(data: Path, tmp_path: Path, capsys: Capture) -> None:
     assert main(["pretrain", str(data), "-o", str(tmp_path / "run"), *SMALL, "--dry-run"]) == ExitCode.DONE
     assert "131 images, 3 steps of 8" in capsys.readouterr().out
+    command = ["pretrain", str(data), "-o", str(tmp_path / "run"), *SMALL, "--minutes", "1.5", "--dry-run"]
+    assert main(command) == ExitCode.DONE
+    assert "131 images, 1.5 minutes of steps of 8" in capsys.readouterr().out
     assert not (tmp_path / "run").exists()
 
 
@@ -60,6 +63,7 @@ def test_dry_run(data: Path, tmp_path: Path, capsys: Capture) -> None:
         (["--heads", "5"], ExitCode.USAGE, "--heads 5"),
         (["--seed", "-1"], ExitCode.USAGE, "--seed -1"),
         (["--learning-rate", "0"], ExitCode.USAGE, "learning-rate"),
+        (["--minutes", "5", "--decay-share", "1"], ExitCode.USAGE, "--decay-share 1"),
     ],
 )
 def test_mistakes(data: Path, tmp_path: Path, capsys: Capture, more: list[str], code: ExitCode, said: str) -> None:

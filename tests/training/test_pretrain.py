@@ -23,8 +23,8 @@ from diffclean.errors import DiffcleanError, Interrupted, UsageError
 from diffclean.families.micro import Micro
 from diffclean.training.corruptions import Corruptions
 from diffclean.training.pretrain import pretrain
-from diffclean.training.pretrain_batches import batches
-from diffclean.training.pretrain_config import PretrainConfig, learning_rate_at
+from diffclean.training.pretrain_batches import batches, prepared
+from diffclean.training.pretrain_config import Length, PretrainConfig, learning_rate_at
 
 STEPS = 6
 CONFIG = PretrainConfig(
@@ -310,7 +310,7 @@ def test_images_of_lower_resolution_are_part_of_what_is_learnt() -> None:
 
 def test_learning_rate() -> None:
     config = PretrainConfig(images=100 * 64, batch=64, warmup_steps=10, learning_rate=1.0, decay_share=0.2)
-    rates = [learning_rate_at(step, config) for step in range(101)]
+    rates = [learning_rate_at(step, config, config.steps) for step in range(101)]
     assert rates[:10] == pytest.approx([(step + 1) / 10 for step in range(10)])
     assert rates[10:80] == [1.0] * 70
     assert rates[80:101] == pytest.approx([1 - step / 20 for step in range(21)])
@@ -318,8 +318,68 @@ def test_learning_rate() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"size": 20}, {"heads": 3}, {"low_resolution": 1.5}, {"start_share": -0.1}, {"seed": -1}, {"seed": 2**32}],
+    [
+        {"size": 20},
+        {"heads": 3},
+        {"low_resolution": 1.5},
+        {"start_share": -0.1},
+        {"seed": -1},
+        {"seed": 2**32},
+        {"minutes": 0},
+    ],
 )
 def test_a_configuration_that_makes_no_sense(change: dict[str, int]) -> None:
     with pytest.raises(UsageError, match=f"--{next(iter(change))}".replace("_", "-")):
         replace(CONFIG, **change)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 0.9])
+def test_minutes_become_a_number_of_steps_when_the_rate_has_to_fall(share: float) -> None:
+    """From then on it is the run that was told so many images: no rate before that differs."""
+    config = replace(CONFIG, minutes=1.0, decay_share=share)
+    length = Length(config)
+    step, rates = 0, []
+    while not length.over(step):
+        rates.append(learning_rate_at(step, config, length.steps))
+        step += 1
+        length.spend(step, 0.5)
+    told = replace(config, minutes=None, images=step * config.batch)
+    assert told.steps == length.steps == step
+    assert rates == [learning_rate_at(each, told, told.steps) for each in range(step)]
+    assert step == pytest.approx(120, rel=0.05)  # of half a second
+
+
+def test_the_first_step_of_a_process_is_not_counted() -> None:
+    length = Length(replace(CONFIG, minutes=1.0))
+    length.spend(1, 1000)
+    assert (length.seconds, length.steps) == (0.0, None)
+
+
+def test_a_run_by_time_is_one_by_images(images: np.ndarray, tmp_path: Path) -> None:
+    """Stopped before the number of steps is known and after; what comes out is that of a run told its images."""
+    config = replace(CONFIG, minutes=0.01, decay_share=0.5, validate_every=1000)
+    for steps in (1, 2):
+        with pytest.raises(Interrupted):
+            pretrain(images, tmp_path / "time", config, stop=StopAfter(steps))
+    result = pretrain(images, tmp_path / "time", config)
+    told = json.loads((tmp_path / "time" / "config.json").read_text())
+    assert (told["images"], told["minutes"]) == (result.steps * 8, 0.01)
+    pretrain(images, tmp_path / "images", replace(config, minutes=None, images=told["images"]))
+    assert (tmp_path / "time" / WEIGHTS).read_bytes() == (tmp_path / "images" / WEIGHTS).read_bytes()
+    assert pretrain(images, tmp_path / "time", config).steps == result.steps  # there is nothing left to do
+
+
+def test_whoever_prepares_a_batch_it_is_the_same(images: np.ndarray) -> None:
+    def found(workers: int) -> list[list[torch.Tensor]]:
+        source = prepared(images, replace(CONFIG, low_resolution=0.5), 3, workers)
+        first = [
+            [example.clean, example.corrupted, *vars(example.draws).values()] for example in itertools.islice(source, 7)
+        ]
+        source.close()
+        return first
+
+    alone = found(0)
+    pixels = drawn(images, replace(CONFIG, low_resolution=0.5), 3, 7)
+    assert all((one[1].numpy() == corrupted).all() for one, (_, corrupted) in zip(alone, pixels, strict=True))
+    for one, other in zip(alone, found(2), strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
