@@ -22,7 +22,9 @@ SHOWN_FAILURES = 20
 )
 @click.option(
     "--runtime",
-    type=click.Choice(["auto", "tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "openvino", "onnxruntime", "torch"]),
+    type=click.Choice(
+        ["auto", "tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "openvino", "onnxruntime", "torch", "torch-compile"]
+    ),
     default="auto",
     help="What runs the engine; auto takes the best that works here.",
 )

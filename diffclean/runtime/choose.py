@@ -63,10 +63,10 @@ def open_runtime(
         from diffclean.runtime.onnxruntime import OnnxRuntime
 
         return OnnxRuntime(directory, manifest, precision, threads, "cuda" if name == "onnxruntime-cuda" else "cpu")
-    if name == "torch":
+    if name in ("torch", "torch-compile"):
         from diffclean.runtime.torch import Torch
 
-        return Torch(manifest, precision, threads)
+        return Torch(manifest, precision, threads, name == "torch-compile")
     if name in FLAVOURS:
         return _tensorrt(name, directory, manifest, precision, batch)
     raise UsageError(f"There is no runtime {name!r}.", f"Known: auto, {', '.join(DRIVEN)}.")

@@ -17,8 +17,9 @@ from diffclean.export.tensorrt_library import FLAVOURS
 
 ORDER = ("tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "openvino", "onnxruntime", "torch")
 """Every runtime that diffclean looks for, best first."""
-DRIVEN = ORDER
-"""Those that `variate` can drive; `--runtime auto` takes the first in `auto_order` that works."""
+DRIVEN = (*ORDER, "torch-compile")
+"""Those that `variate` can drive; `--runtime auto` takes the first of `auto_order` that works. torch-compile is never
+taken unasked: it compiles anew in every process, for minutes where the network is large."""
 NEED_GPU = ("tensorrt", "tensorrt-rtx", "onnxruntime-cuda")
 
 INSTALL_GPU = "make install EXTRA=gpu, or: pip install 'diffclean[gpu]'"

@@ -210,3 +210,19 @@ def test_lanes_side_by_side_give_what_one_gives(tiny_engine: Path, name: str) ->
 
 def test_large_squares_share_all_cores() -> None:
     assert [cpu_lanes(size, 4) for size in (64, 128, 256, 512)] == [4, 4, 1, 1]
+
+
+def test_a_compiled_denoiser_computes_the_same(tiny_engine: Path) -> None:
+    inputs = example_inputs(read_manifest(tiny_engine).components["unet"].inputs, 2)
+    (plain,) = open_engine(tiny_engine, "torch", threads=1).call("unet", inputs)
+    engine = open_engine(tiny_engine, "torch-compile", threads=1)
+    (found,) = engine.call("unet", inputs)
+    assert engine.identity.endswith("/torch-compile/fp32")
+    torch.testing.assert_close(found, plain, rtol=1e-4, atol=1e-4)
+
+
+def test_nothing_to_compile_with(tiny_engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(DiffcleanError, match="needs a C compiler") as raised:
+        open_engine(tiny_engine, "torch-compile")
+    assert "--runtime torch" in raised.value.hint
