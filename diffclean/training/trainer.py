@@ -49,9 +49,7 @@ class Trainer:
         precision: str,
         world: World,
     ) -> None:
-        # Channels last is how convolutions in half precision are quickest, on CPUs and GPUs alike.
-        self.model = model.to(memory_format=torch.channels_last)
-        self.samples, self.objective, self.config = samples, objective, config
+        self.model, self.samples, self.objective, self.config = model, samples, objective, config
         self.precision, self.world = precision, world
         self.train_images, self.held_out = samples.split(config.validation_share)
         self.batch = shared_batch(config.batch_size, len(self.train_images), world.size)
@@ -104,8 +102,7 @@ class Trainer:
             pixels = crop_and_flip(pixels, random_bits(ids, config.seed, epoch, Purpose.AUGMENT))
         self._seed_network(steps_done)
         labels = self.samples.labels[images].to(device)
-        unit = unit_floats(pixels).contiguous(memory_format=torch.channels_last)
-        batch = Batch(unit, labels, views, whole=not config.augment)
+        batch = Batch(unit_floats(pixels), labels, views, whole=not config.augment)
         with autocast(device, self.precision):
             loss, right = self.objective(self.network(batch.images), batch)
         self.optimizer.zero_grad(set_to_none=True)
