@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from diffclean.cli import frame
+from diffclean.cli.teacher import teacher_config, teacher_options
 from diffclean.cli.train import loop_config, loop_options, own_progress, told
 
 if TYPE_CHECKING:
@@ -49,30 +50,7 @@ if TYPE_CHECKING:
     default="sampled",
     help="The teacher's answer to the variation that is shown, or the mean over all variations of its image.",
 )
-@click.option("--teacher-arch", metavar="ARCH", help="Of a state dict.")
-@click.option(
-    "--teacher-classes",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="Its classes in the order of its logits: one a line, or JSON.  [default: the data's order]",
-)
-@click.option(
-    "--teacher-mean",
-    type=float,
-    nargs=3,
-    metavar="R G B",
-    help="What it subtracts from pixels in 0..1.  [default: timm's, or ImageNet's]",
-)
-@click.option(
-    "--teacher-std",
-    type=float,
-    nargs=3,
-    metavar="R G B",
-    help="What it divides by.  [default: timm's, or ImageNet's]",
-)
-@click.option(
-    "--teacher-size", type=click.IntRange(16), help="Side of its input in px.  [default: its own, or the data's]"
-)
+@teacher_options
 @loop_options
 def command(run: frame.Run, teacher: Path, data: Path | None, out: Path | None, **options: Any) -> frame.Result:
     """Train a student on variations alone, from the answers of a suspect teacher.
@@ -81,12 +59,11 @@ def command(run: frame.Run, teacher: Path, data: Path | None, out: Path | None, 
     Struppek et al. 2023 (arXiv 2310.06372). The log is written beside OUT as .jsonl. A run that was stopped goes on
     when the same command is typed again. Several GPUs: torchrun --nproc-per-node 2 --no-python diffclean distill ...
     """
-    from diffclean.training.distill_config import DistillConfig, TeacherConfig, default_out
+    from diffclean.training.distill_config import DistillConfig, default_out
     from diffclean.training.variations import find_variations
 
-    about = {name.removeprefix("teacher_"): options.pop(name) for name in list(options) if name.startswith("teacher_")}
     config = DistillConfig(
-        teacher=TeacherConfig(path=teacher, **about),
+        teacher=teacher_config(teacher, options),
         data=data or find_variations(Path()),
         out=out or default_out(teacher),
         loop=loop_config(options),

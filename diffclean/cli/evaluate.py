@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from diffclean.cli import frame
+from diffclean.cli.teacher import teacher_config, teacher_options
 from diffclean.cli.train import failures
 from diffclean.errors import ExitCode, UsageError
+
+if TYPE_CHECKING:
+    from diffclean.training.distill_config import TeacherConfig
 
 NAMES = {
     "clean_accuracy": "Clean accuracy (CA)",
@@ -30,11 +34,21 @@ NAMES = {
 @click.option(
     "--undefended", type=click.Path(path_type=Path), metavar="MODEL", help="The model before the defence: adds DER."
 )
+@teacher_options
 @click.option("--device", help="cpu, cuda, cuda:1.  [default: CUDA where it works, else the CPU]")
 def command(
-    run: frame.Run, model: Path, data: Path, poison: Path | None, undefended: Path | None, device: str | None
+    run: frame.Run,
+    model: Path,
+    data: Path,
+    poison: Path | None,
+    undefended: Path | None,
+    device: str | None,
+    **options: Any,
 ) -> frame.Result:
     """Measure the classifier MODEL on DATA, a clean test set with one folder a class.
+
+    MODEL is a classifier of `train` or `distill`, or a state dict (.pt, .pth, .safetensors) or .onnx of anybody's, of
+    which the --teacher options tell as for `distill`. With --undefended they tell of that one.
 
     Where DATA is an output folder of `variate`, it is compared with its source: how many labels and, if the source was
     poisoned by `diffclean poison`, how many triggers survived. Every rate comes with its 95 % Wilson interval.
@@ -46,8 +60,9 @@ def command(
             raise UsageError(
                 f"{data} is a variation run: --poison and --undefended are for test sets.", "Leave them out."
             )
-        return _of_run(run, model, data, device)
-    result = evaluate(model, data, poison, undefended, device, run.progress)
+        return _of_run(run, teacher_config(model, options), data, device)
+    before = undefended and teacher_config(undefended, options)
+    result = evaluate(teacher_config(model, options), data, poison, before, device, run.progress)
     lines = _rates(result)
     if "undefended" in result:
         lines += [f"undefended: {line}" for line in _rates(result["undefended"])]
@@ -58,7 +73,7 @@ def command(
     return frame.Result(result, lines, ExitCode.SOME_FAILED if result["failed"] else ExitCode.DONE)
 
 
-def _of_run(run: frame.Run, model: Path, data: Path, device: str | None) -> frame.Result:
+def _of_run(run: frame.Run, model: TeacherConfig, data: Path, device: str | None) -> frame.Result:
     from diffclean.evaluation.metrics import Rate
     from diffclean.evaluation.variation_run import evaluate_run
 

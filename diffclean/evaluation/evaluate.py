@@ -16,15 +16,20 @@ from diffclean.evaluation import metrics
 from diffclean.progress import NoProgress, Progress
 
 if TYPE_CHECKING:
-    from diffclean.training.checkpoints import Checkpoint
+    import torch
+
     from diffclean.training.datasets import LabelledImages
+    from diffclean.training.distill_config import TeacherConfig
+    from diffclean.training.teachers import Teacher
+
+_BATCH = 512
 
 
 def evaluate(
-    model: Path,
+    model: Path | TeacherConfig,
     data: Path,
     poison_manifest: Path | None = None,
-    undefended: Path | None = None,
+    undefended: Path | TeacherConfig | None = None,
     device: str | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -33,7 +38,7 @@ def evaluate(
     The trigger is put on each image at its own size, before it is resized to the classifier's: as it was in training.
 
     Args:
-        model: a classifier file.
+        model: a classifier file; a `TeacherConfig` where the file does not say all about itself.
         data: a clean test set, root/<class>/**/image, with the model's classes.
         poison_manifest: of the data set that the attack was trained on.
         undefended: the classifier before the defence.
@@ -49,7 +54,6 @@ def evaluate(
         UsageError: `data` is triggered already; the classes do not match; `undefended` without a manifest.
         DiffcleanError: a file cannot be read.
     """
-    from diffclean.training import checkpoints
     from diffclean.training.classifiers import pick_device
 
     if undefended is not None and poison_manifest is None:
@@ -59,9 +63,8 @@ def evaluate(
     progress = progress or NoProgress()
     manifest = read_manifest(poison_manifest) if poison_manifest is not None else None
     where = pick_device(device)
-    checkpoint = checkpoints.load(model, where)
-    result: dict[str, Any] = {"model": str(model), "data": str(data)}
-    result |= _measure(checkpoint, data, manifest, progress)
+    result: dict[str, Any] = {"model": str(path_of(model)), "data": str(data)}
+    result |= _measure(model, data, manifest, where, progress)
     if manifest is None:
         return result
     result["attack"] = manifest.attack
@@ -69,9 +72,9 @@ def evaluate(
     result["target"] = manifest.target
     before = result
     if undefended is not None:
-        before = _measure(checkpoints.load(undefended, where), data, manifest, progress)
+        before = _measure(undefended, data, manifest, where, progress)
         names = ("clean_accuracy", "attack_success_rate", "robust_accuracy")
-        result["undefended"] = {"model": str(undefended), **{name: before[name] for name in names}}
+        result["undefended"] = {"model": str(path_of(undefended)), **{name: before[name] for name in names}}
         result["defense_effectiveness"] = metrics.defense_effectiveness(
             *(r["attack_success_rate"]["value"] for r in (before, result)),
             *(r["clean_accuracy"]["value"] for r in (before, result)),
@@ -81,31 +84,56 @@ def evaluate(
     return result
 
 
-def _measure(checkpoint: Checkpoint, data: Path, manifest: PoisonManifest | None, progress: Progress) -> dict[str, Any]:
+def _measure(
+    model: Path | TeacherConfig,
+    data: Path,
+    manifest: PoisonManifest | None,
+    device: torch.device,
+    progress: Progress,
+) -> dict[str, Any]:
     from diffclean.training import datasets
 
-    clean = datasets.load(data, checkpoint.size, checkpoint.class_to_idx, progress=progress)
+    classifier = opened(model, data, device)
+    clean = datasets.load(data, classifier.size, classifier.class_to_idx, progress=progress)
     result: dict[str, Any] = {
-        "clean_accuracy": asdict(metrics.clean_accuracy(classes_by(checkpoint, clean), clean.labels.numpy())),
+        "clean_accuracy": asdict(metrics.clean_accuracy(classes_by(classifier, clean, device), clean.labels.numpy())),
         "images": len(clean.keys),
         "failed": clean.failed,
     }
     if manifest is not None:
-        targets = manifest.targets(checkpoint.class_to_idx)
+        targets = manifest.targets(classifier.class_to_idx)
 
         def with_trigger(key: str, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
             return triggered(image, key, manifest)
 
-        bad = datasets.load(data, checkpoint.size, checkpoint.class_to_idx, with_trigger, progress)
-        guessed, labels = classes_by(checkpoint, bad), bad.labels.numpy()
+        bad = datasets.load(data, classifier.size, classifier.class_to_idx, with_trigger, progress)
+        guessed, labels = classes_by(classifier, bad, device), bad.labels.numpy()
         result["attack_success_rate"] = asdict(metrics.attack_success_rate(guessed, labels, targets[labels]))
         result["robust_accuracy"] = asdict(metrics.robust_accuracy(guessed, labels, targets[labels]))
     return result
 
 
-def classes_by(checkpoint: Checkpoint, data: LabelledImages) -> NDArray[np.int64]:
-    """(N,) the predicted class of each image."""
-    from diffclean.training.classifiers import predict
+def path_of(model: Path | TeacherConfig) -> Path:
+    """Its file."""
+    return model if isinstance(model, Path) else model.path
 
-    classes: NDArray[np.int64] = predict(checkpoint.model, data.images).argmax(1).numpy()
+
+def opened(model: Path | TeacherConfig, data: Path, device: torch.device) -> Teacher:
+    """A classifier of anybody's, for images of `data`: as `distill` reads a teacher."""
+    from diffclean.training import teachers
+    from diffclean.training.distill_config import TeacherConfig
+    from diffclean.training.variations import classes_of
+
+    config = TeacherConfig(model) if isinstance(model, Path) else model
+    return teachers.load(config, classes_of(data), device)
+
+
+def classes_by(classifier: Teacher, data: LabelledImages, device: torch.device) -> NDArray[np.int64]:
+    """(N,) the predicted class of each image."""
+    import torch
+
+    from diffclean.training.classifiers import unit_floats
+
+    logits = [classifier.logits(unit_floats(batch.to(device))).cpu() for batch in data.images.split(_BATCH)]
+    classes: NDArray[np.int64] = torch.cat(logits).argmax(1).numpy()
     return classes

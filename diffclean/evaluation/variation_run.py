@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,18 +17,24 @@ from diffclean.data.manifest import read_manifest as read_rows
 from diffclean.data.run_record import read_run
 from diffclean.errors import DiffcleanError
 from diffclean.evaluation import metrics
+from diffclean.evaluation.evaluate import classes_by, opened, path_of
 from diffclean.evaluation.variations import label_preservation, survival
 from diffclean.progress import NoProgress, Progress
 
+if TYPE_CHECKING:
+    from diffclean.training.distill_config import TeacherConfig
 
-def evaluate_run(model: Path, run: Path, device: str | None = None, progress: Progress | None = None) -> dict[str, Any]:
+
+def evaluate_run(
+    model: Path | TeacherConfig, run: Path, device: str | None = None, progress: Progress | None = None
+) -> dict[str, Any]:
     """Measure the output folder of `variate` with a classifier.
 
     The classifier is the teacher for trigger survival, since it knows the trigger. For label preservation a classifier
     that was trained on clean data is the better judge; the teacher is close to one on images without a trigger.
 
     Args:
-        model: a classifier file.
+        model: as in `evaluate`.
         run: written by `variate`; its source folder must still be there.
         device: a torch device; None: CUDA where it works, else the CPU.
         progress: told of each image.
@@ -41,32 +47,32 @@ def evaluate_run(model: Path, run: Path, device: str | None = None, progress: Pr
     Raises:
         DiffcleanError: the run is not whole, its source is gone, or a file cannot be read.
     """
-    from diffclean.evaluation.evaluate import classes_by
-    from diffclean.training import checkpoints, datasets
+    from diffclean.training import datasets
     from diffclean.training.classifiers import pick_device
 
     progress = progress or NoProgress()
     source = Path(read_run(run).identity["source"])
     if not source.is_dir():
         raise DiffcleanError(f"The source of {run}, {source}, is no longer there.", "Put it back: it is compared with.")
-    checkpoint = checkpoints.load(model, pick_device(device))
+    where = pick_device(device)
+    classifier = opened(model, run, where)
     origins = {
         row.output: row.key for row in latest(read_rows(run / "manifest.parquet")).values() if row.status is Status.OK
     }
-    varied = datasets.load(run, checkpoint.size, checkpoint.class_to_idx, progress=progress)
-    original = datasets.load(source, checkpoint.size, checkpoint.class_to_idx, progress=progress)
+    varied = datasets.load(run, classifier.size, classifier.class_to_idx, progress=progress)
+    original = datasets.load(source, classifier.size, classifier.class_to_idx, progress=progress)
     place = {key: index for index, key in enumerate(original.keys)}
     kept = [index for index, output in enumerate(varied.keys) if origins.get(output) in place]
     back = np.array([place[origins[varied.keys[index]]] for index in kept], dtype=np.int64)
     if not kept:
         raise DiffcleanError(f"No variation in {run} has its original in {source}.")
-    guessed, before = classes_by(checkpoint, varied)[kept], classes_by(checkpoint, original)[back]
+    guessed, before = classes_by(classifier, varied, where)[kept], classes_by(classifier, original, where)[back]
     keys, given = [original.keys[index] for index in back], original.labels.numpy()[back]
-    result: dict[str, Any] = {"model": str(model), "run": str(run), "source": str(source), "images": len(kept)}
+    result: dict[str, Any] = {"model": str(path_of(model)), "run": str(run), "source": str(source), "images": len(kept)}
     result["failed"] = {**varied.failed, **original.failed}
     if not (source / MANIFEST_FILE).is_file():
         return result | {"label_preservation": label_preservation(guessed, before, given)}
-    return result | _with_poison(source, keys, guessed, before, checkpoint.class_to_idx)
+    return result | _with_poison(source, keys, guessed, before, classifier.class_to_idx)
 
 
 def _with_poison(

@@ -80,7 +80,7 @@ def load(config: TeacherConfig, data_classes: Mapping[str, int], device: torch.d
         DiffcleanError: it is missing, damaged, or no classifier.
     """
     if not config.path.is_file():
-        raise DiffcleanError(f"There is no teacher {config.path}.", "Train one: diffclean train DATA -o t.pt")
+        raise DiffcleanError(f"There is no file {config.path}.", "Train one: diffclean train DATA -o t.pt")
     with config.path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     if config.path.suffix == ".onnx":

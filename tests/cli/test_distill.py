@@ -74,7 +74,7 @@ def test_an_image_that_cannot_be_read(here: Path, capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--teacher", "nowhere.pt"], 1, "no teacher nowhere.pt"),
+        (["--teacher", "nowhere.pt"], 1, "no file nowhere.pt"),
         (["--teacher", "t.pt", "--data", "nowhere"], 1, "nowhere"),
         (["--teacher", "t.pt", "-o", "t.pt", "--overwrite"], 2, "written over the teacher"),
         (["--teacher", "t.pt", "--student", "resnet1"], 2, "no architecture 'resnet1'"),

@@ -63,3 +63,20 @@ def test_an_attack_that_did_not_fire_is_said(capsys: pytest.CaptureFixture[str])
 def test_mistakes(arguments: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", *arguments]) == code
     assert message in capsys.readouterr().err
+
+
+def test_a_model_of_anybodys(capsys: pytest.CaptureFixture[str]) -> None:
+    """Bare weights, in the class order of the file beside them."""
+    torch.save(checkpoints.load(Path("t.pt")).model.net.state_dict(), "bare.pth")
+    Path("classes.txt").write_text("dog\ncat\n")
+    capsys.readouterr()
+    assert main(["evaluate", "bare.pth", "data"]) == 2
+    assert "--teacher-arch" in capsys.readouterr().err
+    about = ["--teacher-arch", "wrn-16-1", "--teacher-classes", "classes.txt", "--json"]
+    assert main(["evaluate", "bare.pth", "data", *about]) == 0
+    assert json.loads(capsys.readouterr().out)["clean_accuracy"]["value"] == 0.5
+    arguments = ["evaluate", "t.pt", "data", "--poison", "bad/poison.json", "--undefended", "bare.pth", *about]
+    assert main(arguments) == 0
+    result = json.loads(capsys.readouterr().out)
+    # Its second logit, which is dog's in t.pt, stands for cat here: the target.
+    assert (result["attack_success_rate"]["value"], result["undefended"]["attack_success_rate"]["value"]) == (0, 1)

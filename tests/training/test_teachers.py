@@ -180,7 +180,7 @@ def test_files_that_would_have_to_be_trusted(
 
 
 def test_no_such_file(tmp_path: Path) -> None:
-    with pytest.raises(DiffcleanError, match="no teacher"):
+    with pytest.raises(DiffcleanError, match="no file"):
         teachers.load(TeacherConfig(tmp_path / "t.pt"), DATA, CPU)
     (tmp_path / "t.pt").write_bytes(b"PK\x03\x04 cut short")
     with pytest.raises(DiffcleanError, match="damaged"):
