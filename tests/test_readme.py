@@ -1,12 +1,82 @@
-"""README.md shows what the benchmarks' result files say."""
+"""README.md and docs/: tables show what the benchmarks' result files say, commands run, links lead somewhere."""
 
 from __future__ import annotations
 
+import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-RENDER = Path(__file__).parents[1] / "benchmarks" / "render.py"
+import pytest
+
+from diffclean.cli.main import VERBS, main
+
+ROOT = Path(__file__).parents[1]
+RENDER = ROOT / "benchmarks" / "render.py"
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+COMMANDS = [shlex.split(line, comments=True)[1:] for line in re.findall(r"^    (diffclean .*)$", README, re.MULTILINE)]
+
+# What makes them small; the words typed are the README's. A class of a few pictures is no data set, so `demo` may find
+# that its attack did not fire (1), and no model can be fetched from a hub, nor compiled for a GPU that is not here.
+SMALL = {
+    "DIFFCLEAN_EPOCHS": "1",
+    "DIFFCLEAN_TRAIN_ARCH": "resnet8-cifar",
+    "DIFFCLEAN_TENSORBOARD": "0",
+    "DIFFCLEAN_DEMO_TRAIN_IMAGES": "10",
+    "DIFFCLEAN_DEMO_TEST_IMAGES": "5",
+    "DIFFCLEAN_DEMO_SIZE": "24",
+    "DIFFCLEAN_PRETRAIN_IMAGES": "4",
+    "DIFFCLEAN_PRETRAIN_BATCH": "2",
+    "DIFFCLEAN_PRETRAIN_SIZE": "16",
+    "DIFFCLEAN_PRETRAIN_CHANNELS": "8",
+    "DIFFCLEAN_PRETRAIN_LAYERS": "1",
+    "DIFFCLEAN_PRETRAIN_HEADS": "2",
+}
+ALLOWED = {"demo": (0, 1), "export": (0, 1)}
+
+
+@pytest.mark.slow
+def test_the_commands_of_use_it_run_in_their_order(
+    draw_photos: Callable[..., Path],
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for folder, count in (("data", 8), ("test", 8), ("trusted", 64)):
+        keys = [f"{label}/{number}.png" for label in ("cat", "dog") for number in range(count)]
+        draw_photos(tmp_path / folder, keys, width=32, height=32)
+    monkeypatch.chdir(tmp_path)
+    for name, value in {**SMALL, "DIFFCLEAN_ENGINE": str(tiny_model)}.items():
+        monkeypatch.setenv(name, value)
+    assert {command[0] for command in COMMANDS} == set(VERBS) - {"merge", "completion"}
+    for command in COMMANDS:
+        code = main(command)
+        said = capsys.readouterr()
+        assert code in ALLOWED.get(command[0], (0,)), f"{command}: {said.err}{said.out}"
+    assert (tmp_path / "data-variations/cat/0_v00.png").is_file()
+    assert (tmp_path / "t-student.pt").is_file()
+    assert (tmp_path / "red-team/poison.json").is_file()
+    assert (tmp_path / "run/model/model_index.json").is_file()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", page.read_text(encoding="utf-8")):
+        path, _, anchor = target.partition("#")
+        file = page.parent / path if path else page
+        assert file.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in [re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in headings], target
+
+
+def test_every_page_is_listed() -> None:
+    index = (ROOT / "docs/README.md").read_text(encoding="utf-8")
+    assert [page.name for page in (ROOT / "docs").glob("*.md") if f"({page.name})" not in index] == ["README.md"]
 
 
 def test_its_tables_are_rendered_from_the_results() -> None:
