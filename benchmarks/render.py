@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from render_gpu import distill_speed, percent, pretrain_compare, robustness_curve, tensorrt_rtx, throughput, where
+
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 BEGIN, END = "<!-- figures -->\n", "<!-- /figures -->"
@@ -137,10 +139,36 @@ def killed(result: dict[str, Any]) -> str:
     )
 
 
-def where(result: dict[str, Any]) -> str:
-    """The machine, in words."""
-    machine = result["machine"]
-    return f"{machine['cores']} cores of {machine['processor']}"
+def container(result: dict[str, Any]) -> str:
+    """Sizes of the images, the time to the first variation, images an hour."""
+    figures = result["figures"]
+    lines = [
+        f"**The images** ({where(result)}; {figures['runs']} starts each, median and range; {result['data']}, the "
+        "embedded engine). Cold: nothing of the image is in the machine's memory yet.",
+        "",
+        "| image | size | of it CUDA's libraries | runtime here | first variation | the same, cold |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, found in figures["images"].items():
+        cells = [f"{found['bytes'] / 1e9:.2f} GB", f"{found['bytes_of_cuda_libraries'] / 1e9:.2f} GB", found["runtime"]]
+        cells += [_range_s(found["first_variation_s"]), _range_s(found["first_variation_cold_s"])]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    steps = next(iter(next(iter(figures["images"].values()))["images_per_hour"].values()))
+    lines += [
+        "",
+        f"**Images an hour** there, photographs of up to {figures['longest_side_px']} px, from files to files.",
+        "",
+        "| image | runtime | " + " | ".join(f"{number} steps" for number in steps).replace("1 steps", "1 step") + " |",
+        "|---" * (2 + len(steps)) + "|",
+    ]
+    for name, found in figures["images"].items():
+        for runtime, rates in found["images_per_hour"].items():
+            lines.append(f"| {name} | {runtime} | " + " | ".join(f"{rate:,}" for rate in rates.values()) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _range_s(found: dict[str, float] | None) -> str:
+    return f"{found['median']:.1f} s ({found['least']:.1f}-{found['most']:.1f})" if found else ""
 
 
 def robustness(result: dict[str, Any]) -> str:
@@ -164,20 +192,9 @@ def robustness(result: dict[str, Any]) -> str:
         rows = [cell for cell in cells if cell["attack"] == attack]
         like = {None: "", True: "like", False: "unlike"}[rows[0]["like_corruptions"]]
         silent = " (did not fire)" if any(cell.get("fired") is False for cell in rows) else ""
-        shown = [_percent([cell for cell in rows if cell["defence"] == defence]) for defence in defences]
+        shown = [percent([cell for cell in rows if cell["defence"] == defence]) for defence in defences]
         lines.append(f"| {attack}{silent} | {like} | " + " | ".join(shown) + " |")
     return "\n".join(lines) + "\n"
-
-
-def _percent(cells: list[dict[str, Any]]) -> str:
-    """CA / ASR of the cells of several seeds."""
-    parts = []
-    for name in ("clean_accuracy", "attack_success_rate"):
-        values = [100 * cell[name]["value"] for cell in cells if name in cell]
-        if values:
-            spread = f" ({min(values):.1f}-{max(values):.1f})" if len(values) > 1 else ""
-            parts.append(f"{sum(values) / len(values):.1f}{spread}")
-    return " / ".join(parts)
 
 
 PAGES: dict[str, dict[str, Any]] = {
@@ -192,7 +209,13 @@ PAGES: dict[str, dict[str, Any]] = {
         "micro_quality_ablation": quality("The ablation: pretrained without corruptions, for as many images"),
         "micro_quality_longer": quality("Pretrained for longer, and not shipped"),
         "export_full_size": full_size,
+        "pretrain_compare": pretrain_compare,
+        "robustness_curve": robustness_curve,
+        "gpu_throughput": throughput,
+        "distill_speed": distill_speed,
+        "tensorrt_rtx": tensorrt_rtx,
     },
+    "docs/operating.md": {"container_start": container, "variate_memory": memory},
 }
 
 if __name__ == "__main__":

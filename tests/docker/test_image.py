@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import signal
+import subprocess
 import time
 import tomllib
 from collections.abc import Callable
@@ -37,13 +38,52 @@ def originals(workspace: Path) -> list[str]:
     return sorted(path.relative_to(workspace / "data").as_posix() for path in (workspace / "data").rglob("*.jpg"))
 
 
-def test_variate_as_the_readme_types_it(docker: Docker, workspace: Path) -> None:
-    """`docker run -v "$PWD:/workspace" diffclean variate ./data`: what comes out belongs to the caller."""
-    done = docker.run(workspace, "variate", "./data")
+def commands(page: str) -> list[str]:
+    """The `docker run` lines of a page's code blocks, but those that need a GPU, a network or several machines."""
+    text = (ROOT / page).read_text(encoding="utf-8").replace("\\\n", " ")
+    elsewhere = ("--gpus", "/mnt/share", "sd-image-variations", "./engine", ":next")
+    found = re.findall(r"^    (docker run .*)$", text, re.MULTILINE)
+    return [line for line in found if not any(word in line for word in elsewhere)]
+
+
+def typed(docker: Docker, line: str, workspace: Path) -> subprocess.CompletedProcess[str]:
+    """What a page says, typed in the folder; with the client and the image that are tested."""
+    script = re.sub(r"^docker run ", f"{docker.client} run --rm ", line).replace(" diffclean ", f" {docker.image} ", 1)
+    done = subprocess.run(["sh", "-c", script], cwd=workspace, capture_output=True, text=True, check=False)
+    print(f"$ {line}   (exit code {done.returncode})\n{done.stdout}{done.stderr}")
+    return done
+
+
+def test_the_readmes_commands(docker: Docker, workspace: Path, give_to: Callable[[Path, int], None]) -> None:
+    """Word for word, on relative paths; all that comes out belongs to the caller, who is the image's own user here."""
+    give_to(workspace, 1000)
+    small = ("--epochs", "1", "--batch-size", "4", "--arch", "resnet8-cifar")
+    assert docker.run(workspace, "train", "./data", "-o", "t.pt", *small).returncode == 0
+    variate, distill = commands("README.md")
+    assert variate == 'docker run -v "$PWD:/workspace" diffclean variate ./data'
+    assert distill == 'docker run -v "$PWD:/workspace" diffclean distill --teacher t.pt'
+    assert typed(docker, variate, workspace).returncode == 0
+    assert keys(workspace / "data-variations") == originals(workspace)
+    assert len(variations(workspace / "data-variations")) == len(originals(workspace))
+    assert typed(docker, distill, workspace).returncode == 0
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in workspace.rglob("*")} == {(1000, 1000)}
+    done = docker.run(workspace, "evaluate", "t-student.pt", "./data", "--json")
     assert done.returncode == 0
+    assert json.loads(done.stdout)
+
+
+def test_the_operators_commands(docker: Docker, workspace: Path, give_to: Callable[[Path, int], None]) -> None:
+    lines = [line for line in commands("docs/operating.md") if "distill" not in line]
+    assert len(lines) >= 3
+    for line in lines:
+        give_to(workspace, 0 if "--user" in line else 1000)
+        assert typed(docker, line, workspace).returncode == 0, line
+
+
+def test_the_callers_own_files(docker: Docker, workspace: Path) -> None:
+    """With --user, by whatever number: it need not be in the image's list of users."""
+    assert docker.run(workspace, "variate", "./data").returncode == 0
     out = workspace / "data-variations"
-    assert keys(out) == originals(workspace)
-    assert len(variations(out)) == len(originals(workspace))
     owners = {(path.stat().st_uid, path.stat().st_gid) for path in (out, *out.rglob("*"))}
     assert owners == {(workspace.stat().st_uid, workspace.stat().st_gid)}
 
@@ -63,17 +103,15 @@ def test_progress_is_plain_lines(docker: Docker, workspace: Path) -> None:
     assert "\x1b" not in done.stderr + done.stdout
 
 
-def test_distill_as_the_readme_types_it(docker: Docker, workspace: Path) -> None:
-    """Teacher and student on relative paths; `distill` finds the variations by itself."""
-    small = ("--epochs", "1", "--batch-size", "4", "--size", "32")
-    assert docker.run(workspace, "train", "./data", "-o", "t.pt", "--arch", "resnet8-cifar", *small).returncode == 0
-    assert docker.run(workspace, "variate", "./data", "--size", "native").returncode == 0
-    assert docker.run(workspace, "distill", "--teacher", "t.pt", *small).returncode == 0
-    student = workspace / "t-student.pt"
-    assert student.stat().st_uid == workspace.stat().st_uid
-    done = docker.run(workspace, "evaluate", "t-student.pt", "./data", "--json")
-    assert done.returncode == 0
-    assert json.loads(done.stdout)
+def test_shards_and_an_engine_that_was_carried_here(docker: Docker, workspace: Path) -> None:
+    """Each machine makes its part without a network; `merge` joins them."""
+    offline = ("--network", "none")
+    assert docker.run(workspace, "export", "micro", "-o", "engine", options=offline).returncode == 0
+    for shard in ("1/2", "2/2"):
+        verb = ("variate", "./data", "--engine", "./engine", "--shard", shard)
+        assert docker.run(workspace, *verb, options=offline).returncode == 0
+    assert docker.run(workspace, "merge", "data-variations", options=offline).returncode == 0
+    assert keys(workspace / "data-variations") == originals(workspace)
 
 
 def test_doctor(docker: Docker, workspace: Path) -> None:
@@ -86,6 +124,15 @@ def test_doctor(docker: Docker, workspace: Path) -> None:
     assert report["why_no_gpu"]
     assert report["cache"]["folder"] == "/cache/diffclean"
     assert report["problems"] == []
+
+
+def test_nothing_reports_to_anybody(docker: Docker, workspace: Path) -> None:
+    """ONNX Runtime would keep an identifier and a queue of events in the cache."""
+    (cache := workspace / "cache").mkdir()
+    shutil.chown(cache, workspace.stat().st_uid, workspace.stat().st_gid)
+    verb = ("variate", "./data", "--runtime", "onnxruntime")
+    assert docker.run(workspace, *verb, options=("-v", f"{cache}:/cache")).returncode == 0
+    assert list(cache.iterdir()) == []
 
 
 @pytest.mark.parametrize("verb", [("variate", "./data"), ("train", "./data", "-o", "t.pt", "--epochs", "1")])
