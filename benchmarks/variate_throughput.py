@@ -16,7 +16,6 @@ import shutil
 import statistics
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -28,7 +27,7 @@ from diffclean.data.fit import Fit, to_square
 from diffclean.data.sources import ImageFolder
 from diffclean.families.base import noise_shapes
 from diffclean.families.micro_pipeline import MicroPipeline
-from diffclean.variation.pipeline import limit_torch
+from diffclean.variation.pipeline import pool
 from diffclean.variation.seeds import noise_for
 from diffclean.variation.settings import Opened, Settings, open_for
 from diffclean.variation.variate import variate
@@ -149,10 +148,10 @@ def engine_rate(opened: Opened, pixels: torch.Tensor, batches: int) -> float:
         engine.family.decode(engine.call, sample)
 
     lanes = engine.runtime.lanes
-    with ThreadPoolExecutor(lanes, initializer=limit_torch, initargs=(lanes,)) as pool:
-        list(pool.map(once, [1] * 2 * lanes))
+    with pool(lanes, "sample") as threads:
+        list(threads.map(once, [1] * 2 * lanes))
         started = time.monotonic()
-        list(pool.map(once, [settings.steps] * batches))
+        list(threads.map(once, [settings.steps] * batches))
         return batches * len(pixels) / (time.monotonic() - started)
 
 

@@ -1,4 +1,4 @@
-"""How an image meets the model's square, and how it goes back."""
+"""How an image meets the model's square, and how it goes back: Lanczos where it shrinks, bicubic where it grows."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class OutputSize:
 
 
 def to_square(image: np.ndarray, size: int, fit: Fit) -> tuple[np.ndarray, Placement]:
-    """Fit an image into the model's square (Lanczos).
+    """Fit an image into the model's square.
 
     Args:
         image: (H, W, 3) uint8.
@@ -139,9 +139,20 @@ def _scaled(width: int, height: int, longest: int) -> tuple[int, int]:
 def _resized(image: np.ndarray, width: int, height: int) -> np.ndarray:
     if image.shape[:2] == (height, width):
         return image
+    if height >= image.shape[0] and width >= image.shape[1]:
+        return _enlarged(image, width, height)
     pixels = Image.fromarray(np.ascontiguousarray(image))
     # The gap lets a much larger image be averaged down first: many times faster, hardly a grey level apart.
     return np.array(pixels.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0), dtype=np.uint8)
+
+
+def _enlarged(image: np.ndarray, width: int, height: int) -> np.ndarray:
+    """Bicubic, by torch: a quarter of the time of Pillow's Lanczos, from which enlarged pictures hardly differ."""
+    import torch
+
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
+    enlarged = torch.nn.functional.interpolate(pixels, (height, width), mode="bicubic", antialias=True)
+    return enlarged[0].permute(1, 2, 0).contiguous().numpy()
 
 
 def _check(image: np.ndarray) -> None:

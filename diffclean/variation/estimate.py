@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import wait
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +23,7 @@ from diffclean.data.run_record import check_separate
 from diffclean.data.shard import Shard
 from diffclean.data.sources import ImageFolder
 from diffclean.errors import DiffcleanError
-from diffclean.variation.pipeline import limit_torch
+from diffclean.variation.pipeline import pool
 from diffclean.variation.sampler import Sampler
 from diffclean.variation.settings import Settings, open_for, recipe_of
 from diffclean.variation.variate import made_already
@@ -111,7 +111,7 @@ def estimate(
 def _measured(sampler: Sampler, pixels: Tensor) -> tuple[Tensor, float]:
     """Variations of a batch, and the seconds that one takes while all lanes are at work."""
     seeds = list(range(len(pixels)))
-    with ThreadPoolExecutor(sampler.lanes, initializer=limit_torch, initargs=(sampler.lanes,)) as lanes:
+    with pool(sampler.lanes, "sample") as lanes:
 
         def round_s() -> float:
             started = time.monotonic()

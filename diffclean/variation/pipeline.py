@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from threading import Event, Lock
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
@@ -88,10 +89,10 @@ def stream(jobs: Iterable[Job], stages: Stages[Job], batch: int, workers: int, s
     runner = _BatchRunner(stages, batch)
     lanes = stages.generator.lanes
     with (
-        ThreadPoolExecutor(workers, "read") as readers,
-        ThreadPoolExecutor(lanes, "sample", initializer=limit_torch, initargs=(lanes,)) as samplers,
-        ThreadPoolExecutor(workers, "write") as writers,
-        ThreadPoolExecutor(1, "commit") as committer,
+        pool(workers, "read") as readers,
+        pool(lanes, "sample") as samplers,
+        pool(workers, "write") as writers,
+        pool(1, "commit") as committer,
     ):
         commits: deque[Future[None]] = deque()
         in_lanes: deque[tuple[list[Slot | Row], Future[list[tuple[Slot, Pixels | None]]]]] = deque()
@@ -120,17 +121,23 @@ def stream(jobs: Iterable[Job], stages: Stages[Job], batch: int, workers: int, s
                 commits.popleft().result()
         except BaseException:
             stop.set()
-            for pool in (readers, samplers, writers, committer):
-                pool.shutdown(wait=False, cancel_futures=True)
+            for each in (readers, samplers, writers, committer):
+                each.shutdown(wait=False, cancel_futures=True)
             raise
 
 
-def limit_torch(lanes: int) -> None:
-    """In the thread of one of several lanes: they keep every core busy, and torch's threads would only hold them up."""
+@contextmanager
+def pool(threads: int, name: str) -> Iterator[ThreadPoolExecutor]:
+    """Threads that use torch's own only where one sampler has the cores to itself: else those would hold up others."""
     import torch
 
-    if lanes > 1:
-        torch.set_num_threads(1)
+    whole = torch.get_num_threads()
+    count = whole if name == "sample" and threads == 1 else 1
+    try:
+        with ThreadPoolExecutor(threads, name, initializer=torch.set_num_threads, initargs=(count,)) as executor:
+            yield executor
+    finally:
+        torch.set_num_threads(whole)  # what a thread sets is also what threads begin with that come after it
 
 
 def _commit(commit: Callable[[Sequence[Row]], None], rows: Sequence[Row | Future[Row]]) -> None:
@@ -138,7 +145,7 @@ def _commit(commit: Callable[[Sequence[Row]], None], rows: Sequence[Row | Future
 
 
 def _ahead(
-    pool: ThreadPoolExecutor,
+    readers: ThreadPoolExecutor,
     prepare: Callable[[Job], Sequence[Slot | Row]],
     jobs: Iterable[Job],
     depth: int,
@@ -149,7 +156,7 @@ def _ahead(
     source = iter(jobs)
     while not stop.is_set():
         for job in source:
-            waiting.append(pool.submit(prepare, job))
+            waiting.append(readers.submit(prepare, job))
             if len(waiting) >= depth:
                 break
         if not waiting:

@@ -349,3 +349,20 @@ def test_padding_is_never_a_reason_to_ask_again() -> None:
     bench.run(5, batch=4)
     assert fallbacks.made == []
     assert all(row.status is Status.OK for row in bench.rows)
+
+
+@pytest.mark.parametrize("lanes", [1, 2])
+def test_torchs_threads(lanes: int) -> None:
+    """One sampler has the cores to itself; several, readers and writers take one each. The caller's are as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        seen: set[int] = set()
+        bench = Bench(generator=Inverting(each=lambda call: seen.add(torch.get_num_threads())))
+        bench.generator.lanes = lanes
+        stages = Stages(bench.prepare, bench.generator, None, bench.commit)
+        stream(range(20), stages, 4, 2)
+        assert seen == {3 if lanes == 1 else 1}
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
