@@ -27,7 +27,9 @@ from diffclean.data.fit import Fit, OutputSize, from_square, to_square
 from diffclean.data.sources import ImageFolder
 from diffclean.evaluation.metrics import attack_success_rate, clean_accuracy
 from diffclean.evaluation.variations import label_preservation, predict_arrays, trigger_survival
+from diffclean.runtime.choose import Engine
 from diffclean.training.checkpoints import load
+from diffclean.training.classifiers import pick_device
 from diffclean.variation.sampler import Sampler, SamplerSettings
 from diffclean.variation.seeds import image_seed
 from diffclean.variation.settings import Settings, open_for
@@ -51,24 +53,11 @@ def main() -> None:
     parser.add_argument("--name", default="micro_quality", help="of the result file")
     options = parser.parse_args()
     keys, images, labels = balanced(options.images, options.count)
-    sets = {"clean": images}
-    teachers = []
-    for model, manifest_path in options.teacher:
-        manifest = read_manifest(manifest_path)
-        sets[manifest.attack] = np.stack([triggered(i, k, manifest) for i, k in zip(images, keys, strict=True)])
-        teachers.append((load(model), manifest))
-    clean = load(options.clean)
+    sets, teachers = attacked(images, keys, options.teacher)
+    clean = load(options.clean, pick_device())
     before = undefended(clean, teachers, sets, labels)
     opened = open_for(Settings(engine=options.engine, batch=options.batch))
-    points, rows = [], []
-    for steps in options.steps:
-        for strength in options.strengths:
-            sampler = Sampler(opened.engine, SamplerSettings(steps, strength, 1.0, options.scheduler))
-            varied = {name: varied_images(sampler, keys, each, options) for name, each in sets.items()}
-            point = {"steps": steps, "strength": strength, **measured(clean, teachers, sets, varied, labels)}
-            points.append(point)
-            print({k: round(v, 4) for k, v in summary(point).items()}, flush=True)
-            rows.append(varied)
+    points, rows = curve(opened.engine, (clean, teachers), sets, keys, labels, options)
     if options.grid:
         save_grid(options.grid, sets, rows, keys)
     figures = {
@@ -95,6 +84,39 @@ def balanced(folder: Path, count: int) -> tuple[list[str], Pixels, NDArray[np.in
             images.append(decode(source.read(item)))
             labels.append(classes[item.label])
     return keys, np.stack(images), np.array(labels)
+
+
+def attacked(
+    images: Pixels, keys: list[str], suspects: list[tuple[Path, Path]]
+) -> tuple[dict[str, Pixels], list[tuple[Any, PoisonManifest]]]:
+    """The images as they are ("clean") and with each attack's trigger; and the teachers, with their manifests."""
+    sets, teachers = {"clean": images}, []
+    for model, manifest_path in suspects:
+        manifest = read_manifest(manifest_path)
+        sets[manifest.attack] = np.stack([triggered(i, k, manifest) for i, k in zip(images, keys, strict=True)])
+        teachers.append((load(model, pick_device()), manifest))
+    return sets, teachers
+
+
+def curve(
+    engine: Engine,
+    judges: tuple[Any, list[tuple[Any, PoisonManifest]]],
+    sets: dict[str, Pixels],
+    keys: list[str],
+    labels: Any,
+    options: argparse.Namespace,
+) -> tuple[list[dict[str, Any]], list[dict[str, Pixels]]]:
+    """Figures and variations at each of `options.steps` and `options.strengths`."""
+    points, rows = [], []
+    for steps in options.steps:
+        for strength in options.strengths:
+            sampler = Sampler(engine, SamplerSettings(steps, strength, 1.0, options.scheduler))
+            varied = {name: varied_images(sampler, keys, each, options) for name, each in sets.items()}
+            point = {"steps": steps, "strength": strength, **measured(*judges, sets, varied, labels)}
+            points.append(point)
+            print({k: round(v, 4) for k, v in summary(point).items()}, flush=True)
+            rows.append(varied)
+    return points, rows
 
 
 def undefended(clean: Any, teachers: list[tuple[Any, PoisonManifest]], sets: dict[str, Pixels], labels: Any) -> Any:

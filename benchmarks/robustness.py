@@ -95,7 +95,18 @@ class Grid:
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     options = arguments()
-    grid = Grid(
+    grid = grid_of(options)
+    cells = []
+    for seed in options.seeds:
+        for attack in options.attacks:
+            for defence in options.defences:
+                cells.append(cell(grid, attack, options.rate.get(attack), seed, defence))
+                write_result(options.name, {"grid": grid.shared(), "cells": cells}, options.data)
+
+
+def grid_of(options: argparse.Namespace) -> Grid:
+    """What the command line says of all cells."""
+    return Grid(
         train=options.train,
         test=options.test,
         work=options.work,
@@ -110,40 +121,39 @@ def main() -> None:
             engine=options.engine, steps=options.steps, strength=options.strength, variations=options.variations
         ),
     )
-    cells = []
-    for seed in options.seeds:
-        for attack in options.attacks:
-            for defence in options.defences:
-                cells.append(cell(grid, attack, options.rate.get(attack), seed, defence))
-                write_result(options.name, {"grid": grid.shared(), "cells": cells}, options.data)
 
 
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--name", default="robustness")
+    parser.add_argument("--defences", nargs="+", choices=DEFENCES, default=list(DEFENCES))
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--strength", type=float)
+    parser.add_argument("--variations", type=int, default=1)
+    parser.add_argument("--temperature", type=float, default=10.0)
+    add_grid_arguments(parser, [BENIGN, "badnets", "blended", "ftrojan"])
+    options = parser.parse_args()
+    options.rate = dict(options.rate)
+    return options
+
+
+def add_grid_arguments(parser: argparse.ArgumentParser, attacks: list[str]) -> None:
+    """The options that any grid of cells has; `attacks` are those it runs unasked."""
     parser.add_argument("--train", type=Path, required=True)
     parser.add_argument("--test", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--name", default="robustness")
     parser.add_argument("--data", default="CIFAR-10 (JPEG-coded copies), 32 px")
     parser.add_argument("--count", type=int, default=0)
-    parser.add_argument("--attacks", nargs="+", default=[BENIGN, "badnets", "blended", "ftrojan"])
+    parser.add_argument("--attacks", nargs="+", default=attacks)
     parser.add_argument("--rate", nargs="*", type=_rate, default=[], help="attack=rate; 0.1 where none is given")
-    parser.add_argument("--defences", nargs="+", choices=DEFENCES, default=list(DEFENCES))
     parser.add_argument("--seeds", nargs="+", type=int, default=[1])
     parser.add_argument("--target", default="airplane")
     parser.add_argument("--arch", default="preact-resnet18")
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--student-epochs", type=int)
     parser.add_argument("--alpha", type=float, default=0.5)
-    parser.add_argument("--temperature", type=float, default=10.0)
     parser.add_argument("--engine", default="micro")
-    parser.add_argument("--steps", type=int)
-    parser.add_argument("--strength", type=float)
-    parser.add_argument("--variations", type=int, default=1)
-    options = parser.parse_args()
-    options.rate = dict(options.rate)
-    return options
 
 
 def _rate(text: str) -> tuple[str, float]:

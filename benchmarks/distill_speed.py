@@ -1,0 +1,194 @@
+"""Images per second of student training: the teacher asked on line, its targets cached, and timm's own training loop.
+
+    python benchmarks/distill_speed.py --images FOLDER_WITH_CLASSES --work WORK --arch resnet18 --batch 128
+
+One model, batch and precision for all, in turns, several times over; ratios are medians over the turns.
+on line: `distill` as it is; the teacher, of the same architecture with random weights, answers to every batch;
+cached: `distill --targets averaged`: targets are worked out once (with one variation an image, they are the same ones);
+train: `train`, without a teacher: the labels alone;
+timm: the training step of timm's train.py with timm's loader, optimiser and schedule, on the labels alone: images are
+read and cropped by worker processes, one a core;
+timm in memory: the same step, on batches that lie on the device: what it takes to train and nothing else.
+
+The rate is that of the epochs after the first; reading the data set into memory and working out targets is not in it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from record import write_result
+from robustness_data import subset
+from torch import Tensor, nn
+
+from diffclean.data.decode import decode
+from diffclean.data.sources import ImageFolder
+from diffclean.environment import usable_cores
+from diffclean.training import checkpoints
+from diffclean.training.classifiers import IMAGENET_MEAN, IMAGENET_STD, build, pick_device
+from diffclean.training.distill import distill
+from diffclean.training.distill_config import DistillConfig, TeacherConfig
+from diffclean.training.loop_config import LoopConfig
+from diffclean.training.precision import autocast, resolved_precision
+from diffclean.training.train import train
+from diffclean.training.train_config import TrainConfig
+
+
+def main() -> None:
+    options = arguments()
+    device = pick_device()
+    options.precision = resolved_precision(options.precision, device)
+    options.work.mkdir(parents=True, exist_ok=True)
+    data = subset(options.images, options.count, options.work)
+    side, teacher = prepared(options, data)
+    rounds = []
+    for number in range(options.rounds):
+        rates = {
+            "on line": ours(options, data, options.work / "student.pt", teacher, "sampled"),
+            "cached": ours(options, data, options.work / "student.pt", teacher, "averaged"),
+            "train": ours(options, data, options.work / "student.pt", None, ""),
+            "timm": timm_rate(options, device, timm_loader(options, data, side, device), options.epochs),
+            "timm in memory": timm_rate(options, device, in_memory(options, data, side, device), options.epochs),
+        }
+        print(f"round {number}:", {name: round(rate, 1) for name, rate in rates.items()}, flush=True)
+        rounds.append(rates)
+    figures = {
+        "unit": "images per second",
+        "device": device.type,
+        **{name: getattr(options, name) for name in ("arch", "batch", "precision", "epochs")},
+        "images": len(ImageFolder(data).items()),
+        "side": side,
+        "median": {name: statistics.median(each[name] for each in rounds) for name in rounds[0]},
+        "over_timm": {name: statistics.median(each[name] / each["timm"] for each in rounds) for name in rounds[0]},
+        "rounds": rounds,
+    }
+    write_result(options.name, figures, options.data)
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=Path, required=True, help="a folder a class; all of one size")
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--count", type=int, default=0, help="of the images, evenly over the classes; 0: all")
+    parser.add_argument("--arch", default="resnet18", help="a model of timm")
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--epochs", type=int, default=3, help="a turn; the first is not counted")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--precision", choices=["bf16", "fp16", "fp32"], help="default: what is quickest here")
+    parser.add_argument("--workers", type=int, default=max(1, int(usable_cores())), help="of timm's loader")
+    parser.add_argument("--data", default="CIFAR-10 training images (JPEG-coded copies), 32 px")
+    parser.add_argument("--name", default="distill_speed", help="of the result file")
+    options = parser.parse_args()
+    if options.epochs < 2:
+        parser.error("--epochs: at least 2, since the first is not counted")
+    return options
+
+
+def prepared(options: argparse.Namespace, data: Path) -> tuple[int, Path]:
+    """The side of the images in px, and a teacher that knows nothing: its speed does not depend on that."""
+    source = ImageFolder(data)
+    height, width = decode(source.read(source.items()[0])).shape[:2]
+    teacher = options.work / "teacher.pt"
+    torch.manual_seed(0)
+    model = build(options.arch, len(source.class_to_idx))
+    checkpoints.save(teacher, model, options.arch, source.class_to_idx, (height, width), {})
+    return height, teacher
+
+
+def ours(options: argparse.Namespace, data: Path, out: Path, teacher: Path | None, targets: str) -> float:
+    """Images per second of `distill` or, without a teacher, of `train`."""
+    loop = LoopConfig(
+        epochs=options.epochs,
+        batch_size=options.batch,
+        precision=options.precision,
+        tensorboard=False,
+    )
+    if teacher is None:
+        result = train(TrainConfig(data, out, arch=options.arch, loop=loop, overwrite=True))
+    else:
+        result = distill(
+            DistillConfig(TeacherConfig(teacher), data, out, options.arch, targets=targets, loop=loop, overwrite=True)
+        )
+    lines = [json.loads(line) for line in result.log_path.read_text().splitlines()]
+    return statistics.mean([line["images_per_second"] for line in lines if "images_per_second" in line][1:])
+
+
+def timm_loader(options: argparse.Namespace, data: Path, side: int, device: torch.device) -> Any:
+    """Timm's own: crops at random, mirrors, normalises."""
+    from timm.data import create_dataset, create_loader
+
+    return create_loader(
+        create_dataset("", root=str(data), is_training=True),
+        input_size=(3, side, side),
+        batch_size=options.batch,
+        is_training=True,
+        color_jitter=0.0,
+        mean=IMAGENET_MEAN,
+        std=IMAGENET_STD,
+        num_workers=options.workers,
+        device=device,
+        persistent_workers=True,
+    )
+
+
+def in_memory(options: argparse.Namespace, data: Path, side: int, device: torch.device) -> list[tuple[Tensor, Tensor]]:
+    """As many batches as an epoch has, a few different ones that lie on the device."""
+    classes, steps = len(ImageFolder(data).class_to_idx), len(ImageFolder(data).items()) // options.batch
+    generator = torch.Generator().manual_seed(0)
+    made = [
+        (
+            torch.randn(options.batch, 3, side, side, generator=generator).to(device),
+            torch.randint(classes, (options.batch,), generator=generator).to(device),
+        )
+        for _ in range(min(4, steps))
+    ]
+    return [made[step % len(made)] for step in range(steps)]
+
+
+def timm_rate(
+    options: argparse.Namespace, device: torch.device, loader: Iterable[tuple[Tensor, Tensor]], epochs: int
+) -> float:
+    """Images per second of the step in timm's train.py (1.0), with its `--amp --channels-last`."""
+    import timm
+    from timm import utils
+    from timm.optim import create_optimizer_v2
+    from timm.scheduler import create_scheduler_v2
+
+    classes = len(ImageFolder(options.images).class_to_idx)
+    model = timm.create_model(options.arch, num_classes=classes).to(device)
+    model.to(memory_format=torch.channels_last)
+    optimizer = create_optimizer_v2(model, opt="sgd", lr=0.1, momentum=0.9, weight_decay=5e-4)
+    schedule, _ = create_scheduler_v2(optimizer, sched="cosine", num_epochs=epochs)
+    loss_of = nn.CrossEntropyLoss().to(device)
+    scaler = utils.NativeScaler() if options.precision == "fp16" else None
+    losses, rates = utils.AverageMeter(), []
+    for epoch in range(epochs):
+        model.train()
+        seen, started = 0, time.monotonic()
+        for images, labels in loader:
+            images = images.contiguous(memory_format=torch.channels_last)
+            with autocast(device, options.precision):
+                loss = loss_of(model(images), labels)
+            optimizer.zero_grad()
+            if scaler is not None:
+                scaler(loss, optimizer, parameters=model.parameters())
+            else:
+                loss.backward()
+                optimizer.step()
+            seen += len(images)
+        losses.update(loss.item(), seen)  # waits for the GPU
+        rates.append(seen / (time.monotonic() - started))
+        schedule.step(epoch + 1)
+    return statistics.mean(rates[1:])
+
+
+if __name__ == "__main__":
+    main()
