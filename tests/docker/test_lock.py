@@ -69,6 +69,6 @@ def test_hashes_of_an_index(lock: ModuleType, index: str, tmp_path: Path) -> Non
 def test_an_index_that_knows_a_part_gives_no_hash_at_all(lock: ModuleType, index: str, tmp_path: Path) -> None:
     """pip checks all of a file or refuses it."""
     lock.write_from_index("torch-cpu", index, {"torch": "2.1", "torchvision": "0.1"}, local="+cpu")
-    head, note, *entries = (tmp_path / "torch-cpu.txt").read_text().splitlines()
+    _, note, *entries = (tmp_path / "torch-cpu.txt").read_text().splitlines()
     assert "NO HASHES" in note
     assert entries == ["torch==2.1+cpu", "torchvision==0.1+cpu"]
