@@ -61,6 +61,9 @@ class OpenVino:
             raise DiffcleanError("This CPU does not compute in bf16.", "Use --precision fp32.")
         cores = threads or max(1, int(usable_cores()))
         self.lanes = cpu_lanes(manifest.image_size, cores)
+        # OpenVINO fills a table of numpy's types at the first conversion, and lets go of the interpreter while it holds
+        # the table's lock: two lanes that convert first at once would wait for each other for ever.
+        openvino.Type.f32.to_dtype()
         core = openvino.Core()
         config: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY" if self.lanes == 1 else "THROUGHPUT",
