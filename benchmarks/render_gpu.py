@@ -56,8 +56,8 @@ def pretrain_compare(result: dict[str, Any]) -> str:
     lines = [
         f"**Recipes of `micro`, trained for the same time** ({result['data']}, never seen in training; seed "
         f"{figures['seed']}; {where(result)}). Each at the point where the fewest triggers survive among those that "
-        "keep 0.9 of the labels. A cell of survival is the share of triggered variations that land on the target class, "
-        "and that share minus the untriggered ones'.",
+        "keep 0.9 of the labels. A cell of survival is the share of triggered variations that land on the target "
+        "class, and that share minus the untriggered ones'.",
         "",
         *table([*head, *(f"{each} survival" for each in attacks)], rows),
     ]
@@ -103,8 +103,8 @@ def throughput(result: dict[str, Any]) -> str:
         f"**Speed of `sd-image-variations`{' (a small stand-in)' if figures['toy'] else ' at full size'}** (random "
         f"weights, batch {figures['batch']}, guidance {figures['guidance']:g}, {figures['precision']}; "
         f"{where(result)}). Images per second; in brackets, over diffusers' stock pipeline, run eagerly in the same "
-        f"precision, and the share of the arithmetic bound at {_peak(figures) / 1e12:.3g} TFLOP/s, measured in the same "
-        "run.",
+        f"precision, and the share of the arithmetic bound at {_peak(figures) / 1e12:.3g} TFLOP/s, measured in the "
+        "same run.",
         "",
     ]
     for name, piece in pieces.items():
@@ -171,7 +171,7 @@ def distill_speed(result: dict[str, Any]) -> str:
         f"**Speed of distillation, on a {figures['device'].upper()}** ({result['data']}; {figures['images']:,} images, "
         f"{figures['arch']} as teacher and student, batch {figures['batch']}, {figures['precision']}; "
         f"{where(result)}). On line the teacher answers to every batch; cached, its targets are worked out once. timm "
-        "is the training step of its train.py with its own loader, on labels alone; in memory, the step without a loader.",
+        "is the training step of its train.py with its own loader, on labels alone; in memory, the step without one.",
         "",
         *table(["training", "images/s", "over timm"], rows),
     ]

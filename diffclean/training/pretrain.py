@@ -200,7 +200,7 @@ def pretrain(
     trainer.data = _digest(images)
     resume(trainer, out)
     write_config(config, out)
-    held_out = torch.from_numpy(np.ascontiguousarray(images[-_VALIDATION_IMAGES:]))
+    held_out = torch.from_numpy(np.array(images[-_VALIDATION_IMAGES:]))
     on_gpu = device.type == "cuda"
     workers = default_workers(device) if workers is None else workers
     source = prepared(images[:-_VALIDATION_IMAGES], config, trainer.step, workers, pin=on_gpu)

@@ -155,15 +155,15 @@ def _from_workers(images: Pixels, config: PretrainConfig, first: int, workers: i
     from torch.utils.data import DataLoader
 
     loader: Any = DataLoader(
-        _Steps(images, config),
+        _Steps(images, config),  # type: ignore[arg-type]
         batch_size=None,
-        sampler=itertools.count(first),  # type: ignore[arg-type]
+        sampler=itertools.count(first),
         num_workers=workers,
         collate_fn=_as_it_is,
         multiprocessing_context="fork",
     )
-    for clean, corrupted in loader:
-        yield torch.from_numpy(clean), torch.from_numpy(corrupted)
+    found = iter(loader)  # forks here, before this process has threads of ours
+    return ((torch.from_numpy(clean), torch.from_numpy(corrupted)) for clean, corrupted in found)
 
 
 class _Steps:
