@@ -42,7 +42,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, nargs="+", default=[1, 2, 4, 8], help="whose rates are measured")
     parser.add_argument("--rate-count", type=int, default=512, help="photographs a rate is measured on")
     options = parser.parse_args()
-    photos = sorted(path for path in options.photos.rglob("*") if path.suffix.lower() in (".jpg", ".png"))
+    photos = sorted(path for path in options.photos.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
     longest = max(max(Image.open(photo).size) for photo in photos)
     figures: dict[str, Any] = {"runs": options.runs, "longest_side_px": longest, "images": {}}
     for named in options.images:
