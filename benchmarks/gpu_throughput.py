@@ -17,6 +17,8 @@ Every piece is kept in WORK as soon as it is made: a command that was stopped go
 from __future__ import annotations
 
 import argparse
+import gc
+import logging
 import statistics
 import sys
 import time
@@ -43,6 +45,8 @@ from diffclean.runtime.choose import Engine, open_runtime
 from diffclean.runtime.probe import probe_one
 from diffclean.variation.sampler import Sampler, SamplerSettings
 
+log = logging.getLogger("gpu_throughput")
+
 FAMILY = "sd-image-variations"
 NEEDED = ("image_encoder", "unet", "vae_decoder")
 """Components of a run from pure noise."""
@@ -65,10 +69,28 @@ def main() -> None:
     settings = {name: getattr(options, name) for name in ("toy", "batch", "steps", "guidance")}
     settings |= {"device": device_name(), "precision": precision()}
     pieces = Pieces(options.work / "gpu_throughput.pieces.json", settings)
+    failed: dict[str, str] = {}
     for name, make in plan(options).items():
-        if not options.only or name.split()[0] in (*options.only, "model", "peak", "work"):
+        basis = name.split()[0] in ("model", "peak", "work")
+        if options.only and not basis and name.split()[0] not in options.only:
+            continue
+        try:
             pieces.get(name, make)
-            write_result(options.name, {**settings, "pieces": pieces.made}, "no images")
+        except Exception as error:  # the others are still worth measuring; this one is tried again another time
+            if basis:
+                raise
+            log.exception("%s failed", name)
+            failed[name] = f"{type(error).__name__}: {error}"
+        released()
+        write_result(options.name, {**settings, "pieces": pieces.made, "failed": failed}, "no images")
+
+
+def released() -> None:
+    """Let go of the networks of a piece, and of what was compiled for them: a GPU's memory is wanted for the next."""
+    if torch.cuda.is_available():
+        torch.compiler.reset()
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 def arguments() -> argparse.Namespace:

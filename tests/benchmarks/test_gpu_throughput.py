@@ -18,6 +18,7 @@ def test_every_piece_is_measured_and_kept(
     run_script: RunScript, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     result = run_script("gpu_throughput", "--work", tmp_path, *TOY, *QUICK)
+    assert result["figures"]["failed"] == {}
     pieces = result["figures"]["pieces"]
     (compare,) = [piece for name, piece in pieces.items() if name.startswith("compare")]
     assert [point["steps"] for point in compare["curve"]] == [1, 2]
