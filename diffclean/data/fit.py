@@ -1,4 +1,4 @@
-"""How an image meets the model's square, and how it goes back: Lanczos where it shrinks, bicubic where it grows."""
+"""How an image meets the model's square, and how it goes back."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class OutputSize:
 
 
 def to_square(image: np.ndarray, size: int, fit: Fit) -> tuple[np.ndarray, Placement]:
-    """Fit an image into the model's square.
+    """Fit an image into the model's square (Lanczos).
 
     Args:
         image: (H, W, 3) uint8.
@@ -108,7 +108,7 @@ def to_square(image: np.ndarray, size: int, fit: Fit) -> tuple[np.ndarray, Place
 
 
 def from_square(square: np.ndarray, placement: Placement, out_size: OutputSize) -> np.ndarray:
-    """Undo `to_square`, except for what a crop left out.
+    """Undo `to_square` (bicubic where the picture grows), except for what a crop left out.
 
     Args:
         square: (S, S, 3) uint8; S need not be the size that went in (a model may see 224 and paint 512).
@@ -128,7 +128,9 @@ def from_square(square: np.ndarray, placement: Placement, out_size: OutputSize) 
     width, height = placement.kept
     if out_size.longest is not None:
         width, height = _scaled(width, height, out_size.longest)
-    return _resized(square[top:bottom, left:right], width, height)
+    picture = square[top:bottom, left:right]
+    grows = height > bottom - top and width > right - left
+    return (_enlarged if grows else _resized)(picture, width, height)
 
 
 def _scaled(width: int, height: int, longest: int) -> tuple[int, int]:
@@ -139,8 +141,6 @@ def _scaled(width: int, height: int, longest: int) -> tuple[int, int]:
 def _resized(image: np.ndarray, width: int, height: int) -> np.ndarray:
     if image.shape[:2] == (height, width):
         return image
-    if height >= image.shape[0] and width >= image.shape[1]:
-        return _enlarged(image, width, height)
     pixels = Image.fromarray(np.ascontiguousarray(image))
     # The gap lets a much larger image be averaged down first: many times faster, hardly a grey level apart.
     return np.array(pixels.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0), dtype=np.uint8)
