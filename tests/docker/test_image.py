@@ -220,12 +220,9 @@ def test_stopped_and_resumed(docker: Docker, workspace: Path, how: signal.Signal
 
 def test_changed_weights_are_refused(docker: Docker, workspace: Path) -> None:
     """Weights and engines are checked against their hashes at every start."""
-    place = docker.shell("find / -xdev -path '*/_engines/micro/unet/*.safetensors'").strip()
-    inside = docker(
-        "run", "--rm", "--user", "0:0", "--entrypoint", "cat", docker.image, f"{Path(place).parent}/config.json"
-    )
-    (workspace / "config.json").write_text(inside.stdout + " ")
-    changed = ("-v", f"{workspace / 'config.json'}:{Path(place).parent}/config.json:ro")
+    place = docker.shell("find / -xdev -path '*/_engines/micro/unet/config.json'").strip()
+    (workspace / "config.json").write_text(docker.shell(f"cat {place}") + " ")
+    changed = ("-v", f"{workspace / 'config.json'}:{place}:ro")
     done = docker.run(workspace, "variate", "./data", options=changed)
     assert done.returncode == 1
     assert "was changed: unet/config.json has sha256" in done.stderr
