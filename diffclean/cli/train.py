@@ -71,7 +71,11 @@ LOOP_OPTIONS = (
         type=click.IntRange(1),
         help="Stop after so many epochs without a lower validation loss, and keep the best.  [default: never]",
     ),
-    click.option("--size", type=click.IntRange(16), help="Resize images to this side in px.  [default: as they are]"),
+    click.option(
+        "--size",
+        type=click.IntRange(16),
+        help="Resize images to this side in px.  [default: a teacher's size where its file tells it, else as they are]",
+    ),
     click.option(
         "--test", type=click.Path(path_type=Path), help="A test set to measure at the end, with the same classes."
     ),

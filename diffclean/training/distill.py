@@ -81,7 +81,7 @@ def distill(config: DistillConfig, progress: Progress | None = None, stop: Event
         if labelled:
             check_same_classes(config.data, data_classes, teacher.class_to_idx)
         memory = memory_limit(config.loop.memory_gib, processes_here())
-        size = (config.size, config.size) if config.size else None
+        size = (config.size, config.size) if config.size else teacher.size
         data = load_variations(config.data, teacher.class_to_idx, size, labelled, memory, progress)
         if labelled:
             check_trainable(config.data, data)

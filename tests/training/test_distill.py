@@ -1,5 +1,6 @@
 import json
 import logging
+import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -108,6 +109,16 @@ def test_averaged_targets_are_the_mean_over_the_variations(
     expected = soften(seen.objective.teacher.logits(pixels), 2.0).mean(0)
     assert torch.allclose(table[6], expected, atol=1e-5)
     assert torch.equal(table[6], table[7])
+
+
+def test_images_of_many_sizes_come_to_the_teachers(teacher: Path, shapes: Sets, tmp_path: Path) -> None:
+    """`distill --teacher t.pt` needs no more to be said where `t.pt` knows."""
+    data = shutil.copytree(shapes[1], tmp_path / "data")
+    for number, path in enumerate(sorted(data.rglob("*.png"))):
+        with Image.open(path) as image:
+            image.resize((16 + number % 3, 24)).save(path)
+    distill.distill(config(teacher, data, tmp_path / "s.pt"))
+    assert checkpoints.load(tmp_path / "s.pt").size == (16, 16)
 
 
 def test_the_teachers_normalisation_and_size_are_its_own(shapes: Sets, tmp_path: Path) -> None:
