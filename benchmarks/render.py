@@ -171,41 +171,55 @@ def _range_s(found: dict[str, float] | None) -> str:
     return f"{found['median']:.1f} s ({found['least']:.1f}-{found['most']:.1f})" if found else ""
 
 
-def robustness(result: dict[str, Any]) -> str:
+def robustness(title: str, explained: bool = True) -> Any:
     """CA and ASR of each defence, attack by attack; with several seeds, mean and range."""
-    figures = result["figures"]
-    grid, cells = figures["grid"], figures["cells"]
-    defences = list(dict.fromkeys(cell["defence"] for cell in cells))
-    seeds = sorted({cell["seed"] for cell in cells})
-    count = f"{int(grid['count']):,}" if grid["count"] != "0" else "all"
-    lines = [
-        f"**The defence, attack by attack** ({result['data']}; {count} training images, {grid['arch']}, "
-        f"{grid['epochs']} epochs, target {grid['target']}, temperature {grid['temperature']}, alpha {grid['alpha']}, "
-        f"seeds {', '.join(map(str, seeds))}; {where(result)}). A cell is clean accuracy / attack success in %. "
-        "*like*: the attack resembles what `micro` was trained to remove; the others are the evidence. An attack that "
-        "did not fire undefended (below 80 %) is marked and counts for nothing.",
-        "",
-        "| attack | like | " + " | ".join(defences) + " |",
-        "|---" * (2 + len(defences)) + "|",
-    ]
-    for attack in dict.fromkeys(cell["attack"] for cell in cells):
-        rows = [cell for cell in cells if cell["attack"] == attack]
-        like = {None: "", True: "like", False: "unlike"}[rows[0]["like_corruptions"]]
-        silent = " (did not fire)" if any(cell.get("fired") is False for cell in rows) else ""
-        shown = [percent([cell for cell in rows if cell["defence"] == defence]) for defence in defences]
-        lines.append(f"| {attack}{silent} | {like} | " + " | ".join(shown) + " |")
-    return "\n".join(lines) + "\n"
+
+    def render(result: dict[str, Any]) -> str:
+        figures = result["figures"]
+        grid, cells = figures["grid"], figures["cells"]
+        defences = list(dict.fromkeys(cell["defence"] for cell in cells))
+        seeds = ", ".join(map(str, sorted({cell["seed"] for cell in cells})))
+        count = f"{int(grid['count']):,}" if grid["count"] != "0" else "all"
+        varied = "".join(f", {name} {value:g}" for name, value in figures["variation"].items())
+        lines = [
+            f"**{title}** ({result['data']}; {count} training images, {grid['arch']}, {grid['epochs']} epochs, target "
+            f"{grid['target']}; temperature {grid['temperature']}, alpha {grid['alpha']}{varied}; seed {seeds}; "
+            f"{where(result)}). {_CELLS if explained else ''}".rstrip(),
+            "",
+            "| attack | like | " + " | ".join(defences) + " |",
+            "|---" * (2 + len(defences)) + "|",
+        ]
+        for attack in dict.fromkeys(cell["attack"] for cell in cells):
+            rows = [cell for cell in cells if cell["attack"] == attack]
+            like = {None: "", True: "like", False: "unlike"}[rows[0]["like_corruptions"]]
+            silent = " (did not fire)" if any(cell.get("fired") is False for cell in rows) else ""
+            shown = [percent([cell for cell in rows if cell["defence"] == defence]) for defence in defences]
+            lines.append(f"| {attack}{silent} | {like} | " + " | ".join(shown) + " |")
+        return "\n".join(lines) + "\n"
+
+    return render
+
+
+_CELLS = (
+    "A cell is clean accuracy / attack success in %. *like*: the attack resembles what `micro` was trained to remove; "
+    "the others are the evidence. An attack that did not fire undefended (below 80 %) is marked, and was not defended "
+    "against."
+)
 
 
 PAGES: dict[str, dict[str, Any]] = {
     "README.md": {
-        "robustness": robustness,
+        "robustness": robustness("The defence, attack by attack"),
         "micro_quality": quality("Quality of `micro`"),
         "variate_throughput": speed,
         "variate_memory": memory,
         "kill_resume": killed,
     },
     "docs/evidence.md": {
+        "robustness_alpha": robustness("The same with labels: half of the student's loss", explained=False),
+        "micro_quality_sig": quality("What is left of a sinusoid (SIG)"),
+        "robustness_sig_weaker_look": robustness("SIG at a weaker look", explained=False),
+        "robustness_sig_weakest_look": robustness("SIG at a look weaker still", explained=False),
         "micro_quality_ablation": quality("The ablation: pretrained without corruptions, for as many images"),
         "micro_quality_longer": quality("Pretrained for longer, and not shipped"),
         "export_full_size": full_size,

@@ -96,12 +96,21 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     options = arguments()
     grid = grid_of(options)
-    cells = []
+    cells: list[dict[str, Any]] = []
     for seed in options.seeds:
         for attack in options.attacks:
-            for defence in options.defences:
-                cells.append(cell(grid, attack, options.rate.get(attack), seed, defence))
-                write_result(options.name, {"grid": grid.shared(), "cells": cells}, options.data)
+            rate = options.rate.get(attack)
+            # There is nothing to defend against where an attack does not fire.
+            silent = attack != BENIGN and not cell(grid, attack, rate, seed, "none")["fired"]
+            for defence in ["none"] if silent else options.defences:
+                cells.append(cell(grid, attack, rate, seed, defence))
+                write_result(options.name, figures_of(grid, options, cells), options.data)
+
+
+def figures_of(grid: Grid, options: argparse.Namespace, cells: list[dict[str, Any]]) -> dict[str, Any]:
+    """What goes into the result file."""
+    told = {name: getattr(options, name) for name in ("strength", "steps", "variations")}
+    return {"grid": grid.shared(), "variation": {k: v for k, v in told.items() if v is not None}, "cells": cells}
 
 
 def grid_of(options: argparse.Namespace) -> Grid:
