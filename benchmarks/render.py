@@ -218,8 +218,9 @@ PAGES: dict[str, dict[str, Any]] = {
     "docs/evidence.md": {
         "robustness_alpha": robustness("The same with labels: half of the student's loss", explained=False),
         "micro_quality_sig": quality("What is left of a sinusoid (SIG)"),
-        "robustness_sig_weaker_look": robustness("SIG at a weaker look", explained=False),
-        "robustness_sig_weakest_look": robustness("SIG at a look weaker still", explained=False),
+        "robustness_sig_strength_04": robustness("SIG at a weaker look", explained=False),
+        "robustness_sig_strength_06": robustness("SIG at a look weaker still", explained=False),
+        "robustness_sig_strength_10": robustness("SIG at the weakest look", explained=False),
         "micro_quality_ablation": quality("The ablation: pretrained without corruptions, for as many images"),
         "micro_quality_longer": quality("Pretrained for longer, and not shipped"),
         "export_full_size": full_size,
