@@ -17,7 +17,7 @@ from torch import Tensor
 from diffclean.export.manifest import EngineManifest
 from diffclean.export.onnx import InPrecision, torch_dtype
 from diffclean.families.registry import family_named
-from diffclean.runtime.torch import _called, _Graph
+from diffclean.runtime.torch import called, Graph
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class TorchWithLevers:
         model = family_named(manifest.family).load(Path(manifest.source["path"]), manifest.image_size)
         self._inputs = {name: [port.name for port in each.inputs] for name, each in model.components.items()}
         self._modules = {name: self._ready(name, each.module) for name, each in model.components.items()}
-        self._graphs: dict[int, _Graph] = {}
+        self._graphs: dict[int, Graph] = {}
 
     def _ready(self, name: str, module: torch.nn.Module) -> Any:
         in_fp32 = self.precision == "fp32" or (name == "vae_decoder" and self.levers.decoder_in_fp32)
@@ -87,7 +87,7 @@ class TorchWithLevers:
         module, batch = self._modules[component], len(given[0])
         with torch.inference_mode():
             if not (self.levers.cuda_graph and self.device == "cuda" and component == "unet"):
-                return _called(module, given)
+                return called(module, given)
             if batch not in self._graphs:
-                self._graphs[batch] = _Graph(module, given)
+                self._graphs[batch] = Graph(module, given)
             return self._graphs[batch](given)

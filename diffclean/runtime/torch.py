@@ -73,7 +73,7 @@ class Torch:
         if compiled:
             self._modules["unet"] = torch.compile(self._modules["unet"], dynamic=False)  # type: ignore[assignment]
         self._inputs = {name: [port.name for port in entry.inputs] for name, entry in manifest.components.items()}
-        self._graphs: dict[int, _Graph | None] = {}
+        self._graphs: dict[int, Graph | None] = {}
 
     def run(self, component: str, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """See `Runtime`."""
@@ -83,14 +83,14 @@ class Torch:
         module = self._modules[component]
         with torch.inference_mode():
             graph = self._graph(module, arguments) if self.device == "cuda" and component == "unet" else None
-            return graph(arguments) if graph else _called(module, arguments)
+            return graph(arguments) if graph else called(module, arguments)
 
-    def _graph(self, module: nn.Module, arguments: tuple[Tensor, ...]) -> _Graph | None:
+    def _graph(self, module: nn.Module, arguments: tuple[Tensor, ...]) -> Graph | None:
         """The recording for this batch size, or None where it cannot be recorded."""
         batch = len(arguments[0])
         if batch not in self._graphs:
             try:
-                self._graphs[batch] = _Graph(module, arguments)
+                self._graphs[batch] = Graph(module, arguments)
             except RuntimeError as error:
                 reason = str(error).partition("\n")[0]
                 log.warning("The denoiser cannot become a CUDA graph (%s); it is launched kernel by kernel.", reason)
@@ -120,12 +120,13 @@ def _modules(manifest: EngineManifest, precision: str, device: str) -> dict[str,
     return modules
 
 
-def _called(module: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def called(module: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """What a module gives, as a tuple."""
     outputs = module(*arguments)
     return outputs if isinstance(outputs, tuple) else (outputs,)
 
 
-class _Graph:
+class Graph:
     """A module at one batch size, recorded: the GPU is told of hundreds of kernels in one call."""
 
     def __init__(self, module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
@@ -136,12 +137,12 @@ class _Graph:
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):  # libraries settle what they do for these shapes before it is recorded
             for _ in range(3):
-                _called(module, self._inputs)
+                called(module, self._inputs)
         torch.cuda.current_stream().wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
         # Only this thread is kept from what cannot be recorded: others go on decoding and writing images.
         with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
-            self._outputs = _called(module, self._inputs)
+            self._outputs = called(module, self._inputs)
 
     def __call__(self, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Copy in, replay, copy out: the next call does not change what is handed back."""
