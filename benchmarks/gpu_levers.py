@@ -17,7 +17,7 @@ from torch import Tensor
 from diffclean.export.manifest import EngineManifest
 from diffclean.export.onnx import InPrecision, torch_dtype
 from diffclean.families.registry import family_named
-from diffclean.runtime.torch import called, Graph
+from diffclean.runtime.torch import Graph, called
 
 
 @dataclass(frozen=True)
