@@ -56,8 +56,8 @@ class DistillConfig:
         targets: of K variations an image, one is shown each epoch. sampled: the target is the teacher's answer to that
             one. averaged: it is the mean of its answers to all K.
         test: labelled image folder that is measured after the last epoch.
-        size: side in px that images are resized to; None: to the teacher's size where its file tells it, else as they are
-            (all must then have one size).
+        size: side in px that images are resized to; None: the teacher's where its file tells it, else they stay as they
+            are (all must then have one size).
         onnx: where the student is written as ONNX too.
         overwrite: replace `out` where it exists.
         loop: everything else.
