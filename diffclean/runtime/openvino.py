@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from diffclean.environment import usable_cores
 from diffclean.errors import DiffcleanError, MissingExtraError, UsageError
 from diffclean.export.manifest import GRAPH_NAME, EngineManifest
-from diffclean.runtime.base import cpu_lanes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,14 +59,14 @@ class OpenVino:
         if self.precision == "bf16" and best_precision() != "bf16":
             raise DiffcleanError("This CPU does not compute in bf16.", "Use --precision fp32.")
         cores = threads or max(1, int(usable_cores()))
-        self.lanes = cpu_lanes(manifest.image_size, cores)
+        # One: with several, quicker by a fifth, the interpreter's memory was corrupted in a test (OpenVINO 2026.4).
+        self.lanes = 1
         # OpenVINO fills a table of numpy's types at the first conversion, and lets go of the interpreter while it holds
         # the table's lock: two lanes that convert first at once would wait for each other for ever.
         openvino.Type.f32.to_dtype()
         core = openvino.Core()
         config: dict[str, Any] = {
-            "PERFORMANCE_HINT": "LATENCY" if self.lanes == 1 else "THROUGHPUT",
-            "NUM_STREAMS": self.lanes,
+            "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": cores,
             "INFERENCE_PRECISION_HINT": _HINTS[self.precision],
         }
