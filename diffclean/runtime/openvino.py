@@ -29,7 +29,7 @@ def best_precision() -> str:
 
 
 class OpenVino:
-    """One compiled model a component, with an inference request a lane.
+    """One compiled model a component, with its inference requests, one a lane.
 
     Args:
         directory: the engine directory.
@@ -62,7 +62,7 @@ class OpenVino:
         # One: with several, quicker by a fifth, the interpreter's memory was corrupted in a test (OpenVINO 2026.4).
         self.lanes = 1
         # OpenVINO fills a table of numpy's types at the first conversion, and lets go of the interpreter while it holds
-        # the table's lock: two lanes that convert first at once would wait for each other for ever.
+        # the table's lock: two threads that convert first at once would wait for each other for ever.
         openvino.Type.f32.to_dtype()
         core = openvino.Core()
         config: dict[str, Any] = {
