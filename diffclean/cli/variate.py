@@ -66,6 +66,7 @@ SHOWN_FAILURES = 20
 )
 @click.option("--pixel-limit", type=int, default=100_000_000, help="Larger images are not decoded.")
 @click.option("--shard", help="I/N: only the Ith of N parts; `diffclean merge` joins them.")
+@click.option("--processes", type=click.IntRange(1, 64), help="That share the cores.  [default: what is quickest here]")
 @click.option("--workers", type=click.IntRange(1, 64), help="Threads that read and write.  [default: one a core]")
 @click.option("--threads", type=click.IntRange(1, 1024), help="Threads of the engine.  [default: all cores]")
 def command(
@@ -73,6 +74,7 @@ def command(
     source: Path,
     out: Path | None,
     shard: str | None,
+    processes: int | None,
     workers: int | None,
     threads: int | None,
     **options: Any,
@@ -100,12 +102,11 @@ def command(
     )
     if run.dry_run:
         return _estimated(source, out, settings, part, threads)
-    from diffclean.variation.variate import variate
+    from diffclean.variation.variate import Concurrency, variate
 
+    concurrency = Concurrency(processes, workers, threads)
     with run.stopping() as stop:
-        report = variate(
-            source, out, settings, shard=part, workers=workers, threads=threads, progress=run.progress, stop=stop
-        )
+        report = variate(source, out, settings, shard=part, concurrency=concurrency, progress=run.progress, stop=stop)
     rate = report.made / report.seconds if report.seconds else 0.0
     lines = [f"{report.made} variations in {report.out} ({rate:.1f} images/s, engine {report.engine})."]
     if report.kept:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,11 @@ class Opened:
     def sampler(self) -> Sampler:
         """A sampler on the engine."""
         return Sampler(self.engine, self.settings.sampler)
+
+    @property
+    def fallback(self) -> Callable[[], Sampler] | None:
+        """Makes the sampler that is asked again about values that are not finite; None: this one is in fp32."""
+        return None if self.engine.runtime.precision == "fp32" else self.fp32_sampler
 
     def fp32_sampler(self) -> Sampler:
         """A sampler on the same engine in fp32."""

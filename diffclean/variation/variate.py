@@ -2,42 +2,48 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import os
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from threading import Event
-from threading import Lock as ThreadLock
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from diffclean.data.atomic import Writer, clean_temporaries
-from diffclean.data.decode import Limits, decode_for
-from diffclean.data.encode import encode
-from diffclean.data.fit import from_square, to_square
-from diffclean.data.item import Item, ItemError
+from diffclean.data.atomic import clean_temporaries
+from diffclean.data.item import Item
 from diffclean.data.journal import Journal, journal_path
-from diffclean.data.keys import check_collisions, path_from_key, variation_name
+from diffclean.data.keys import check_collisions, path_from_key
 from diffclean.data.lock import Lock
 from diffclean.data.manifest import Row, Status, latest, write_manifest
 from diffclean.data.run_record import RunRecord, check_separate, open_run
 from diffclean.data.shard import Shard
-from diffclean.data.sources import ImageFolder, Source
+from diffclean.data.sources import ImageFolder
+from diffclean.environment import usable_cores
 from diffclean.errors import ExitCode, Interrupted
 from diffclean.progress import NoProgress, Progress
-from diffclean.variation.color import statistics, transferred
-from diffclean.variation.pipeline import Generator, Slot, Stages, stream
-from diffclean.variation.seeds import image_seed
+from diffclean.variation.pipeline import Stages, stream
+from diffclean.variation.processes import default_processes, parts_of, side_by_side
 from diffclean.variation.settings import Opened, Settings, open_for, recipe_of
+from diffclean.variation.work import Job, Work
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Concurrency:
+    """Who does the work; it changes nothing about the outcome.
+
+    Attributes:
+        processes: side by side, see `processes`; None: what is quickest here.
+        workers: threads that read, and as many that write, in all processes together; None: one a core, at most 8.
+        threads: of the engine, in all processes together; None: all cores.
+    """
+
+    processes: int | None = 1
+    workers: int | None = None
+    threads: int | None = None
 
 
 @dataclass(frozen=True)
@@ -76,8 +82,7 @@ def variate(
     settings: Settings,
     *,
     shard: Shard | None = None,
-    workers: int | None = None,
-    threads: int | None = None,
+    concurrency: Concurrency | None = None,
     progress: Progress | None = None,
     stop: Event | None = None,
 ) -> Report:
@@ -88,8 +93,7 @@ def variate(
         out: made if missing; a run that was killed is resumed.
         settings: see `Settings`.
         shard: only this part of the data set; it may be empty, and is then done at once.
-        workers: threads that read, and as many that write; None: one a core, at most 8.
-        threads: of the engine; None: all cores.
+        concurrency: who does the work.
         progress: told of every variation.
         stop: when set, the batch in flight is finished, then `Interrupted` is raised.
 
@@ -105,18 +109,18 @@ def variate(
     images = ImageFolder(source)
     items = [item for item in images.items() if shard.takes(item.key)]
     check_collisions([i.key for i in images.items()], variants=settings.variations, extension=settings.format.extension)
-    opened = open_for(settings, threads, progress)
+    concurrency = concurrency or Concurrency()
+    opened = open_for(settings, concurrency.threads, progress)
     with Lock(out, shard.name):
         record = RunRecord(settings.identity(source, opened.engine), images.class_to_idx, _other(opened))
         if open_run(out, record):
             clean_temporaries(out, shard.name)
         with closing(Journal.open(journal_path(out, shard))) as journal:
             run = _Run(images, out, shard, opened, journal, progress)
-            started = time.monotonic()
             total = len(items) * settings.variations
             progress.begin("variate", total, done=run.kept(items))
             try:
-                run.go(items, workers or min(8, len(os.sched_getaffinity(0))), stop)
+                run.go(items, concurrency, stop)
             finally:
                 progress.end()
             run.say_small()
@@ -128,7 +132,7 @@ def variate(
                     "Type the same command again to go on.",
                 )
             write_manifest(out, journal.rows(), class_to_idx=images.class_to_idx, shard=shard)
-    seconds = time.monotonic() - started
+    seconds = time.monotonic() - run.started
     return Report(out, total, made, run.kept_count, run.failed, seconds, opened.engine.identity, settings)
 
 
@@ -158,103 +162,68 @@ def _other(opened: Opened) -> dict[str, Any]:
 
 
 class _Run:
-    """One run: the work on one image, and the tally."""
+    """One run: who does the work, and the tally."""
 
     def __init__(
-        self, images: Source, out: Path, shard: Shard, opened: Opened, journal: Journal, progress: Progress
+        self, images: ImageFolder, out: Path, shard: Shard, opened: Opened, journal: Journal, progress: Progress
     ) -> None:
         self.images = images
         self.settings = opened.settings
         self.opened = opened
         self.journal = journal
         self.progress = progress
-        self.writer = Writer(out, shard.name)
-        self.out = out
-        self.sampler: Generator = opened.sampler()
-        self.fingerprint = opened.engine.manifest.fingerprint
-        self.limits = Limits(pixels=self.settings.pixel_limit)
+        self.image_size = opened.engine.manifest.image_size
+        fingerprint = opened.engine.manifest.fingerprint
+        self.work = Work(images, out, shard.name, opened.settings, self.image_size, fingerprint)
         self.made = 0
         self.kept_count = 0
         self.failed: list[Row] = []
+        self.started = time.monotonic()
         self._done: set[tuple[str, int]] = set()
-        self._larger = 0
-        self._tally = ThreadLock()
+        self._larger: set[str] = set()
 
     def kept(self, items: Sequence[Item]) -> int:
         """Find out, and count, what earlier runs have made."""
-        self._done = made_already(self.out, self.journal.rows(), items, self.settings.variations)
+        self._done = made_already(self.work.out, self.journal.rows(), items, self.settings.variations)
         self.kept_count = len(self._done)
         return self.kept_count
 
-    def go(self, items: Sequence[Item], workers: int, stop: Event) -> None:
+    def go(self, items: Sequence[Item], concurrency: Concurrency, stop: Event) -> None:
         """Make what is missing."""
-        engine = self.opened.engine
-        fallback = None if engine.runtime.precision == "fp32" else self.opened.fp32_sampler
-        stages = Stages(self._prepare, self.sampler, fallback, self._commit)
-        assert self.settings.batch is not None
-        stream(self._jobs(items), stages, self.settings.batch, workers, stop)
+        left = len(items) * self.settings.variations - self.kept_count
+        processes = concurrency.processes or default_processes(self.opened, left)
+        batch = self.settings.batch
+        assert batch is not None
+        if processes > 1 and left:
+            parts = parts_of(self.images, self.work, self.opened, processes, concurrency.workers, concurrency.threads)
+            side_by_side(parts, self._jobs(items), batch, self._record, self._begin, stop)
+            return
+        stages = Stages(self.work.prepare, self.opened.sampler(), self.opened.fallback, self._commit)
+        workers = concurrency.workers or min(8, max(1, int(usable_cores())))
+        stream(self._jobs(items), stages, batch, workers, stop)
 
-    def _jobs(self, items: Sequence[Item]) -> Iterator[tuple[Item, list[int]]]:
+    def _begin(self) -> None:
+        self.started = time.monotonic()
+
+    def _jobs(self, items: Sequence[Item]) -> Iterator[Job]:
         for item in items:
             missing = [v for v in range(self.settings.variations) if (item.key, v) not in self._done]
             if missing:
                 yield item, missing
 
-    def _prepare(self, job: tuple[Item, list[int]]) -> list[Slot | Row]:
-        """Read and decode one image: a slot a missing variation, or a failed row each."""
-        item, variants = job
-        rows = [
-            Row(
-                item.key,
-                variant,
-                variation_name(item.key, variant, self.settings.format.extension),
-                item.label,
-                seed=image_seed(self.settings.seed, item.key, variant),
-                engine=self.fingerprint,
-            )
-            for variant in variants
-        ]
-        digest = ""
-        try:
-            data = self.images.read(item)
-            digest = hashlib.sha256(data).hexdigest()
-            image, (width, height) = decode_for(data, self.sampler.image_size, self.limits)
-        except ItemError as error:
-            reason = error.message
-            return [replace(row, output="", status=Status.FAILED, error=reason, source_sha256=digest) for row in rows]
-        size = self.sampler.image_size
-        square, placement = to_square(image, size, self.settings.fit)
-        placement = replace(placement, width=width, height=height)
-        colors = statistics(square, self.settings.color_transfer)
-        if min(height, width) > 2 * size:
-            with self._tally:
-                self._larger += 1
-
-        def finish(row: Row, pixels: NDArray[np.uint8]) -> Row:
-            pixels = transferred(pixels, colors, self.settings.color_transfer)
-            pixels = from_square(pixels, placement, self.settings.size)
-            try:
-                encoded = encode(pixels, self.settings.format)
-            except ItemError as error:
-                return replace(row, status=Status.FAILED, error=error.message)
-            self.writer.write(row.output, encoded)
-            done = replace(row, width=pixels.shape[1], height=pixels.shape[0])
-            return replace(done, output_sha256=hashlib.sha256(encoded).hexdigest())
-
-        slots: list[Slot | Row] = []
-        for row in rows:
-            row = replace(row, source_sha256=digest, source_width=width, source_height=height)
-            slots.append(Slot(row, square, partial(finish, row)))
-        return slots
-
     def _commit(self, rows: Sequence[Row]) -> None:
         """A batch is on disk: make its names durable, then record it."""
-        self.writer.sync()
+        self.work.writer.sync()
+        self._record(rows)
+
+    def _record(self, rows: Sequence[Row]) -> None:
         rows = [row if row.status is Status.OK else replace(row, output="") for row in rows]
         self.journal.append(rows)
         for row in rows:
             if row.status is Status.OK:
                 self.made += 1
+                if min(row.source_width, row.source_height) > 2 * self.image_size:
+                    self._larger.add(row.key)
             else:
                 self.failed.append(row)
                 log.warning("%s: %s", row.key, row.error)
@@ -262,12 +231,11 @@ class _Run:
 
     def say_small(self) -> None:
         """Tell people whose photographs are larger than the model what they are getting."""
-        size = self.sampler.image_size
         if self._larger:
             log.warning(
                 "%d images are much larger than the %d px that engine %s works at: their fine detail is gone. "
                 "For photographs, use a larger model such as Stable Diffusion image variations.",
-                self._larger,
-                size,
+                len(self._larger),
+                self.image_size,
                 self.opened.recipe.name,
             )

@@ -30,7 +30,7 @@ from diffclean.variation.color import ColorTransfer
 from diffclean.variation.estimate import estimate
 from diffclean.variation.seeds import image_seed
 from diffclean.variation.settings import Settings, open_for
-from diffclean.variation.variate import Report, variate
+from diffclean.variation.variate import Concurrency, Report, variate
 
 KEYS = ["cat/a.png", "cat/b.jpg", "cat/deep/c.png", "dog/d.png", "dog/e f.webp", "eel/g.png", "eel/h.bmp"]
 Run = Callable[..., Report]
@@ -51,8 +51,9 @@ def settings(tiny_model: Path, tiny_engine: Path) -> Settings:
 @pytest.fixture
 def run(settings: Settings) -> Run:
     def go(source: Path, out: Path, **options: Any) -> Report:
-        named = {name: options.pop(name) for name in ("shard", "workers", "stop", "progress") if name in options}
-        return variate(source, out, replace(settings, **options), threads=1, **named)
+        named = {name: options.pop(name) for name in ("shard", "stop", "progress") if name in options}
+        who = {name: options.pop(name) for name in ("workers", "processes") if name in options}
+        return variate(source, out, replace(settings, **options), concurrency=Concurrency(threads=1, **who), **named)
 
     return go
 

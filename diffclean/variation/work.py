@@ -1,0 +1,95 @@
+"""The work on one image: read and decode it; what comes of it later is encoded and written."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffclean.data.atomic import Writer
+from diffclean.data.decode import Limits, decode_for
+from diffclean.data.encode import encode
+from diffclean.data.fit import Placement, from_square, to_square
+from diffclean.data.item import Item, ItemError
+from diffclean.data.keys import variation_name
+from diffclean.data.manifest import Row, Status
+from diffclean.data.sources import Source
+from diffclean.variation.color import ColorStatistics, statistics, transferred
+from diffclean.variation.pipeline import Slot
+from diffclean.variation.seeds import image_seed
+from diffclean.variation.settings import Settings
+
+Job = tuple[Item, list[int]]
+"""An image, and which of its variations are wanted."""
+
+
+@dataclass
+class Work:
+    """What is done before and after the sampler; safe to use from several threads.
+
+    Attributes:
+        images: what is read.
+        out: the folder that is written to.
+        owner: a shard's name.
+        settings: resolved.
+        image_size: S, the side of the model's square in pixels.
+        fingerprint: of the engine, for the rows.
+    """
+
+    images: Source
+    out: Path
+    owner: str
+    settings: Settings
+    image_size: int
+    fingerprint: str
+
+    def __post_init__(self) -> None:
+        self.writer = Writer(self.out, self.owner)
+        self._limits = Limits(pixels=self.settings.pixel_limit)
+
+    def prepare(self, job: Job) -> list[Slot | Row]:
+        """Read and decode one image: a slot a wanted variation, or a failed row each."""
+        item, variants = job
+        rows = [
+            Row(
+                item.key,
+                variant,
+                variation_name(item.key, variant, self.settings.format.extension),
+                item.label,
+                seed=image_seed(self.settings.seed, item.key, variant),
+                engine=self.fingerprint,
+            )
+            for variant in variants
+        ]
+        digest = ""
+        try:
+            data = self.images.read(item)
+            digest = hashlib.sha256(data).hexdigest()
+            image, (width, height) = decode_for(data, self.image_size, self._limits)
+        except ItemError as error:
+            reason = error.message
+            return [replace(row, output="", status=Status.FAILED, error=reason, source_sha256=digest) for row in rows]
+        square, placement = to_square(image, self.image_size, self.settings.fit)
+        placement = replace(placement, width=width, height=height)
+        colors = statistics(square, self.settings.color_transfer)
+        slots: list[Slot | Row] = []
+        for row in rows:
+            row = replace(row, source_sha256=digest, source_width=width, source_height=height)
+            slots.append(Slot(row, square, partial(self._finish, row, placement, colors)))
+        return slots
+
+    def _finish(self, row: Row, placement: Placement, colors: ColorStatistics | None, pixels: NDArray[np.uint8]) -> Row:
+        """Encode and write what the sampler made: (S, S, 3) uint8."""
+        pixels = transferred(pixels, colors, self.settings.color_transfer)
+        pixels = from_square(pixels, placement, self.settings.size)
+        try:
+            encoded = encode(pixels, self.settings.format)
+        except ItemError as error:
+            return replace(row, status=Status.FAILED, error=error.message)
+        self.writer.write(row.output, encoded)
+        done = replace(row, width=pixels.shape[1], height=pixels.shape[0])
+        return replace(done, output_sha256=hashlib.sha256(encoded).hexdigest())
