@@ -62,7 +62,7 @@ class TorchWithLevers:
         levers: see `Levers`.
     """
 
-    name, lanes = "torch", 1
+    name = "torch"
 
     def __init__(self, manifest: EngineManifest, precision: str, levers: Levers) -> None:
         self.device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -55,18 +55,21 @@ def speed(result: dict[str, Any]) -> str:
     lines = [
         f"**Speed** ({figures['steps']} steps, batch {figures['batch']}, {where(result)}). Stock is the same model in "
         f"diffusers' own eager fp32 loop, on tensors in memory: {median['stock']:.1f} images/s. `variate` goes from "
-        "files to files; the bare engine runs on tensors in memory.",
+        "files to files; the bare engine runs on tensors in memory, in one process or in as many as `variate`.",
         "",
-        "| runtime | input | images/s | over stock | of the bare engine |",
-        "|---|---|---|---|---|",
+        "| runtime | processes | input | images/s | over stock | of the bare engine, one process | as many |",
+        "|---|---|---|---|---|---|---|",
     ]
     for key, value in median.items():
         if not key.startswith("variate "):
             continue
-        _, runtime, kind = key.split(" ")
-        precision = figures["precision"][runtime]
-        over, share = ratios[f"{key} / stock"], ratios[f"{key} / engine"]
-        lines.append(f"| {runtime} ({precision}) | {kind} | {value:.1f} | {over:.1f}x | {share:.0%} |")
+        _, runtime, processes, kind = key.split(" ")
+        precision, over = figures["precision"][runtime], ratios[f"{key} / stock"]
+        of_one, of_many = (ratios[f"{key} / engine {count}"] for count in (1, processes))
+        lines.append(
+            f"| {runtime} ({precision}) | {processes} | {kind} | {value:.1f} | {over:.1f}x | {of_one:.0%} | "
+            f"{of_many:.0%} |"
+        )
     return "\n".join(lines) + "\n"
 
 

@@ -4,19 +4,25 @@
 
 Three things are timed in turn, several times over, at equal steps and batch:
 stock: `MicroPipeline`, the model's modules run eagerly in fp32 in diffusers' own loop, on tensors in memory;
-engine: nothing but the engine's components, on tensors in memory, in as many lanes as `variate` uses, for each runtime;
+engine: nothing but the engine's components, on tensors in memory, for each runtime;
 variate: the whole of it, from files to files.
+The last two in one process and in one a core, not counting their start.
 Ratios are taken within a round and their median is reported.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
+import multiprocessing
+import os
 import shutil
 import statistics
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -25,12 +31,12 @@ from record import write_result
 from diffclean.data.decode import decode
 from diffclean.data.fit import Fit, to_square
 from diffclean.data.sources import ImageFolder
+from diffclean.environment import usable_cores
 from diffclean.families.base import noise_shapes
 from diffclean.families.micro_pipeline import MicroPipeline
-from diffclean.variation.pipeline import pool
 from diffclean.variation.seeds import noise_for
 from diffclean.variation.settings import Opened, Settings, open_for
-from diffclean.variation.variate import variate
+from diffclean.variation.variate import Concurrency, variate
 
 RUNTIMES = (("openvino", None), ("onnxruntime", None))
 
@@ -79,34 +85,39 @@ def measure(options: argparse.Namespace, folders: dict[str, Path], work: Path) -
         for name, precision in RUNTIMES
     }
     opened = {name: open_for(each) for name, each in settings.items()}
+    counts = sorted({1, int(usable_cores())})
     first = next(iter(opened.values()))
     pipeline = MicroPipeline.from_pretrained(first.recipe.directory)
     pipeline.set_progress_bar_config(disable=True)
     pixels = in_memory(folders["32px"], options.batch, first.engine.manifest.image_size)
     batches = max(2, options.images // options.batch // 2 * 2)
     rounds = []
-    for number in range(options.rounds):
+    for _ in range(options.rounds):
         rates = {"stock": stock_rate(pipeline, pixels, options.steps, batches, first)}
         for name in opened:
-            rates[f"engine {name}"] = engine_rate(opened[name], pixels, batches)
-            for kind, folder in folders.items():
-                out = work / f"out-{number}-{name}-{kind}"
-                report = variate(folder, out, settings[name])
-                rates[f"variate {name} {kind}"] = report.made / report.seconds
-                shutil.rmtree(out)
+            for processes in counts:
+                rates[f"engine {name} {processes}"] = bare_rate(settings[name], pixels, batches, processes)
+                for kind, folder in folders.items():
+                    out = work / "out"
+                    report = variate(folder, out, settings[name], concurrency=Concurrency(processes))
+                    rates[f"variate {name} {processes} {kind}"] = report.made / report.seconds
+                    shutil.rmtree(out)
         print({key: round(rate, 2) for key, rate in rates.items()}, flush=True)
         rounds.append(rates)
     ratios: dict[str, float] = {}
     for name in opened:
-        for kind in folders:
-            key = f"variate {name} {kind}"
+        for processes, kind in itertools.product(counts, folders):
+            key = f"variate {name} {processes} {kind}"
             ratios[f"{key} / stock"] = statistics.median(r[key] / r["stock"] for r in rounds)
-            ratios[f"{key} / engine"] = statistics.median(r[key] / r[f"engine {name}"] for r in rounds)
+            for others in counts:
+                ratio = statistics.median(r[key] / r[f"engine {name} {others}"] for r in rounds)
+                ratios[f"{key} / engine {others}"] = ratio
     return {
         "unit": "images per second",
         "steps": options.steps,
         "batch": options.batch,
         "images": options.images,
+        "processes": counts,
         "precision": {name: each.engine.runtime.precision for name, each in opened.items()} | {"stock": "fp32"},
         "median": {key: statistics.median(r[key] for r in rounds) for key in rounds[0]},
         "ratios": ratios,
@@ -133,8 +144,33 @@ def stock_rate(pipeline: MicroPipeline, pixels: torch.Tensor, steps: int, batche
     return batches * len(pixels) / (time.monotonic() - started)
 
 
+def bare_rate(settings: Settings, pixels: torch.Tensor, batches: int, processes: int) -> float:
+    """Images per second of the engine alone, in processes that share the cores as those of `variate` do."""
+    if processes == 1:
+        return engine_rate(open_for(settings), pixels, batches)
+    cores = sorted(os.sched_getaffinity(0))
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(processes, spawn, initializer=_meet, initargs=(spawn.Barrier(processes),)) as pool:
+        shares = [set(cores[index::processes]) for index in range(processes)]
+        work = [pool.submit(_bare_share, settings, pixels, batches // processes, share) for share in shares]
+        return sum(each.result() for each in work)
+
+
+def _meet(barrier: Any) -> None:
+    globals()["together"] = barrier
+
+
+def _bare_share(settings: Settings, pixels: torch.Tensor, batches: int, cores: set[int]) -> float:
+    os.sched_setaffinity(0, cores)
+    torch.set_num_threads(len(cores))
+    opened = open_for(settings, len(cores))
+    together: Any = globals()["together"]
+    together.wait()
+    return engine_rate(opened, pixels, batches)
+
+
 def engine_rate(opened: Opened, pixels: torch.Tensor, batches: int) -> float:
-    """Images per second of the engine's components alone, all lanes at work."""
+    """Images per second of the engine's components alone."""
     engine, settings = opened.engine, opened.settings.sampler
     noise = noise_for(range(len(pixels)), noise_shapes(engine.manifest.components))
     look = engine.family.look(settings.strength)
@@ -147,12 +183,11 @@ def engine_rate(opened: Opened, pixels: torch.Tensor, batches: int) -> float:
             engine.call("unet", {"sample": sample, "timestep": times, **condition})
         engine.family.decode(engine.call, sample)
 
-    lanes = engine.runtime.lanes
-    with pool(lanes, "sample") as threads:
-        list(threads.map(once, [1] * 2 * lanes))
-        started = time.monotonic()
-        list(threads.map(once, [settings.steps] * batches))
-        return batches * len(pixels) / (time.monotonic() - started)
+    once(1)
+    started = time.monotonic()
+    for _ in range(batches):
+        once(settings.steps)
+    return batches * len(pixels) / (time.monotonic() - started)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from diffclean.environment import usable_cores, why_no_gpu
 from diffclean.errors import DiffcleanError, MissingExtraError
 from diffclean.export.manifest import GRAPH_NAME, EngineManifest
-from diffclean.runtime.base import as_exported, cpu_lanes
+from diffclean.runtime.base import as_exported
 from diffclean.runtime.probe import BOTH_WHEELS, ONE_WHEEL, both_wheels
 
 if TYPE_CHECKING:
@@ -55,9 +55,7 @@ class OnnxRuntime:
         self._index = self._gpu.index if self._gpu else 0
         library = _library(self.name)
         options = library.SessionOptions()
-        cores = threads or max(1, int(usable_cores()))
-        self.lanes = cpu_lanes(manifest.image_size, cores) if device == "cpu" else 1
-        options.intra_op_num_threads = cores - self.lanes + 1  # each caller works too
+        options.intra_op_num_threads = threads or max(1, int(usable_cores()))
         options.log_severity_level = 3
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         provider = (PROVIDERS[device], self._gpu.provider_options() if self._gpu else {})

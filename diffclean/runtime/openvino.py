@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from pathlib import Path
-from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from diffclean.environment import usable_cores
@@ -29,7 +28,7 @@ def best_precision() -> str:
 
 
 class OpenVino:
-    """One compiled model a component, with its inference requests, one a lane.
+    """One compiled model a component, with an inference request.
 
     Args:
         directory: the engine directory.
@@ -59,38 +58,28 @@ class OpenVino:
         if self.precision == "bf16" and best_precision() != "bf16":
             raise DiffcleanError("This CPU does not compute in bf16.", "Use --precision fp32.")
         cores = threads or max(1, int(usable_cores()))
-        # One: with several, quicker by a fifth, the interpreter's memory was corrupted in a test (OpenVINO 2026.4).
-        self.lanes = 1
-        # OpenVINO fills a table of numpy's types at the first conversion, and lets go of the interpreter while it holds
-        # the table's lock: two threads that convert first at once would wait for each other for ever.
-        openvino.Type.f32.to_dtype()
         core = openvino.Core()
         config: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": cores,
             "INFERENCE_PRECISION_HINT": _HINTS[self.precision],
         }
-        self._requests: dict[str, SimpleQueue[Any]] = {name: SimpleQueue() for name in manifest.components}
+        self._requests = {}
         for name in manifest.components:
             compiled = core.compile_model(graph_of(directory, manifest, name), "CPU", config)
             used = str(compiled.get_property("EXECUTION_DEVICES"))
             if "CPU" not in used:
                 raise DiffcleanError(f"{name} runs on {used}, not on the CPU.")
-            for _ in range(self.lanes):
-                self._requests[name].put(compiled.create_infer_request())
+            self._requests[name] = compiled.create_infer_request()
 
     def run(self, component: str, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
         """See `Runtime`."""
         import torch
 
         arrays = {name: tensor.numpy() for name, tensor in inputs.items()}
-        request = self._requests[component].get()
-        try:
-            # Outputs are copied, or the next call would change them: the sampler keeps several steps' predictions.
-            results = request.infer(arrays, share_inputs=True, share_outputs=False)
-            return tuple(torch.from_numpy(results[output]) for output in results)
-        finally:
-            self._requests[component].put(request)
+        # Outputs are copied, or the next call would change them: the sampler keeps several steps' predictions.
+        results = self._requests[component].infer(arrays, share_inputs=True, share_outputs=False)
+        return tuple(torch.from_numpy(results[output]) for output in results)
 
 
 def graph_of(directory: Path, manifest: EngineManifest, component: str) -> Path:

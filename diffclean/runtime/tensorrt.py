@@ -47,7 +47,6 @@ class TensorRt:
     """
 
     device = "cuda"
-    lanes = 1
 
     def __init__(self, directory: Path, manifest: EngineManifest, name: str, precision: str) -> None:
         import torch

@@ -40,8 +40,6 @@ class Torch:
         DiffcleanError: the model is gone or was changed; nothing to compile with.
     """
 
-    lanes = 1
-
     def __init__(
         self,
         manifest: EngineManifest,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from concurrent.futures import wait
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,7 +22,6 @@ from diffclean.data.run_record import check_separate
 from diffclean.data.shard import Shard
 from diffclean.data.sources import ImageFolder
 from diffclean.errors import DiffcleanError
-from diffclean.variation.pipeline import pool
 from diffclean.variation.sampler import Sampler
 from diffclean.variation.settings import Settings, open_for, recipe_of
 from diffclean.variation.variate import made_already
@@ -109,16 +107,9 @@ def estimate(
 
 
 def _measured(sampler: Sampler, pixels: Tensor) -> tuple[Tensor, float]:
-    """Variations of a batch, and the seconds that one takes while all lanes are at work."""
+    """Variations of a batch, and the seconds that it takes."""
     seeds = list(range(len(pixels)))
-    with pool(sampler.lanes, "sample") as lanes:
-
-        def round_s() -> float:
-            started = time.monotonic()
-            wait([lanes.submit(sampler.generate, pixels, seeds) for _ in range(sampler.lanes)])
-            return time.monotonic() - started
-
-        round_s()  # the first is slower
-        seconds = round_s()
-        made, _ = lanes.submit(sampler.generate, pixels, seeds).result()
-    return made, seconds / sampler.lanes
+    sampler.generate(pixels, seeds)  # the first is slower
+    started = time.monotonic()
+    made, _ = sampler.generate(pixels, seeds)
+    return made, time.monotonic() - started

@@ -1,9 +1,8 @@
 """The streaming pipeline: reading, sampling and writing overlap, and memory is bounded however long the source.
 
 Three stages run at once. A pool reads and decodes ahead, in order, at most two batches deep. The calling thread fills
-batches of fixed size; the sampler's lanes, a thread each, regenerate them. A second pool encodes and writes, and one
-committer journals each batch, in order, after its files are on disk. A stage that falls behind holds up the one before
-it.
+batches of fixed size and runs the sampler. A second pool encodes and writes, and one committer journals each batch, in
+order, after its files are on disk. A stage that falls behind holds up the one before it.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from threading import Event, Lock
+from threading import Event
 from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import numpy as np
@@ -29,15 +28,9 @@ Pixels = NDArray[np.uint8]
 
 
 class Generator(Protocol):
-    """What the pipeline needs of a sampler.
-
-    Attributes:
-        image_size: S.
-        lanes: how many threads may call `generate` at once.
-    """
+    """What the pipeline needs of a sampler."""
 
     image_size: int
-    lanes: int
 
     def generate(self, pixels: Tensor, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
         """(B, S, S, 3) uint8 and seeds -> (B, S, S, 3) uint8 and (B,) bool finite."""
@@ -80,61 +73,46 @@ def stream(jobs: Iterable[Job], stages: Stages[Job], batch: int, workers: int, s
         stages: see `Stages`.
         batch: images the engine takes at once; the last batch is padded to it.
         workers: threads of each pool.
-        stop: when set, what was prepared for the batches in flight is finished and recorded, then `stream` returns.
+        stop: when set, what was prepared for the batch in flight is finished and recorded, then `stream` returns.
 
     Raises:
         Exception: whatever a stage raises (a full disk, say); batches recorded before stay recorded.
     """
     stop = stop or Event()
     runner = _BatchRunner(stages, batch)
-    lanes = stages.generator.lanes
     with (
         pool(workers, "read") as readers,
-        pool(lanes, "sample") as samplers,
         pool(workers, "write") as writers,
         pool(1, "commit") as committer,
     ):
         commits: deque[Future[None]] = deque()
-        in_lanes: deque[tuple[list[Slot | Row], Future[list[tuple[Slot, Pixels | None]]]]] = deque()
-
-        def hand_on() -> None:
-            """The oldest batch in the lanes goes to the writers."""
-            entries, regenerated = in_lanes.popleft()
-            finishing = [
-                writers.submit(slot.finish, pixels) if pixels is not None else slot.row
-                for slot, pixels in regenerated.result()
-            ]
-            finished: list[Row | Future[Row]] = [entry for entry in entries if isinstance(entry, Row)]
-            commits.append(committer.submit(_commit, stages.commit, finished + finishing))
-            while len(commits) > 2 or (commits and commits[0].done()):
-                commits.popleft().result()
-
         try:
             for entries in _batches(_ahead(readers, stages.prepare, jobs, 2 * batch, stop), batch):
-                slots = [entry for entry in entries if isinstance(entry, Slot)]
-                in_lanes.append((entries, samplers.submit(runner.run, slots)))
-                if len(in_lanes) == lanes:
-                    hand_on()
-            while in_lanes:
-                hand_on()
+                finishing = [
+                    writers.submit(slot.finish, pixels) if pixels is not None else slot.row
+                    for slot, pixels in runner.run([entry for entry in entries if isinstance(entry, Slot)])
+                ]
+                finished: list[Row | Future[Row]] = [entry for entry in entries if isinstance(entry, Row)]
+                commits.append(committer.submit(_commit, stages.commit, finished + finishing))
+                while len(commits) > 2 or (commits and commits[0].done()):
+                    commits.popleft().result()
             while commits:
                 commits.popleft().result()
         except BaseException:
             stop.set()
-            for each in (readers, samplers, writers, committer):
+            for each in (readers, writers, committer):
                 each.shutdown(wait=False, cancel_futures=True)
             raise
 
 
 @contextmanager
 def pool(threads: int, name: str) -> Iterator[ThreadPoolExecutor]:
-    """Threads that use torch's own only where one sampler has the cores to itself: else those would hold up others."""
+    """Threads that do without torch's own: there are enough of them, and the sampler wants the cores."""
     import torch
 
     whole = torch.get_num_threads()
-    count = whole if name == "sample" and threads == 1 else 1
     try:
-        with ThreadPoolExecutor(threads, name, initializer=torch.set_num_threads, initargs=(count,)) as executor:
+        with ThreadPoolExecutor(threads, name, initializer=torch.set_num_threads, initargs=(1,)) as executor:
             yield executor
     finally:
         torch.set_num_threads(whole)  # what a thread sets is also what threads begin with that come after it
@@ -181,13 +159,12 @@ def _batches(entries: Iterator[Slot | Row], batch: int) -> Iterator[list[Slot | 
 
 
 class _BatchRunner:
-    """Runs slots through the sampler, always at the same batch size; for several lanes at once."""
+    """Runs slots through the sampler, always at the same batch size."""
 
     def __init__(self, stages: Stages[Job], batch: int) -> None:
         self._generator = stages.generator
         self._make_fallback = stages.fallback
         self._fallback: Generator | None = None
-        self._falling_back = Lock()
         self._batch = batch
 
     def run(self, slots: Sequence[Slot]) -> list[tuple[Slot, Pixels | None]]:
@@ -197,9 +174,8 @@ class _BatchRunner:
         pixels, finite = self._generate(self._generator, slots)
         bad = [index for index, good in enumerate(finite) if not good]
         if bad and self._make_fallback is not None:
-            with self._falling_back:  # rare, and one engine more is enough
-                self._fallback = self._fallback or self._make_fallback()
-                again, finite_again = self._generate(self._fallback, [slots[index] for index in bad])
+            self._fallback = self._fallback or self._make_fallback()
+            again, finite_again = self._generate(self._fallback, [slots[index] for index in bad])
             for place, index in enumerate(bad):
                 pixels[index], finite[index] = again[place], finite_again[place]
         return [

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import itertools
 import logging
 import os
@@ -46,6 +47,9 @@ _BYTES_EACH = 2**30
 _WORTH_S = 20
 """A child takes some three seconds to start."""
 _LOOK_S = 0.2
+_LOT = 8
+"""Jobs handed out at once."""
+_QUEUE_BYTES = 4096
 _PR_SET_PDEATHSIG = 1
 
 
@@ -124,7 +128,6 @@ def parts_of(
 def side_by_side(
     parts: Sequence[Part],
     jobs: Iterable[Job],
-    lot: int,
     record: Callable[[Sequence[Row]], None],
     began: Callable[[], None],
     stop: threading.Event,
@@ -134,7 +137,6 @@ def side_by_side(
     Args:
         parts: see `Part`.
         jobs: handed out in this order, to whoever is ready.
-        lot: jobs handed out at once.
         record: told of finished rows, whose files are on disk; called from this thread.
         began: called when the first child has opened its engine.
         stop: when set, what the children have in flight is finished and recorded, then this returns.
@@ -143,7 +145,7 @@ def side_by_side(
         DiffcleanError: what a child raised (a full disk, say), or a child was killed.
         Exception: a bug in a child.
     """
-    lots = _Lots(jobs, lot)
+    lots = _Lots(jobs)
     children = [_Child(part) for part in parts]
     try:
         for child in children:
@@ -186,9 +188,8 @@ def side_by_side(
 class _Lots:
     """Lots of jobs, for whoever asks next; from several threads."""
 
-    def __init__(self, jobs: Iterable[Job], size: int) -> None:
+    def __init__(self, jobs: Iterable[Job]) -> None:
         self._jobs = iter(jobs)
-        self._size = size
         self._asking = threading.Lock()
         self.problem: BaseException | None = None
 
@@ -196,7 +197,7 @@ class _Lots:
         """Empty: there are no more."""
         with self._asking:
             try:
-                return list(itertools.islice(self._jobs, self._size))
+                return list(itertools.islice(self._jobs, _LOT))
             except BaseException as error:
                 self.problem = error
                 return []
@@ -208,6 +209,8 @@ class _Child:
     def __init__(self, part: Part) -> None:
         jobs_out, jobs_in = os.pipe()
         told_out, told_in = os.pipe()
+        if hasattr(fcntl, "F_SETPIPE_SZ"):  # as short a queue as can be: what one child holds, no other can take
+            fcntl.fcntl(jobs_in, fcntl.F_SETPIPE_SZ, _QUEUE_BYTES)
         package = str(Path(__file__).parents[2])
         code = f"import sys; sys.path.append({package!r}); from {__name__} import serve; serve({jobs_out}, {told_in})"
         try:

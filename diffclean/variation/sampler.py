@@ -40,7 +40,7 @@ class SamplerSettings:
 
 
 class Sampler:
-    """Makes variations, a batch at a time; for as many threads at once as the runtime has lanes."""
+    """Makes variations, a batch at a time."""
 
     def __init__(self, engine: Engine, settings: SamplerSettings) -> None:
         if settings.guidance != 1 and {port.name for port in engine.manifest.components["unet"].inputs} == _ALWAYS_TOLD:
@@ -49,7 +49,6 @@ class Sampler:
         self.engine = engine
         self.settings = settings
         self.image_size = engine.manifest.image_size
-        self.lanes = engine.runtime.lanes
         self._look = engine.family.look(settings.strength)
         self._schedule = schedule_of(settings.scheduler, engine.manifest.scheduler, settings.steps, self._look.start)
         self._noise_shapes = noise_shapes(engine.manifest.components)

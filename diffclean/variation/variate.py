@@ -196,7 +196,7 @@ class _Run:
         assert batch is not None
         if processes > 1 and left:
             parts = parts_of(self.images, self.work, self.opened, processes, concurrency.workers, concurrency.threads)
-            side_by_side(parts, self._jobs(items), batch, self._record, self._begin, stop)
+            side_by_side(parts, self._jobs(items), self._record, self._begin, stop)
             return
         stages = Stages(self.work.prepare, self.opened.sampler(), self.opened.fallback, self._commit)
         workers = concurrency.workers or min(8, max(1, int(usable_cores())))

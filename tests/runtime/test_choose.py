@@ -5,9 +5,6 @@ from __future__ import annotations
 import builtins
 import logging
 import shutil
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
@@ -21,7 +18,6 @@ from diffclean.export.manifest import read_manifest
 from diffclean.export.onnx import example_inputs
 from diffclean.families.micro import Micro
 from diffclean.families.registry import recipe_for
-from diffclean.runtime.base import cpu_lanes
 from diffclean.runtime.choose import open_engine
 from diffclean.runtime.openvino import best_precision
 
@@ -195,56 +191,3 @@ def test_torch_needs_the_model_as_it_was(tiny_engine: Path, tiny_model: Path, tm
     with pytest.raises(DiffcleanError, match=r"gone or was changed(.|\n)*--runtime onnxruntime"):
         open_engine(engine, "torch")
     assert open_engine(engine, "onnxruntime", threads=1).runtime.name == "onnxruntime"
-
-
-@pytest.mark.parametrize("name", ["onnxruntime"])
-def test_lanes_side_by_side_give_what_one_gives(tiny_engine: Path, name: str) -> None:
-    """A small network on several cores takes a batch a core; each batch comes out as if it were alone."""
-    ports = read_manifest(tiny_engine).components["unet"].inputs
-    batches = [example_inputs(ports, 3, seed) for seed in range(6)]
-    alone, together = (open_engine(tiny_engine, name, "fp32", threads) for threads in (1, 3))
-    assert (alone.runtime.lanes, together.runtime.lanes) == (1, 3)
-    with ThreadPoolExecutor(3) as pool:
-        found = list(pool.map(lambda inputs: together.call("unet", inputs)[0], batches))
-    for inputs, each in zip(batches, found, strict=True):
-        torch.testing.assert_close(each, alone.call("unet", inputs)[0], rtol=0, atol=0)
-
-
-def test_large_squares_share_all_cores() -> None:
-    assert [cpu_lanes(size, 4) for size in (64, 128, 256, 512)] == [4, 4, 1, 1]
-
-
-COMPILED = """
-import sys
-from pathlib import Path
-
-import torch
-
-from diffclean.export.manifest import read_manifest
-from diffclean.export.onnx import example_inputs
-from diffclean.runtime.choose import open_engine
-
-place = Path(sys.argv[1])
-inputs = example_inputs(read_manifest(place).components["unet"].inputs, 2)
-(plain,) = open_engine(place, "torch", threads=1).call("unet", inputs)
-engine = open_engine(place, "torch-compile", threads=1)
-(found,) = engine.call("unet", inputs)
-torch.testing.assert_close(found, plain, rtol=1e-4, atol=1e-4)
-print(engine.identity)
-"""
-
-
-def test_a_compiled_denoiser_computes_the_same(tiny_engine: Path) -> None:
-    """In a process of its own, as on the command line: among all that other tests load, what is compiled may crash."""
-    done = subprocess.run(
-        [sys.executable, "-c", COMPILED, str(tiny_engine)], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.strip().endswith("/torch-compile/fp32")
-
-
-def test_nothing_to_compile_with(tiny_engine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "")
-    with pytest.raises(DiffcleanError, match="needs a C compiler") as raised:
-        open_engine(tiny_engine, "torch-compile")
-    assert "--runtime torch" in raised.value.hint

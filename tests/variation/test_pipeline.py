@@ -25,7 +25,6 @@ class Inverting:
     """Gives back 255 - pixels, and says that images with the seeds in `bad` are not finite."""
 
     image_size = SIZE
-    lanes = 1
 
     def __init__(self, bad: set[int] | None = None, each: Callable[[int], None] | None = None) -> None:
         self.bad = bad or set()
@@ -138,38 +137,6 @@ def test_workers_make_no_difference() -> None:
     four.run(50, workers=4)
     assert one.rows == four.rows
     assert one.generator.calls == four.generator.calls
-
-
-class SideBySide(Inverting):
-    """Goes on only once as many calls are under way as there are lanes."""
-
-    lanes = 3
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.together = threading.Barrier(self.lanes)
-
-    def generate(self, pixels: Tensor, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
-        self.together.wait(timeout=30)
-        return super().generate(pixels, seeds)
-
-
-def test_lanes_work_side_by_side_and_the_order_is_kept() -> None:
-    bench = Bench(generator=SideBySide())
-    bench.run(24, batch=4)
-    assert [row.key for row in bench.rows] == [str(job) for job in range(24)]
-    assert {key: int(pixels[0, 0, 0]) for key, pixels in bench.finished.items()} == {
-        f"{job}/0": 255 - job for job in range(24)
-    }
-
-
-def test_a_lane_that_fails_stops_the_others() -> None:
-    bench = Bench(generator=Inverting(each=fail_at(4, RuntimeError("broken"))))
-    bench.generator.lanes = 3
-    with pytest.raises(RuntimeError, match="broken"):
-        bench.run(400)
-    assert len(bench.prepared) < 100
-    assert [row.key for row in bench.rows] == [str(job) for job in range(len(bench.rows))]
 
 
 def test_only_failures() -> None:
@@ -351,18 +318,16 @@ def test_padding_is_never_a_reason_to_ask_again() -> None:
     assert all(row.status is Status.OK for row in bench.rows)
 
 
-@pytest.mark.parametrize("lanes", [1, 2])
-def test_torchs_threads(lanes: int) -> None:
-    """One sampler has the cores to itself; several, readers and writers take one each. The caller's are as before."""
+def test_torchs_threads() -> None:
+    """The sampler has the cores to itself; readers and writers take one each. The caller's are as before."""
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
         seen: set[int] = set()
         bench = Bench(generator=Inverting(each=lambda call: seen.add(torch.get_num_threads())))
-        bench.generator.lanes = lanes
         stages = Stages(bench.prepare, bench.generator, None, bench.commit)
         stream(range(20), stages, 4, 2)
-        assert seen == {3 if lanes == 1 else 1}
+        assert seen == {3}
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
