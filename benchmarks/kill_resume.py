@@ -14,11 +14,13 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from record import write_result
 
 from diffclean.data.manifest import Status, latest, read_manifest
 from diffclean.data.sources import ImageFolder
+from diffclean.environment import usable_cores
 
 VARIATE = [sys.executable, "-c", "import sys; from diffclean.cli.main import main; sys.exit(main())", "variate"]
 
@@ -38,27 +40,35 @@ def main() -> None:
         source.mkdir()
         for item in ImageFolder(options.images).items()[: options.count]:
             shutil.copy(item.path, source / item.key.replace("/", "-"))
-        # Small batches: a run makes at least one before it is killed, and there must be some left for the last kill.
-        arguments = [str(source), "--engine", options.engine, "--steps", str(options.steps), "--batch", "8", "--quiet"]
-        started = time.monotonic()
-        subprocess.run([*VARIATE, *arguments, "-o", str(work / "undisturbed")], check=True)
-        seconds = time.monotonic() - started
-        done = kill_often(arguments, work / "killed", options, seconds)
-        rows = read_manifest(work / "killed" / "manifest.parquet")
-        good = {place: row for place, row in latest(rows).items() if row.status is Status.OK}
-        figures = {
-            "images": options.count,
-            "seed": options.seed,
-            "kills": len(done),
-            "images_done_at_each_kill": done,
-            "in_manifest_once": len(good) == options.count == len(rows),
-            "bytes_equal": hashes(work / "undisturbed") == hashes(work / "killed"),
-            "leftover_temporaries": len(list((work / "killed").rglob("*.part"))),
-            "undisturbed_seconds": seconds,
-        }
-    print(figures)
+        figures: dict[str, Any] = {"images": options.count, "seed": options.seed}
+        figures["runs"] = [killed_run(source, count, options) for count in sorted({1, int(usable_cores())})]
     write_result("kill_resume", figures, f"{options.count} CIFAR-10 test images (JPEG-coded copies), 32 px")
-    sys.exit(not (figures["in_manifest_once"] and figures["bytes_equal"] and not figures["leftover_temporaries"]))
+    sys.exit(not all(run["in_manifest_once"] and run["bytes_equal"] for run in figures["runs"]))
+
+
+def killed_run(source: Path, processes: int, options: argparse.Namespace) -> dict[str, Any]:
+    """One run that nobody disturbs and one that is killed often, both in so many processes."""
+    whole, killed = (source.with_name(f"{name}-{processes}") for name in ("undisturbed", "killed"))
+    # Small batches: a run makes at least one before it is killed, and there must be some left for the last kill.
+    arguments = [str(source), "--engine", options.engine, "--steps", str(options.steps), "--batch", "8", "--quiet"]
+    arguments += ["--processes", str(processes)]
+    started = time.monotonic()
+    subprocess.run([*VARIATE, *arguments, "-o", str(whole)], check=True)
+    seconds = time.monotonic() - started
+    done = kill_often(arguments, killed, options, seconds)
+    rows = read_manifest(killed / "manifest.parquet")
+    good = {place: row for place, row in latest(rows).items() if row.status is Status.OK}
+    figures = {
+        "processes": processes,
+        "kills": len(done),
+        "images_done_at_each_kill": done,
+        "in_manifest_once": len(good) == options.count == len(rows),
+        "bytes_equal": hashes(whole) == hashes(killed),
+        "leftover_temporaries": len(list(killed.rglob("*.part"))),
+        "undisturbed_seconds": seconds,
+    }
+    print(figures, flush=True)
+    return figures
 
 
 def kill_often(arguments: list[str], out: Path, options: argparse.Namespace, seconds: float) -> list[int]:

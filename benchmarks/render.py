@@ -102,12 +102,12 @@ def quality(title: str) -> Any:
 
 def memory(result: dict[str, Any]) -> str:
     """Peak memory on few and on many images."""
-    figures = result["figures"]
-    few, many = figures["few"], figures["many"]
-    return (
-        f"**Memory**: peak {few['peak_mb']:.0f} MB on {few['images']:,} images, {many['peak_mb']:.0f} MB on "
-        f"{many['images']:,} ({where(result)}).\n"
-    )
+    runs = [
+        f"in {run['processes']} process{'es' if run['processes'] > 1 else ''} {run['few']['peak_mb']:.0f} MB on "
+        f"{run['few']['images']:,} images, {run['many']['peak_mb']:.0f} MB on {run['many']['images']:,}"
+        for run in result["figures"]["runs"]
+    ]
+    return f"**Memory**, at its peak: {'; '.join(runs)} ({where(result)}).\n"
 
 
 def full_size(result: dict[str, Any]) -> str:
@@ -134,12 +134,16 @@ def full_size(result: dict[str, Any]) -> str:
 def killed(result: dict[str, Any]) -> str:
     """Kills survived."""
     figures = result["figures"]
-    equal = "equal to" if figures["bytes_equal"] else "DIFFERENT FROM"
-    return (
-        f"**Kills**: a run of {figures['images']} images killed {figures['kills']} times at random moments and resumed "
-        f"each time has every image {'once' if figures['in_manifest_once'] else 'NOT once'}, its bytes {equal} those "
-        "of an undisturbed run.\n"
-    )
+    lines = []
+    for run in figures["runs"]:
+        once = "once" if run["in_manifest_once"] else "NOT once"
+        equal = "equal to" if run["bytes_equal"] else "DIFFERENT FROM"
+        lines.append(
+            f"**Kills** (`--processes {run['processes']}`): a run of {figures['images']} images killed {run['kills']} "
+            f"times at random moments and resumed each time has every image {once}, its bytes {equal} those of an "
+            "undisturbed run.\n"
+        )
+    return "\n".join(lines)
 
 
 def container(result: dict[str, Any]) -> str:
@@ -184,6 +188,9 @@ def robustness(title: str, explained: bool = True) -> Any:
         seeds = ", ".join(map(str, sorted({cell["seed"] for cell in cells})))
         count = f"{int(grid['count']):,}" if grid["count"] != "0" else "all"
         varied = "".join(f", {name} {value:g}" for name, value in figures["variation"].items())
+        varied += "".join(f", {name} {grid[name]}" for name in ("turn", "zoom") if name in grid)
+        if grid["student_epochs"] != grid["epochs"]:
+            varied += f", student {grid['student_epochs']} epochs"
         lines = [
             f"**{title}** ({result['data']}; {count} training images, {grid['arch']}, {grid['epochs']} epochs, target "
             f"{grid['target']}; temperature {grid['temperature']}, alpha {grid['alpha']}{varied}; seed {seeds}; "

@@ -63,6 +63,8 @@ class Grid:
         student_epochs: of the student.
         alpha: see `distill`.
         temperature: see `distill`.
+        turn: see `LoopConfig`; of the student.
+        zoom: the same.
         settings: of `variate`.
     """
 
@@ -77,14 +79,19 @@ class Grid:
     alpha: float
     temperature: float
     settings: Settings
+    turn: float = 0.0
+    zoom: float = 0.0
 
     def loop(self, seed: int, student: bool = False) -> LoopConfig:
         """Of a training; teachers and students differ in length only."""
-        return LoopConfig(epochs=self.student_epochs if student else self.epochs, seed=seed, tensorboard=False)
+        if not student:
+            return LoopConfig(epochs=self.epochs, seed=seed, tensorboard=False)
+        return LoopConfig(epochs=self.student_epochs, seed=seed, turn=self.turn, zoom=self.zoom, tensorboard=False)
 
     def shared(self) -> dict[str, str]:
         """What decides the figures, without where it lies."""
-        return {key: str(value) for key, value in asdict(self).items() if key not in ("train", "test", "work")}
+        left_out = {"train", "test", "work", *(name for name in ("turn", "zoom") if not getattr(self, name))}
+        return {key: str(value) for key, value in asdict(self).items() if key not in left_out}
 
     def name(self, *parts: Any) -> str:
         """A file's name for what depends on `parts` and on the grid, but not on where it lies."""
@@ -126,6 +133,8 @@ def grid_of(options: argparse.Namespace) -> Grid:
         student_epochs=options.student_epochs or options.epochs,
         alpha=options.alpha,
         temperature=options.temperature,
+        turn=options.turn,
+        zoom=options.zoom,
         settings=Settings(
             engine=options.engine, steps=options.steps, strength=options.strength, variations=options.variations
         ),
@@ -141,6 +150,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--strength", type=float)
     parser.add_argument("--variations", type=int, default=1)
     parser.add_argument("--temperature", type=float, default=10.0)
+    parser.add_argument("--turn", type=float, default=0.0, help="of the student's images, in degrees")
+    parser.add_argument("--zoom", type=float, default=0.0, help="of the student's images")
     add_grid_arguments(parser, [BENIGN, "badnets", "blended", "ftrojan"])
     options = parser.parse_args()
     options.rate = dict(options.rate)

@@ -1,5 +1,7 @@
 """Peak memory of `variate` on few images and on many: the difference is what the length of a data set costs.
 
+In one process and in one a core; of several, the peaks of all are added up.
+
 python benchmarks/variate_memory.py --images FOLDER_OF_32PX_IMAGES --few 500 --many 50000
 """
 
@@ -11,12 +13,16 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
 from record import write_result
 
 from diffclean.data.sources import ImageFolder
+from diffclean.environment import usable_cores
+
+LOOK_S = 0.1
 
 
 def main() -> None:
@@ -30,15 +36,21 @@ def main() -> None:
     figures: dict[str, Any] = {"steps": 1}
     with tempfile.TemporaryDirectory() as work:
         for name in ("few", "many"):
-            count = getattr(options, name)
             folder = Path(work) / name
             folder.mkdir()
-            for index in range(count):
+            for index in range(getattr(options, name)):
                 os.link(linkable(paths[index % len(paths)], Path(work)), folder / f"{index:06d}.jpg")
-            figures[name] = {"images": count, **run(folder, options.engine)}
-            print(figures[name], flush=True)
-    figures["difference_mb"] = figures["many"]["peak_mb"] - figures["few"]["peak_mb"]
+        figures["runs"] = [measured(Path(work), count, options) for count in sorted({1, int(usable_cores())})]
     write_result("variate_memory", figures, "CIFAR-10 training images (JPEG-coded copies), 32 px")
+
+
+def measured(work: Path, processes: int, options: argparse.Namespace) -> dict[str, Any]:
+    """Both folders in so many processes."""
+    found: dict[str, Any] = {"processes": processes}
+    for name in ("few", "many"):
+        found[name] = {"images": getattr(options, name), **run(work / name, options.engine, processes)}
+        print(processes, name, found[name], flush=True)
+    return found | {"difference_mb": found["many"]["peak_mb"] - found["few"]["peak_mb"]}
 
 
 def linkable(path: Path, work: Path) -> Path:
@@ -52,18 +64,41 @@ def linkable(path: Path, work: Path) -> Path:
     return copy
 
 
-def run(folder: Path, engine: str) -> dict[str, Any]:
-    """One whole process; its peak resident memory as the kernel counted it."""
+def run(folder: Path, engine: str, processes: int) -> dict[str, Any]:
+    """A whole run; the peak resident memory of its processes, as the kernel counted it."""
     command = [sys.executable, "-c", "import sys; from diffclean.cli.main import main; sys.exit(main())"]
-    command += ["variate", str(folder), "--steps", "1", "--engine", engine, "--json", "--quiet"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
-        assert process.stdout is not None
-        result = json.loads(process.stdout.read())
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+    command += ["variate", str(folder), "-o", f"{folder}-{processes}", "--steps", "1", "--engine", engine]
+    command += ["--processes", str(processes), "--json", "--quiet"]
+    peaks: dict[int, int] = {}
+    with tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(command, stdout=said)
+        while process.poll() is None:
+            for each in (process.pid, *children(process.pid)):
+                peaks[each] = peak_kb(each) or peaks.get(each, 0)
+            time.sleep(LOOK_S)
+        said.seek(0)
+        result = json.loads(said.read())
     if process.returncode != 0 or result["made"] != result["total"]:
         raise SystemExit(f"variate ended with {process.returncode}: {result}")
-    return {"peak_mb": usage.ru_maxrss / 1024, "images_per_second": result["images_per_second"]}
+    return {"peak_mb": sum(peaks.values()) / 1024, "images_per_second": result["images_per_second"]}
+
+
+def children(parent: int) -> list[int]:
+    """Process ids."""
+    try:
+        listed = [path.read_text() for path in Path(f"/proc/{parent}/task").glob("*/children")]
+    except OSError:
+        return []
+    return [int(each) for text in listed for each in text.split()]
+
+
+def peak_kb(process: int) -> int:
+    """The most memory that a process has had; 0 where it is gone."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return 0
+    return next((int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), 0)
 
 
 if __name__ == "__main__":

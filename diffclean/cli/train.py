@@ -60,6 +60,10 @@ LOOP_OPTIONS = (
         help="Decay of an average of the weights, which is then what is kept; 0 is none.",
     ),
     click.option("--augment/--no-augment", default=True, help="Random crops and flips."),
+    click.option("--turn", type=click.FloatRange(0, 180), default=0.0, help="Largest random turn, in degrees."),
+    click.option(
+        "--zoom", type=click.FloatRange(0, 3), default=0.0, help="Random scales from 1/(1 + ZOOM) to 1 + ZOOM."
+    ),
     click.option(
         "--validation-share",
         type=click.FloatRange(0, 0.9),

@@ -1,4 +1,4 @@
-"""Random crops and flips on whole batches of tensors: much quicker than image by image.
+"""Random crops, flips, turns and zooms on whole batches of tensors: much quicker than image by image.
 
 Randomness belongs to the image: what happens to it follows from the seed, the epoch and its name, not from its batch,
 its place in it, or the process that trains on it.
@@ -7,6 +7,7 @@ its place in it, or the process that trains on it.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterable
 from enum import IntEnum
 
@@ -27,6 +28,7 @@ class Purpose(IntEnum):
     ORDER = 3
     AUGMENT = 4
     NETWORK = 5
+    TURN = 6
 
 
 def ids_of(keys: Iterable[str]) -> Bits:
@@ -73,6 +75,30 @@ def crop_and_flip(images: Tensor, bits: Bits, pad: int | None = None) -> Tensor:
         images = crops[torch.arange(count, device=images.device), :, top, left]
     mirrored = _uniform(bits, 32, 2).bool().view(count, 1, 1, 1).to(images.device)
     return torch.where(mirrored, images.flip(3), images).view(count, channels, height, width)
+
+
+def turn_and_zoom(images: Tensor, bits: Bits, degrees: float, zoom: float) -> Tensor:
+    """Turn each image about its centre and change its scale (bilinear; what lies outside is mirrored in).
+
+    Args:
+        images: (B, 3, H, W) uint8.
+        bits: (B,) random bits; they alone decide.
+        degrees: the largest turn either way.
+        zoom: scales are 1/(1 + zoom) to 1 + zoom, evenly in their logarithm.
+
+    Returns:
+        (B, 3, H, W) uint8.
+    """
+    height, width = images.shape[2:]
+    turn, scale = (_uniform(bits, shift, 2**16).float() / (2**15 - 0.5) - 1 for shift in (0, 16))  # in [-1, 1]
+    angle, factor = turn * math.radians(degrees), (1 + zoom) ** -scale
+    along, across, none = factor * angle.cos(), factor * angle.sin(), torch.zeros(len(images))
+    # torch counts both sides from -1 to 1, whatever their lengths.
+    rows = [[along, -across * height / width, none], [across * width / height, along, none]]
+    matrices = torch.stack([torch.stack(row, 1) for row in rows], 1).to(images.device)
+    places = F.affine_grid(matrices, list(images.shape), align_corners=False)
+    seen = F.grid_sample(images.float(), places, mode="bilinear", padding_mode="reflection", align_corners=False)
+    return seen.round().to(torch.uint8)
 
 
 def _uniform(bits: Bits, shift: int, below: int) -> Tensor:

@@ -108,7 +108,7 @@ def distill(config: DistillConfig, progress: Progress | None = None, stop: Event
 def _keeps_table(config: DistillConfig, data: Samples) -> bool:
     """Whether targets are worked out once: always for a mean over variations, else where nothing is augmented."""
     small = len(data.pixels) * len(data.class_to_idx) * 4 <= _TABLE_BYTES
-    return config.targets == "averaged" or (not config.loop.augment and small)
+    return config.targets == "averaged" or (not config.loop.changes_images and small)
 
 
 def _identity(config: DistillConfig, teacher: Teacher) -> dict[str, object]:

@@ -31,6 +31,8 @@ class LoopConfig:
         milestones: shares of the run.
         ema: decay of an average of the weights, which is then what is measured and written; 0: none.
         augment: random crops and flips.
+        turn: largest random turn, in degrees.
+        zoom: random scales from 1/(1 + zoom) to 1 + zoom.
         validation_share: share of the images, chosen by their names, that are held out and measured each epoch.
         patience: stop after so many epochs without a lower validation loss, and write the best; None: never.
         precision: bf16 or fp16 (autocast) or fp32; None: what is quickest here.
@@ -53,6 +55,8 @@ class LoopConfig:
     milestones: tuple[float, ...] = (0.5, 0.75)
     ema: float = 0.0
     augment: bool = True
+    turn: float = 0.0
+    zoom: float = 0.0
     validation_share: float = 0.0
     patience: int | None = None
     precision: str | None = None
@@ -62,6 +66,11 @@ class LoopConfig:
     save_every_s: float = 30.0
     memory_gib: float | None = None
     tensorboard: bool = True
+
+    @property
+    def changes_images(self) -> bool:
+        """Whether an image looks otherwise each time that it is shown."""
+        return self.augment or self.turn > 0 or self.zoom > 0
 
     @property
     def peak_rate(self) -> float:
@@ -100,6 +109,8 @@ class LoopConfig:
             ("warmup", "in [0, 1)", risen),
             ("milestones", "rising shares of the run, between 0 and 1", ordered),
             ("ema", "in [0, 1)", 0 <= self.ema < 1),
+            ("turn", "in [0, 180]", 0 <= self.turn <= 180),
+            ("zoom", "in [0, 3]", 0 <= self.zoom <= 3),
             ("validation_share", "in [0, 0.9]", 0 <= self.validation_share <= 0.9),
             ("patience", "at least 1", self.patience is None or self.patience >= 1),
             ("precision", "bf16, fp16 or fp32", self.precision is None or self.precision in PRECISIONS),

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from diffclean.errors import UsageError
-from diffclean.training.augment import Purpose, crop_and_flip, ids_of, random_bits
+from diffclean.training.augment import Purpose, crop_and_flip, ids_of, random_bits, turn_and_zoom
 from diffclean.training.classifiers import unit_floats
 from diffclean.training.distributed import World
 from diffclean.training.loop_config import LoopConfig
@@ -100,9 +100,12 @@ class Trainer:
         if config.augment:
             ids = self.samples.ids[images.numpy()]
             pixels = crop_and_flip(pixels, random_bits(ids, config.seed, epoch, Purpose.AUGMENT))
+        if config.turn or config.zoom:
+            bits = random_bits(self.samples.ids[images.numpy()], config.seed, epoch, Purpose.TURN)
+            pixels = turn_and_zoom(pixels, bits, config.turn, config.zoom)
         self._seed_network(steps_done)
         labels = self.samples.labels[images].to(device)
-        batch = Batch(unit_floats(pixels), labels, views, whole=not config.augment)
+        batch = Batch(unit_floats(pixels), labels, views, whole=not config.changes_images)
         with autocast(device, self.precision):
             loss, right = self.objective(self.network(batch.images), batch)
         self.optimizer.zero_grad(set_to_none=True)

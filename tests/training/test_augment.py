@@ -1,7 +1,8 @@
 import numpy as np
+import pytest
 import torch
 
-from diffclean.training.augment import Purpose, crop_and_flip, ids_of, random_bits
+from diffclean.training.augment import Purpose, crop_and_flip, ids_of, random_bits, turn_and_zoom
 
 
 def bits(count: int, seed: int = 0) -> np.ndarray:
@@ -34,6 +35,47 @@ def test_an_image_is_treated_alike_in_any_batch() -> None:
     images = torch.randint(0, 256, (10, 3, 16, 16), dtype=torch.uint8)
     whole = crop_and_flip(images, bits(10))
     assert torch.equal(whole[4:7], crop_and_flip(images[4:7], bits(10)[4:7]))
+    turned = turn_and_zoom(images, bits(10), 30, 0.2)
+    assert torch.equal(turned[4:7], turn_and_zoom(images[4:7], bits(10)[4:7], 30, 0.2))
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (24, 40)])
+def test_turns_are_of_any_angle_up_to_the_largest_and_keep_shapes(height: int, width: int) -> None:
+    """A bright dot to the right of the centre goes round it, by an even share either way, at its distance."""
+    images = torch.zeros(300, 3, height, width, dtype=torch.uint8)
+    images[:, :, height // 2 - 1 : height // 2 + 1, width // 2 + 6 : width // 2 + 8] = 255
+    x, y = dots(turn_and_zoom(images, bits(300), 40, 0))
+    angles = torch.rad2deg(torch.atan2(y, x))
+    assert 36 < angles.abs().max() <= 41
+    assert abs(angles.mean()) < 4
+    assert angles.abs().quantile(0.5).item() == pytest.approx(20, abs=3)
+    assert torch.allclose(torch.hypot(x, y), torch.full_like(x, 7), atol=0.3)
+
+
+def test_zooms_are_as_often_in_as_out() -> None:
+    images = torch.zeros(400, 3, 32, 32, dtype=torch.uint8)
+    images[:, :, 15:17, 21:23] = 255
+    x, y = dots(turn_and_zoom(images, bits(400), 0, 0.5))
+    scale = (x / 6).log2()
+    assert y.abs().max() < 0.2
+    assert -0.6 <= scale.min() < -0.5
+    assert 0.5 < scale.max() <= 0.6
+    assert abs(scale.mean()) < 0.05
+
+
+def test_no_turn_and_no_zoom_change_nothing() -> None:
+    images = torch.randint(0, 256, (5, 3, 9, 7), dtype=torch.uint8)
+    assert torch.equal(turn_and_zoom(images, bits(5), 0, 0), images)
+
+
+def dots(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where the bright spot of each image is, from the centre: to the right and down, in pixels."""
+    weights = images[:, 0].double()
+    total = weights.sum((1, 2))
+    height, width = weights.shape[1:]
+    x = (weights.sum(1) * (torch.arange(width) - (width - 1) / 2)).sum(1) / total
+    y = (weights.sum(2) * (torch.arange(height) - (height - 1) / 2)).sum(1) / total
+    return x, y
 
 
 def test_bits_are_spread_evenly_and_differ_by_purpose() -> None:

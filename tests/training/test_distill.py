@@ -82,14 +82,17 @@ def test_without_augmentation_the_teacher_answers_once(
     assert 0.3 < shown.float().mean() < 0.7, "each image is shown as one of its two variations"
 
 
+@pytest.mark.parametrize(
+    "change", [{"augment": True}, {"augment": False, "turn": 20.0}, {"augment": False, "zoom": 0.2}]
+)
 def test_with_augmentation_the_teacher_sees_what_the_student_sees(
-    teacher: Path, variations: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    teacher: Path, variations: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict[str, float]
 ) -> None:
     seen = Recorded(monkeypatch)
     asked = []
     answer = teachers.Teacher.logits
     monkeypatch.setattr(teachers.Teacher, "logits", lambda self, images: asked.append(images) or answer(self, images))
-    distill.distill(config(teacher, variations, tmp_path / "s.pt"))
+    distill.distill(config(teacher, variations, tmp_path / "s.pt", **change))
     assert seen.objective is not None
     assert seen.objective.table is None
     for batch, images in zip(seen.batches, asked[-len(seen.batches) :], strict=True):
