@@ -17,6 +17,8 @@ _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _RGB_8_BIT = (8, 2, 0, 0, 0)
 """Bit depth, colour type, compression, filter method, interlace."""
 _FILTER_UP = 2
+_REGISTERS = np.zeros(256, np.uint8)
+"""Long enough for numpy to use whole registers."""
 
 
 def png_from_pixels(image: np.ndarray) -> bytes:
@@ -29,6 +31,9 @@ def png_from_pixels(image: np.ndarray) -> bytes:
     np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
     header = struct.pack(">IIBBBBB", width, height, *_RGB_8_BIT)
     data = isal_zlib.compress(filtered, 1)
+    # ISA-L's AVX-512 code leaves the upper halves of the vector registers in use, and then all SSE code of this thread
+    # is slow: Pillow's next resize takes three times as long. numpy's loops end with the instruction that mends it.
+    np.add(_REGISTERS, _REGISTERS, out=np.empty_like(_REGISTERS))
     return _SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", data) + _chunk(b"IEND", b"")
 
 
