@@ -220,6 +220,7 @@ _CELLS = (
 PAGES: dict[str, dict[str, Any]] = {
     "README.md": {
         "robustness": robustness("The defence, attack by attack"),
+        "robustness_turned": robustness("The same, stronger variations, turned and zoomed views", explained=False),
         "micro_quality": quality("Quality of `micro`"),
         "variate_throughput": speed,
         "variate_memory": memory,
