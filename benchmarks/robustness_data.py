@@ -21,8 +21,9 @@ from diffclean.data.manifest import latest, read_manifest, write_manifest
 from diffclean.data.run_record import RunRecord, open_run, read_run
 from diffclean.data.sources import ImageFolder
 from diffclean.variation.settings import Settings
-from diffclean.variation.variate import variate
+from diffclean.variation.variate import Concurrency, variate
 
+QUICKEST = Concurrency(processes=None)
 JPEG_QUALITY = 50
 BLUR_RADIUS_SHARE = 1 / 40
 """Of the side: 0.8 px at 32."""
@@ -103,7 +104,7 @@ def variations_of(poisoned: Path, clean: Path, settings: Settings, root: Path) -
     """
     digest = hashlib.sha256(str(sorted(asdict(settings).items(), key=str)).encode()).hexdigest()[:8]
     of_clean = root / f"{clean.name}-{digest}"
-    variate(clean, of_clean, settings)
+    variate(clean, of_clean, settings, concurrency=QUICKEST)
     if poisoned == clean:
         return of_clean
     out = root / f"{poisoned.name}-{digest}"
@@ -111,7 +112,7 @@ def variations_of(poisoned: Path, clean: Path, settings: Settings, root: Path) -
         return out
     changed = _changed(poisoned, clean, root / f"{poisoned.name}-changed")
     of_changed = root / f"{poisoned.name}-changed-{digest}"
-    variate(changed, of_changed, settings)
+    variate(changed, of_changed, settings, concurrency=QUICKEST)
     rows = {}
     part = out.with_name(f"{out.name}.part")
     shutil.rmtree(part, ignore_errors=True)
