@@ -150,8 +150,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--strength", type=float)
     parser.add_argument("--variations", type=int, default=1)
     parser.add_argument("--temperature", type=float, default=10.0)
-    parser.add_argument("--turn", type=float, default=0.0, help="of the student's images, in degrees")
-    parser.add_argument("--zoom", type=float, default=0.0, help="of the student's images")
     add_grid_arguments(parser, [BENIGN, "badnets", "blended", "ftrojan"])
     options = parser.parse_args()
     options.rate = dict(options.rate)
@@ -173,6 +171,8 @@ def add_grid_arguments(parser: argparse.ArgumentParser, attacks: list[str]) -> N
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--student-epochs", type=int)
     parser.add_argument("--alpha", type=float, default=0.5)
+    parser.add_argument("--turn", type=float, default=0.0, help="of the student's images, in degrees")
+    parser.add_argument("--zoom", type=float, default=0.0, help="of the student's images")
     parser.add_argument("--engine", default="micro")
 
 

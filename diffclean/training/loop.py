@@ -192,5 +192,6 @@ class Loop:
         finer = "" if precision == "fp32" else f"; or --precision fp32 (it is {precision})"
         return DiffcleanError(
             f"{what} in epoch {self.epoch + 1}, step {self.step}. {kept}",
-            f"Try a smaller --learning-rate (it is {self.config.peak_rate:g}) with --overwrite, which begins anew{finer}.",
+            f"Try a smaller --learning-rate (it is {self.config.peak_rate:g}) with --overwrite, which begins anew"
+            f"{finer}.",
         )
