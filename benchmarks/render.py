@@ -220,7 +220,9 @@ _CELLS = (
 PAGES: dict[str, dict[str, Any]] = {
     "README.md": {
         "robustness": robustness("The defence, attack by attack"),
-        "robustness_turned": robustness("The same, stronger variations, turned and zoomed views", explained=False),
+        "robustness_turned": robustness(
+            "The same from the weakest look, with turned and zoomed views and a longer training", explained=False
+        ),
         "micro_quality": quality("Quality of `micro`"),
         "variate_throughput": speed,
         "variate_memory": memory,
@@ -232,6 +234,8 @@ PAGES: dict[str, dict[str, Any]] = {
         "robustness_sig_strength_04": robustness("SIG at a weaker look", explained=False),
         "robustness_sig_strength_06": robustness("SIG at a look weaker still", explained=False),
         "robustness_sig_strength_10": robustness("SIG at the weakest look", explained=False),
+        "robustness_sig_turned_06": robustness("SIG with turned and zoomed views", explained=False),
+        "robustness_sig_turned_08": robustness("The same at a look weaker still", explained=False),
         "micro_quality_ablation": quality("The ablation: pretrained without corruptions, for as many images"),
         "micro_quality_longer": quality("Pretrained for longer, and not shipped"),
         "export_full_size": full_size,

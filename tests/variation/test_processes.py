@@ -67,9 +67,10 @@ class At(NoProgress):
 
 
 def children(parent: int) -> list[int]:
-    """Process ids, as Linux lists them."""
+    """Process ids of those that `variate` started, as Linux lists them (other tests may have left others)."""
     listed = [path.read_text() for path in Path(f"/proc/{parent}/task").glob("*/children")]
-    return [int(each) for text in listed for each in text.split()]
+    found = [int(each) for text in listed for each in text.split()]
+    return [each for each in found if b"import serve" in Path(f"/proc/{each}/cmdline").read_bytes()]
 
 
 @pytest.mark.parametrize("count", [2, 3])
