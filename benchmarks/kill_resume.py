@@ -43,7 +43,8 @@ def main() -> None:
         figures: dict[str, Any] = {"images": options.count, "seed": options.seed}
         figures["runs"] = [killed_run(source, count, options) for count in sorted({1, int(usable_cores())})]
     write_result("kill_resume", figures, f"{options.count} CIFAR-10 test images (JPEG-coded copies), 32 px")
-    sys.exit(not all(run["in_manifest_once"] and run["bytes_equal"] for run in figures["runs"]))
+    good = (r["in_manifest_once"] and r["bytes_equal"] and not r["leftover_temporaries"] for r in figures["runs"])
+    sys.exit(not all(good))
 
 
 def killed_run(source: Path, processes: int, options: argparse.Namespace) -> dict[str, Any]:

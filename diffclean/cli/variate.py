@@ -66,7 +66,9 @@ SHOWN_FAILURES = 20
 )
 @click.option("--pixel-limit", type=int, default=100_000_000, help="Larger images are not decoded.")
 @click.option("--shard", help="I/N: only the Ith of N parts; `diffclean merge` joins them.")
-@click.option("--processes", type=click.IntRange(1, 64), help="That share the cores.  [default: what is quickest here]")
+@click.option(
+    "--processes", type=click.IntRange(1, 64), help="Processes that share the cores.  [default: what is quickest here]"
+)
 @click.option("--workers", type=click.IntRange(1, 64), help="Threads that read and write.  [default: one a core]")
 @click.option("--threads", type=click.IntRange(1, 1024), help="Threads of the engine.  [default: all cores]")
 def command(

@@ -23,10 +23,9 @@ from diffclean.errors import DiffcleanError, ExitCode, Interrupted
 from diffclean.progress import NoProgress
 from diffclean.variation import processes
 from diffclean.variation.settings import Settings, open_for
-from diffclean.variation.variate import Concurrency, Report, variate
+from diffclean.variation.variate import Concurrency, variate
 
 Draw = Callable[..., Path]
-Run = Callable[..., Report]
 COUNT = 24
 TWO = Concurrency(processes=2, threads=1)
 
@@ -70,7 +69,15 @@ def children(parent: int) -> list[int]:
     """Process ids of those that `variate` started, as Linux lists them (other tests may have left others)."""
     listed = [path.read_text() for path in Path(f"/proc/{parent}/task").glob("*/children")]
     found = [int(each) for text in listed for each in text.split()]
-    return [each for each in found if b"import serve" in Path(f"/proc/{each}/cmdline").read_bytes()]
+    return [each for each in found if "import serve" in arguments_of(each)]
+
+
+def arguments_of(process: int) -> str:
+    """The command line of a process; "" where it has just ended."""
+    try:
+        return Path(f"/proc/{process}/cmdline").read_text()
+    except OSError:
+        return ""
 
 
 @pytest.mark.parametrize("count", [2, 3])
@@ -105,16 +112,17 @@ def test_a_shard(source: Path, settings: Settings, tmp_path: Path) -> None:
     assert files(one) == files(two)
 
 
-def test_stopped_and_resumed(source: Path, settings: Settings, tmp_path: Path, undisturbed: Path) -> None:
+def test_stopped_and_resumed(source: Path, settings: Settings, tmp_path: Path) -> None:
     """What is in flight is kept, and the rest is made by the next run."""
     out, stop = tmp_path / "out", threading.Event()
+    slow = replace(settings, steps=100)
     with pytest.raises(Interrupted, match=f"of {COUNT} variations are in"):
-        variate(source, out, replace(settings, steps=100), concurrency=TWO, stop=stop, progress=At(3, stop.set))  # slow
+        variate(source, out, slow, concurrency=TWO, stop=stop, progress=At(3, stop.set))
     done = read_journal(journal_path(out))
     assert 3 <= len(done) < COUNT
     assert len(files(out)) == len(done)
-    variate(source, out, replace(settings, steps=100), concurrency=TWO)
-    whole = variate(source, tmp_path / "whole", replace(settings, steps=100), concurrency=Concurrency(threads=1)).out
+    variate(source, out, slow, concurrency=TWO)
+    whole = variate(source, tmp_path / "whole", slow, concurrency=Concurrency(threads=1)).out
     assert files(out) == files(whole)
     assert children(os.getpid()) == []
 

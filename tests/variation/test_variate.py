@@ -52,8 +52,8 @@ def settings(tiny_model: Path, tiny_engine: Path) -> Settings:
 def run(settings: Settings) -> Run:
     def go(source: Path, out: Path, **options: Any) -> Report:
         named = {name: options.pop(name) for name in ("shard", "stop", "progress") if name in options}
-        who = {name: options.pop(name) for name in ("workers", "processes") if name in options}
-        return variate(source, out, replace(settings, **options), concurrency=Concurrency(threads=1, **who), **named)
+        concurrency = Concurrency(workers=options.pop("workers", None), threads=1)
+        return variate(source, out, replace(settings, **options), concurrency=concurrency, **named)
 
     return go
 
