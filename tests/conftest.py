@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -58,6 +59,16 @@ def make_model() -> MakeModel:
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model directory: 16 px, random weights."""
     return save_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def nan_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model directory whose engine answers with NaN."""
+
+    def break_it(network: Any) -> None:
+        network.attention[0].up.weight[0, 0] = float("nan")
+
+    return save_tiny_model(tmp_path_factory.mktemp("models") / "nan", change=break_it)
 
 
 @pytest.fixture(scope="session")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+from diffclean.data.atomic import write_error
+from diffclean.errors import DiffcleanError
 
 log = logging.getLogger(__name__)
 
@@ -20,15 +24,23 @@ class TrainingLog:
         about: the first line.
         history: epochs that an earlier process has done; written again, since it may have been killed in mid-line.
         tensorboard: write events to the folder `<name>.tensorboard` beside it.
+
+    Raises:
+        DiffcleanError: another process is at the same training, or the file cannot be written.
     """
 
     def __init__(self, path: Path, about: dict[str, Any], history: list[dict[str, Any]], tensorboard: bool) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._lines = path.open("a", encoding="utf-8")  # not "w": another process may be writing it
+            _hold(self._lines, path)
+            self._lines.truncate(0)
+        except OSError as error:
+            raise write_error(error, path) from error
         folder = path.with_suffix(".tensorboard")
         for old in [] if history else folder.glob("events.out.tfevents.*"):
             old.unlink()
         self._events = _event_writer(folder, len(history) + 1) if tensorboard else None
-        self._lines = path.open("w", encoding="utf-8")
         for entry in (about, *history):
             self._say(entry)
 
@@ -56,6 +68,17 @@ class TrainingLog:
     def _say(self, entry: dict[str, Any]) -> None:
         self._lines.write(json.dumps(entry, default=str) + "\n")
         self._lines.flush()
+
+
+def _hold(lines: IO[str], path: Path) -> None:
+    """Keep others from the file until it is closed: they would spoil this run's state and classifier."""
+    try:
+        fcntl.flock(lines, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lines.close()
+        raise DiffcleanError(
+            f"Another process is training: it writes {path}.", "Wait for it to finish, stop it, or name another -o."
+        ) from None
 
 
 def _event_writer(folder: Path, first_epoch: int) -> Any:

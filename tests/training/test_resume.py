@@ -91,6 +91,33 @@ def test_ctrl_c_resumes_in_the_middle_of_an_epoch(shapes: Sets, tmp_path: Path) 
     assert not (tmp_path / "cut.resume").exists()
 
 
+def test_two_runs_of_one_output_do_not_write_at_once(shapes: Sets, tmp_path: Path) -> None:
+    settings = config(shapes, tmp_path / "t.pt")
+
+    class Meanwhile(threading.Event):
+        told = ""
+
+        def is_set(self) -> bool:
+            if not self.told:
+                with pytest.raises(DiffcleanError, match="Another process is training") as refused:
+                    train(settings)
+                self.told = str(refused.value)
+            return False
+
+    meanwhile = Meanwhile()
+    result = train(settings, stop=meanwhile)
+    assert str(tmp_path / "t.jsonl") in meanwhile.told
+    lines = [json.loads(line) for line in result.log_path.read_text().splitlines()]
+    assert [line["epoch"] for line in lines if "epoch" in line] == list(range(1, len(result.losses) + 1))
+    assert lines[-1]["done"]
+
+
+def test_an_output_that_cannot_be_written_is_a_plain_error(shapes: Sets, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DiffcleanError, match="Cannot write"):
+        train(config(shapes, tmp_path / "file" / "t.pt"))
+
+
 def test_other_settings_are_refused_and_named(shapes: Sets, tmp_path: Path) -> None:
     killed(config(shapes, tmp_path / "t.pt"), 6)
     with pytest.raises(

@@ -209,17 +209,12 @@ def test_a_write_that_fails(source: Path, settings: Settings, tmp_path: Path, un
     assert files(out) == files(undisturbed)
 
 
-def with_nan(network: Any) -> None:
-    network.attention[0].up.weight[0, 0] = float("nan")
-
-
 def test_what_fails_is_listed_and_what_a_child_logs_is_heard(
-    source: Path, settings: Settings, tmp_path: Path, make_model: Draw, caplog: pytest.LogCaptureFixture
+    source: Path, settings: Settings, tmp_path: Path, nan_model: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    model = make_model(tmp_path / "broken", change=with_nan)
     (source / "dog/text.png").write_text("no image")
     report = variate(
-        source, tmp_path / "out", replace(settings, engine=str(model), runtime="openvino"), concurrency=TWO
+        source, tmp_path / "out", replace(settings, engine=str(nan_model), runtime="openvino"), concurrency=TWO
     )
     assert len(report.failed) == COUNT + 1
     assert {row.status for row in read_manifest(tmp_path / "out/manifest.parquet")} == {Status.FAILED}
