@@ -170,7 +170,7 @@ def add_grid_arguments(parser: argparse.ArgumentParser, attacks: list[str]) -> N
     parser.add_argument("--arch", default="preact-resnet18")
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--student-epochs", type=int)
-    parser.add_argument("--alpha", type=float, default=0.5)
+    parser.add_argument("--alpha", type=float, default=1.0)
     parser.add_argument("--turn", type=float, default=0.0, help="of the student's images, in degrees")
     parser.add_argument("--zoom", type=float, default=0.0, help="of the student's images")
     parser.add_argument("--engine", default="micro")

@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 @click.option(
     "--alpha",
     type=click.FloatRange(0, 1),
-    default=0.5,
-    help="Weight of the teacher's answers, the labels have the rest; at 1 no label is read.",
+    default=1.0,
+    help="Weight of the teacher's answers, the labels have the rest; at 1 none are needed.",
 )
 @click.option("--paper-loss", is_flag=True, help="Labels at the temperature too, as the paper's released code has it.")
 @click.option(
@@ -55,9 +55,10 @@ if TYPE_CHECKING:
 def command(run: frame.Run, teacher: Path, data: Path | None, out: Path | None, **options: Any) -> frame.Result:
     """Train a student on variations alone, from the answers of a suspect teacher.
 
-    The student never sees an original, so it never sees a trigger. The defaults of temperature and alpha are those of
-    Struppek et al. 2023 (arXiv 2310.06372). The log is written beside OUT as .jsonl. A run that was stopped goes on
-    when the same command is typed again. Several GPUs: torchrun --nproc-per-node 2 --no-python diffclean distill ...
+    The student never sees an original, so it never sees a trigger. Labels of suspect data are suspect too, so by
+    default the student learns from none; Struppek et al. 2023 (arXiv 2310.06372) have --alpha 0.5. The log is written
+    beside OUT as .jsonl. A run that was stopped goes on when the same command is typed again. Several GPUs: torchrun
+    --nproc-per-node 2 --no-python diffclean distill ...
     """
     from diffclean.training.distill_config import DistillConfig, default_out
     from diffclean.training.variations import find_variations
@@ -84,13 +85,12 @@ def _planned(config: DistillConfig) -> frame.Result:
     from diffclean.training.classifiers import check_arch, pick_device
     from diffclean.training.distill import DEFAULT_STUDENT
     from diffclean.training.distill_config import check
-    from diffclean.training.variations import check_same_classes, classes_of
+    from diffclean.training.variations import classes_of, compare_classes
 
     check(config)
     classes = classes_of(config.data)
     teacher = teachers.load(config.teacher, classes, pick_device("cpu"))
-    if config.alpha < 1:
-        check_same_classes(config.data, classes, teacher.class_to_idx)
+    compare_classes(config.data, classes, teacher.class_to_idx, labelled=config.alpha < 1)
     arch = config.student or teacher.arch or DEFAULT_STUDENT
     check_arch(arch)
     count = len(ImageFolder(config.data).items())

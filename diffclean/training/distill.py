@@ -20,7 +20,7 @@ from diffclean.training.run import Job, TrainResult, carry_out
 from diffclean.training.samples import Samples, check_trainable, memory_limit, sketch_of
 from diffclean.training.teachers import Teacher
 from diffclean.training.train import read_test
-from diffclean.training.variations import check_same_classes, classes_of, load_variations, warn_of_strangers
+from diffclean.training.variations import classes_of, compare_classes, load_variations, warn_of_strangers
 
 log = logging.getLogger(__name__)
 
@@ -78,8 +78,7 @@ def distill(config: DistillConfig, progress: Progress | None = None, stop: Event
         teacher = teachers.load(config.teacher, data_classes, world.device)
         arch = config.student or teacher.arch or DEFAULT_STUDENT
         check_arch(arch)
-        if labelled:
-            check_same_classes(config.data, data_classes, teacher.class_to_idx)
+        compare_classes(config.data, data_classes, teacher.class_to_idx, labelled)
         memory = memory_limit(config.loop.memory_gib, processes_here())
         size = (config.size, config.size) if config.size else teacher.size
         data = load_variations(config.data, teacher.class_to_idx, size, labelled, memory, progress)
@@ -87,7 +86,7 @@ def distill(config: DistillConfig, progress: Progress | None = None, stop: Event
             check_trainable(config.data, data)
         warn_of_strangers(config.data, data.sources, teacher.sketch)
         precision = resolved_precision(config.loop.precision, world.device)
-        metrics = {"teacher_accuracy": _probe(teacher, data, world, precision)} if labelled else {}
+        metrics = _probe(teacher, data, world, precision)
         table = _table(teacher, data, config, world, precision, progress) if _keeps_table(config, data) else None
         job = Job(
             arch=arch,
@@ -147,13 +146,17 @@ def _averaged(table: Tensor, data: Samples) -> Tensor:
 
 
 @torch.no_grad()
-def _probe(teacher: Teacher, data: Samples, world: World, precision: str) -> float:
-    """Share of the labels that the teacher agrees with on some variations; a warning where it is hardly more than luck.
+def _probe(teacher: Teacher, data: Samples, world: World, precision: str) -> dict[str, float]:
+    """`teacher_accuracy`: share of the labels that the teacher agrees with on some variations. Without labels, nothing.
 
-    A wrong class order, normalisation or architecture shows here and nowhere else.
+    A warning where it is hardly more than luck: a wrong class order, normalisation or architecture shows here and
+    nowhere else.
     """
-    count = min(_PROBED, len(data.keys))
-    chosen = torch.linspace(0, len(data.keys) - 1, count).long()
+    with_label = torch.where(data.labels >= 0)[0]
+    count = min(_PROBED, len(with_label))
+    if not count:
+        return {}
+    chosen = with_label[torch.linspace(0, len(with_label) - 1, count).long()]
     parts = chosen.split(_BATCH)
     right = 0
     for part, pixels in zip(parts, data.pixels.batches([data.starts[p] for p in parts]), strict=True):
@@ -167,4 +170,4 @@ def _probe(teacher: Teacher, data: Samples, world: World, precision: str) -> flo
             "data, in its class order (--teacher-classes) and under its normalisation (--teacher-mean, --teacher-std)?",
             100 * share,
         )
-    return share
+    return {"teacher_accuracy": share}

@@ -51,7 +51,8 @@ class DistillConfig:
         out: `.pt` or `.safetensors`; the log is written beside it as `.jsonl`.
         student: architecture, as in `classifiers.build`; None: the teacher's where it is known.
         temperature: softens teacher and student alike (T).
-        alpha: weight of the teacher's targets; the labels have the rest. At 1 no label is read.
+        alpha: weight of the teacher's targets; the labels have the rest. At 1 labels teach nothing and may be missing;
+            those that are there are only used to look whether the teacher fits the data.
         paper_loss: the form of the code that was released with the paper, see `distill_loss`.
         targets: of K variations an image, one is shown each epoch. sampled: the target is the teacher's answer to that
             one. averaged: it is the mean of its answers to all K.
@@ -68,7 +69,7 @@ class DistillConfig:
     out: Path
     student: str | None = None
     temperature: float = 10.0
-    alpha: float = 0.5
+    alpha: float = 1.0
     paper_loss: bool = False
     targets: str = "sampled"
     test: Path | None = None
@@ -92,6 +93,10 @@ def check(config: DistillConfig) -> None:
         wrong.append(f"alpha must be in [0, 1], not {config.alpha}")
     if config.targets not in TARGETS:
         wrong.append(f"targets must be {' or '.join(TARGETS)}, not {config.targets}")
+    if config.paper_loss and config.alpha == 1:
+        wrong.append(
+            "paper_loss changes the labels' part of the loss, of which alpha 1 leaves nothing (the paper's is 0.5)"
+        )
     check_size(wrong, config.size)
     if any(path.resolve() == config.teacher.path.resolve() for path in (config.out, config.onnx) if path):
         raise UsageError(f"The student would be written over the teacher, {config.teacher.path}.", "Try: -o student.pt")

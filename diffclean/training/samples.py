@@ -119,7 +119,7 @@ def folder_samples(
         root: the folder.
         size: as in `read_images`.
         class_to_idx: of the model that will see the images; None: the one stored with the data set, or its folders.
-        labelled: False: folders are no classes, and no label is read.
+        labelled: False: images in no folder of a class of the model's will do, and get the label -1.
         memory: bytes that the decoded images may take, else they are streamed; None: no limit.
         progress: told of each image.
 
@@ -133,7 +133,7 @@ def folder_samples(
         check_classes(source, classes)
     read = read_images(source, source.items(), size, memory_bytes=memory, progress=progress)
     keys = [item.key for item in read.items]
-    labels = torch.tensor([classes[item.label] if labelled else -1 for item in read.items])
+    labels = torch.tensor([classes.get(item.label, -1) for item in read.items])
     digest = digest_of(zip(keys, read.sha256s, strict=True))
     return Samples(read.pixels, torch.arange(len(keys) + 1), keys, labels, classes, read.failed, read.sha256s, digest)
 

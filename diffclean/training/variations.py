@@ -63,20 +63,28 @@ def classes_of(root: Path) -> dict[str, int]:
     return stored_classes(root) or ImageFolder(root).class_to_idx
 
 
-def check_same_classes(root: Path, classes: Mapping[str, int], teacher: Mapping[str, int]) -> None:
-    """Refuse data of other classes than the teacher's. Their numbers may differ: labels go by name.
+def compare_classes(root: Path, classes: Mapping[str, int], teacher: Mapping[str, int], labelled: bool) -> None:
+    """Look whether data has the teacher's classes. Their numbers may differ: labels go by name.
+
+    Args:
+        root: of the data.
+        classes: its own.
+        teacher: the teacher's.
+        labelled: whether labels are learned from. If not, other classes are only warned of, and none are needed.
 
     Raises:
-        UsageError: names those that only one of the two has.
+        UsageError: labels are learned from, and are of other classes; names those that only one of the two has.
     """
     only_data, only_teacher = (sorted(set(a) - set(b)) for a, b in ((classes, teacher), (teacher, classes)))
     parts = [f"only {root} has {named(only_data)}"] if only_data else []
     parts += [f"only the teacher knows {named(only_teacher)}"] if only_teacher else []
-    if parts:
-        raise UsageError(
-            f"The classes of {root} and of the teacher do not match: " + "; ".join(parts) + ".",
-            "Give the data that the teacher was trained for; or --alpha 1, which reads no label.",
-        )
+    if not parts:
+        return
+    found = f"The classes of {root} and of the teacher do not match: " + "; ".join(parts) + "."
+    if labelled:
+        raise UsageError(found, "Give the data that the teacher was trained for; or --alpha 1, which needs no label.")
+    if len(classes) > 1:  # one folder, or none, is hardly meant as classes
+        log.warning("%s Labels teach nothing here (--alpha 1), so go on if that is meant.", found)
 
 
 def load_variations(
@@ -93,7 +101,7 @@ def load_variations(
         root: the folder.
         class_to_idx: of the model.
         size: as in `read_images`.
-        labelled: False: no label is read.
+        labelled: False: images without a class of the model's will do, and get the label -1.
         memory: bytes that the decoded images may take, else they are streamed; None: no limit.
         progress: told of each image.
 
@@ -134,9 +142,9 @@ def _grouped(
     if labelled and (strange := [row.key for row in firsts if row.label not in class_to_idx]):
         raise DiffcleanError(
             f"{len(strange)} images in {root} have no class that is known, such as {strange[0]}.",
-            "Expected <class>/image; or give distill --alpha 1, which reads no label.",
+            "Expected <class>/image; or give distill --alpha 1, which needs no label.",
         )
-    labels = [class_to_idx[row.label] if labelled else -1 for row in firsts]
+    labels = [class_to_idx.get(row.label, -1) for row in firsts]
     texts = [(row.output, sha256, row.label) for row, sha256 in zip(kept, read.sha256s, strict=True)]
     return Samples(
         read.pixels,

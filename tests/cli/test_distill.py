@@ -36,11 +36,11 @@ def test_the_command_of_the_design_works_as_written(here: Path, capsys: pytest.C
     assert main(["distill", "--teacher", "t.pt", "--json", *QUICK]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["path"] == "t-student.pt"
-    assert {"loss", "train_accuracy", "teacher_accuracy"} == set(result["metrics"])
+    assert {"loss", "train_agreement", "teacher_accuracy"} == set(result["metrics"])
     read = checkpoints.load(here / "t-student.pt")
     assert (read.arch, read.class_to_idx) == ("wrn-16-1", CLASSES)
     told = read.training
-    assert (told["temperature"], told["alpha"], told["paper_loss"], told["targets"]) == (10.0, 0.5, False, "sampled")
+    assert (told["temperature"], told["alpha"], told["paper_loss"], told["targets"]) == (10.0, 1.0, False, "sampled")
     assert main(["distill", "--teacher", "t.pt", *QUICK]) == 1
     assert "t-student.pt exists" in capsys.readouterr().err
 
@@ -50,7 +50,7 @@ def test_a_state_dict_with_all_that_it_does_not_say(here: Path, capsys: pytest.C
     command = "distill --teacher weights.pth --teacher-arch wrn-16-1 --teacher-classes classes.txt -o s.safetensors"
     command += " --teacher-mean 0.1 0.2 0.3 --teacher-std 1 1 1 --alpha 1 --targets averaged --student resnet8-cifar"
     assert main([*command.split(), *QUICK]) == 0
-    assert "The student is in s.safetensors (loss" in capsys.readouterr().out
+    assert "The student is in s.safetensors (teacher accuracy" in capsys.readouterr().out
     read = checkpoints.load(here / "s.safetensors")
     assert (read.arch, read.class_to_idx) == ("resnet8-cifar", CLASSES)
     assert read.training["teacher"]["mean"] == [0.1, 0.2, 0.3]
@@ -81,7 +81,7 @@ def test_an_image_that_cannot_be_read(here: Path, capsys: pytest.CaptureFixture[
         (["--teacher", "t.pt", "--teacher-arch", "wrn-16-1"], 2, "Leave out --teacher-arch"),
         (["--teacher", "weights.pth"], 2, "--teacher-arch NAME"),
         (["--teacher", "module.pt"], 1, "torch.save(model.state_dict(), 'weights.pt')"),
-        (["--teacher", "t.pt", "--data", "others"], 2, "only others has cat; only the teacher knows dark"),
+        (["--teacher", "t.pt", "--data", "others", "--alpha", "0.5"], 2, "only others has cat; only the teacher knows dark"),
         ([], 2, "Missing option '--teacher'"),
     ],
 )

@@ -10,8 +10,8 @@ from diffclean.data.manifest import Row, Status
 from diffclean.errors import DiffcleanError, UsageError
 from diffclean.training.samples import folder_samples, sketch_of
 from diffclean.training.variations import (
-    check_same_classes,
     classes_of,
+    compare_classes,
     find_variations,
     load_variations,
     warn_of_strangers,
@@ -63,8 +63,8 @@ def test_only_what_was_made_counts(
 
 def test_classes_that_do_not_match_are_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"(?s)only v has owl; only the teacher knows cat, dog.*--alpha 1"):
-        check_same_classes(Path("v"), {"ant": 0, "owl": 1}, {"ant": 1, "cat": 0, "dog": 2})
-    check_same_classes(Path("v"), {"ant": 0, "owl": 1}, {"owl": 0, "ant": 1})
+        compare_classes(Path("v"), {"ant": 0, "owl": 1}, {"ant": 1, "cat": 0, "dog": 2}, True)
+    compare_classes(Path("v"), {"ant": 0, "owl": 1}, {"owl": 0, "ant": 1}, True)
 
 
 def test_a_run_that_is_not_finished(shapes: Sets, tmp_path: Path, make_variations: Make) -> None:
