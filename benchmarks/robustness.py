@@ -13,19 +13,21 @@ import argparse
 import hashlib
 import json
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from record import write_result
 from robustness_data import baseline, clean_copy, subset, variations_of
 
-from diffclean.attacks.manifest import MANIFEST_FILE
+from diffclean.attacks.manifest import MANIFEST_FILE, read_manifest
 from diffclean.attacks.plan import training_plan
 from diffclean.attacks.poison import write
 from diffclean.attacks.registry import get
+from diffclean.data.suspects import read_suspects
 from diffclean.evaluation.evaluate import evaluate
 from diffclean.evaluation.metrics import FIRED, defense_effectiveness
+from diffclean.evaluation.suspects import find_suspects
 from diffclean.evaluation.variation_run import evaluate_run
 from diffclean.training.distill import distill
 from diffclean.training.distill_config import DistillConfig, TeacherConfig
@@ -65,6 +67,7 @@ class Grid:
         temperature: see `distill`.
         turn: see `LoopConfig`; of the student.
         zoom: the same.
+        suspects: whether "ours" leaves out what `diffclean suspects` lists.
         settings: of `variate`.
     """
 
@@ -81,6 +84,7 @@ class Grid:
     settings: Settings
     turn: float = 0.0
     zoom: float = 0.0
+    suspects: bool = False
 
     def loop(self, seed: int, student: bool = False) -> LoopConfig:
         """Of a training; teachers and students differ in length only."""
@@ -90,7 +94,12 @@ class Grid:
 
     def shared(self) -> dict[str, str]:
         """What decides the figures, without where it lies."""
-        left_out = {"train", "test", "work", *(name for name in ("turn", "zoom") if not getattr(self, name))}
+        left_out = {
+            "train",
+            "test",
+            "work",
+            *(name for name in ("turn", "zoom", "suspects") if not getattr(self, name)),
+        }
         return {key: str(value) for key, value in asdict(self).items() if key not in left_out}
 
     def name(self, *parts: Any) -> str:
@@ -135,6 +144,7 @@ def grid_of(options: argparse.Namespace) -> Grid:
         temperature=options.temperature,
         turn=options.turn,
         zoom=options.zoom,
+        suspects=options.suspects,
         settings=Settings(
             engine=options.engine, steps=options.steps, strength=options.strength, variations=options.variations
         ),
@@ -173,6 +183,7 @@ def add_grid_arguments(parser: argparse.ArgumentParser, attacks: list[str]) -> N
     parser.add_argument("--alpha", type=float, default=1.0)
     parser.add_argument("--turn", type=float, default=0.0, help="of the student's images, in degrees")
     parser.add_argument("--zoom", type=float, default=0.0, help="of the student's images")
+    parser.add_argument("--suspects", action="store_true", help="ours: leave out what `diffclean suspects` lists")
     parser.add_argument("--engine", default="micro")
 
 
@@ -198,7 +209,11 @@ def cell(grid: Grid, attack: str, rate: float | None, seed: int, defence: str) -
     after = before
     if kind:
         images = seen_by_student(grid, attack, rate, seed, kind, poisoned)
-        student = student_of(grid, (attack, rate, seed, defence), teacher, images, how, seed)
+        without = None
+        if grid.suspects and defence == "ours":
+            without = suspects_of(grid, (attack, rate, seed), teacher, images)
+            result["suspects"] = told_of(without, manifest)
+        student = student_of(grid, (attack, rate, seed, defence), teacher, images, how, seed, without)
         after = evaluate(student, grid.test, manifest)
         if kind == "diffusion":
             run = evaluate_run(teacher, images)
@@ -254,7 +269,28 @@ def seen_by_student(grid: Grid, attack: str, rate: float | None, seed: int, kind
     return variations_of(poisoned, clean, grid.settings, grid.work / "variations")
 
 
-def student_of(grid: Grid, parts: tuple[Any, ...], teacher: Path, images: Path, how: str, seed: int) -> Path:
+def suspects_of(grid: Grid, parts: tuple[Any, ...], teacher: Path, images: Path) -> Path:
+    """The list of suspects."""
+    out = grid.work / "suspects" / f"{grid.name(*parts)}.json"
+    if not out.exists():
+        find_suspects(teacher, images).write(out)
+    return out
+
+
+def told_of(suspects: Path, manifest: Path | None) -> dict[str, Any]:
+    """How many images are on a list, how many are poisoned, how many both; the separation of each class."""
+    found = read_suspects(suspects)
+    images = read_manifest(manifest).images if manifest is not None else []
+    poisoned = {image.output for image in images if image.poisoned}
+    classes = json.loads(suspects.read_text())["classes"]
+    separations = {judged["name"]: round(judged["separation"], 4) for judged in classes}
+    counts = {"listed": len(found), "poisoned": len(poisoned), "both": len(found & poisoned)}
+    return counts | {"separation": separations}
+
+
+def student_of(
+    grid: Grid, parts: tuple[Any, ...], teacher: Path, images: Path, how: str, seed: int, without: Path | None = None
+) -> Path:
     """Distilled, or trained on the labels."""
     out = grid.work / "students" / f"{grid.name(*parts)}.pt"
     if out.exists():
@@ -263,7 +299,8 @@ def student_of(grid: Grid, parts: tuple[Any, ...], teacher: Path, images: Path, 
     if how == "train":
         train(TrainConfig(images, out, arch=grid.arch, loop=loop))
     else:
-        distill(DistillConfig(TeacherConfig(teacher), images, out, grid.arch, grid.temperature, grid.alpha, loop=loop))
+        which = DistillConfig(TeacherConfig(teacher), images, out, grid.arch, grid.temperature, grid.alpha, loop=loop)
+        distill(replace(which, without=without))
     return out
 
 

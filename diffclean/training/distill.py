@@ -8,6 +8,7 @@ from threading import Event
 import torch
 from torch import Tensor
 
+from diffclean.data.suspects import read_suspects
 from diffclean.progress import NoProgress, Progress
 from diffclean.training import teachers
 from diffclean.training.classifiers import check_arch, unit_floats
@@ -81,7 +82,8 @@ def distill(config: DistillConfig, progress: Progress | None = None, stop: Event
         compare_classes(config.data, data_classes, teacher.class_to_idx, labelled)
         memory = memory_limit(config.loop.memory_gib, processes_here())
         size = (config.size, config.size) if config.size else teacher.size
-        data = load_variations(config.data, teacher.class_to_idx, size, labelled, memory, progress)
+        without = read_suspects(config.without) if config.without else frozenset()
+        data = load_variations(config.data, teacher.class_to_idx, size, labelled, without, memory, progress)
         if labelled:
             check_trainable(config.data, data)
         warn_of_strangers(config.data, data.sources, teacher.sketch)

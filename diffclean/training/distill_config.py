@@ -56,6 +56,7 @@ class DistillConfig:
         paper_loss: the form of the code that was released with the paper, see `distill_loss`.
         targets: of K variations an image, one is shown each epoch. sampled: the target is the teacher's answer to that
             one. averaged: it is the mean of its answers to all K.
+        without: a list of suspects (`suspects.json`), which are left out; None: nothing is.
         test: labelled image folder that is measured after the last epoch.
         size: side in px that images are resized to; None: the teacher's where its file tells it, else they stay as they
             are (all must then have one size).
@@ -72,6 +73,7 @@ class DistillConfig:
     alpha: float = 1.0
     paper_loss: bool = False
     targets: str = "sampled"
+    without: Path | None = None
     test: Path | None = None
     size: int | None = None
     onnx: Path | None = None

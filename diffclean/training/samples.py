@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from diffclean.data.sources import ImageFolder
 from diffclean.environment import memory_bytes
-from diffclean.errors import DiffcleanError
+from diffclean.errors import DiffcleanError, UsageError
 from diffclean.progress import Progress
 from diffclean.training.augment import Bits, Purpose, ids_of, random_bits
 from diffclean.training.datasets import check_classes, named, stored_classes
@@ -22,6 +23,17 @@ from diffclean.training.pixels import Pixels
 from diffclean.training.reading import read_images
 
 _SKETCH_SIZE = 64
+
+
+class HasKey(Protocol):
+    """A row or an item."""
+
+    @property
+    def key(self) -> str:
+        """Of its image."""
+
+
+Keyed = TypeVar("Keyed", bound=HasKey)
 
 
 @dataclass(frozen=True)
@@ -110,6 +122,7 @@ def folder_samples(
     size: tuple[int, int] | None = None,
     class_to_idx: Mapping[str, int] | None = None,
     labelled: bool = True,
+    without: Collection[str] = (),
     memory: int | None = None,
     progress: Progress | None = None,
 ) -> Samples:
@@ -120,22 +133,38 @@ def folder_samples(
         size: as in `read_images`.
         class_to_idx: of the model that will see the images; None: the one stored with the data set, or its folders.
         labelled: False: images in no folder of a class of the model's will do, and get the label -1.
+        without: keys of images that are left out.
         memory: bytes that the decoded images may take, else they are streamed; None: no limit.
         progress: told of each image.
 
     Raises:
-        UsageError: sizes differ and none was given; a class that `class_to_idx` does not have.
+        UsageError: `without` names no image that is there, or all; sizes differ and none was given; a class that
+            `class_to_idx` does not have.
         DiffcleanError: no labelled image that can be read.
     """
     source = ImageFolder(root)
     classes = dict(class_to_idx or stored_classes(root) or source.class_to_idx)
     if labelled:
         check_classes(source, classes)
-    read = read_images(source, source.items(), size, memory_bytes=memory, progress=progress)
+    read = read_images(source, left_after(without, source.items(), root), size, memory_bytes=memory, progress=progress)
     keys = [item.key for item in read.items]
     labels = torch.tensor([classes.get(item.label, -1) for item in read.items])
     digest = digest_of(zip(keys, read.sha256s, strict=True))
     return Samples(read.pixels, torch.arange(len(keys) + 1), keys, labels, classes, read.failed, read.sha256s, digest)
+
+
+def left_after(without: Collection[str], found: Iterable[Keyed], root: Path) -> list[Keyed]:
+    """What is left of `found` without those keys.
+
+    Raises:
+        UsageError: the keys are none of `root`'s, or all of them.
+    """
+    found = list(found)
+    left = [one for one in found if one.key not in without]
+    if without and (len(left) == len(found) or not left):
+        told = "none of its images is" if left else "all of its images are"
+        raise UsageError(f"{root} does not go with the list of suspects: {told} on it.", "Judge it: diffclean suspects")
+    return left
 
 
 def check_trainable(root: Path, samples: Samples) -> None:

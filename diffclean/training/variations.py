@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from itertools import groupby
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from diffclean.errors import DiffcleanError, UsageError
 from diffclean.progress import Progress
 from diffclean.training.datasets import named, stored_classes
 from diffclean.training.reading import read_images
-from diffclean.training.samples import Samples, digest_of, folder_samples
+from diffclean.training.samples import Samples, digest_of, folder_samples, left_after
 
 log = logging.getLogger(__name__)
 
@@ -92,6 +92,7 @@ def load_variations(
     class_to_idx: Mapping[str, int],
     size: tuple[int, int] | None = None,
     labelled: bool = True,
+    without: Collection[str] = (),
     memory: int | None = None,
     progress: Progress | None = None,
 ) -> Samples:
@@ -102,16 +103,18 @@ def load_variations(
         class_to_idx: of the model.
         size: as in `read_images`.
         labelled: False: images without a class of the model's will do, and get the label -1.
+        without: keys of images (of originals, for variations) that are left out.
         memory: bytes that the decoded images may take, else they are streamed; None: no limit.
         progress: told of each image.
 
     Raises:
-        UsageError: sizes differ and none was given; classes that do not match.
+        UsageError: `without` names no image that is there, or all; sizes differ and none was given; classes that do
+            not match.
         DiffcleanError: the run is not finished, or has no variation.
     """
     if not is_variation_run(root):
-        return folder_samples(root, size, class_to_idx, labelled, memory, progress)
-    last = latest(read_manifest(_manifest(root))).values()
+        return folder_samples(root, size, class_to_idx, labelled, without, memory, progress)
+    last = left_after(without, latest(read_manifest(_manifest(root))).values(), root)
     rows = sorted((row for row in last if row.status is Status.OK), key=_place)
     if not rows:
         raise DiffcleanError(f"{root} holds no variation: all {len(last)} attempts failed.", f"See {root / MANIFEST}.")

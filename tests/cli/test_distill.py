@@ -81,7 +81,11 @@ def test_an_image_that_cannot_be_read(here: Path, capsys: pytest.CaptureFixture[
         (["--teacher", "t.pt", "--teacher-arch", "wrn-16-1"], 2, "Leave out --teacher-arch"),
         (["--teacher", "weights.pth"], 2, "--teacher-arch NAME"),
         (["--teacher", "module.pt"], 1, "torch.save(model.state_dict(), 'weights.pt')"),
-        (["--teacher", "t.pt", "--data", "others", "--alpha", "0.5"], 2, "only others has cat; only the teacher knows dark"),
+        (
+            ["--teacher", "t.pt", "--data", "others", "--alpha", "0.5"],
+            2,
+            "only others has cat; only the teacher knows dark",
+        ),
         ([], 2, "Missing option '--teacher'"),
     ],
 )

@@ -1,0 +1,63 @@
+"""Do numbers fall into two groups? Two Gaussians against one, in one dimension."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Values = NDArray[np.float64]
+
+_STARTS = (0.5, 0.8, 0.95, 0.98)
+"""Quantiles at which the values are parted first; the fit that explains them best is kept."""
+_STEPS = 200
+_NARROWEST = 0.01
+"""Of all values' standard deviation, added to each group's: equal values alone would have an infinite likelihood."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Two groups.
+
+    Attributes:
+        separation: 2 (L2 - L1) / n, in nats a value: how much better two Gaussians explain the values than one does,
+            with the log-likelihoods L2 and L1 and n values. About 0 for one group.
+        upper: (n,) float64 in [0, 1], the probability that a value is of the upper group; 0 below the lower one's mean.
+    """
+
+    separation: float
+    upper: Values
+
+
+def split(values: Values) -> Split:
+    """Part values into two groups by expectation maximisation (Dempster, Laird and Rubin 1977).
+
+    Args:
+        values: (n,) finite; the order does not matter. Fewer than two different ones are one group.
+    """
+    deviation = float(values.std()) if len(values) else 0.0
+    if deviation == 0:
+        return Split(0.0, np.zeros(len(values)))
+    scaled = (values - values.mean()) / deviation
+    fits = [_fit(scaled, float(np.quantile(scaled, share))) for share in _STARTS]
+    likelihood, upper = max(fits, key=lambda fit: fit[0])
+    one = -0.5 * len(scaled) * (1 + np.log(2 * np.pi))
+    return Split(float(2 * (likelihood - one) / len(scaled)), upper)
+
+
+def _fit(values: Values, border: float) -> tuple[float, Values]:
+    """The log-likelihood, and each value's probability of the upper group."""
+    upper = (values > border).astype(np.float64)
+    for _ in range(_STEPS):
+        shares = np.stack([1 - upper, upper])  # (2, n)
+        counts = shares.sum(1) + 1e-9
+        means = shares @ values / counts
+        deviations = np.sqrt((shares * (values - means[:, None]) ** 2).sum(1) / counts) + _NARROWEST
+        distances = (values - means[:, None]) / deviations[:, None]
+        logs = np.log(counts / len(values) / deviations)[:, None] - 0.5 * (distances**2 + np.log(2 * np.pi))
+        total = np.logaddexp(logs[0], logs[1])
+        upper = np.exp(logs[1] - total)
+    high = int(means.argmax())
+    probability = upper if high == 1 else 1 - upper
+    return float(total.sum()), np.where(values > means[1 - high], probability, 0.0)
