@@ -34,6 +34,8 @@ SEPARATED = 0.1
 """From here on there are two groups: clean classes of 1000 images had 0.06 at most, poisoned ones 0.2 and more."""
 _CHANCE = 15
 """Over n images one group alone looks separated by about this over n."""
+FEWEST = 30
+"""Images of one answer below which nothing is said of them."""
 SUSPECT = 0.1
 """Probability of the upper group that makes a suspect. Low: a poisoned image kept costs more than a clean one lost."""
 _BATCH = 512
@@ -120,7 +122,7 @@ def judge(
         here = np.flatnonzero(answers == number)
         groups = split(drops[here])
         limit = SEPARATED + _CHANCE / max(1, len(here))
-        if groups.separation > limit:
+        if len(here) >= FEWEST and groups.separation > limit:
             suspect[here] = groups.upper > SUSPECT
         judged.append(JudgedClass(name, len(here), int(suspect[here].sum()), groups.separation, limit))
     return suspect, judged

@@ -110,3 +110,16 @@ def test_variations_of_other_images_are_noticed(shapes: Sets, caplog: pytest.Log
         assert caplog.text == ""
         warn_of_strangers(Path("v"), other, sketch_of(teacher))
     assert "only 0% of its images have a variation here" in caplog.text
+
+
+def test_suspects_are_left_out(shapes: Sets, tmp_path: Path, make_variations: Make) -> None:
+    root = make_variations(shapes[1], tmp_path / "v", 2)
+    out = {"lying/000.png", "square/001.png", "of/another.png"}
+    whole, fewer = load_variations(root, CLASSES), load_variations(root, CLASSES, without=out)
+    assert fewer.keys == [key for key in whole.keys if key not in out]
+    assert (len(fewer.pixels), fewer.starts.tolist()) == (2 * len(fewer.keys), list(range(0, 2 * 58 + 1, 2)))
+    assert fewer.digest != whole.digest, "another training"
+    assert load_variations(shapes[1], CLASSES, without=out).keys == fewer.keys, "of a plain folder too"
+    for wrong in ({"of/another.png"}, set(whole.keys)):
+        with pytest.raises(UsageError, match="does not go with the list of suspects"):
+            load_variations(root, CLASSES, without=wrong)
