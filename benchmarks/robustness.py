@@ -38,15 +38,35 @@ from diffclean.variation.settings import Settings
 
 log = logging.getLogger("robustness")
 
+
+@dataclass(frozen=True)
+class Defence:
+    """One way to a student.
+
+    Attributes:
+        images: what they go through.
+        how: the student learns from them.
+        left_out: the images that `diffclean suspects` lists are left out.
+        retrained: it learns from a teacher that was trained anew without those.
+    """
+
+    images: str
+    how: str
+    left_out: bool = False
+    retrained: bool = False
+
+
 DEFENCES = {
-    "none": ("", ""),
-    "ours": ("diffusion", "distil"),
-    "variations alone": ("diffusion", "train"),
-    "distillation alone": ("originals", "distil"),
-    "jpeg": ("jpeg", "distil"),
-    "blur": ("blur", "distil"),
+    "none": Defence("", ""),
+    "ours": Defence("diffusion", "distil"),
+    "suspects left out": Defence("originals", "train", left_out=True),
+    "suspects left out, ours": Defence("diffusion", "distil", left_out=True, retrained=True),
+    "variations alone": Defence("diffusion", "train"),
+    "distillation alone": Defence("originals", "distil"),
+    "jpeg": Defence("jpeg", "distil"),
+    "blur": Defence("blur", "distil"),
 }
-"""Name -> what the images go through, and how the student learns from them."""
+BASELINES = ["none", "ours", "variations alone", "distillation alone", "jpeg", "blur"]
 BENIGN = "benign"
 
 
@@ -67,7 +87,6 @@ class Grid:
         temperature: see `distill`.
         turn: see `LoopConfig`; of the student.
         zoom: the same.
-        suspects: whether "ours" leaves out what `diffclean suspects` lists.
         settings: of `variate`.
     """
 
@@ -84,7 +103,6 @@ class Grid:
     settings: Settings
     turn: float = 0.0
     zoom: float = 0.0
-    suspects: bool = False
 
     def loop(self, seed: int, student: bool = False) -> LoopConfig:
         """Of a training; teachers and students differ in length only."""
@@ -94,12 +112,8 @@ class Grid:
 
     def shared(self) -> dict[str, str]:
         """What decides the figures, without where it lies."""
-        left_out = {
-            "train",
-            "test",
-            "work",
-            *(name for name in ("turn", "zoom", "suspects") if not getattr(self, name)),
-        }
+        unused = {name for name in ("turn", "zoom") if not getattr(self, name)}
+        left_out = {"train", "test", "work"} | unused
         return {key: str(value) for key, value in asdict(self).items() if key not in left_out}
 
     def name(self, *parts: Any) -> str:
@@ -144,7 +158,6 @@ def grid_of(options: argparse.Namespace) -> Grid:
         temperature=options.temperature,
         turn=options.turn,
         zoom=options.zoom,
-        suspects=options.suspects,
         settings=Settings(
             engine=options.engine, steps=options.steps, strength=options.strength, variations=options.variations
         ),
@@ -155,7 +168,7 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--name", default="robustness")
-    parser.add_argument("--defences", nargs="+", choices=DEFENCES, default=list(DEFENCES))
+    parser.add_argument("--defences", nargs="+", choices=DEFENCES, default=BASELINES)
     parser.add_argument("--steps", type=int)
     parser.add_argument("--strength", type=float)
     parser.add_argument("--variations", type=int, default=1)
@@ -183,7 +196,6 @@ def add_grid_arguments(parser: argparse.ArgumentParser, attacks: list[str]) -> N
     parser.add_argument("--alpha", type=float, default=1.0)
     parser.add_argument("--turn", type=float, default=0.0, help="of the student's images, in degrees")
     parser.add_argument("--zoom", type=float, default=0.0, help="of the student's images")
-    parser.add_argument("--suspects", action="store_true", help="ours: leave out what `diffclean suspects` lists")
     parser.add_argument("--engine", default="micro")
 
 
@@ -203,19 +215,24 @@ def cell(grid: Grid, attack: str, rate: float | None, seed: int, defence: str) -
     manifest = None if attack == BENIGN else poisoned / MANIFEST_FILE
     teacher = teacher_of(grid, attack, rate, seed, poisoned)
     before = evaluate(teacher, grid.test, manifest)
-    kind, how = DEFENCES[defence]
+    chosen = DEFENCES[defence]
     result: dict[str, Any] = {"attack": attack, "rate": rate, "seed": seed, "defence": defence}
     result["like_corruptions"] = None if attack == BENIGN else get(attack).like_corruptions
     after = before
-    if kind:
-        images = seen_by_student(grid, attack, rate, seed, kind, poisoned)
-        without = None
-        if grid.suspects and defence == "ours":
-            without = suspects_of(grid, (attack, rate, seed), teacher, images)
+    if chosen.images:
+        images = seen_by_student(grid, attack, rate, seed, chosen.images, poisoned)
+        student_teacher, without = teacher, None
+        if chosen.left_out:
+            varied = seen_by_student(grid, attack, rate, seed, "diffusion", poisoned)
+            without = suspects_of(grid, (attack, rate, seed), teacher, varied)
             result["suspects"] = told_of(without, manifest)
-        student = student_of(grid, (attack, rate, seed, defence), teacher, images, how, seed, without)
+        if chosen.retrained:
+            parts = (attack, rate, seed, "suspects left out")
+            student_teacher = student_of(grid, parts, teacher, poisoned, "train", seed, without)
+        parts = (attack, rate, seed, defence)
+        student = student_of(grid, parts, student_teacher, images, chosen.how, seed, without)
         after = evaluate(student, grid.test, manifest)
-        if kind == "diffusion":
+        if defence in ("ours", "variations alone"):
             run = evaluate_run(teacher, images)
             result["links"] = {name: run[name] for name in ("label_preservation", "trigger_survival") if name in run}
     result["clean_accuracy"], result["undefended_clean_accuracy"] = after["clean_accuracy"], before["clean_accuracy"]
@@ -297,7 +314,7 @@ def student_of(
         return out
     loop = grid.loop(seed, student=True)
     if how == "train":
-        train(TrainConfig(images, out, arch=grid.arch, loop=loop))
+        train(TrainConfig(images, out, without=without, arch=grid.arch, loop=loop))
     else:
         which = DistillConfig(TeacherConfig(teacher), images, out, grid.arch, grid.temperature, grid.alpha, loop=loop)
         distill(replace(which, without=without))

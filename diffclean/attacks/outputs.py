@@ -21,9 +21,9 @@ def labelled(data: Path) -> ImageFolder:
         raise DiffcleanError(
             f"{data} is already poisoned ({MANIFEST_FILE} is there).", "Start from the clean data set."
         )
-    flat = sum(item.label == "" for item in source.items())
-    if flat:
-        raise DiffcleanError(f"{data} has {flat} images in no class folder.", "Expected DATA/<class>/image.")
+    if flat := [item for item in source.items() if item.label == ""]:
+        why = f": {flat[0].key}: {flat[0].problem}" if flat[0].problem else f", such as {flat[0].key}"
+        raise DiffcleanError(f"{data} has {len(flat)} images in no class folder{why}.", "Expected DATA/<class>/image.")
     return source
 
 

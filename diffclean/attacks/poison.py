@@ -74,7 +74,7 @@ def write(
         DiffcleanError: `out` exists.
         Interrupted: `stop` was set; nothing is left behind.
     """
-    check_out(out)
+    check_out(out, plan.source.root)
     progress = progress or NoProgress()
     items = plan.source.items()
     part = out.with_name(f".{out.name}.{os.getpid()}.part")
@@ -93,6 +93,9 @@ def write(
             else:
                 rows.append(row)
             progress.advance()
+        if not rows:
+            key, why = next(iter(failed.items()))
+            raise DiffcleanError(f"None of the {len(failed)} images in {plan.source.root} can be read. {key}: {why}")
         versions = {"diffclean": __version__, "python": platform.python_version()}
         done = replace(plan.manifest, images=rows, failed=failed, versions=versions)
         (part / MANIFEST_FILE).write_text(done.as_json(), encoding="utf-8")
@@ -105,14 +108,16 @@ def write(
     return done
 
 
-def check_out(out: Path) -> None:
-    """Refuse an output that is there already.
+def check_out(out: Path, source: Path) -> None:
+    """Refuse an output that is there already, or would become a part of its source.
 
     Raises:
-        DiffcleanError: `out` exists.
+        DiffcleanError: says which.
     """
-    if out.exists():
+    if os.path.lexists(out):
         raise DiffcleanError(f"{out} exists.", "Name another folder with -o, or remove it.")
+    if not {path.resolve() for path in (out, *out.parents)}.isdisjoint({source.resolve()}):
+        raise DiffcleanError(f"{out} lies inside {source}, and would be a class of it.", "Name another folder with -o.")
 
 
 def _try_copy(plan: Plan, item: Item, root: Path) -> PoisonedImage | str:

@@ -50,9 +50,6 @@ if TYPE_CHECKING:
     default="sampled",
     help="The teacher's answer to the variation that is shown, or the mean over all variations of its image.",
 )
-@click.option(
-    "--without", type=click.Path(path_type=Path), metavar="LIST", help="Leave out the images that `suspects` listed."
-)
 @teacher_options
 @loop_options
 def command(run: frame.Run, teacher: Path, data: Path | None, out: Path | None, **options: Any) -> frame.Result:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,9 +67,15 @@ def command(
     lines = _rates(result)
     if "undefended" in result:
         lines += [f"undefended: {line}" for line in _rates(result["undefended"])]
-        lines.append(f"Defence effectiveness (DER): {result['defense_effectiveness']:.3f}")
+        if not math.isnan(result["defense_effectiveness"]):
+            lines.append(f"Defence effectiveness (DER): {result['defense_effectiveness']:.3f}")
     if result.get("fired") is False:
-        lines.append("The attack did not fire: its ASR on the undefended model is below 80 %. Don't count this cell.")
+        counted = result.get("undefended", result)["attack_success_rate"]["count"]
+        lines.append(
+            "DATA has no image of another class than the target, so it cannot say whether the attack works."
+            if not counted
+            else "The attack did not fire: its ASR on the undefended model is below 80 %. Don't count this cell."
+        )
     lines += failures(result["failed"])
     return frame.Result(result, lines, ExitCode.SOME_FAILED if result["failed"] else ExitCode.DONE)
 
@@ -87,14 +94,29 @@ def _of_run(run: frame.Run, model: TeacherConfig, data: Path, device: str | None
             f"  on variations: {after}",
         ]
     if left := result.get("trigger_survival"):
-        lines.append(f"ASR on the source's triggered images: {Rate(**result['attack_success_rate'])}")
-        lines.append(f"Trigger survival: {100 * left['survival']:.1f} %")
-        lines.append(f"  variations of triggered images on the target class: {Rate(**left['triggered'])}")
-        lines.append(f"  of untriggered ones: {Rate(**left['untriggered'])}")
-        if not result["fired"]:
-            lines.append("The attack did not fire on this model (ASR below 80 %): its survival says nothing.")
+        lines += _survival(result["attack_success_rate"], left, result["fired"])
     lines += failures(result["failed"])
     return frame.Result(result, lines, ExitCode.SOME_FAILED if result["failed"] else ExitCode.DONE)
+
+
+def _survival(success: dict[str, Any], left: dict[str, Any], fired: bool) -> list[str]:
+    from diffclean.evaluation.metrics import Rate
+
+    if not success["count"]:
+        return [
+            "Trigger survival: every triggered image is of the target class (clean labels), so none can change to it. "
+            "Variate a triggered test set instead: diffclean poison TEST --from poison.json -o TRIGGERED"
+        ]
+    lines = [f"ASR on the source's triggered images: {Rate(**success)}"]
+    survival = "unknown, since no image is without the trigger"
+    if not math.isnan(left["survival"]):
+        survival = f"{100 * left['survival']:.1f} %"
+    lines.append(f"Trigger survival: {survival}")
+    lines.append(f"  variations of triggered images on the target class: {Rate(**left['triggered'])}")
+    lines.append(f"  of untriggered ones: {Rate(**left['untriggered'])}")
+    if not fired:
+        lines.append("The attack did not fire on this model (ASR below 80 %): its survival says nothing.")
+    return lines
 
 
 def _rates(measured: dict[str, Any]) -> list[str]:

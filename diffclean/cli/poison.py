@@ -74,19 +74,22 @@ def command(run: frame.Run, data: Path, out: Path, from_: Path | None, **options
         "poisoned": plan.count(Form.TRAIN, Form.TEST),
         "covers": plan.count(Form.COVER),
     }
-    covers = f" and {result['covers']} as covers" if result["covers"] else ""
-    summary = f"{result['images']} images, {result['poisoned']} of them with the {made.attack} trigger{covers}"
     if run.dry_run:
-        check_out(out)
-        return frame.Result(result, [f"{summary}, into {out}. Nothing was written."])
+        check_out(out, data)
+        return frame.Result(result, [f"{_summary(result)}, into {out}. Nothing was written."])
     with run.stopping() as stop:
         done = write(plan, out, run.progress, stop)
     result["images"] = len(done.images)
     result["poisoned"] = sum(row.poisoned for row in done.images)
     result["covers"] = sum(row.cover for row in done.images)
     result["failed"] = done.failed
-    lines = [f"{summary}, in {out}.", *failures(done.failed)]
+    lines = [f"{_summary(result)}, in {out}.", *failures(done.failed)]
     return frame.Result(result, lines, ExitCode.SOME_FAILED if done.failed else ExitCode.DONE)
+
+
+def _summary(result: dict[str, Any]) -> str:
+    covers = f" and {result['covers']} as covers" if result["covers"] else ""
+    return f"{result['images']} images, {result['poisoned']} of them with the {result['attack']} trigger{covers}"
 
 
 def _replayed(manifest: Path, data: Path, options: dict[str, Any]) -> Plan:

@@ -105,6 +105,12 @@ LOOP_OPTIONS = (
     click.option(
         "--tensorboard/--no-tensorboard", default=True, help="Write TensorBoard's events beside OUT, where installed."
     ),
+    click.option(
+        "--without",
+        type=click.Path(path_type=Path),
+        metavar="LIST",
+        help="Leave out the images that `suspects` listed.",
+    ),
     click.option("--onnx", type=click.Path(path_type=Path), help="Write the classifier as ONNX too."),
     click.option("--overwrite", is_flag=True, help="Replace OUT, and a run with other settings that was begun there."),
 )

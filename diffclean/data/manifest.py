@@ -168,7 +168,8 @@ def _table(path: Path) -> pa.Table:
 
     try:
         # Not read_table: that would take a folder name like `a=b` on the way for a column.
-        table = pq.ParquetFile(io.BytesIO(path.read_bytes())).read()
+        # One thread: Arrow's own let go of the bytes late, and Python must not have ended by then.
+        table = pq.ParquetFile(io.BytesIO(path.read_bytes())).read(use_threads=False)
     except FileNotFoundError:
         raise DiffcleanError(f"{path} does not exist.") from None
     except (OSError, pa.ArrowException) as error:

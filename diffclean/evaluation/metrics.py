@@ -94,8 +94,11 @@ def robust_accuracy(predictions: ArrayLike, labels: ArrayLike, target: ArrayLike
 def defense_effectiveness(asr_before: float, asr_after: float, ca_before: float, ca_after: float) -> float:
     """DER = [max(0, dASR) - max(0, dCA) + 1] / 2, in [0, 1]; 0.5: nothing gained, nothing lost.
 
-    dASR and dCA are what the defence took from each, before minus after; all in [0, 1].
+    dASR and dCA are what the defence took from each, before minus after; all in [0, 1]. NaN where one of them is: max
+    would take that for 0.
     """
+    if any(map(math.isnan, (asr_before, asr_after, ca_before, ca_after))):
+        return math.nan
     return (max(0.0, asr_before - asr_after) - max(0.0, ca_before - ca_after) + 1) / 2
 
 

@@ -90,8 +90,9 @@ def check_classes(source: ImageFolder, classes: Mapping[str, int]) -> None:
         DiffcleanError: images without a label.
         UsageError: a class that `classes` does not have.
     """
-    if any(item.label == "" for item in source.items()):
-        raise DiffcleanError(f"{source.root} has images in no class folder.", "Expected DATA/<class>/image.")
+    if flat := [item for item in source.items() if item.label == ""]:
+        why = f": {flat[0].key}: {flat[0].problem}" if flat[0].problem else f", such as {flat[0].key}"
+        raise DiffcleanError(f"{source.root} has images in no class folder{why}.", "Expected DATA/<class>/image.")
     if unknown := sorted(set(source.class_to_idx) - set(classes)):
         raise UsageError(
             f"{source.root} has classes that are not expected: {named(unknown, 5)}.", f"Expected: {named(classes)}."

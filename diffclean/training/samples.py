@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffclean.data.keys import key_from_path
 from diffclean.data.sources import ImageFolder
 from diffclean.environment import memory_bytes
 from diffclean.errors import DiffcleanError, UsageError
@@ -188,5 +189,7 @@ def check_trainable(root: Path, samples: Samples) -> None:
 
 
 def _folders_without_images(root: Path, classes: Mapping[str, int]) -> list[str]:
-    names = (path.name for path in root.iterdir() if path.is_dir() and path.name[0] != ".")
-    return sorted(name for name in names if name not in classes and name != "lost+found")
+    folders = (path for path in root.iterdir() if path.is_dir() and path.name[0] != ".")
+    # TensorBoard's events of a training whose classifier lies here are no class either.
+    names = {key_from_path(path.name) for path in folders if path.suffix != ".tensorboard"}
+    return sorted(names - set(classes) - {"lost+found"})

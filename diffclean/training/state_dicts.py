@@ -42,11 +42,9 @@ def load_into(model: Classifier, state: Mapping[str, Tensor], path: Path, what: 
     Raises:
         DiffcleanError: they are of another network, or for another number of classes.
     """
-    if {"mean", "std"} <= set(state) and all(name.startswith("net.") for name in {*state} - {"mean", "std"}):
-        target: Any = model
-    else:
-        target = model.net
-        state = _without_prefixes(state, set(target.state_dict()))
+    whole = _without_prefixes(state, set(model.state_dict()))
+    target: Any = model if {"mean", "std"} <= set(whole) else model.net
+    state = whole if target is model else _without_prefixes(state, set(target.state_dict()))
     wanted = target.state_dict()
     problems = _problems(state, wanted)
     if problems:
@@ -98,7 +96,7 @@ def read_classes(path: Path) -> dict[str, int]:
         DiffcleanError: it cannot be read, or names a class twice.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DiffcleanError(f"{path} cannot be read as a list of classes: {error}") from error
     try:

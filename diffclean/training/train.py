@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from threading import Event
 
+from diffclean.data.suspects import read_suspects
 from diffclean.progress import NoProgress, Progress
 from diffclean.training.classifiers import check_arch
 from diffclean.training.distributed import joined, processes_here
@@ -39,7 +40,9 @@ def train(config: TrainConfig, progress: Progress | None = None, stop: Event | N
         progress = progress if progress is not None and world.is_first else NoProgress()
         memory = memory_limit(config.loop.memory_gib, processes_here())
         size = (config.size, config.size) if config.size else None
-        data = load_variations(config.data, classes_of(config.data), size, memory=memory, progress=progress)
+        without = read_suspects(config.without) if config.without else frozenset()
+        classes = classes_of(config.data)
+        data = load_variations(config.data, classes, size, without=without, memory=memory, progress=progress)
         check_trainable(config.data, data)
         job = Job(
             arch=config.arch,

@@ -17,6 +17,7 @@ class TrainConfig:
         data: labelled image folder, root/<class>/**/image; or an output folder of `variate`, of which each epoch shows
             one variation an image.
         out: `.pt` or `.safetensors`; the log is written beside it as `.jsonl`.
+        without: a list of suspects (`suspects.json`), which are left out; None: nothing is.
         test: labelled image folder that is measured after the last epoch.
         size: side in px that images are resized to; None: as they are (all must then have one size).
         arch: as in `classifiers.build`.
@@ -28,6 +29,7 @@ class TrainConfig:
 
     data: Path
     out: Path
+    without: Path | None = None
     test: Path | None = None
     size: int | None = None
     arch: str = "resnet18-cifar"
