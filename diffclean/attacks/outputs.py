@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from diffclean.attacks.manifest import MANIFEST_FILE
 from diffclean.data.item import Item
+from diffclean.data.keys import key_bytes
 from diffclean.data.sources import ImageFolder
 from diffclean.errors import DiffcleanError
+
+_NAME_LIMIT_BYTES = 255
 
 
 def labelled(data: Path) -> ImageFolder:
@@ -41,10 +44,19 @@ def distinct(outputs: dict[str, str]) -> dict[str, str]:
     """The same.
 
     Raises:
-        DiffcleanError: two images would need one name (on a disk that ignores case).
+        DiffcleanError: two images would need one name (on a disk that ignores case), or one a name that cannot be.
     """
     owners: dict[str, str] = {}
+    folders = {folder.as_posix(): key for key, output in outputs.items() for folder in PurePosixPath(output).parents}
     for key, output in outputs.items():
+        if output in folders:
+            raise DiffcleanError(
+                f"{key} would become {output}, which is the folder of {folders[output]}.", "Rename one in the source."
+            )
+        if len(key_bytes(output.rpartition("/")[2])) > _NAME_LIMIT_BYTES:
+            raise DiffcleanError(
+                f"The name of {key} is too long: it would become {output}.", "Rename it in the source."
+            )
         other = owners.setdefault(output.casefold(), key)
         if other != key:
             raise DiffcleanError(f"{other} and {key} would both become {output}.", "Rename one of them in the source.")

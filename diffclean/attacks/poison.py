@@ -17,6 +17,7 @@ from diffclean import __version__
 from diffclean.attacks.base import Form
 from diffclean.attacks.manifest import MANIFEST_FILE, PoisonedImage, PoisonManifest, triggered
 from diffclean.attacks.plan import Plan, training_plan
+from diffclean.data.atomic import write_error
 from diffclean.data.decode import decode
 from diffclean.data.encode import encode
 from diffclean.data.item import Item, ItemError
@@ -71,7 +72,7 @@ def write(
 
     Raises:
         UsageError: the trigger does not fit an image.
-        DiffcleanError: `out` exists.
+        DiffcleanError: `out` exists or cannot be written, or no image can be read.
         Interrupted: `stop` was set; nothing is left behind.
     """
     check_out(out, plan.source.root)
@@ -101,6 +102,8 @@ def write(
         (part / MANIFEST_FILE).write_text(done.as_json(), encoding="utf-8")
         os.sync()  # once for all: nothing here resumes, so a single image need not outlive a crash
         part.rename(out)
+    except OSError as error:
+        raise write_error(error, out) from error
     finally:
         pool.shutdown(cancel_futures=True)
         progress.end()

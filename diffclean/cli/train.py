@@ -155,8 +155,10 @@ def command(run: frame.Run, data: Path, out: Path, **options: Any) -> frame.Resu
     config = TrainConfig(data=data, out=out, loop=loop_config(options), **options)
     if run.dry_run:
         from diffclean.data.sources import ImageFolder
+        from diffclean.training.classifiers import check_arch
 
         check(config)
+        check_arch(config.arch)
         source = ImageFolder(data)
         count, classes = len(source.items()), len(source.class_to_idx)
         lines = [f"{count} images of {classes} classes, {config.loop.epochs} epochs of {config.arch}, into {out}."]

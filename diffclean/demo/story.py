@@ -11,8 +11,10 @@ from threading import Event
 from typing import Any
 
 from diffclean.attacks.manifest import MANIFEST_FILE, PoisonManifest, read_manifest
+from diffclean.attacks.registry import get
+from diffclean.data.atomic import make_folders
 from diffclean.data.keys import path_from_key
-from diffclean.errors import DiffcleanError, Interrupted
+from diffclean.errors import DiffcleanError, Interrupted, UsageError
 from diffclean.progress import NoProgress, Progress
 
 log = logging.getLogger(__name__)
@@ -77,10 +79,16 @@ def demo(config: DemoConfig, progress: Progress | None = None, stop: Event | Non
         DiffcleanError: a step failed, or the attack did not fire on the teacher: then the rest would show nothing.
         Interrupted: `stop` was set; the same call goes on with the step that was interrupted.
     """
+    from diffclean.demo.signs import FACES
     from diffclean.evaluation.evaluate import evaluate
     from diffclean.evaluation.variation_run import evaluate_run
+    from diffclean.training.classifiers import check_arch
 
     progress, stop = progress or NoProgress(), stop or Event()
+    get(config.attack)  # what is wrong is said before any work
+    check_arch(config.arch)
+    if config.target not in FACES:
+        raise UsageError(f"There is no sign {config.target!r}.", f"There are: {', '.join(FACES)}.")
     story = _Story(config, progress, stop)
     story.step("draw", story.draw)
     story.step("poison", story.poison)
@@ -90,7 +98,7 @@ def demo(config: DemoConfig, progress: Progress | None = None, stop: Event | Non
     if not teacher["fired"]:
         raise DiffcleanError(
             f"The attack did not fire: the teacher's ASR is {100 * teacher['attack_success_rate']['value']:.1f} %.",
-            "There is nothing to defend against here. More --epochs or another --seed may help.",
+            "There is nothing to defend against here. More --epochs or another --seed may help, with another -o.",
         )
     story.step("vary", story.vary)
     story.step("distil the student", story.distil)
@@ -127,19 +135,22 @@ class _Story:
         """The data set; drawn anew where it is not whole."""
         from diffclean.demo.scenes import draw_data_set
 
-        whole = self.signs / ".drawn"
+        begun, whole = self.signs / ".drawing", self.signs / ".drawn"
         said = f"{replace(self.config, out=Path())}"
-        if whole.is_file() and whole.read_text() == said:
-            return
-        if self.poisoned.exists():
+        known = [path.read_text() for path in (begun, whole) if path.is_file()]
+        if self.signs.exists() and said not in known:
             raise DiffcleanError(
-                f"{self.config.out} holds a demo with other settings.",
+                f"{self.config.out} holds a demo with other settings, or something else.",
                 "Choose another folder with -o, or empty this one.",
             )
+        if whole.is_file():
+            return
+        make_folders(self.signs)
+        begun.write_text(said)
         sizes = {"train": self.config.train_images, "test": self.config.test_images}
         for split, count in sizes.items():
             draw_data_set(self.signs, split, count, self.config.size, self.config.seed, self.progress)
-        whole.write_text(said)
+        begun.replace(whole)
 
     def poison(self) -> None:
         """A copy with the trigger on some pictures."""

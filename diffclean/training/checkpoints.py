@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-import contextlib
+import io
 import json
-import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from typing import Any
 import torch
 
 from diffclean import __version__
+from diffclean.data.atomic import make_folders, write_whole
 from diffclean.data.classes import checked_classes
 from diffclean.errors import DiffcleanError
 from diffclean.training.classifiers import Classifier, build
@@ -72,6 +72,7 @@ def save(
 
     Raises:
         UsageError: another file name.
+        WriteError: it cannot be written.
     """
     check_name(path)
     about = {
@@ -87,21 +88,16 @@ def save(
         "versions": {"diffclean": __version__, "torch": str(torch.__version__), "python": platform.python_version()},
     }
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        if path.suffix == ".pt":
-            torch.save({**about, "state_dict": state}, temporary)
-        else:
-            from safetensors.torch import save_file
+    if path.suffix == ".pt":
+        content = io.BytesIO()
+        torch.save({**about, "state_dict": state}, content)
+        data = content.getvalue()
+    else:
+        from safetensors.torch import save as safetensors_of
 
-            save_file(state, temporary, metadata={"diffclean": json.dumps(about)})
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
+        data = safetensors_of(state, metadata={"diffclean": json.dumps(about)})
+    make_folders(path.parent)
+    write_whole(path, data)
 
 
 def load(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
@@ -137,10 +133,10 @@ def checkpoint_from(
         classes = checked_classes(about["class_to_idx"])
         model = build(about["arch"], len(classes), about["mean"], about["std"])
         model.load_state_dict(state)
-        height, width = about["size"]
+        height, width = map(int, about["size"])
         metrics, versions = dict(about["metrics"]), dict(about["versions"])
         training = dict(about.get("training", {}))
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
         raise DiffcleanError(f"{path} is damaged: its parts do not fit together ({reason_of(error)}).") from error
     model.to(device).to(memory_format=torch.channels_last).eval()
-    return Checkpoint(model, about["arch"], classes, (int(height), int(width)), metrics, versions, training)
+    return Checkpoint(model, about["arch"], classes, (height, width), metrics, versions, training)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,7 +36,7 @@ class TeacherConfig:
     def problems(self) -> list[str]:
         """Every setting that makes no sense."""
         wrong: list[str] = []
-        if self.std is not None and min(self.std) <= 0:
+        if self.std is not None and not all(0 < value < math.inf for value in self.std):
             wrong.append(f"teacher_std must be above 0, not {self.std}")
         check_size(wrong, self.size, "teacher_size")
         return wrong
@@ -89,7 +90,7 @@ def check(config: DistillConfig) -> None:
         DiffcleanError: the output exists.
     """
     wrong = config.loop.problems() + config.teacher.problems()
-    if config.temperature <= 0:
+    if not 0 < config.temperature < math.inf:
         wrong.append(f"temperature must be above 0, not {config.temperature}")
     if not 0 <= config.alpha <= 1:
         wrong.append(f"alpha must be in [0, 1], not {config.alpha}")

@@ -70,6 +70,17 @@ class TrainingLog:
         self._lines.flush()
 
 
+def is_training_log(path: Path) -> bool:
+    """Whether a file is a log of ours, or empty."""
+    try:
+        with path.open("rb") as file:
+            first = file.readline(2**20)
+        about = json.loads(first) if first else {"loop": None}
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(about, dict) and "loop" in about
+
+
 def _hold(lines: IO[str], path: Path) -> None:
     """Keep others from the file until it is closed: they would spoil this run's state and classifier."""
     try:

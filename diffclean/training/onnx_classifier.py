@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diffclean.data.atomic import sync_folders
+from diffclean.data.atomic import make_folders, sync_folders
 from diffclean.data.classes import checked_classes
 from diffclean.errors import DiffcleanError, MissingExtraError
 
@@ -44,7 +44,7 @@ def onnx_from_classifier(model: nn.Module, path: Path, class_to_idx: Mapping[str
     plain = model.cpu().eval().to(memory_format=torch.contiguous_format)
     ports = (Port("images", "float32", (3, *size)),), (Port("logits", "float32", (len(class_to_idx),)),)
     component = Component(plain, *ports)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folders(path.parent)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".onnx-") as folder:
         made = Path(folder) / path.name
         onnx_from_component(component, made)
@@ -105,7 +105,11 @@ def load_onnx(path: Path, device: torch.device) -> OnnxClassifier:
         for part in array.split(batch or max(len(array), 1)):
             # A graph of a fixed batch always gets that many; what was added is cut off.
             filled = torch.cat([part, part[-1:].expand(batch - len(part), -1, -1, -1)]) if batch else part
-            parts.append(torch.from_numpy(session.run([output], {name: filled.numpy()})[0])[: len(part)])
+            try:
+                answer = session.run([output], {name: filled.numpy()})[0]
+            except Exception as error:  # its errors have no common type
+                raise RuntimeError(str(error)) from error
+            parts.append(torch.from_numpy(answer)[: len(part)])
         return torch.cat(parts).to(images.device)
 
     return OnnxClassifier(logits, size, _stored_classes(path, session))
@@ -145,8 +149,11 @@ def _check_ends_in_logits(path: Path) -> None:
         raise DiffcleanError(f"{path} is damaged or is no ONNX file.") from error
     if not graph.output:
         raise DiffcleanError(f"{path} is damaged or is no ONNX file: it has no output.")
-    last = [node.op_type for node in graph.node if graph.output[0].name in node.output]
-    if last == ["Softmax"]:
+    makers = {output: node for node in graph.node for output in node.output}
+    last = makers.get(graph.output[0].name)
+    while last is not None and last.op_type in ("Cast", "Identity"):
+        last = makers.get(last.input[0])
+    if last is not None and last.op_type == "Softmax":
         raise DiffcleanError(
             f"{path} ends in a softmax; a teacher must give logits, from which the temperature makes its own.",
             "Export it without the last softmax.",

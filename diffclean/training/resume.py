@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
-import os
-import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from diffclean.data.atomic import make_folders, write_whole
 from diffclean.data.run_record import RunRecord, differences
 from diffclean.errors import DiffcleanError
 
@@ -59,18 +59,16 @@ class StateFile:
         )
 
     def save(self, state: dict[str, Any]) -> None:
-        """Write the state; the file appears whole, or the old one stays."""
+        """Write the state; the file appears whole, or the old one stays.
+
+        Raises:
+            WriteError: it cannot be written.
+        """
         content = {"format": FORMAT, "format_version": FORMAT_VERSION, "identity": self.identity, "state": state}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_name(f".{self.path.name}.part")
-        try:
-            with temporary.open("wb") as file:  # a file of Python's: a full disk is then an OSError
-                torch.save(content, file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self.path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        whole = io.BytesIO()
+        torch.save(content, whole)
+        make_folders(self.path.parent)
+        write_whole(self.path, whole.getvalue())
 
     def remove(self) -> None:
         """The run is over."""
@@ -79,7 +77,7 @@ class StateFile:
     def _read(self, device: torch.device) -> dict[str, Any] | None:
         try:
             content = torch.load(self.path, map_location=device, weights_only=True)
-        except (RuntimeError, EOFError, OSError, ValueError, pickle.UnpicklingError):
+        except Exception:  # damaged bytes raise whatever they like
             return None
-        known = isinstance(content, dict) and content.get("format") == FORMAT
+        known = isinstance(content, dict) and content.get("format") == FORMAT and {"identity", "state"} <= set(content)
         return content if known and content.get("format_version") == FORMAT_VERSION else None

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from diffclean.errors import DiffcleanError
 from diffclean.progress import NoProgress, Progress
 from diffclean.training import checkpoints
 from diffclean.training.classifiers import Classifier, build
@@ -106,6 +107,7 @@ def carry_out(job: Job, world: World, progress: Progress | None = None, stop: Ev
         torch.manual_seed(job.loop.seed)
         model = build(job.arch, len(job.samples.class_to_idx), *job.samples.pixels.statistics())
         model.to(world.device).to(memory_format=torch.channels_last)
+        _try(model, job.arch, job.samples.pixels.shape, world)
         trainer = Trainer(model, job.samples, job.objective, job.loop, precision, world)
         loop = Loop(trainer, state, progress, stop or Event())
         loop.resume()
@@ -127,6 +129,21 @@ def carry_out(job: Job, world: World, progress: Progress | None = None, stop: Ev
     losses = [entry["loss"] for entry in loop.history]
     failed = {**job.samples.failed, **(job.test.failed if job.test else {})}
     return TrainResult(job.out, log_path, metrics, losses, failed, seconds, world.is_first, job.onnx)
+
+
+@torch.no_grad()
+def _try(model: Classifier, arch: str, size: tuple[int, int], world: World) -> None:
+    """Refuse images that the network cannot take, before any time is spent on it."""
+    try:
+        model.eval()(torch.zeros(2, 3, *size, device=world.device))
+    except torch.OutOfMemoryError:
+        raise
+    except (AssertionError, RuntimeError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DiffcleanError(
+            f"{arch} cannot take images of {size[1]}x{size[0]} px: {reason}",
+            "Resize them to a side that it can, for example: --size 224",
+        ) from error
 
 
 def _about(job: Job, world: World, precision: str) -> dict[str, Any]:

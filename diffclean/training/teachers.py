@@ -48,12 +48,21 @@ class Teacher:
         """(B, 3, H, W) float in [0, 1] of any size -> (B, C) float32.
 
         Raises:
-            DiffcleanError: it knows another number of classes.
+            DiffcleanError: it knows another number of classes, or cannot take that size.
         """
         if self.size is not None and images.shape[2:] != self.size:
             # As `pixels.resized` does it; bicubic overshoots, and no image does.
             images = F.interpolate(images, self.size, mode="bicubic", antialias=True).clamp(0, 1)
-        logits = self.network(images).float()
+        try:
+            logits = self.network(images).float()
+        except torch.OutOfMemoryError:
+            raise
+        except (AssertionError, RuntimeError, ValueError) as error:  # what networks say to a size they cannot take
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise DiffcleanError(
+                f"The teacher fails on images of {images.shape[3]}x{images.shape[2]} px: {reason}",
+                "Name the side that it was made for: --teacher-size 224",
+            ) from error
         if logits.shape != (len(images), len(self.class_to_idx)):
             raise DiffcleanError(
                 f"The teacher's answer to {len(images)} images has the shape {tuple(logits.shape)}; expected "
@@ -83,7 +92,7 @@ def load(config: TeacherConfig, data_classes: Mapping[str, int], device: torch.d
         raise DiffcleanError(f"There is no file {config.path}.", "Train one: diffclean train DATA -o t.pt")
     with config.path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    if config.path.suffix == ".onnx":
+    if config.path.suffix.lower() == ".onnx":
         return _from_onnx(config, data_classes, device, sha256)
     try:
         about, content = read_weights(config.path)
@@ -137,6 +146,9 @@ def _from_state_dict(
     usual, fixed = usual_input(config.arch)
     model = build(config.arch, len(classes), *_normalisation(config, usual))
     load_into(model, state, config.path, f"{config.arch} with {len(classes)} classes")
+    for name, given, held in (("mean", config.mean, model.mean), ("std", config.std, model.std)):
+        if given is not None and not torch.allclose(held.flatten(), torch.tensor(given)):
+            raise UsageError(f"{config.path} holds its own {name}.", f"Leave out --teacher-{name}.")
     model.to(device).to(memory_format=torch.channels_last)
     return Teacher(_still(model), classes, _square(config.size) or fixed, config.arch, sha256)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from diffclean.errors import DiffcleanError, UsageError
+from diffclean.training.log import is_training_log
 from diffclean.training.loop_config import LoopConfig
 
 
@@ -64,7 +66,7 @@ def check_output(out: Path, onnx: Path | None, overwrite: bool, wrong: list[str]
 
     Raises:
         UsageError: wrong names, or anything in `wrong`.
-        DiffcleanError: an output exists.
+        DiffcleanError: an output exists, cannot be written, or its log would be written over a file of somebody's.
     """
     check_name(out)
     if onnx is not None and onnx.suffix != ".onnx":
@@ -72,8 +74,20 @@ def check_output(out: Path, onnx: Path | None, overwrite: bool, wrong: list[str]
     if wrong:
         raise UsageError("; ".join(wrong) + ".")
     for path in (out, onnx):
-        if path is not None and path.exists() and not overwrite:
+        if path is None:
+            continue
+        if path.is_dir():
+            raise DiffcleanError(f"{path} is a folder.", "Name a file.")
+        if path.exists() and not overwrite:
             raise DiffcleanError(f"{path} exists.", "Name another file, or add --overwrite.")
+        above = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
+        if not above.is_dir():
+            raise DiffcleanError(f"{path} cannot be written: {above} is no folder.", "Name another file.")
+    log = out.with_suffix(".jsonl")
+    if log.exists() and not is_training_log(log):
+        raise DiffcleanError(
+            f"The log of this training would be written over {log}, which is something else.", "Name another -o."
+        )
 
 
 def check_name(path: Path) -> None:

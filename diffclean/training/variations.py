@@ -140,6 +140,14 @@ def _grouped(
     read = read_images(source, items, size, memory_bytes=memory, progress=progress)
     by_output = {row.output: row for row in rows}
     kept = [by_output[item.key] for item in read.items]
+    hashes = zip(kept, read.sha256s, strict=True)
+    if changed := [row.output for row, sha256 in hashes if row.output_sha256 not in ("", sha256)]:
+        log.warning(
+            "%d images in %s are not as `variate` made them, such as %s. Were they meant to be changed?",
+            len(changed),
+            root,
+            changed[0],
+        )
     groups = [(key, list(group)) for key, group in groupby(kept, lambda row: row.key)]
     firsts = [group[0] for _, group in groups]
     if labelled and (strange := [row.key for row in firsts if row.label not in class_to_idx]):

@@ -19,6 +19,10 @@ WAY_OUT = (
 )
 
 
+_TORCH = (b"PK", b"\x80")
+"""How a file of torch.save begins: a zip archive, or in old versions a pickle."""
+
+
 class UnsafeFileError(DiffcleanError):
     """Reading the file would mean to trust it: it holds code, or objects that are made by running code."""
 
@@ -35,10 +39,13 @@ def read_weights(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """
     if not path.is_file():
         raise DiffcleanError(f"There is no file {path}.")
-    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    return _read_safetensors(path) if path.suffix.lower() == ".safetensors" else _read_torch(path)
 
 
 def _read_torch(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    with path.open("rb") as file:
+        if not file.read(4).startswith(_TORCH):
+            raise DiffcleanError(f"{path} is no torch file.", "Expected .pt, .pth, .safetensors or .onnx, named so.")
     _refuse_archives(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
@@ -48,7 +55,7 @@ def _read_torch(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             f"and reading that would run code from the file ({reason_of(error)}).",
             "Where you trust it, load it yourself and write it again with diffclean.training.checkpoints.save.",
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
+    except Exception as error:  # damaged bytes raise whatever they like
         raise DiffcleanError(f"{path} is damaged or is no torch file: {reason_of(error)}.") from error
     if not isinstance(content, dict):
         raise DiffcleanError(f"{path} holds a {type(content).__name__}, not a classifier of diffclean.")
@@ -82,8 +89,10 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             about = json.loads((file.metadata() or {}).get("diffclean", "{}"))
+            if not isinstance(about, dict):
+                raise ValueError("its metadata are no object")
             return about, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
-    except (SafetensorError, ValueError) as error:
+    except (SafetensorError, ValueError, RecursionError) as error:
         raise DiffcleanError(f"{path} is damaged or is no safetensors file: {reason_of(error)}.") from error
 
 

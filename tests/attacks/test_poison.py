@@ -182,6 +182,36 @@ def test_names_that_would_collide_are_refused(folder: Path, tmp_path: Path) -> N
         poison(folder, tmp_path / "out", "badnets", 0.1, "dog")
 
 
+def test_names_that_cannot_be_are_refused(folder: Path, tmp_path: Path) -> None:
+    image = (folder / "cat" / "1.png").read_bytes()
+    (folder / "cat" / "x.png").mkdir()
+    (folder / "cat" / "x.png" / "in.png").write_bytes(image)
+    (folder / "cat" / "x.jpg").write_bytes(image)
+    with pytest.raises(DiffcleanError, match=r"cat/x\.jpg would become cat/x\.png, which is the folder of"):
+        poison(folder, tmp_path / "out", "badnets", 0.1, "dog")
+    (folder / "cat" / "x.jpg").rename(folder / "cat" / f"{'n' * 250}.png")
+    with pytest.raises(DiffcleanError, match="is too long: it would be dog/cat__nnn"):
+        poison(folder, tmp_path / "out", "badnets", 0.6, "dog")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["clean"]
+
+
+def test_an_output_in_the_source_or_behind_a_broken_link(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "file").write_text("")
+    for out, message in (("clean/red", "lies inside"), ("link", "exists"), ("file/red", "Cannot write")):
+        with pytest.raises(DiffcleanError, match=message):
+            poison(folder, tmp_path / out, "badnets", 0.1, "dog")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["clean", "file", "link"]
+
+
+def test_nothing_is_written_of_nothing(folder: Path, tmp_path: Path) -> None:
+    for path in folder.rglob("*.png"):
+        path.write_bytes(b"no image")
+    with pytest.raises(DiffcleanError, match="None of the 30 images in"):
+        poison(folder, tmp_path / "out", "badnets", 0.1, "dog")
+    assert [p.name for p in tmp_path.iterdir()] == ["clean"]
+
+
 def test_images_without_a_class_are_refused(folder: Path, tmp_path: Path) -> None:
     Image.new("RGB", (16, 16)).save(folder / "stray.png")
     with pytest.raises(DiffcleanError, match="1 images in no class folder"):

@@ -1,6 +1,7 @@
 """`diffclean evaluate`, on a classifier with random weights."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,18 @@ def test_an_attack_that_did_not_fire_is_said(capsys: pytest.CaptureFixture[str])
     result = json.loads(capsys.readouterr().out)
     assert result["fired"] is False
     assert result["robust_accuracy"]["value"] == 1
+
+
+def test_a_test_set_that_cannot_tell(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of the target class alone there is no attack success."""
+    shutil.rmtree("data/dog")
+    arguments = ["evaluate", "t.pt", "data", "--poison", "bad/poison.json", "--undefended", "t.pt"]
+    assert main(arguments) == 0
+    lines = capsys.readouterr().out
+    assert "no image of another class" in lines
+    assert "DER" not in lines
+    assert main([*arguments, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["defense_effectiveness"] is None
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from diffclean.data.sources import ImageFolder
 from diffclean.demo.signs import FACES
 from diffclean.demo.story import DemoConfig, demo, table
-from diffclean.errors import DiffcleanError, Interrupted
+from diffclean.errors import DiffcleanError, Interrupted, UsageError
 
 
 @pytest.fixture
@@ -43,6 +43,16 @@ def test_an_attack_that_does_not_fire_ends_the_story(config: DemoConfig) -> None
     assert (config.out / "teacher.pt").stat().st_mtime_ns == written
     with pytest.raises(DiffcleanError, match="other settings"):
         demo(replace(config, train_images=11))
+
+
+def test_what_makes_no_sense_is_said_before_any_work(config: DemoConfig) -> None:
+    for change in ({"attack": "bogus"}, {"arch": "bogus"}, {"target": "bogus"}):
+        with pytest.raises(UsageError, match="bogus"):
+            demo(replace(config, **change))
+    assert not config.out.exists()
+    (config.out / "signs").mkdir(parents=True)
+    with pytest.raises(DiffcleanError, match="something else"):
+        demo(config)
 
 
 @pytest.mark.slow

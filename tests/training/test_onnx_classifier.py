@@ -21,12 +21,14 @@ IMAGES = torch.rand(5, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
 
 def averages(path: Path, shape: tuple[Any, ...] = ("n", 3, 16, 16), last: str | None = None) -> Path:
-    """A graph whose logits are the mean of each channel; `last` is one more operator at its end."""
+    """A graph whose logits are the mean of each channel; `last` is one or more operators at its end."""
     nodes = [
         helper.make_node("GlobalAveragePool", ["x"], ["means"]),
         helper.make_node("Flatten", ["means"], ["flat"]),
-        helper.make_node(last or "Identity", ["flat"], ["y"]),
     ]
+    operators = (last or "Identity").split(", ")
+    names = ["flat", *(f"y{number}" for number in range(1, len(operators))), "y"]
+    nodes += [helper.make_node(name, names[at : at + 1], names[at + 1 : at + 2]) for at, name in enumerate(operators)]
     takes = helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)
     gives = helper.make_tensor_value_info("y", TensorProto.FLOAT, (shape[0], shape[1]))
     graph = helper.make_graph(nodes, "means", [takes], [gives])
@@ -57,6 +59,7 @@ def test_a_graph_for_any_size_takes_the_one_that_is_told(tmp_path: Path) -> None
         (("n", 16, 16, 3), None, r"(?s)\(batch, 3, height, width\).*NCHW"),
         (("n", 3), None, "does not take images"),
         (("n", 3, 16, 16), "Softmax", r"(?s)ends in a softmax.*without the last softmax"),
+        (("n", 3, 16, 16), "Softmax, Identity", "ends in a softmax"),
     ],
 )
 def test_graphs_that_are_no_teachers(shape: tuple[Any, ...], last: str | None, message: str, tmp_path: Path) -> None:

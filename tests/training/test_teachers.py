@@ -2,6 +2,7 @@ import json
 import logging
 import pickle
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -56,12 +57,15 @@ def saved_state(path: Path, form: str) -> Path:
         "state_dict": {"epoch": 3, "state_dict": state},
         "parallel": {f"module._orig_mod.{name}": tensor for name, tensor in state.items()},
         "classifier": model().state_dict(),
+        "parallel classifier": {f"module.{name}": tensor for name, tensor in model().state_dict().items()},
     }[form]
     torch.save(content, path)
     return path
 
 
-@pytest.mark.parametrize("form", ["bare", "nested", "state_dict", "parallel", "safetensors", "classifier"])
+@pytest.mark.parametrize(
+    "form", ["bare", "nested", "state_dict", "parallel", "safetensors", "classifier", "parallel classifier"]
+)
 def test_a_state_dict_needs_its_architecture(form: str, tmp_path: Path) -> None:
     path = saved_state(tmp_path / "weights.pth", form)
     with pytest.raises(UsageError, match=r"(?s)does not say of which network.*--teacher-arch.*--teacher-classes"):
@@ -70,6 +74,9 @@ def test_a_state_dict_needs_its_architecture(form: str, tmp_path: Path) -> None:
     found = teachers.load(told, DATA, CPU)
     assert (found.class_to_idx, found.arch) == (CLASSES, "tiny")
     assert torch.allclose(found.logits(IMAGES), model()(IMAGES), atol=1e-5)
+    if "classifier" in form:
+        with pytest.raises(UsageError, match="holds its own mean"):
+            teachers.load(replace(told, mean=(0.0, 0.0, 0.0)), DATA, CPU)
 
 
 def test_what_is_assumed_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -185,3 +192,26 @@ def test_no_such_file(tmp_path: Path) -> None:
     (tmp_path / "t.pt").write_bytes(b"PK\x03\x04 cut short")
     with pytest.raises(DiffcleanError, match="damaged"):
         teachers.load(TeacherConfig(tmp_path / "t.pt"), DATA, CPU)
+
+
+def test_a_size_that_a_network_cannot_take(tmp_path: Path) -> None:
+    network = build("vit_tiny_patch16_224", 3)
+    torch.save(network.net.state_dict(), tmp_path / "vit.pth")
+    told = TeacherConfig(tmp_path / "vit.pth", arch="vit_tiny_patch16_224", classes=listed(tmp_path), size=32)
+    with pytest.raises(DiffcleanError, match=r"(?s)fails on images of 32x32 px.*--teacher-size"):
+        teachers.load(told, DATA, CPU).logits(IMAGES)
+
+
+def test_capitals_in_a_files_name(tmp_path: Path) -> None:
+    path = saved_state(tmp_path / "t.pt", "safetensors").rename(tmp_path / "T.SAFETENSORS")
+    told = TeacherConfig(path, arch="tiny", classes=listed(tmp_path), mean=MEAN, std=STD)
+    assert teachers.load(told, DATA, CPU).arch == "tiny"
+
+
+@pytest.mark.parametrize("about", ["[]", "null", "5", "[" * 100_000])
+def test_metadata_that_are_no_object(about: str, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file({"x": torch.zeros(1)}, tmp_path / "t.safetensors", {"diffclean": about})
+    with pytest.raises(DiffcleanError, match="damaged"):
+        teachers.load(TeacherConfig(tmp_path / "t.safetensors"), DATA, CPU)

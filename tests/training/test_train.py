@@ -1,5 +1,6 @@
 import json
 import logging
+import shutil
 import sys
 import threading
 from collections.abc import Callable
@@ -216,3 +217,27 @@ def test_data_that_nothing_can_be_learned_from(shapes: Sets, tmp_path: Path) -> 
     (data / "owl" / "1.png").write_bytes(b"nonsense")
     with pytest.raises(DiffcleanError, match=r"classes without an image that can be read: owl"):
         train.train(settings)
+
+
+def test_an_output_beside_its_own_data_can_be_repeated(shapes: Sets, tmp_path: Path) -> None:
+    """TensorBoard's folder and a class with a `%` in its name are no trouble."""
+    data = shutil.copytree(shapes[1], tmp_path / "data")
+    (data / "square").rename(data / "100%")
+    for _ in range(2):
+        result = train.train(config((data, shapes[1]), data / "t.pt", tensorboard=True, overwrite=True, test=None))
+    assert set(checkpoints.load(result.path).class_to_idx) == {"100%25", "lying", "standing"}
+
+
+def test_somebodys_file_is_not_written_over(shapes: Sets, tmp_path: Path) -> None:
+    (tmp_path / "labels.jsonl").write_text('{"my": "annotations"}\n')
+    with pytest.raises(DiffcleanError, match=r"over .*labels\.jsonl, which is something else"):
+        train.train(config(shapes, tmp_path / "labels.pt", overwrite=True))
+    assert (tmp_path / "labels.jsonl").read_text() == '{"my": "annotations"}\n'
+    (tmp_path / "dir.pt").mkdir()
+    with pytest.raises(DiffcleanError, match="is a folder"):
+        train.train(config(shapes, tmp_path / "dir.pt", overwrite=True))
+
+
+def test_a_network_that_cannot_take_the_images(shapes: Sets, tmp_path: Path) -> None:
+    with pytest.raises(DiffcleanError, match=r"(?s)vit_tiny_patch16_224 cannot take images of 16x16 px.*--size"):
+        train.train(config(shapes, tmp_path / "t.pt", arch="vit_tiny_patch16_224"))
