@@ -190,8 +190,8 @@ def test_names_that_cannot_be_are_refused(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(DiffcleanError, match=r"cat/x\.jpg would become cat/x\.png, which is the folder of"):
         poison(folder, tmp_path / "out", "badnets", 0.1, "dog")
     (folder / "cat" / "x.jpg").rename(folder / "cat" / f"{'n' * 250}.png")
-    with pytest.raises(DiffcleanError, match="is too long: it would be dog/cat__nnn"):
-        poison(folder, tmp_path / "out", "badnets", 0.6, "dog")
+    with pytest.raises(DiffcleanError, match="is too long: it would become dog/cat__nnn"):
+        poison(folder, tmp_path / "out", "badnets", 21 / 31, "dog")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["clean"]
 
 
