@@ -210,6 +210,30 @@ def robustness(title: str, explained: bool = True) -> Any:
     return render
 
 
+def suspects(result: dict[str, Any]) -> str:
+    """Whom `diffclean suspects` lists, attack by attack."""
+    figures = result["figures"]
+    varied = ", ".join(f"{name} {value:g}" for name, value in figures["variation"].items())
+    target = figures["grid"]["target"]
+    lines = [
+        f"**Who is listed by `suspects`** (the same images and teachers; {varied}). Separation: how much better two "
+        "groups explain what variation takes from the teacher's answers than one does.",
+        "",
+        f"| attack | seed | poisoned | listed | of these poisoned | separation of {target} | largest of the others |",
+        "|---" * 7 + "|",
+    ]
+    for cell in figures["cells"]:
+        if cell["defence"] != "suspects left out":
+            continue
+        found, separation = cell["suspects"], dict(cell["suspects"]["separation"])
+        own = separation.pop(target)
+        lines.append(
+            f"| {cell['attack']} | {cell['seed']} | {found['poisoned']} | {found['listed']} | {found['both']} "
+            f"| {own:.2f} | {max(separation.values()):.2f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
 _CELLS = (
     "A cell is clean accuracy / attack success in %. *like*: the attack resembles what `micro` was trained to remove; "
     "the others are the evidence. An attack that did not fire undefended (below 80 %) is marked, and was not defended "
@@ -220,6 +244,9 @@ _CELLS = (
 PAGES: dict[str, dict[str, Any]] = {
     "README.md": {
         "robustness": robustness("The defence, attack by attack"),
+        "robustness_suspects": robustness(
+            "With the suspects left out: a new teacher, and a student of that one", explained=False
+        ),
         "robustness_turned": robustness(
             "The same from the weakest look, with turned and zoomed views and a longer training", explained=False
         ),
@@ -229,6 +256,7 @@ PAGES: dict[str, dict[str, Any]] = {
         "kill_resume": killed,
     },
     "docs/evidence.md": {
+        "robustness_suspects": suspects,
         "robustness_alpha": robustness("The same with labels: half of the student's loss", explained=False),
         "micro_quality_sig": quality("What is left of a sinusoid (SIG)"),
         "robustness_sig_strength_04": robustness("SIG at a weaker look", explained=False),

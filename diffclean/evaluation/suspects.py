@@ -10,6 +10,7 @@ trigger.
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,10 +31,14 @@ if TYPE_CHECKING:
     from diffclean.training.samples import Samples
     from diffclean.training.teachers import Teacher
 
+log = logging.getLogger(__name__)
+
 SEPARATED = 0.1
 """From here on there are two groups: clean classes of 1000 images had 0.06 at most, poisoned ones 0.2 and more."""
-_CHANCE = 15
-"""Over n images one group alone looks separated by about this over n."""
+_CHANCE = 30
+"""Over n images one group alone can look separated by so much over n."""
+_ENOUGH = 4
+"""Variations of an image whose mean is steady."""
 FEWEST = 30
 """Images of one answer below which nothing is said of them."""
 SUSPECT = 0.1
@@ -75,6 +80,15 @@ def find_suspects(
     memory = memory_limit(None, 2)
     varied = load_variations(run, classes, classifier.size, labelled=False, memory=memory, progress=progress)
     original = folder_samples(source, classifier.size, classes, labelled=False, memory=memory, progress=progress)
+    if varied.most_variations < _ENOUGH:
+        log.warning(
+            "%s has %d variations of an image: clean images may look suspect, and poisoned ones not. Better: "
+            "diffclean variate %s --strength 0.4 --variations %d",
+            run,
+            varied.most_variations,
+            source,
+            _ENOUGH,
+        )
     missing = {**varied.failed, **original.failed}
     place = {key: index for index, key in enumerate(original.keys)}
     chosen = []

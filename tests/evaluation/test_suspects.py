@@ -61,7 +61,7 @@ def run_of() -> Callable[..., Path]:
 
 
 def test_images_whose_answer_hangs_on_the_trigger_are_listed(
-    fooled: Path, suspect_set: Path, run_of: Callable[..., Path], tmp_path: Path
+    fooled: Path, suspect_set: Path, run_of: Callable[..., Path], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     found = find_suspects(fooled, run_of(suspect_set, tmp_path / "run"), device="cpu")
     assert found.keys == TRIGGERED
@@ -71,6 +71,7 @@ def test_images_whose_answer_hangs_on_the_trigger_are_listed(
         "red": (COUNT, 0),
     }
     assert found.missing == {}
+    assert "has 2 variations of an image" in caplog.text
     drops = {image.key: image.drop for image in found.images}
     assert min(drops[key] for key in TRIGGERED) > max(drop for key, drop in drops.items() if key not in TRIGGERED)
     found.write(tmp_path / "new" / "suspects.json")
