@@ -28,7 +28,11 @@ from diffclean.errors import DiffcleanError, ExitCode
     help="What was varied: the data that the teacher was trained on.  [default: where it was then]",
 )
 @click.option(
-    "-o", "--out", type=click.Path(path_type=Path), default="suspects.json", help="The list, for distill --without."
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    default="suspects.json",
+    help="The list, for --without of `train` and `distill`.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace OUT where it exists.")
 @teacher_options
@@ -49,6 +53,7 @@ def command(
     class fall into two groups by how much surer, the upper group is listed. No clean data and no labels are needed. A
     class with one group only may still be poisoned, by a trigger that survives: see docs/distillation.md.
     """
+    from diffclean.data.run_record import read_run
     from diffclean.training.variations import find_variations
 
     data = data or find_variations(Path())
@@ -76,7 +81,9 @@ def command(
         )
     lines.append(f"The list is in {out}.")
     if found.keys:
-        lines.append(f"Leave them out with: diffclean distill --teacher {teacher} --data {data} --without {out}")
+        source = originals or read_run(data).identity["source"]
+        lines.append(f"A teacher without them: diffclean train {source} --without {out} -o {teacher.stem}-anew.pt")
+        lines.append(f"Its student: diffclean distill --teacher {teacher.stem}-anew.pt --data {data} --without {out}")
     lines += failures(found.missing)
     told = {
         "out": out,

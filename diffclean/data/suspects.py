@@ -79,8 +79,10 @@ class SuspectList:
             WriteError: it cannot be written.
         """
         make_folders(path.parent)
-        content = {"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(self)}
-        write_whole(path, (json.dumps(content, indent=1) + "\n").encode())
+        head = {"format": FORMAT, "format_version": FORMAT_VERSION, "teacher": self.teacher}
+        head |= {"classes": [asdict(judged) for judged in self.classes], "missing": self.missing}
+        rows = ",\n".join(json.dumps(asdict(image)) for image in self.images)  # a line each: there may be a million
+        write_whole(path, f'{json.dumps(head, indent=1)[:-2]},\n "images": [\n{rows}\n]}}\n'.encode())
 
 
 def read_suspects(path: Path) -> frozenset[str]:
