@@ -257,7 +257,9 @@ PAGES: dict[str, dict[str, Any]] = {
     },
     "docs/evidence.md": {
         "robustness_suspects": suspects,
-        "robustness_alpha": robustness("The README's first table, but with labels for half of the student's loss", explained=False),
+        "robustness_alpha": robustness(
+            "The README's first table, but with labels for half of the student's loss", explained=False
+        ),
         "micro_quality_sig": quality("What is left of a sinusoid (SIG)"),
         "robustness_sig_strength_04": robustness("SIG at a weaker look", explained=False),
         "robustness_sig_strength_06": robustness("SIG at a look weaker still", explained=False),
