@@ -248,7 +248,7 @@ PAGES: dict[str, dict[str, Any]] = {
             "With the suspects left out: a new teacher, and a student of that one", explained=False
         ),
         "robustness_turned": robustness(
-            "The same from the weakest look, with turned and zoomed views and a longer training", explained=False
+            "The defence from the weakest look, with turned and zoomed views and a longer training", explained=False
         ),
         "micro_quality": quality("Quality of `micro`"),
         "variate_throughput": speed,
