@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 
 from diffclean.attacks.manifest import MANIFEST_FILE
+from diffclean.data.classes import check_labelled
 from diffclean.data.item import Item
-from diffclean.data.keys import key_bytes
+from diffclean.data.keys import NAME_LIMIT_BYTES, key_bytes
 from diffclean.data.sources import ImageFolder
 from diffclean.errors import DiffcleanError
-
-_NAME_LIMIT_BYTES = 255
 
 
 def labelled(data: Path) -> ImageFolder:
@@ -24,9 +23,7 @@ def labelled(data: Path) -> ImageFolder:
         raise DiffcleanError(
             f"{data} is already poisoned ({MANIFEST_FILE} is there).", "Start from the clean data set."
         )
-    if flat := [item for item in source.items() if item.label == ""]:
-        why = f": {flat[0].key}: {flat[0].problem}" if flat[0].problem else f", such as {flat[0].key}"
-        raise DiffcleanError(f"{data} has {len(flat)} images in no class folder{why}.", "Expected DATA/<class>/image.")
+    check_labelled(data, source.items())
     return source
 
 
@@ -53,7 +50,7 @@ def distinct(outputs: dict[str, str]) -> dict[str, str]:
             raise DiffcleanError(
                 f"{key} would become {output}, which is the folder of {folders[output]}.", "Rename one in the source."
             )
-        if len(key_bytes(output.rpartition("/")[2])) > _NAME_LIMIT_BYTES:
+        if len(key_bytes(output.rpartition("/")[2])) > NAME_LIMIT_BYTES:
             raise DiffcleanError(
                 f"The name of {key} is too long: it would become {output}.", "Rename it in the source."
             )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
+from diffclean.data.item import Item
 from diffclean.data.keys import key_bytes
 from diffclean.errors import DiffcleanError
 
@@ -11,6 +13,17 @@ from diffclean.errors import DiffcleanError
 def class_to_idx(labels: Iterable[str]) -> dict[str, int]:
     """Labels, sorted by their raw bytes, to 0, 1, 2 ... The empty label (an image in no folder) is no class."""
     return {label: index for index, label in enumerate(sorted({*labels} - {""}, key=key_bytes))}
+
+
+def check_labelled(root: Path, items: Iterable[Item]) -> None:
+    """Refuse images that lie in no class folder.
+
+    Raises:
+        DiffcleanError: how many, and the first of them.
+    """
+    if flat := [item for item in items if item.label == ""]:
+        why = f": {flat[0].key}: {flat[0].problem}" if flat[0].problem else f", such as {flat[0].key}"
+        raise DiffcleanError(f"{root} has {len(flat)} images in no class folder{why}.", "Expected DATA/<class>/image.")
 
 
 def checked_classes(stored: object) -> dict[str, int]:

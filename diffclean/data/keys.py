@@ -20,7 +20,7 @@ from diffclean.errors import DiffcleanError
 _UNSAFE = re.compile("[\x00-\x1f%\x7f-\x9f\u2028-\u202e\u2066-\u2069\udc80-\udcff]")
 _ESCAPE = re.compile(rb"%([0-9A-F]{2})")
 _OWN = re.compile(r"run\.json|journal.*\.jsonl|manifest.*\.parquet")
-_NAME_LIMIT_BYTES = 255
+NAME_LIMIT_BYTES = 255
 _SHOWN = 5
 
 
@@ -116,8 +116,8 @@ def check_collisions(keys: Iterable[str], *, variants: int = 1, extension: str =
                 problems.append(f"{other} and {key} would both become {output}")
                 break
             name_bytes = len(key_bytes(output).rpartition(b"/")[2])
-            if name_bytes > _NAME_LIMIT_BYTES:
-                problems.append(f"{output} has a name of {name_bytes} bytes; {_NAME_LIMIT_BYTES} is the most")
+            if name_bytes > NAME_LIMIT_BYTES:
+                problems.append(f"{output} has a name of {name_bytes} bytes; {NAME_LIMIT_BYTES} is the most")
                 break
     for name in sorted(owners.keys() & folders.keys()):
         problems.append(f"{owners[name]} would need the name of the folder {folders[name]}/")

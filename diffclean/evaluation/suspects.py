@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SEPARATED = 0.1
-"""From here on there are two groups: clean classes of 1000 images had 0.06 at most, poisoned ones 0.2 and more."""
+"""From here on there are two groups; how clean and poisoned classes lie to either side: docs/evidence.md."""
 _CHANCE = 30
 """Over n images one group alone can look separated by so much over n."""
 _ENOUGH = 4

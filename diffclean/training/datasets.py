@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from diffclean.data.classes import checked_classes
+from diffclean.data.classes import check_labelled, checked_classes
 from diffclean.data.sources import ImageFolder
 from diffclean.errors import DiffcleanError, UsageError
 from diffclean.progress import Progress
@@ -90,9 +90,7 @@ def check_classes(source: ImageFolder, classes: Mapping[str, int]) -> None:
         DiffcleanError: images without a label.
         UsageError: a class that `classes` does not have.
     """
-    if flat := [item for item in source.items() if item.label == ""]:
-        why = f": {flat[0].key}: {flat[0].problem}" if flat[0].problem else f", such as {flat[0].key}"
-        raise DiffcleanError(f"{source.root} has images in no class folder{why}.", "Expected DATA/<class>/image.")
+    check_labelled(source.root, source.items())
     if unknown := sorted(set(source.class_to_idx) - set(classes)):
         raise UsageError(
             f"{source.root} has classes that are not expected: {named(unknown, 5)}.", f"Expected: {named(classes)}."

@@ -24,6 +24,7 @@ from diffclean.training.precision import resolved_precision
 from diffclean.training.resume import StateFile
 from diffclean.training.samples import Samples
 from diffclean.training.trainer import Trainer
+from diffclean.training.weight_files import reason_of
 
 log = logging.getLogger(__name__)
 
@@ -139,9 +140,8 @@ def _try(model: Classifier, arch: str, size: tuple[int, int], world: World) -> N
     except torch.OutOfMemoryError:
         raise
     except (AssertionError, RuntimeError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DiffcleanError(
-            f"{arch} cannot take images of {size[1]}x{size[0]} px: {reason}",
+            f"{arch} cannot take images of {size[1]}x{size[0]} px: {reason_of(error)}",
             "Resize them to a side that it can, for example: --size 224",
         ) from error
 

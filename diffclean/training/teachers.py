@@ -18,7 +18,7 @@ from diffclean.training.classifiers import ARCHITECTURES, IMAGENET_MEAN, IMAGENE
 from diffclean.training.distill_config import TeacherConfig
 from diffclean.training.onnx_classifier import load_onnx
 from diffclean.training.state_dicts import Normalisation, find_state_dict, load_into, read_classes, usual_input
-from diffclean.training.weight_files import WAY_OUT, UnsafeFileError, listed, read_weights
+from diffclean.training.weight_files import WAY_OUT, UnsafeFileError, listed, read_weights, reason_of
 
 log = logging.getLogger(__name__)
 
@@ -58,9 +58,8 @@ class Teacher:
         except torch.OutOfMemoryError:
             raise
         except (AssertionError, RuntimeError, ValueError) as error:  # what networks say to a size they cannot take
-            reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise DiffcleanError(
-                f"The teacher fails on images of {images.shape[3]}x{images.shape[2]} px: {reason}",
+                f"The teacher fails on images of {images.shape[3]}x{images.shape[2]} px: {reason_of(error)}",
                 "Name the side that it was made for: --teacher-size 224",
             ) from error
         if logits.shape != (len(images), len(self.class_to_idx)):
