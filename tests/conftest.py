@@ -29,7 +29,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
-def save_tiny_model(folder: Path, seed: int = 0, change: Callable[[object], None] | None = None) -> Path:
+def save_tiny_model(folder: Path, seed: int = 0, change: Callable[[object], None] | None = None, view: int = 1) -> Path:
     """A 16 px model with random weights everywhere: nothing that is zero at the start of a training hides a path."""
     import torch
 
@@ -37,7 +37,7 @@ def save_tiny_model(folder: Path, seed: int = 0, change: Callable[[object], None
     from diffclean.training.pretrain import save_model
 
     torch.manual_seed(seed)
-    model = MicroUNet(sample_size=16, channels=8, blocks=1, layers=1, heads=2)
+    model = MicroUNet(sample_size=16, channels=8, blocks=1, layers=1, heads=2, view=view)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(std=0.1)
@@ -59,6 +59,12 @@ def make_model() -> MakeModel:
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model directory: 16 px, random weights."""
     return save_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def coarse_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model directory whose view is a coarse one: 16 px, random weights."""
+    return save_tiny_model(tmp_path_factory.mktemp("models") / "coarse", view=2)
 
 
 @pytest.fixture(scope="session")

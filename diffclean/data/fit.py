@@ -45,6 +45,15 @@ class Placement:
         side = min(self.width, self.height)
         return (side, side) if self.fit is Fit.CROP else (self.width, self.height)
 
+    def own(self, size: int) -> tuple[float, float]:
+        """How many pixels of its own the source has across a square of `size`: (down, across); at most `size`.
+
+        A small source that was enlarged has fewer than the square, and its own pixels are larger than the square's.
+        """
+        left, top, right, bottom = self.content(size)
+        width, height = self.kept
+        return min(size, size * height / (bottom - top)), min(size, size * width / (right - left))
+
     def content(self, size: int) -> tuple[int, int, int, int]:
         """(left, top, right, bottom) of the picture inside a square of `size`; all of it unless padded."""
         if self.fit is not Fit.PAD:

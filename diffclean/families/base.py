@@ -7,7 +7,7 @@ result becomes pixels. It never runs a module itself: it is handed a `Call`, whi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -63,15 +63,21 @@ class Model:
 
 @dataclass(frozen=True)
 class Look:
-    """What a `--strength` means to a family.
+    """How the sources are looked at: what a `--strength` means to a family.
 
     Attributes:
         start: share of the noise schedule that is run; 1 begins at pure noise, less begins at the noised source.
         level: how much of the source the condition withholds, in the family's own unit.
+        factor: by how much the condition averages the source, in pixels of the model's square; None: the model has no
+            such thing.
+        own: (B, 2) float, how many pixels of its own each source of the batch has across the square, down and across;
+            None: as many as the square. A small source that was enlarged has fewer.
     """
 
     start: float
     level: float
+    factor: float | None = None
+    own: Tensor | None = None
 
 
 class Signature(Protocol):
@@ -121,8 +127,12 @@ class Family(Protocol):
             DiffcleanError: a component is missing, belongs to another family, or would have to be unpickled.
         """
 
-    def look(self, strength: float) -> Look:
+    def look(self, strength: float, told: Collection[str] = ()) -> Look:
         """Map a strength in (0, 1] to this family's look; monotone, 1 is the weakest look from pure noise.
+
+        Args:
+            strength: as it was asked for.
+            told: what the model's denoiser is told, by the names of its inputs: models of a family may differ in it.
 
         Raises:
             UsageError: nothing of the source would be left.

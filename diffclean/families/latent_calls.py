@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 from diffclean.families.base import Look
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from diffclean.families.base import Call
 
 
-def share_of_schedule(strength: float) -> Look:
+def share_of_schedule(strength: float, told: Collection[str] = ()) -> Look:
     """`Family.look` where the strength is the share of the schedule that is run, and nothing else."""
     return Look(start=strength, level=strength)
 

@@ -1,12 +1,14 @@
 """The embedded family `micro`: 64 px, pixel space, conditioned on a degraded view of the source.
 
-Strength s in (0, 1] always begins at pure noise and sets the noise of the view: level s. Nothing of the suspect image
-reaches the sampler except through the view, so the noise bounds what a trigger can carry over.
+Strength s in (0, 1] always begins at pure noise and weakens the view. Nothing of the suspect image reaches the sampler
+except through the view, so what the view withholds no trigger can carry over. Views have two versions (`view` in the
+network's configuration): of version 1 the strength sets the noise, level s; of version 2 it sets the noise and how
+coarse the view is (`micro_view.coarse_look`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,7 +55,8 @@ class Micro:
         """Read `unet/` (a `MicroUNet`) and `scheduler/` of a model directory; it has one size."""
         import json
 
-        from diffclean.families.micro_model import PixelDecoder, ViewEncoder
+        from diffclean.families.micro_model import PixelDecoder
+        from diffclean.families.micro_view import encoder_of
 
         for part in ("unet/config.json", "unet/diffusion_pytorch_model.safetensors", "scheduler/scheduler_config.json"):
             if not (directory / part).is_file():
@@ -77,35 +80,54 @@ class Micro:
         view = Port("view", "float32", (3, size // 2, size // 2))
         level = Port("view_level", "float32", ())
         noise = Port("noise", "float32", view.shape)
+        coarse = unet.config.view == 2
+        cells = tuple(Port(name, "float32", ()) for name in ("cell_height", "cell_width")) if coarse else ()
+        cell = (Port("view_cell", "float32", ()),) if coarse else ()
         components = {
-            "image_encoder": Component(ViewEncoder().eval(), (pixels, noise, level), (view,)),
+            "image_encoder": Component(encoder_of(unet).eval(), (pixels, noise, level, *cells), (view,)),
             "unet": Component(
                 unet,
-                (sample, Port("timestep", "float32", ()), view, level),
+                (sample, Port("timestep", "float32", ()), view, level, *cell),
                 (Port("clean", "float32", sample.shape),),
             ),
             "vae_decoder": Component(PixelDecoder().eval(), (sample,), (pixels, Port("finite", "bool", ()))),
         }
         return Model(self.name, components, scheduler, size)
 
-    def look(self, strength: float) -> Look:
-        """Pure noise always; the view's noise level is the strength itself."""
-        return Look(start=1.0, level=strength)
+    def look(self, strength: float, told: Collection[str] = ()) -> Look:
+        """Pure noise always; the view's noise level is the strength itself, or follows the curve of coarse views."""
+        if "view_cell" not in told:
+            return Look(start=1.0, level=strength)
+        from diffclean.families.micro_view import coarse_look
+
+        factor, level = coarse_look(strength)
+        return Look(start=1.0, level=level, factor=factor)
 
     def condition(self, call: Call, pixels: Tensor, noise: Mapping[str, Tensor], look: Look) -> dict[str, Tensor]:
-        """The view and its level."""
+        """The view and its level; of a coarse view the size of its cells too."""
         import torch
 
         level = torch.full((len(pixels),), look.level, device=pixels.device)
-        (view,) = call("image_encoder", {"pixels": pixels, "noise": noise["image_encoder"], "view_level": level})
-        return {"view": view, "view_level": level}
+        given = {"pixels": pixels, "noise": noise["image_encoder"], "view_level": level}
+        if look.factor is None:
+            (view,) = call("image_encoder", given)
+            return {"view": view, "view_level": level}
+        from diffclean.families.micro_view import cell_sides, told_cell
+
+        size = pixels.shape[1]
+        own = torch.full((len(pixels), 2), float(size)) if look.own is None else look.own
+        # On the CPU, so that all devices agree to the bit on where cells end.
+        cell = cell_sides(torch.full((len(pixels),), float(look.factor)), own.cpu(), size)
+        height, width = (side.contiguous().to(pixels.device) for side in cell.unbind(1))
+        (view,) = call("image_encoder", {**given, "cell_height": height, "cell_width": width})
+        return {"view": view, "view_level": level, "view_cell": told_cell(cell).to(pixels.device)}
 
     def withhold(self, condition: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """An empty view, and the level that says so."""
         from diffclean.families.micro_model import NO_VIEW_LEVEL
 
-        view, level = condition["view"], condition["view_level"]
-        return {"view": view.new_zeros(view.shape), "view_level": level.new_full(level.shape, NO_VIEW_LEVEL)}
+        empty = {name: tensor.new_zeros(tensor.shape) for name, tensor in condition.items()}
+        return {**empty, "view_level": empty["view_level"] + NO_VIEW_LEVEL}
 
     def encode(self, call: Call, pixels: Tensor, noise: Mapping[str, Tensor]) -> Tensor:
         """Pixel space: scale to [-1, 1]."""

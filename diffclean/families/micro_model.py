@@ -1,8 +1,9 @@
 """The network of the embedded family `micro`: a small pixel-space U-Net conditioned on a spatial view.
 
-It denoises a square RGB image while looking at a *view* of the source: the source box-downsampled by two, plus
-Gaussian noise of a known level. Image and view meet at half resolution, where the image's 2x2 pixels are channels and
-the view joins them, as in diffusers' upscaler. The network predicts the clean image (`prediction_type="sample"`).
+It denoises a square RGB image while looking at a *view* of the source. In version 1 that is the source box-downsampled
+by two, plus Gaussian noise of a known level; in version 2 it is coarser by a known amount (see `micro_view`). Image and
+view meet at half resolution, where the image's 2x2 pixels are channels and the view joins them, as in diffusers'
+upscaler. The network predicts the clean image (`prediction_type="sample"`).
 Convolutions work at a half and a quarter of the resolution; transformer blocks at an eighth, modulated by the noise
 levels with one shared map and a small table a block (adaLN-single; Chen et al., "PixArt-alpha", arXiv 2310.00426).
 """
@@ -23,7 +24,11 @@ VIEW_NOISE_MAX = 1.0
 """Standard deviation of the view's noise at level 1, in units of the [-1, 1] pixel range."""
 NO_VIEW_LEVEL = 1.25
 """The level that tells the network that its view is withheld (zeros): the unconditional half of guidance."""
+VIEWS = (1, 2)
+"""Versions of the view that this program knows."""
 _FREQUENCIES = 64
+_CELL_SCALE = 125
+"""Brings the side of a cell, 2 to about 8 pixels, to the range of the timestep."""
 
 
 def _gelu(x: Tensor) -> Tensor:
@@ -85,15 +90,20 @@ class MicroUNet(ModelMixin, ConfigMixin):
         blocks: residual blocks a resolution, each way.
         layers: transformer blocks at an eighth of the resolution.
         heads: attention heads; divides four times `channels`.
+        view: version of the view: 1, or 2 for a coarse view, whose cells' size the network is told too. Models that do
+            not name one were made before there were two.
     """
 
     @register_to_config
     def __init__(
-        self, sample_size: int = 64, channels: int = 64, blocks: int = 1, layers: int = 4, heads: int = 4
+        self, sample_size: int = 64, channels: int = 64, blocks: int = 1, layers: int = 4, heads: int = 4, view: int = 1
     ) -> None:
         super().__init__()
+        if view not in VIEWS:
+            raise ValueError(f"a view of version {view}; this program knows {VIEWS}")
         embedding, half, quarter, eighth = 2 * channels, channels, 2 * channels, 4 * channels
-        self.embed = nn.Sequential(nn.Linear(4 * _FREQUENCIES, embedding), nn.SiLU())
+        told = 2 if view == 1 else 3  # the timestep, the view's noise, and the size of its cells
+        self.embed = nn.Sequential(nn.Linear(2 * told * _FREQUENCIES, embedding), nn.SiLU())
         self.enter = nn.Conv2d(3 * VIEW_DOWNSAMPLING**2 + 3, half, 3, padding=1)
         self.down1 = nn.ModuleList([_Residual(half, embedding) for _ in range(blocks)])
         self.shrink1 = nn.Conv2d(half, quarter, 2, 2)
@@ -114,14 +124,19 @@ class MicroUNet(ModelMixin, ConfigMixin):
         self.skip_map = nn.Linear(embedding, 2)
         nn.init.zeros_(self.leave.weight)
 
-    def _levels(self, timestep: Tensor, view_level: Tensor, dtype: torch.dtype) -> Tensor:
-        """Sinusoids of both levels: (B,), (B,) -> (B, 4 * frequencies)."""
+    def _levels(self, timestep: Tensor, view_level: Tensor, view_cell: Tensor | None, dtype: torch.dtype) -> Tensor:
+        """Sinusoids of what is told in numbers: (B,) each -> (B, 2 * numbers * frequencies)."""
         steps = torch.arange(_FREQUENCIES, device=timestep.device, dtype=torch.float32)
         frequencies = torch.exp(-math.log(10_000) / _FREQUENCIES * steps)
-        angles = torch.cat([timestep[:, None] * frequencies, 1000 * view_level[:, None] * frequencies], dim=1)
-        return torch.cat([angles.sin(), angles.cos()], dim=1).to(dtype)
+        angles = [timestep[:, None] * frequencies, 1000 * view_level[:, None] * frequencies]
+        if view_cell is not None:
+            angles.append(_CELL_SCALE * self.config.sample_size * view_cell[:, None] * frequencies)
+        joined = torch.cat(angles, dim=1)
+        return torch.cat([joined.sin(), joined.cos()], dim=1).to(dtype)
 
-    def forward(self, sample: Tensor, timestep: Tensor, view: Tensor, view_level: Tensor) -> Tensor:
+    def forward(
+        self, sample: Tensor, timestep: Tensor, view: Tensor, view_level: Tensor, view_cell: Tensor | None = None
+    ) -> Tensor:
         """Predict the clean image.
 
         Args:
@@ -129,11 +144,13 @@ class MicroUNet(ModelMixin, ConfigMixin):
             timestep: (B,) float in [0, 1000), the scheduler's timestep.
             view: (B, 3, S/2, S/2) noised, downsampled source.
             view_level: (B,) float: 0 (no noise) to 1, or `NO_VIEW_LEVEL`.
+            view_cell: (B,) float: side of the view's cells as a share of the image's side, 0 where the view is
+                withheld. For a view of version 2 only.
 
         Returns:
             (B, 3, S, S) float, the clean image in [-1, 1].
         """
-        levels = self.embed(self._levels(timestep, view_level, sample.dtype))
+        levels = self.embed(self._levels(timestep, view_level, view_cell, sample.dtype))
         x = self.enter(torch.cat([functional.pixel_unshuffle(sample, VIEW_DOWNSAMPLING), view], dim=1))
         for block in self.down1:
             x = block(x, levels)

@@ -13,7 +13,8 @@ import torch
 from diffusers import DiffusionPipeline
 from torch import Tensor
 
-from diffclean.families.micro_model import MicroUNet, PixelDecoder, ViewEncoder
+from diffclean.families.micro_model import MicroUNet, PixelDecoder
+from diffclean.families.micro_view import cell_sides, coarse_look, encoder_of, view_told
 from diffclean.variation.seeds import noise_for
 
 
@@ -23,7 +24,7 @@ class MicroPipeline(DiffusionPipeline):
     def __init__(self, unet: MicroUNet, scheduler: Any) -> None:
         super().__init__()
         self.register_modules(unet=unet, scheduler=scheduler)
-        self.view_encoder, self.decoder = ViewEncoder(), PixelDecoder()
+        self.view_encoder, self.decoder = encoder_of(unet), PixelDecoder()
 
     @torch.no_grad()
     def __call__(
@@ -34,7 +35,7 @@ class MicroPipeline(DiffusionPipeline):
         Args:
             pixels: (B, S, S, 3) uint8.
             seeds: one an image.
-            strength: noise level of the view.
+            strength: as `diffclean variate` means it, see `Micro.look`.
             num_inference_steps: denoising steps.
 
         Returns:
@@ -42,13 +43,17 @@ class MicroPipeline(DiffusionPipeline):
         """
         size = self.unet.config.sample_size
         noise = noise_for(seeds, {"sample": (3, size, size), "view": (3, size // 2, size // 2)})
-        level = torch.full((len(pixels),), strength)
-        view = self.view_encoder(pixels, noise["view"], level)
+        ones, cell = torch.ones(len(pixels)), None
+        level = strength * ones
+        if self.unet.config.view == 2:
+            factor, noise_level = coarse_look(strength)
+            level, cell = noise_level * ones, cell_sides(factor * ones, torch.full((len(pixels), 2), float(size)), size)
+        told = view_told(self.view_encoder, pixels, noise["view"], level, cell)
         self.scheduler.set_timesteps(num_inference_steps)
         sample = noise["sample"] * self.scheduler.init_noise_sigma
         for timestep in self.progress_bar(self.scheduler.timesteps):
             scaled = self.scheduler.scale_model_input(sample, timestep)
-            predicted = self.unet(scaled, torch.full((len(pixels),), float(timestep)), view, level)
+            predicted = self.unet(scaled, torch.full((len(pixels),), float(timestep)), **told)
             sample = self.scheduler.step(predicted, timestep, sample).prev_sample
         images: Tensor = self.decoder(sample)[0]
         return images

@@ -9,7 +9,7 @@ sampler leaves it out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,7 +54,7 @@ class SdImg2Img:
         }
         return Model(self.name, components, scheduler, size)
 
-    def look(self, strength: float) -> Look:
+    def look(self, strength: float, told: Collection[str] = ()) -> Look:
         """The share of the schedule that is run.
 
         Raises:

@@ -32,20 +32,24 @@ class Generator(Protocol):
 
     image_size: int
 
-    def generate(self, pixels: Tensor, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """(B, S, S, 3) uint8 and seeds -> (B, S, S, 3) uint8 and (B,) bool finite."""
+    def generate(
+        self, pixels: Tensor, seeds: Sequence[int], own: Sequence[tuple[float, float]] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """(B, S, S, 3) uint8, seeds and own pixels -> (B, S, S, 3) uint8 and (B,) bool finite."""
 
 
 @dataclass(frozen=True)
 class Slot:
     """One place in a batch: the pixels that go in, and the row that will be written about them.
 
-    `finish` encodes and writes the pixels that came out, and returns the finished row.
+    `finish` encodes and writes the pixels that came out, and returns the finished row. `own` is how many pixels of its
+    own the source has across the square, down and across (`Placement.own`); None: as many as the square.
     """
 
     row: Row
     square: Pixels
     finish: Callable[[Pixels], Row]
+    own: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -190,7 +194,9 @@ class _BatchRunner:
         for index, slot in enumerate(slots):
             squares[index] = slot.square
         seeds = [slot.row.seed for slot in slots] + [0] * (self._batch - len(slots))
-        pixels, finite = generator.generate(torch.from_numpy(squares), seeds)
+        whole = (float(size), float(size))
+        own = [slot.own or whole for slot in slots] + [whole] * (self._batch - len(slots))
+        pixels, finite = generator.generate(torch.from_numpy(squares), seeds, own)
         return np.array(pixels[: len(slots)]), np.array(finite[: len(slots)])
 
     def _failed(self, slot: Slot) -> Slot:

@@ -43,22 +43,27 @@ class Sampler:
     """Makes variations, a batch at a time."""
 
     def __init__(self, engine: Engine, settings: SamplerSettings) -> None:
-        if settings.guidance != 1 and {port.name for port in engine.manifest.components["unet"].inputs} == _ALWAYS_TOLD:
+        told = {port.name for port in engine.manifest.components["unet"].inputs}
+        if settings.guidance != 1 and told == _ALWAYS_TOLD:
             log.warning("Guidance is left out: %s is told nothing that could be withheld.", engine.manifest.family)
             settings = replace(settings, guidance=1.0)
         self.engine = engine
         self.settings = settings
         self.image_size = engine.manifest.image_size
-        self._look = engine.family.look(settings.strength)
+        self._look = engine.family.look(settings.strength, told)
         self._schedule = schedule_of(settings.scheduler, engine.manifest.scheduler, settings.steps, self._look.start)
         self._noise_shapes = noise_shapes(engine.manifest.components)
 
-    def generate(self, pixels: Tensor, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
+    def generate(
+        self, pixels: Tensor, seeds: Sequence[int], own: Sequence[tuple[float, float]] | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Regenerate a batch.
 
         Args:
             pixels: (B, S, S, 3) uint8 sources.
             seeds: one an image.
+            own: (down, across) an image, how many pixels of its own it has across the square (`Placement.own`); None:
+                as many as the square.
 
         Returns:
             (B, S, S, 3) uint8 variations and (B,) bool, whether every value of an image was finite; both on the CPU.
@@ -67,7 +72,8 @@ class Sampler:
         device = engine.runtime.device
         noise = {name: x.to(device, non_blocking=True) for name, x in noise_for(seeds, self._noise_shapes).items()}
         pixels = pixels.to(device, non_blocking=True)
-        told = engine.family.condition(engine.call, pixels, noise, self._look)
+        look = self._look if own is None else replace(self._look, own=_as_tensor(own))
+        told = engine.family.condition(engine.call, pixels, noise, look)
         both = _stacked(engine.family.withhold(told), told) if self.settings.guidance != 1 else told
         of_latent, of_noise = schedule.start
         sample = noise["sample"] * of_noise
@@ -97,6 +103,12 @@ class Sampler:
             withheld, told = predicted.chunk(2)
             predicted = withheld + self.settings.guidance * (told - withheld)
         return predicted
+
+
+def _as_tensor(numbers: Sequence[tuple[float, float]]) -> Tensor:
+    import torch
+
+    return torch.tensor(numbers, dtype=torch.float32)
 
 
 def _stacked(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -76,10 +76,11 @@ class Work:
         square, placement = to_square(image, self.image_size, self.settings.fit)
         placement = replace(placement, width=width, height=height)
         colors = statistics(square, self.settings.color_transfer)
+        own = placement.own(self.image_size)
         slots: list[Slot | Row] = []
         for row in rows:
             row = replace(row, source_sha256=digest, source_width=width, source_height=height)
-            slots.append(Slot(row, square, partial(self._finish, row, placement, colors)))
+            slots.append(Slot(row, square, partial(self._finish, row, placement, colors), own))
         return slots
 
     def _finish(self, row: Row, placement: Placement, colors: ColorStatistics | None, pixels: NDArray[np.uint8]) -> Row:

@@ -48,6 +48,22 @@ def test_a_square_of_the_models_own_size_is_untouched(fit: Fit) -> None:
     np.testing.assert_array_equal(from_square(square, placement, SOURCE), image)
 
 
+@pytest.mark.parametrize(
+    ("shape", "fit", "own"),
+    [
+        ((32, 32), Fit.SQUASH, (32, 32)),
+        ((28, 48), Fit.SQUASH, (28, 48)),
+        ((28, 48), Fit.CROP, (28, 28)),
+        ((24, 48), Fit.PAD, (48, 48)),  # the picture has half of the square's height: its 24 rows lie on 32 of 64
+        ((500, 40), Fit.SQUASH, (64, 40)),  # reduced down, enlarged across
+        ((500, 375), Fit.PAD, (64, 64)),
+    ],
+)
+def test_own_pixels_across_the_square(shape: tuple[int, int], fit: Fit, own: tuple[int, int]) -> None:
+    _, placement = to_square(np.zeros((*shape, 3), np.uint8), 64, fit)
+    assert placement.own(64) == own
+
+
 def halves(height: int, width: int) -> np.ndarray:
     image = np.zeros((height, width, 3), np.uint8)
     image[:, width // 2 :] = 255

@@ -32,7 +32,9 @@ class Inverting:
         self.calls: list[list[int]] = []
         self.shapes: set[tuple[int, ...]] = set()
 
-    def generate(self, pixels: Tensor, seeds: Sequence[int]) -> tuple[Tensor, Tensor]:
+    def generate(
+        self, pixels: Tensor, seeds: Sequence[int], own: Sequence[tuple[float, float]] | None = None
+    ) -> tuple[Tensor, Tensor]:
         self.calls.append(list(seeds))
         self.shapes.add(tuple(pixels.shape))
         if self.each is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -35,7 +36,7 @@ NO_VIEW = 1.25  # what training calls "no view"
 class FromNoisedSource(Micro):
     """Begins at the noised source, as Stable Diffusion's image-to-image does."""
 
-    def look(self, strength: float) -> Look:
+    def look(self, strength: float, told: Collection[str] = ()) -> Look:
         return Look(start=strength, level=0.2)
 
 

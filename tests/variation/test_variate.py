@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from diffclean.data.encode import ImageFormat
-from diffclean.data.fit import Fit, OutputSize
+from diffclean.data.fit import Fit, OutputSize, to_square
 from diffclean.data.journal import journal_path, read_journal
 from diffclean.data.manifest import Row, Status, read_manifest, read_manifest_classes
 from diffclean.data.merge import merge_manifests
@@ -152,6 +152,28 @@ def test_the_outcome_is_what_the_sampler_makes(run: Run, source: Path, tmp_path:
         made, _ = sampler.generate(batch, [image_seed(5, key, 0)] * 3)
         found = pixels(tmp_path / "out" / (str(Path(key).with_suffix("")) + "_v00.png"))
         assert (found == made[0].numpy()).all(), key
+
+
+def test_small_images_are_seen_through_cells_of_their_own_pixels(
+    coarse_model: Path, tmp_path: Path, draw_photos: Draw
+) -> None:
+    """Images of several sizes in one batch: each has its own cells, and the padding of a batch has none that matter."""
+    import torch
+
+    source = draw_photos(tmp_path / "source", ["small/a.png"], 5, 7)
+    draw_photos(source, ["large/b.png"], 40, 30)
+    settings = Settings(engine=str(coarse_model), runtime="onnxruntime", steps=2, strength=0.5, batch=3)
+    settings = replace(settings, size=OutputSize(native=True))
+    variate(source, tmp_path / "out", settings, concurrency=Concurrency(threads=1))
+    sampler = open_for(settings, threads=1).sampler()
+    for key, own in (("small/a.png", (7, 5)), ("large/b.png", (16, 16))):
+        square, _ = to_square(pixels(source / key), 16, Fit.SQUASH)
+        batch, seeds = torch.from_numpy(np.stack([square] * 3)), [image_seed(0, key, 0)] * 3
+        made, _ = sampler.generate(batch, seeds, [own] * 3)
+        found = pixels(tmp_path / "out" / key.replace(".png", "_v00.png"))
+        assert (found == made[0].numpy()).all(), key
+        as_large, _ = sampler.generate(batch, seeds)
+        assert (found == as_large[0].numpy()).all() == (own == (16, 16))
 
 
 def test_torchvision_reads_the_outcome(run: Run, source: Path, tmp_path: Path) -> None:

@@ -1,0 +1,145 @@
+"""The coarse view of the family `micro`, version 2: it withholds resolution as well as precision.
+
+White noise cannot hide a pattern that is coherent over many pixels, because the network averages the noise away. A view
+of fewer, larger cells can: whatever lies inside one cell is averaged before anybody sees it. So a coarse view is told
+by two numbers, the averaging factor and the noise level, and the network is told both.
+
+A cell is a whole number of the *source's own* pixels. A source of 32 px that was enlarged to a square of 64 px has own
+pixels two pixels wide, and its cells begin and end where its own pixels do.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from diffclean.families.micro_model import NO_VIEW_LEVEL, VIEW_DOWNSAMPLING, VIEW_NOISE_MAX, MicroUNet, ViewEncoder
+
+COARSE_FACTORS = (2, 4, 8)
+"""Averaging factors that training draws from, in pixels of the model's square."""
+COARSE_NOISE_MAX = 0.6
+"""The largest noise level that training draws for a coarse view."""
+_BANDS = ((0.25, 2), (0.6, 4), (1.0, 8))
+"""Largest strength -> averaging factor, see `coarse_look`."""
+_NOISE_SLOPE = 3.2
+_EDGE = 1e-4
+"""Of a cell: a place that is nearer to a cell's beginning lies in it, whatever a runtime's division rounds to."""
+
+
+def coarse_look(strength: float) -> tuple[int, float]:
+    """What a strength means to a model with coarse views: (averaging factor, noise level).
+
+    The factor is 2 up to a strength of 0.25, 4 up to 0.6 and 8 above. The noise level is 3.2 * strength / factor.
+    Whoever averages four cells into one of twice the side halves their noise. So where the factor doubles and the noise
+    halves, what is smooth is hidden exactly as much as before, and what is fine is hidden in addition: the look weakens
+    steadily as the strength grows.
+
+    Args:
+        strength: in (0, 1].
+    """
+    factor = next((factor for most, factor in _BANDS if strength <= most), _BANDS[-1][1])
+    return factor, _NOISE_SLOPE * strength / factor
+
+
+def cell_sides(factor: Tensor, own: Tensor, size: int) -> Tensor:
+    """Sides of the view's cells: the nearest whole number of own pixels, never finer than the view's grid.
+
+    Args:
+        factor: (B,) float averaging factor, in pixels of the square.
+        own: (B, 2) float: how many own pixels of the source lie across the square, down and across. A source that is
+            larger than the square was reduced, so that its own pixels are those of the square.
+        size: side of the square, in pixels.
+
+    Returns:
+        (B, 2) float: height and width of a cell, as shares of the square's side.
+    """
+    own = own.clamp(1, size)
+    whole = torch.floor(factor[:, None] * own / size + 0.5).clamp_min(1)
+    return (whole / own).clamp(VIEW_DOWNSAMPLING / size, 1)
+
+
+class CoarseViewEncoder(nn.Module):
+    """Average the source over cells and add noise to each cell: the `image_encoder` place. It has no weights.
+
+    Args:
+        size: side of the square, in pixels.
+    """
+
+    places: Tensor
+    grid: Tensor
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.size = size
+        self.register_buffer("places", torch.arange(size, dtype=torch.float32), persistent=False)
+        self.register_buffer("grid", torch.arange(size // VIEW_DOWNSAMPLING, dtype=torch.float32), persistent=False)
+
+    def forward(
+        self, pixels: Tensor, noise: Tensor, view_level: Tensor, cell_height: Tensor, cell_width: Tensor
+    ) -> Tensor:
+        """Look at the source through few, noisy cells.
+
+        Args:
+            pixels: (B, S, S, 3) uint8, the source.
+            noise: (B, 3, S/2, S/2) standard normal; a cell takes one of these numbers a channel.
+            view_level: (B,) float in [0, COARSE_NOISE_MAX], the noise on each cell; more than 1 means "no view".
+            cell_height: (B,) float, the height of a cell as a share of the square's side, see `cell_sides`.
+            cell_width: (B,) float, its width.
+
+        Returns:
+            (B, 3, S/2, S/2) float view, constant inside each cell; zeros where the level is above 1.
+        """
+        dtype = noise.dtype
+        image = pixels.to(dtype).permute(0, 3, 1, 2) / 127.5 - 1
+        # The geometry is computed in fp32 whatever the image is in: half precision would move the edges of cells.
+        down, across = (self._pixels(share) for share in (cell_height, cell_width))
+        means = self._averaging(down).to(dtype) @ image @ self._averaging(across).to(dtype).transpose(-1, -2)
+        level = view_level.to(dtype)[:, None, None, None]
+        cells = means + VIEW_NOISE_MAX * level * noise
+        view = self._spreading(down).to(dtype) @ cells @ self._spreading(across).to(dtype).transpose(-1, -2)
+        return (level <= 1).to(dtype) * view
+
+    def _pixels(self, share: Tensor) -> Tensor:
+        """(B,) shares of the square's side -> (B, 1, 1, 1) sides of cells in pixels."""
+        return (share.float() * self.size).clamp(VIEW_DOWNSAMPLING, self.size)[:, None, None, None]
+
+    def _averaging(self, side: Tensor) -> Tensor:
+        """(B, 1, 1, 1) sides -> (B, 1, S/2, S): row k averages the pixels of cell k; none lie beyond the square."""
+        begin = self.grid[:, None].float() * side
+        pixel = self.places.float()
+        covered = (torch.minimum(pixel + 1, begin + side) - torch.maximum(pixel, begin)).clamp_min(0)
+        return covered / covered.sum(dim=-1, keepdim=True).clamp_min(_EDGE)
+
+    def _spreading(self, side: Tensor) -> Tensor:
+        """(B, 1, 1, 1) sides -> (B, 1, S/2, S/2): row i takes the cell in which the middle of the view's row i lies."""
+        middle = (self.grid[:, None].float() + 0.5) * VIEW_DOWNSAMPLING
+        here = torch.floor(middle / side + _EDGE)
+        return (here == self.grid.float()).float()
+
+
+def encoder_of(unet: MicroUNet) -> nn.Module:
+    """The view encoder that belongs to a network, on the CPU."""
+    return ViewEncoder() if unet.config.view == 1 else CoarseViewEncoder(unet.config.sample_size)
+
+
+def view_told(
+    encoder: nn.Module, pixels: Tensor, noise: Tensor, level: Tensor, cell: Tensor | None
+) -> dict[str, Tensor]:
+    """What the network is told of the sources, by the names of its arguments.
+
+    Args:
+        encoder: the one that belongs to the network, see `encoder_of`.
+        pixels: (B, S, S, 3) uint8, the sources.
+        noise: (B, 3, S/2, S/2) standard normal.
+        level: (B,) float, the view's noise level, or "no view".
+        cell: (B, 2) float, see `cell_sides`; None where the view is not a coarse one.
+    """
+    if cell is None:
+        return {"view": encoder(pixels, noise, level), "view_level": level}
+    view = encoder(pixels, noise, level, *cell.unbind(1))
+    return {"view": view, "view_level": level, "view_cell": told_cell(cell) * (level < NO_VIEW_LEVEL)}
+
+
+def told_cell(cell: Tensor) -> Tensor:
+    """(B, 2) sides of cells -> (B,), the one number that the network is told: the side of a square of the same area."""
+    return cell.prod(dim=1).sqrt()
