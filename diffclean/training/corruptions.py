@@ -2,8 +2,9 @@
 
 The variation model sees a corrupted image and must give back the clean one, so it learns to distrust what does not
 belong. The list is generic on purpose and is disclosed with every result: rectangles erased with flat, random or
-foreign content; mixing with a natural image or noise; blur; JPEG; a slight colour jitter. No sinusoid, no warp, no
-frequency pattern, no quantisation: attacks of those kinds are unlike everything here, and say whether it generalises.
+foreign content; mixing with a natural image or noise; blur; JPEG; a slight colour jitter; and, in the `varied` set,
+patches of many kinds and smooth random fields (`patches`). No sinusoid, no warp, no frequency pattern, no quantisation:
+attacks of those kinds are unlike everything here, and say whether it generalises.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
+
+from diffclean.training.patches import add_field, flat_content, paste_patches, random_content
 
 Pixels = NDArray[np.uint8]
 
@@ -27,6 +30,8 @@ class Corruptions:
     blur: float = 0.15
     jpeg: float = 0.15
     jitter: float = 0.2
+    patch: float = 0.0
+    field: float = 0.0
 
     def apply(self, images: Pixels, rng: np.random.Generator) -> Pixels:
         """Corrupt a batch.
@@ -52,26 +57,20 @@ class Corruptions:
                 image = jpeg(image, rng)
             if rng.random() < self.erase:
                 image = erase(image, other, rng)
+            # These two came later: where they are off they draw nothing, so that older recipes stay what they were.
+            if self.field and rng.random() < self.field:
+                image = add_field(image, rng)
+            if self.patch and rng.random() < self.patch:
+                image = paste_patches(image, other, rng)
             corrupted[index] = image
         return corrupted
 
 
-def random_content(height: int, width: int, rng: np.random.Generator) -> Pixels:
-    """(height, width, 3) uint8 of random cells one to four pixels wide: grey, coloured, or black and white."""
-    cell = int(rng.integers(1, 5))
-    channels = 1 if rng.random() < 0.5 else 3
-    rows, columns = -(-height // cell), -(-width // cell)
-    cells = rng.integers(0, 256, (rows, columns, channels))
-    if rng.random() < 0.5:
-        cells = np.where(cells < 128, 0, 255)
-    content = cells.repeat(cell, axis=0).repeat(cell, axis=1)[:height, :width]
-    return np.broadcast_to(content, (height, width, 3)).astype(np.uint8)
-
-
-def flat_content(height: int, width: int, rng: np.random.Generator) -> Pixels:
-    """(height, width, 3) uint8 of one colour; black and white are as likely as all others together."""
-    colour = rng.choice([0, 255]) if rng.random() < 0.5 else rng.integers(0, 256, 3)
-    return np.broadcast_to(np.asarray(colour), (height, width, 3)).astype(np.uint8)
+CORRUPTIONS = {
+    "plain": Corruptions(),
+    "varied": Corruptions(erase=0.2, mix=0.35, patch=0.35, field=0.2),
+}
+"""The sets that `pretrain --corruptions` knows by name."""
 
 
 def erase(image: Pixels, other: Pixels, rng: np.random.Generator) -> Pixels:

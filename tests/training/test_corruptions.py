@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from diffclean.training import corruptions
+from diffclean.training import corruptions, patches
 from diffclean.training.corruptions import Corruptions, flat_content, random_content
 
 KINDS = [field.name for field in fields(Corruptions)]
@@ -81,6 +81,71 @@ def test_mixing_is_slight() -> None:
     image, other = np.zeros((64, 64, 3), np.uint8), np.full((64, 64, 3), 255, np.uint8)
     most = max(int(corruptions.mix(image, other, np.random.default_rng(seed)).max()) for seed in range(100))
     assert 60 < most <= 0.35 * 255 + 1
+
+
+def drawn(make: Callable[[np.random.Generator], np.ndarray], count: int = 200) -> list[np.ndarray]:
+    return [make(np.random.default_rng(seed)) for seed in range(count)]
+
+
+def test_patches_have_many_shapes_edges_and_opacities() -> None:
+    masks = drawn(lambda rng: patches.patch_mask(24, 18, rng))
+    assert {(mask.shape, mask.dtype) for mask in masks} == {((24, 18), np.dtype(np.float32))}
+    assert all(mask.min() >= 0 and mask.max() <= 1 for mask in masks)
+    soft = [bool(((mask > 0.1) & (mask < 0.9)).any()) for mask in masks]
+    assert 60 < sum(soft) < 140
+    full = [bool((mask == 1).all()) for mask in masks]
+    assert 15 < sum(full) < 60  # rectangles with hard edges are a part only
+    assert len({mask.tobytes() for mask in masks}) > 120
+
+
+def test_patches_reach_every_corner_and_edge_and_may_shine_through() -> None:
+    image, hits, changes = pictures(1)[0], np.zeros((64, 64)), []
+    for seed in range(300):
+        patched = patches.paste_patches(image, image[::-1], np.random.default_rng(seed))
+        changed = (patched != image).any(axis=-1)
+        hits += changed
+        changes.append(changed.mean())
+    corners = (hits[:4, :4], hits[:4, -4:], hits[-4:, :4], hits[-4:, -4:])
+    assert min(corner.max() for corner in corners) > 8
+    assert hits.min() > 0
+    assert max(changes) < 0.5
+    assert np.median(changes) < 0.1
+    white = np.full((64, 64, 3), 255, np.uint8)
+    grey = [patches.paste_patches(white, white, np.random.default_rng(seed)) for seed in range(50)]
+    assert any(127 < each.min() < 255 for each in grey)  # half-transparent at most
+
+
+def test_pieces_of_pictures_are_among_what_patches_hold() -> None:
+    blue, red = np.zeros((32, 32, 3), np.uint8), np.zeros((32, 32, 3), np.uint8)
+    blue[..., 2], red[..., 0] = np.arange(100, 132), np.arange(100, 132)  # slopes that nothing else draws
+    held = drawn(lambda rng: patches.patch_content(8, 8, blue, red, rng))
+    assert {(each.shape, each.dtype) for each in held} == {((8, 8, 3), np.dtype(np.uint8))}
+    of_other = [bool((each[..., 1:] == 0).all() and (np.diff(each[0, :, 0].astype(int)) == 1).all()) for each in held]
+    of_same = [bool((each[..., :2] == 0).all() and (np.diff(each[0, :, 2].astype(int)) == 1).all()) for each in held]
+    assert 10 < sum(of_other) < 60
+    assert 5 < sum(of_same) < 50
+
+
+def test_fields_are_smooth_and_slight() -> None:
+    grey = np.full((64, 64, 3), 128, np.uint8)
+    fields = [patches.add_field(grey, np.random.default_rng(seed)).astype(int) - 128 for seed in range(100)]
+    assert max(abs(field).max() for field in fields) <= 0.2 * 255 + 1
+    assert min(abs(field).max() for field in fields) > 2
+    # From one pixel to the next a field moves by a small part of its reach: it has no edge and no fine pattern.
+    assert max(abs(np.diff(field, axis=1)).max() / np.ptp(field) for field in fields) < 0.2
+    coloured = [bool((field != field[..., :1]).any()) for field in fields]
+    assert 30 < sum(coloured) < 70
+
+
+def test_the_plain_set_is_what_it_was_before_there_were_more() -> None:
+    """Older recipes stay what they were: kinds that are off draw no random number."""
+    images = pictures()
+    assert (Corruptions().patch, Corruptions().field) == (0, 0)
+    rng, other = np.random.default_rng(3), np.random.default_rng(3)
+    for _ in images:  # five kinds, five decisions an image, when none of them strikes
+        other.random(5)
+    Corruptions(**NONE).apply(images, rng)
+    assert rng.random() == other.random()
 
 
 @pytest.mark.parametrize("content", [random_content, flat_content])
