@@ -36,6 +36,18 @@ from diffclean.cli import frame
 )
 @click.option("--start-share", type=click.FloatRange(0, 1), default=0.0, help="Share of examples at pure noise.")
 @click.option("--corrupt/--no-corrupt", default=True, help="Train on corrupted views; without, it is the ablation.")
+@click.option(
+    "--corruptions",
+    type=click.Choice(["plain", "varied"]),
+    default="plain",
+    help="`varied` adds patches of many shapes, edges and contents, and smooth random fields.",
+)
+@click.option(
+    "--coarse-views/--fixed-views",
+    default=False,
+    help="Average the view over 2, 4 or 8 pixels, drawn for each image, so that --strength withholds resolution too; "
+    "fixed: always over 2.",
+)
 @click.option("--size", type=click.IntRange(16, 256), default=64, help="Side of the model's square, in pixels.")
 @click.option("--channels", type=click.IntRange(8), default=64, help="Of the network, at half resolution.")
 @click.option("--blocks", type=click.IntRange(1), default=1, help="Residual blocks a resolution, each way.")
@@ -44,15 +56,16 @@ from diffclean.cli import frame
 @click.option("--seed", type=int, default=1, help="Of everything that is random.")
 @click.option("--validate-every", type=click.IntRange(1), default=500, help="Steps between checkpoints and grids.")
 @click.option("--workers", type=click.IntRange(1, 64), default=2, help="Threads that decode the images.")
-def command(run: frame.Run, data: Path, out: Path, workers: int, **options: Any) -> frame.Result:
+def command(run: frame.Run, data: Path, out: Path, workers: int, corruptions: str, **options: Any) -> frame.Result:
     """Train a variation model on DATA, a folder of images that you trust.
 
     The run folder receives the model (give its `model` folder to `variate --engine`), checkpoints to resume from, the
     loss curve and sample grids. Labels are not used. The more the images look like those you will clean, the better.
     """
+    from diffclean.training.corruptions import CORRUPTIONS
     from diffclean.training.pretrain_config import PretrainConfig
 
-    config = PretrainConfig(**options)
+    config = PretrainConfig(**options, corruptions=CORRUPTIONS[corruptions])
     if run.dry_run:
         from diffclean.data.sources import ImageFolder
 

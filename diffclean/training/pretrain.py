@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from diffclean.errors import DiffcleanError, Interrupted
-from diffclean.families.micro_model import MicroUNet, ViewEncoder
+from diffclean.families.micro_model import MicroUNet
+from diffclean.families.micro_view import encoder_of, view_told
 from diffclean.progress import NoProgress, Progress
 from diffclean.training.corruptions import Corruptions
 from diffclean.training.muon import MuonAndAdamW
@@ -67,7 +68,7 @@ class Trainer:
         self.config = config
         self.device = device
         shape = {key: getattr(config, key) for key in ("channels", "blocks", "layers", "heads")}
-        self.master = MicroUNet(sample_size=config.size, **shape).to(device)
+        self.master = MicroUNet(sample_size=config.size, **shape, view=2 if config.coarse_views else 1).to(device)
         self.ema = copy.deepcopy(self.master).requires_grad_(False)
         # Computing in a bf16 copy, not under autocast: no cast a layer, and norms stay in bf16.
         self.compute = copy.deepcopy(self.master).bfloat16().to(memory_format=torch.channels_last)
@@ -78,7 +79,7 @@ class Trainer:
         self.optimizer = MuonAndAdamW(self.master, config)
         self.scheduler = DDIMScheduler(**scheduler_config())
         self.alphas_cumprod = self.scheduler.alphas_cumprod.to(device)
-        self.view_encoder = ViewEncoder()
+        self.view_encoder = encoder_of(self.master).to(device)
         self.data = ""
         self.step = 0
         self.length = Length(config)
@@ -91,10 +92,12 @@ class Trainer:
         target = clean.permute(0, 3, 1, 2).float() / 127.5 - 1
         alpha2 = self.alphas_cumprod[timestep][:, None, None, None]
         noised = alpha2.sqrt() * target + (1 - alpha2).sqrt() * noise
-        view = self.view_encoder(corrupted, view_noise, view_level)
+        cell = None if draws.cell is None else draws.cell.to(self.device, non_blocking=True)
+        told = view_told(self.view_encoder, corrupted, view_noise, view_level, cell)
+        view = told.pop("view")
         dtype = next(model.parameters()).dtype
         noised, view = (x.to(dtype, memory_format=torch.channels_last) for x in (noised, view))
-        predicted = model(noised, timestep.float(), view, view_level).float()
+        predicted = model(noised, timestep.float(), view, **told).float()
         weight = 1 / (1 - alpha2).clamp_min(_SIGMA2_FLOOR)
         return (weight * (predicted - target) ** 2).mean()
 
@@ -277,6 +280,13 @@ def validate(trainer: Trainer, held_out: Tensor) -> float:
     return float(trainer.loss(trainer.ema, held_out, corrupted, draws))
 
 
+def _completed(config: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint's settings; those that did not exist when it was written were at what is now the default."""
+    defaults = asdict(PretrainConfig())
+    corruptions = {**defaults["corruptions"], **config["corruptions"]}
+    return {**defaults, **config, "corruptions": corruptions}
+
+
 def save_checkpoint(trainer: Trainer, out: Path) -> None:
     """Replace `checkpoint.pt` in one move, so that a kill leaves the old one or the new one."""
     temporary = out / "checkpoint.pt.part"
@@ -301,7 +311,7 @@ def resume(trainer: Trainer, out: Path) -> None:
     if not path.exists():
         return
     state = torch.load(path, map_location=trainer.device, weights_only=True)
-    now, then = asdict(trainer.config), state["config"]
+    now, then = asdict(trainer.config), _completed(state["config"])
     free = {"images", "minutes", "validate_every", "decay_share"}
     changed = [
         f"{key}: {then.get(key)} there, {now[key]} asked"

@@ -10,7 +10,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from diffclean.environment import usable_cores
 from diffclean.families.micro_model import NO_VIEW_LEVEL, VIEW_DOWNSAMPLING
+from diffclean.families.micro_view import COARSE_FACTORS, COARSE_NOISE_MAX, cell_sides
 from diffclean.training.pretrain_config import PretrainConfig
 
 Pixels = NDArray[np.uint8]
@@ -39,16 +40,20 @@ class Draws:
         view_level: (B,) how much of the view is withheld.
         view_noise: (B, 3, S/2, S/2) standard normal.
         noise: (B, 3, S, S) standard normal.
+        cell: (B, 2) float, sides of the view's cells, see `micro_view.cell_sides`; None: the view is not a coarse one.
     """
 
     timestep: Tensor
     view_level: Tensor
     view_noise: Tensor
     noise: Tensor
+    cell: Tensor | None = None
 
     def pinned(self) -> Draws:
         """The same in memory that a GPU reads while the CPU goes on."""
-        return Draws(*(getattr(self, field.name).pin_memory() for field in fields(self)))
+        always = [tensor.pin_memory() for tensor in (self.timestep, self.view_level, self.view_noise, self.noise)]
+        cell = None if self.cell is None else self.cell.pin_memory()
+        return Draws(always[0], always[1], always[2], always[3], cell)
 
 
 @dataclass(frozen=True)
@@ -76,15 +81,21 @@ def pixels_at(images: Pixels, config: PretrainConfig, step: int) -> tuple[Pixels
         order = np.random.default_rng([config.seed, 1, int(epoch)]).permutation(count)
         here = places // count == epoch
         picks[here] = order[places[here] % count]
-    rng = np.random.default_rng([config.seed, 2, step])
+    flipped, side, rng = _form_at(config, step)
     clean = images[picks]
-    flipped = rng.random(batch) < 0.5
     clean[flipped] = clean[flipped, :, ::-1]
-    low = config.low_resolution > 0 and rng.random() < config.low_resolution
-    side = int(rng.integers(round(0.375 * config.size), config.size)) if low else config.size
     clean = resized(clean, side)
     corrupted = config.corruptions.apply(clean, rng) if config.corrupt else clean
     return resized(clean, config.size), resized(corrupted, config.size)
+
+
+def _form_at(config: PretrainConfig, step: int) -> tuple[NDArray[np.bool_], int, np.random.Generator]:
+    """Which images of a step are mirrored, the side in pixels that its sources have, and the generator for the rest."""
+    rng = np.random.default_rng([config.seed, 2, step])
+    flipped = rng.random(config.batch) < 0.5
+    low = config.low_resolution > 0 and rng.random() < config.low_resolution
+    side = int(rng.integers(round(0.375 * config.size), config.size)) if low else config.size
+    return flipped, side, rng
 
 
 def resized(images: Pixels, side: int) -> Pixels:
@@ -97,11 +108,19 @@ def resized(images: Pixels, side: int) -> Pixels:
 
 def draws_at(config: PretrainConfig, step: int) -> Draws:
     """A step's draws."""
-    return draws_from(config, config.batch, torch.Generator().manual_seed(config.seed * 1_000_003 + step))
+    generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
+    return draws_from(config, config.batch, generator, own=_form_at(config, step)[1])
 
 
-def draws_from(config: PretrainConfig, batch: int, generator: torch.Generator) -> Draws:
-    """Draws for `batch` images; all randomness from `generator` (CPU)."""
+def draws_from(config: PretrainConfig, batch: int, generator: torch.Generator, own: int | None = None) -> Draws:
+    """Draws for `batch` images; all randomness from `generator` (CPU).
+
+    Args:
+        config: see `PretrainConfig`.
+        batch: images.
+        generator: of everything that is drawn.
+        own: the side that the sources had before they were enlarged, in pixels; None: that of the model's square.
+    """
     size = config.size
     timestep = torch.randint(TRAIN_TIMESTEPS, (batch,), generator=generator)
     if config.start_share:
@@ -109,12 +128,18 @@ def draws_from(config: PretrainConfig, batch: int, generator: torch.Generator) -
         timestep = torch.where(at_start, TRAIN_TIMESTEPS - 1, timestep)
     # Stronger looks are the more frequent: they are what a useful default asks for.
     view_level = torch.rand(batch, generator=generator) ** 1.5
+    if config.coarse_views:
+        view_level = COARSE_NOISE_MAX * view_level
     withheld = torch.rand(batch, generator=generator) < config.view_dropout
     view_level = torch.where(withheld, NO_VIEW_LEVEL, view_level)
     side = size // VIEW_DOWNSAMPLING
     view_noise = torch.randn(batch, 3, side, side, generator=generator)
     noise = torch.randn(batch, 3, size, size, generator=generator)
-    return Draws(timestep, view_level, view_noise, noise)
+    if not config.coarse_views:
+        return Draws(timestep, view_level, view_noise, noise)
+    factor = torch.tensor(COARSE_FACTORS)[torch.randint(len(COARSE_FACTORS), (batch,), generator=generator)]
+    cell = cell_sides(factor.float(), torch.full((batch, 2), float(own or size)), size)
+    return Draws(timestep, view_level, view_noise, noise, cell)
 
 
 def default_workers(device: torch.device) -> int:

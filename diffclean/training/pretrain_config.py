@@ -28,6 +28,9 @@ class PretrainConfig:
             included: what a small image, enlarged for the model, looks like with its trigger.
         start_share: share of examples at pure noise, where every run of the sampler begins and a short one ends.
         corrupt: train on corrupted views (False: the ablation).
+        corruptions: how often each corruption strikes, at the resolution that the image has before it is enlarged.
+        coarse_views: average the view over cells of 2, 4 or 8 pixels, drawn an image, and tell the network which;
+            False: always 2, as the first models had it. See `families.micro_view`.
         validate_every: steps between two validations (loss on held-out images, a sample grid, a checkpoint).
     """
 
@@ -44,6 +47,7 @@ class PretrainConfig:
     start_share: float = 0.0
     corrupt: bool = True
     corruptions: Corruptions = field(default_factory=Corruptions)
+    coarse_views: bool = False
     size: int = 64
     channels: int = 64
     blocks: int = 1

@@ -11,14 +11,15 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from diffclean.families.micro_model import MicroUNet, PixelDecoder, ViewEncoder
+from diffclean.families.micro_model import MicroUNet, PixelDecoder
+from diffclean.families.micro_view import cell_sides, coarse_look, encoder_of, view_told
 from diffclean.training.corruptions import Corruptions
 
 if TYPE_CHECKING:
     from diffclean.training.pretrain_config import PretrainConfig
 
 _SAMPLE_STEPS = 8
-_SAMPLE_LEVELS = (0.1, 0.3, 0.6, 1.0)
+_SAMPLE_STRENGTHS = (0.1, 0.3, 0.6, 1.0)
 
 
 @torch.no_grad()
@@ -35,20 +36,34 @@ def draw_grid(model: MicroUNet, scheduler: Any, images: Tensor, config: Pretrain
     device = next(model.parameters()).device
     corrupted = torch.from_numpy(Corruptions().apply(images.numpy(), np.random.default_rng(0)))
     rows = [images.numpy(), corrupted.numpy()]
-    for level in _SAMPLE_LEVELS:
+    encoder = encoder_of(model).to(device)
+    for strength in _SAMPLE_STRENGTHS:
         generator = torch.Generator().manual_seed(0)
         sample = torch.randn(len(images), 3, config.size, config.size, generator=generator).to(device)
         noise = torch.randn(len(images), 3, config.size // 2, config.size // 2, generator=generator).to(device)
-        view_level = torch.full((len(images),), level, device=device)
-        view = ViewEncoder()(corrupted.to(device), noise, view_level)
+        told = _told(encoder, corrupted.to(device), noise, strength, config)
         scheduler.set_timesteps(_SAMPLE_STEPS)
         for timestep in scheduler.timesteps:
             times = torch.full((len(images),), float(timestep), device=device)
-            predicted = model(sample, times, view, view_level)
+            predicted = model(sample, times, **told)
             sample = scheduler.step(predicted, timestep, sample).prev_sample
         rows.append(PixelDecoder()(sample)[0].cpu().numpy())
     grid = np.concatenate([np.concatenate(list(row), axis=1) for row in rows], axis=0)
     Image.fromarray(grid).save(path)
+
+
+def _told(
+    encoder: torch.nn.Module, pixels: Tensor, noise: Tensor, strength: float, config: PretrainConfig
+) -> dict[str, Tensor]:
+    """What the network is told of a batch at a strength, see `micro_view`."""
+    ones = torch.ones(len(pixels), device=pixels.device)
+    if not config.coarse_views:
+        return view_told(encoder, pixels, noise, strength * ones, None)
+    factor, level = coarse_look(strength)
+    cell = cell_sides(
+        factor * ones, torch.full((len(pixels), 2), float(config.size), device=pixels.device), config.size
+    )
+    return view_told(encoder, pixels, noise, level * ones, cell)
 
 
 def draw_loss(out: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from diffclean.cli.main import main
 from diffclean.errors import ExitCode
 
+RECIPES = Path(__file__).parents[2] / "benchmarks" / "recipes"
 Capture = pytest.CaptureFixture[str]
 Draw = Callable[..., Path]
 SMALL = ["--images", "24", "--batch", "8", "--size", "16", "--channels", "8", "--layers", "1", "--heads", "2"]
@@ -54,6 +55,23 @@ def test_dry_run(data: Path, tmp_path: Path, capsys: Capture) -> None:
     assert main(command) == ExitCode.DONE
     assert "131 images, 1.5 minutes of steps of 8" in capsys.readouterr().out
     assert not (tmp_path / "run").exists()
+
+
+def test_coarse_views_and_varied_corruptions(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    command = ["pretrain", str(data), "-o", str(out), *SMALL, "--coarse-views", "--corruptions", "varied"]
+    assert main([*command, "--low-resolution", "1"]) == ExitCode.DONE
+    config = json.loads((out / "config.json").read_text())
+    assert (config["coarse_views"], config["corruptions"]["patch"] > 0) == (True, True)
+    assert main(["variate", str(data / "1"), "-o", str(tmp_path / "made"), "--engine", str(out / "model")]) == 0
+    assert len(list((tmp_path / "made").rglob("*_v00.png"))) == 43
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_recipe_is_understood(data: Path, tmp_path: Path, recipe: Path, capsys: Capture) -> None:
+    command = ["pretrain", str(data), "-o", str(tmp_path / "run"), "--config", str(recipe), "--dry-run"]
+    assert main(command) == ExitCode.DONE
+    assert "steps of 32" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -21,9 +21,10 @@ from safetensors.torch import load_file
 
 from diffclean.errors import DiffcleanError, Interrupted, UsageError
 from diffclean.families.micro import Micro
-from diffclean.training.corruptions import Corruptions
+from diffclean.families.micro_view import COARSE_NOISE_MAX
+from diffclean.training.corruptions import CORRUPTIONS, Corruptions
 from diffclean.training.pretrain import pretrain
-from diffclean.training.pretrain_batches import batches, prepared
+from diffclean.training.pretrain_batches import batches, draws_at, prepared
 from diffclean.training.pretrain_config import Length, PretrainConfig, learning_rate_at
 
 STEPS = 6
@@ -299,6 +300,68 @@ def test_going_on_with_other_images_is_said(
     assert "begun on other images" in caplog.text
 
 
+COARSE = replace(CONFIG, coarse_views=True, low_resolution=0.5, corruptions=CORRUPTIONS["varied"], validate_every=6)
+
+
+@pytest.fixture(scope="module")
+def coarse(images: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "coarse"
+    pretrain(images, out, COARSE)
+    return out
+
+
+def test_a_run_with_coarse_views_makes_a_model_that_says_so(coarse: Path, images: np.ndarray, tmp_path: Path) -> None:
+    config = json.loads((coarse / "model/unet/config.json").read_text())
+    assert config["view"] == 2
+    assert json.loads((coarse / "config.json").read_text())["corruptions"]["patch"] > 0
+    assert "view_cell" in [port.name for port in Micro().load(coarse / "model").components["unet"].inputs]
+    with pytest.raises(Interrupted):
+        pretrain(images, tmp_path, COARSE, stop=StopAfter(1))
+    first, last = checkpoint(tmp_path)["master"], checkpoint(coarse)["master"]
+    assert [name for name in first if torch.equal(first[name], last[name])] == []  # every weight learns
+    of_cells = last["embed.0.weight"].view(16, 2, 3, 64)[:, :, 2] - first["embed.0.weight"].view(16, 2, 3, 64)[:, :, 2]
+    assert of_cells.abs().max() > 0
+    pretrain(images, tmp_path, COARSE)  # and a stopped run goes the way of an undisturbed one
+    assert (tmp_path / WEIGHTS).read_bytes() == (coarse / WEIGHTS).read_bytes()
+
+
+def test_cells_are_drawn_for_each_image_and_follow_its_own_pixels() -> None:
+    config = replace(COARSE, size=64, batch=64)
+    sides, levels = set(), []
+    for step in range(40):
+        draws = draws_at(config, step)
+        assert draws.cell is not None
+        assert (draws.cell[:, 0] == draws.cell[:, 1]).all()
+        found = sorted({round(64 * side, 3) for side in draws.cell[:, 0].tolist()})
+        assert len(found) in (2, 3)  # cells of 2 and 4 pixels can come to the same number of larger own pixels
+        sides.add(tuple(found))
+        levels.append(draws.view_level[draws.view_level <= 1])
+    assert (2.0, 4.0, 8.0) in sides  # images of 64 px
+    assert len(sides) > 10  # and smaller ones, of many sizes
+    assert 0.5 < torch.cat(levels).max() <= COARSE_NOISE_MAX
+    assert torch.equal(draws_at(config, 7).cell, draws_at(config, 7).cell)  # type: ignore[arg-type]
+    assert draws_at(replace(config, coarse_views=False), 0).cell is None
+
+
+def test_a_run_that_was_begun_before_there_were_coarse_views_goes_on(
+    undisturbed: Path, images: np.ndarray, tmp_path: Path
+) -> None:
+    with pytest.raises(Interrupted):
+        pretrain(images, tmp_path, CONFIG, stop=StopAfter(3))
+
+    def older(state: dict[str, Any]) -> None:
+        del state["config"]["coarse_views"]
+        for name in ("patch", "field"):
+            del state["config"]["corruptions"][name]
+
+    spoil(tmp_path, older)
+    pretrain(images, tmp_path, CONFIG)
+    assert (tmp_path / WEIGHTS).read_bytes() == (undisturbed / WEIGHTS).read_bytes()
+    spoil(tmp_path, older)
+    with pytest.raises(DiffcleanError, match="coarse_views: False there, True asked"):
+        pretrain(images, tmp_path, replace(CONFIG, coarse_views=True))
+
+
 def test_images_of_lower_resolution_are_part_of_what_is_learnt() -> None:
     noise = np.random.default_rng(0).integers(0, 256, (32, 32, 32, 3), dtype=np.uint8)
     config = replace(CONFIG, size=32, batch=32, corrupt=False)
@@ -371,7 +434,7 @@ def test_a_run_by_time_is_one_by_images(images: np.ndarray, tmp_path: Path) -> N
 
 def test_whoever_prepares_a_batch_it_is_the_same(images: np.ndarray) -> None:
     def found(workers: int) -> list[list[torch.Tensor]]:
-        source = prepared(images, replace(CONFIG, low_resolution=0.5), 3, workers)
+        source = prepared(images, replace(CONFIG, low_resolution=0.5, coarse_views=True), 3, workers)
         first = [
             [example.clean, example.corrupted, *vars(example.draws).values()] for example in itertools.islice(source, 7)
         ]
