@@ -144,7 +144,8 @@ def varied_images(sampler: Sampler, keys: list[str], images: Pixels, options: ar
         padding = options.batch - len(part)
         squares = np.pad(squares, ((0, padding), (0, 0), (0, 0), (0, 0)))
         seeds = [image_seed(options.seed, key, 0) for key in keys[first : first + options.batch]] + [0] * padding
-        made = sampler.generate(torch.from_numpy(squares), seeds)[0].numpy()
+        own = [placed.own(sampler.image_size) for _, placed in fitted] + [(1.0, 1.0)] * padding
+        made = sampler.generate(torch.from_numpy(squares), seeds, own)[0].numpy()
         results += [from_square(m, placed, OutputSize()) for m, (_, placed) in zip(made, fitted, strict=False)]
     return np.stack(results)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from render_gpu import distill_speed, percent, pretrain_compare, robustness_curve, tensorrt_rtx, throughput, where
+from render_recipes import micro_recipes
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -269,6 +270,7 @@ PAGES: dict[str, dict[str, Any]] = {
         "micro_quality_ablation": quality("The ablation: pretrained without corruptions, for as many images"),
         "micro_quality_longer": quality("Pretrained for longer, and not shipped"),
         "export_full_size": full_size,
+        "micro_recipes": micro_recipes,
         "pretrain_compare": pretrain_compare,
         "robustness_curve": robustness_curve,
         "gpu_throughput": throughput,

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from diffclean.families.base import noise_shapes
+from diffclean.families.base import Look, noise_shapes
 from diffclean.runtime.choose import Engine
 from diffclean.variation.schedule import schedule_of, weighted_sum
 from diffclean.variation.seeds import noise_for
@@ -40,9 +40,15 @@ class SamplerSettings:
 
 
 class Sampler:
-    """Makes variations, a batch at a time."""
+    """Makes variations, a batch at a time.
 
-    def __init__(self, engine: Engine, settings: SamplerSettings) -> None:
+    Args:
+        engine: what runs the model.
+        settings: see `SamplerSettings`.
+        look: how the sources are looked at; None: as the strength means to the model. For measurements.
+    """
+
+    def __init__(self, engine: Engine, settings: SamplerSettings, look: Look | None = None) -> None:
         told = {port.name for port in engine.manifest.components["unet"].inputs}
         if settings.guidance != 1 and told == _ALWAYS_TOLD:
             log.warning("Guidance is left out: %s is told nothing that could be withheld.", engine.manifest.family)
@@ -50,7 +56,7 @@ class Sampler:
         self.engine = engine
         self.settings = settings
         self.image_size = engine.manifest.image_size
-        self._look = engine.family.look(settings.strength, told)
+        self._look = look or engine.family.look(settings.strength, told)
         self._schedule = schedule_of(settings.scheduler, engine.manifest.scheduler, settings.steps, self._look.start)
         self._noise_shapes = noise_shapes(engine.manifest.components)
 
