@@ -145,6 +145,19 @@ def test_the_look_weakens_with_the_strength() -> None:
     assert coarse_look(0.2) == (2, pytest.approx(0.32))
 
 
+def test_the_documented_curve_is_the_one_that_counts() -> None:
+    page = (engines_root().parent / "docs" / "families.md").read_text()
+    table = page.partition("| strength | averaging factor |")[2].partition("\n\n")[0]
+    rows = [[float(cell) for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]]
+    assert len(rows) == 10
+    for strength, factor, level, of_photograph, of_small in rows:
+        found = coarse_look(strength)
+        assert (found[0], round(found[1], 2)) == (factor, level)
+        for own, cells in ((64, of_photograph), (32, of_small)):
+            sides = cell_sides(torch.tensor([factor]), torch.tensor([[own, own]]).float(), 64)
+            assert 1 / sides[0, 0] == cells
+
+
 def test_the_strength_means_what_the_model_was_trained_for() -> None:
     assert Micro().look(0.3) == Micro().look(0.3, TOLD - {"view_cell"}) == Look(start=1.0, level=0.3)
     assert Micro().look(0.5, TOLD) == Look(start=1.0, level=pytest.approx(0.4), factor=4)
