@@ -131,8 +131,8 @@ def point(
         **measured(*judges, sets, varied, labels),
     }
     for number, half in enumerate(halves(labels)):
-        of_half = [{name: each[half] for name, each in group.items()} for group in (sets, varied)]
-        found[f"half {number}"] = measured(*judges, *of_half, labels[half])
+        before, after = ({name: each[half] for name, each in group.items()} for group in (sets, varied))
+        found[f"half {number}"] = measured(*judges, before, after, labels[half])
     return found
 
 

@@ -173,7 +173,7 @@ def engine_rate(opened: Opened, pixels: torch.Tensor, batches: int) -> float:
     """Images per second of the engine's components alone."""
     engine, settings = opened.engine, opened.settings.sampler
     noise = noise_for(range(len(pixels)), noise_shapes(engine.manifest.components))
-    look = engine.family.look(settings.strength)
+    look = engine.family.look(settings.strength, {port.name for port in engine.manifest.components["unet"].inputs})
     sample = noise["sample"]
     times = torch.full((len(pixels),), 500.0)
 

@@ -70,8 +70,8 @@ class Look:
         level: how much of the source the condition withholds, in the family's own unit.
         factor: by how much the condition averages the source, in pixels of the model's square; None: the model has no
             such thing.
-        own: (B, 2) float, how many pixels of its own each source of the batch has across the square, down and across;
-            None: as many as the square. A small source that was enlarged has fewer.
+        own: (B, 2) float on the CPU, how many pixels of its own each source of the batch has across the square, down
+            and across; None: as many as the square. A small source that was enlarged has fewer.
     """
 
     start: float

@@ -81,7 +81,7 @@ class Micro:
         level = Port("view_level", "float32", ())
         noise = Port("noise", "float32", view.shape)
         coarse = unet.config.view == 2
-        cells = tuple(Port(name, "float32", ()) for name in ("cell_height", "cell_width")) if coarse else ()
+        cells = tuple(Port(name, "float32", (size // 2, size)) for name in ("down", "across")) if coarse else ()
         cell = (Port("view_cell", "float32", ()),) if coarse else ()
         components = {
             "image_encoder": Component(encoder_of(unet).eval(), (pixels, noise, level, *cells), (view,)),
@@ -112,14 +112,12 @@ class Micro:
         if look.factor is None:
             (view,) = call("image_encoder", given)
             return {"view": view, "view_level": level}
-        from diffclean.families.micro_view import cell_sides, told_cell
+        from diffclean.families.micro_view import cell_sides, told_cell, view_inputs
 
         size = pixels.shape[1]
         own = torch.full((len(pixels), 2), float(size)) if look.own is None else look.own
-        # On the CPU, so that all devices agree to the bit on where cells end.
-        cell = cell_sides(torch.full((len(pixels),), float(look.factor)), own.cpu(), size)
-        height, width = (side.contiguous().to(pixels.device) for side in cell.unbind(1))
-        (view,) = call("image_encoder", {**given, "cell_height": height, "cell_width": width})
+        cell = cell_sides(torch.full((len(pixels),), float(look.factor)), own, size)
+        (view,) = call("image_encoder", {**given, **view_inputs(noise["image_encoder"], cell)})
         return {"view": view, "view_level": level, "view_cell": told_cell(cell).to(pixels.device)}
 
     def withhold(self, condition: Mapping[str, Tensor]) -> dict[str, Tensor]:

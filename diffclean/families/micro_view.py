@@ -58,68 +58,66 @@ def cell_sides(factor: Tensor, own: Tensor, size: int) -> Tensor:
     return (whole / own).clamp(VIEW_DOWNSAMPLING / size, 1)
 
 
-class CoarseViewEncoder(nn.Module):
-    """Average the source over cells and add noise to each cell: the `image_encoder` place. It has no weights.
+def view_inputs(noise: Tensor, cell: Tensor) -> dict[str, Tensor]:
+    """What the encoder of a coarse view is given beside pixels and level.
+
+    Where cells begin and end is worked out here and not in the encoder's graph: it has to be exact, and a runtime that
+    computes in half precision would move the edges.
 
     Args:
-        size: side of the square, in pixels.
+        noise: (B, 3, S/2, S/2) standard normal; a cell takes one of these numbers a channel.
+        cell: (B, 2) float on the CPU, see `cell_sides`.
+
+    Returns:
+        On the device of `noise`: `noise`, the same number all over a cell, and `down` and `across`, (B, S/2, S) float:
+        row i averages the pixels of the cell in which row (or column) i of the view lies.
     """
+    count, channels, places, _ = noise.shape
+    (down, rows), (across, columns) = (_along(side, places) for side in cell.unbind(1))
+    rows, columns = rows.to(noise.device), columns.to(noise.device)
+    noise = noise.gather(2, rows[:, None, :, None].expand(count, channels, places, places))
+    noise = noise.gather(3, columns[:, None, None, :].expand(count, channels, places, places))
+    return {"noise": noise, "down": down.to(noise.device), "across": across.to(noise.device)}
 
-    places: Tensor
-    grid: Tensor
 
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.size = size
-        self.register_buffer("places", torch.arange(size, dtype=torch.float32), persistent=False)
-        self.register_buffer("grid", torch.arange(size // VIEW_DOWNSAMPLING, dtype=torch.float32), persistent=False)
+def _along(side: Tensor, places: int) -> tuple[Tensor, Tensor]:
+    """Cells along one axis: (B,) sides -> (B, places, S) float averages, (B, places) int64 number of a place's cell."""
+    size = VIEW_DOWNSAMPLING * places
+    width = (size * side)[:, None]
+    middle = (torch.arange(places) + 0.5) * VIEW_DOWNSAMPLING
+    number = torch.floor(middle / width + _EDGE)
+    begin, pixel = (number * width)[:, :, None], torch.arange(size)
+    covered = torch.minimum(pixel + 1, begin + width[:, :, None]) - torch.maximum(pixel, begin)
+    covered = covered.clamp_min(0)
+    return covered / covered.sum(dim=-1, keepdim=True), number.long()
 
-    def forward(
-        self, pixels: Tensor, noise: Tensor, view_level: Tensor, cell_height: Tensor, cell_width: Tensor
-    ) -> Tensor:
+
+class CoarseViewEncoder(nn.Module):
+    """Average the source over cells and add noise to each cell: the `image_encoder` place. It has no weights."""
+
+    def forward(self, pixels: Tensor, noise: Tensor, view_level: Tensor, down: Tensor, across: Tensor) -> Tensor:
         """Look at the source through few, noisy cells.
 
         Args:
             pixels: (B, S, S, 3) uint8, the source.
-            noise: (B, 3, S/2, S/2) standard normal; a cell takes one of these numbers a channel.
+            noise: (B, 3, S/2, S/2), see `view_inputs`.
             view_level: (B,) float in [0, COARSE_NOISE_MAX], the noise on each cell; more than 1 means "no view".
-            cell_height: (B,) float, the height of a cell as a share of the square's side, see `cell_sides`.
-            cell_width: (B,) float, its width.
+            down: (B, S/2, S) float, see `view_inputs`.
+            across: (B, S/2, S) float.
 
         Returns:
             (B, 3, S/2, S/2) float view, constant inside each cell; zeros where the level is above 1.
         """
-        dtype = noise.dtype
-        image = pixels.to(dtype).permute(0, 3, 1, 2) / 127.5 - 1
-        # The geometry is computed in fp32 whatever the image is in: half precision would move the edges of cells.
-        down, across = (self._pixels(share) for share in (cell_height, cell_width))
-        means = self._averaging(down).to(dtype) @ image @ self._averaging(across).to(dtype).transpose(-1, -2)
-        level = view_level.to(dtype)[:, None, None, None]
-        cells = means + VIEW_NOISE_MAX * level * noise
-        view = self._spreading(down).to(dtype) @ cells @ self._spreading(across).to(dtype).transpose(-1, -2)
-        return (level <= 1).to(dtype) * view
-
-    def _pixels(self, share: Tensor) -> Tensor:
-        """(B,) shares of the square's side -> (B, 1, 1, 1) sides of cells in pixels."""
-        return (share.float() * self.size).clamp(VIEW_DOWNSAMPLING, self.size)[:, None, None, None]
-
-    def _averaging(self, side: Tensor) -> Tensor:
-        """(B, 1, 1, 1) sides -> (B, 1, S/2, S): row k averages the pixels of cell k; none lie beyond the square."""
-        begin = self.grid[:, None].float() * side
-        pixel = self.places.float()
-        covered = (torch.minimum(pixel + 1, begin + side) - torch.maximum(pixel, begin)).clamp_min(0)
-        return covered / covered.sum(dim=-1, keepdim=True).clamp_min(_EDGE)
-
-    def _spreading(self, side: Tensor) -> Tensor:
-        """(B, 1, 1, 1) sides -> (B, 1, S/2, S/2): row i takes the cell in which the middle of the view's row i lies."""
-        middle = (self.grid[:, None].float() + 0.5) * VIEW_DOWNSAMPLING
-        here = torch.floor(middle / side + _EDGE)
-        return (here == self.grid.float()).float()
+        image = pixels.to(noise.dtype).permute(0, 3, 1, 2) / 127.5 - 1
+        level = view_level.to(noise.dtype)[:, None, None, None]
+        seen = (level <= 1).to(noise.dtype)
+        means = down[:, None] @ image @ across[:, None].transpose(-1, -2)
+        return seen * (means + VIEW_NOISE_MAX * level * noise)
 
 
 def encoder_of(unet: MicroUNet) -> nn.Module:
     """The view encoder that belongs to a network, on the CPU."""
-    return ViewEncoder() if unet.config.view == 1 else CoarseViewEncoder(unet.config.sample_size)
+    return ViewEncoder() if unet.config.view == 1 else CoarseViewEncoder()
 
 
 def view_told(
@@ -132,12 +130,13 @@ def view_told(
         pixels: (B, S, S, 3) uint8, the sources.
         noise: (B, 3, S/2, S/2) standard normal.
         level: (B,) float, the view's noise level, or "no view".
-        cell: (B, 2) float, see `cell_sides`; None where the view is not a coarse one.
+        cell: (B, 2) float on the CPU, see `cell_sides`; None where the view is not a coarse one.
     """
     if cell is None:
         return {"view": encoder(pixels, noise, level), "view_level": level}
-    view = encoder(pixels, noise, level, *cell.unbind(1))
-    return {"view": view, "view_level": level, "view_cell": told_cell(cell) * (level < NO_VIEW_LEVEL)}
+    view = encoder(pixels, view_level=level, **view_inputs(noise, cell))
+    told = told_cell(cell).to(level.device)
+    return {"view": view, "view_level": level, "view_cell": told * (level < NO_VIEW_LEVEL)}
 
 
 def told_cell(cell: Tensor) -> Tensor:

@@ -79,7 +79,7 @@ class Trainer:
         self.optimizer = MuonAndAdamW(self.master, config)
         self.scheduler = DDIMScheduler(**scheduler_config())
         self.alphas_cumprod = self.scheduler.alphas_cumprod.to(device)
-        self.view_encoder = encoder_of(self.master).to(device)
+        self.view_encoder = encoder_of(self.master)
         self.data = ""
         self.step = 0
         self.length = Length(config)
@@ -92,8 +92,7 @@ class Trainer:
         target = clean.permute(0, 3, 1, 2).float() / 127.5 - 1
         alpha2 = self.alphas_cumprod[timestep][:, None, None, None]
         noised = alpha2.sqrt() * target + (1 - alpha2).sqrt() * noise
-        cell = None if draws.cell is None else draws.cell.to(self.device, non_blocking=True)
-        told = view_told(self.view_encoder, corrupted, view_noise, view_level, cell)
+        told = view_told(self.view_encoder, corrupted, view_noise, view_level, draws.cell)
         view = told.pop("view")
         dtype = next(model.parameters()).dtype
         noised, view = (x.to(dtype, memory_format=torch.channels_last) for x in (noised, view))

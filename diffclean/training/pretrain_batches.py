@@ -10,7 +10,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -40,7 +40,8 @@ class Draws:
         view_level: (B,) how much of the view is withheld.
         view_noise: (B, 3, S/2, S/2) standard normal.
         noise: (B, 3, S, S) standard normal.
-        cell: (B, 2) float, sides of the view's cells, see `micro_view.cell_sides`; None: the view is not a coarse one.
+        cell: (B, 2) float, sides of the view's cells, see `micro_view.cell_sides`; it
+            stays on the CPU. None: the view is not a coarse one.
     """
 
     timestep: Tensor
@@ -51,9 +52,8 @@ class Draws:
 
     def pinned(self) -> Draws:
         """The same in memory that a GPU reads while the CPU goes on."""
-        always = [tensor.pin_memory() for tensor in (self.timestep, self.view_level, self.view_noise, self.noise)]
-        cell = None if self.cell is None else self.cell.pin_memory()
-        return Draws(always[0], always[1], always[2], always[3], cell)
+        moved = ("timestep", "view_level", "view_noise", "noise")
+        return replace(self, **{name: getattr(self, name).pin_memory() for name in moved})
 
 
 @dataclass(frozen=True)

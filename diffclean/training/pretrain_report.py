@@ -36,7 +36,7 @@ def draw_grid(model: MicroUNet, scheduler: Any, images: Tensor, config: Pretrain
     device = next(model.parameters()).device
     corrupted = torch.from_numpy(Corruptions().apply(images.numpy(), np.random.default_rng(0)))
     rows = [images.numpy(), corrupted.numpy()]
-    encoder = encoder_of(model).to(device)
+    encoder = encoder_of(model)
     for strength in _SAMPLE_STRENGTHS:
         generator = torch.Generator().manual_seed(0)
         sample = torch.randn(len(images), 3, config.size, config.size, generator=generator).to(device)
@@ -60,9 +60,8 @@ def _told(
     if not config.coarse_views:
         return view_told(encoder, pixels, noise, strength * ones, None)
     factor, level = coarse_look(strength)
-    cell = cell_sides(
-        factor * ones, torch.full((len(pixels), 2), float(config.size), device=pixels.device), config.size
-    )
+    own = torch.full((len(pixels), 2), float(config.size))
+    cell = cell_sides(torch.full((len(pixels),), float(factor)), own, config.size)
     return view_told(encoder, pixels, noise, level * ones, cell)
 
 

@@ -28,9 +28,11 @@ from diffclean.families.micro_view import (
     CoarseViewEncoder,
     cell_sides,
     coarse_look,
+    view_inputs,
 )
 from diffclean.families.registry import engines_root, recipe_for
 from diffclean.runtime.choose import Engine, open_engine
+from diffclean.runtime.openvino import best_precision
 from diffclean.variation.sampler import Sampler, SamplerSettings
 
 STRENGTHS = [float(strength) for strength in np.linspace(0.001, 1, 400)]
@@ -43,7 +45,7 @@ def seen(pixels: Tensor, factor: float, own: float, level: float = 0.0, noise: T
     count, size = pixels.shape[:2]
     sides = cell_sides(torch.full((count,), float(factor)), torch.full((count, 2), float(own)), size)
     noise = torch.zeros(count, 3, size // 2, size // 2) if noise is None else noise
-    view: Tensor = CoarseViewEncoder(size)(pixels, noise, torch.full((count,), level), *sides.unbind(1))
+    view: Tensor = CoarseViewEncoder()(pixels, view_level=torch.full((count,), level), **view_inputs(noise, sides))
     return view
 
 
@@ -102,7 +104,7 @@ def test_sides_are_aligned_each_by_itself() -> None:
     rows = np.repeat(checkerboard(16)[:, :1], 64, axis=1)
     stripes = torch.from_numpy(rows.repeat(4, axis=0))[None]
     zeros = torch.zeros(1, 3, 32, 32)
-    view = CoarseViewEncoder(64)(stripes, zeros, torch.zeros(1), sides[:1], sides[1:])
+    view = CoarseViewEncoder()(stripes, view_level=torch.zeros(1), **view_inputs(zeros, sides[None]))
     assert view.std() < 1e-6  # rows that alternate within a cell are averaged away
 
 
@@ -171,7 +173,7 @@ def engine(coarse_model: Path) -> Engine:
 def test_what_a_coarse_model_is_told(engine: Engine) -> None:
     names = {place: [port.name for port in entry.inputs] for place, entry in engine.manifest.components.items()}
     assert set(names["unet"]) == TOLD
-    assert names["image_encoder"] == ["pixels", "noise", "view_level", "cell_height", "cell_width"]
+    assert names["image_encoder"] == ["pixels", "noise", "view_level", "down", "across"]
     look = engine.family.look(0.5, TOLD)
     noise = {"image_encoder": torch.zeros(3, 3, 8, 8)}
     told = engine.family.condition(engine.call, random_pixels(3, 16), noise, look)
@@ -219,6 +221,20 @@ def test_runtimes_agree_on_small_sources_and_guidance(engine: Engine, coarse_mod
 def test_components_compute_what_torch_computes(engine: Engine) -> None:
     for entry in engine.manifest.components.values():
         assert entry.parity["max_relative"] <= 1e-4
+
+
+def test_cells_end_where_they_should_in_half_precision(coarse_model: Path) -> None:
+    """Worked out inside a graph in bf16, the edges of cells would move by a part of a pixel."""
+    if best_precision() != "bf16":
+        pytest.skip("this CPU does not compute in bf16")
+    engine = open_engine(cached_engine(recipe_for(str(coarse_model))), "openvino", "bf16", threads=1)
+    noise = {"image_encoder": torch.randn(16, 3, 8, 8)}
+    for factor in COARSE_FACTORS:
+        own = torch.arange(1, 17)[:, None].expand(16, 2).float()
+        told = engine.family.condition(engine.call, random_pixels(16, 16), noise, Look(1.0, 0.1, factor, own))
+        for row in range(16):
+            exact = seen(random_pixels(16, 16)[row][None], factor, row + 1, 0.1, noise["image_encoder"][row][None])
+            assert (told["view"][row] - exact[0]).abs().max() < 0.02
 
 
 @pytest.mark.slow
