@@ -10,10 +10,12 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from diffclean.export.manifest import SUMS_NAME, model_hashes
+from diffclean.training.corruptions import CORRUPTIONS
 
 TARGET = Path(__file__).parents[1] / "engines" / "micro"
 SIZE_LIMIT = 48 * 2**20
@@ -27,11 +29,11 @@ The embedded image-variation model of diffclean: it regenerates a 64 px square f
 - Kind: U-Net of {channels} channels at half resolution, with {layers} transformer blocks at an eighth; {parameters:.1f}
   million parameters, stored in half precision ({megabytes:.1f} MB). Pixel space, clean-image prediction, cosine
   schedule.
-- Condition: the source box-downsampled by two, with Gaussian noise whose level is the strength.
+- Condition: {condition}
 - Data: Tiny ImageNet, training split, 100,000 images at 64 px (WebP-coded copies), centre squares, mirrored at random;
   the last 64 of a shuffled list were held out. It never saw CIFAR-10.
 - Corruptions of the view in training{corrupted}: rectangles erased with flat, random or foreign content; mixing with
-  another natural image, random cells or one colour (at most 35 %); Gaussian blur; JPEG; slight colour jitter
+  another natural image, random cells or one colour (at most 35 %); Gaussian blur; JPEG; slight colour jitter{varied}
   (`diffclean/training/corruptions.py`). BadNets patches and blended noise are *like* these; sinusoids, warps,
   frequency patterns and quantisation are not.
 - Recipe: `diffclean pretrain DATA -o RUN --config engines/micro/pretrain.toml`, then
@@ -45,6 +47,14 @@ The embedded image-variation model of diffclean: it regenerates a 64 px square f
 - Limits: a small model, briefly trained. At high strength what it paints is texture more than object. Text, faces and
   small things do not survive even at low strength. It has been measured against the attacks in the README only.
 """
+
+
+FIXED_VIEW = "the source box-downsampled by two, with Gaussian noise whose level is the strength."
+COARSE_VIEW = (
+    "the source averaged over cells of its own pixels, with Gaussian noise; the strength raises the size of the cells\n"
+    "  and the noise (docs/families.md has the curve)."
+)
+VARIED = "; patches\n  of many shapes, edges and contents; smooth random fields"
 
 
 def main() -> None:
@@ -68,6 +78,8 @@ def main() -> None:
         **facts,
         parameters=weights.stat().st_size / 2e6,
         megabytes=weights.stat().st_size / 1e6,
+        condition=COARSE_VIEW if config["coarse_views"] else FIXED_VIEW,
+        varied=VARIED if config["corruptions"]["patch"] else "",
         corrupted="" if config["corrupt"] else ": NONE, this is the ablation; otherwise",
         images=last["step"] * config["batch"],
         hours=options.hours,
@@ -82,6 +94,11 @@ def recipe(config: dict[str, Any]) -> str:
     """The run's settings as a configuration file of `diffclean pretrain`."""
     left_out = {"corruptions", "warmup_steps", "weight_decay", "minutes"}  # `images` says what the minutes came to
     lines = ["# How these weights were made: diffclean pretrain DATA -o RUN --config this-file", "[pretrain]"]
+    named = {name: asdict(each) for name, each in CORRUPTIONS.items()}
+    known = next((name for name, each in named.items() if each == config["corruptions"]), None)
+    if known is None:
+        raise SystemExit("The run's corruptions are no set that `pretrain --corruptions` knows by name.")
+    lines.append(f"corruptions = {json.dumps(known)}")
     for key, value in config.items():
         if key not in left_out:
             lines.append(f"{key.replace('_', '-')} = {json.dumps(value)}")
