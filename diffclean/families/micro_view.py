@@ -23,7 +23,7 @@ _BANDS = ((0.25, 2), (0.6, 4), (1.0, 8))
 """Largest strength -> averaging factor, see `coarse_look`."""
 _NOISE_SLOPE = 3.2
 _EDGE = 1e-4
-"""Of a cell: a place that is nearer to a cell's beginning lies in it, whatever a runtime's division rounds to."""
+"""Of a cell: a place that is nearer to a cell's beginning lies in it, whatever the division rounds to."""
 
 
 def coarse_look(strength: float) -> tuple[int, float]:
