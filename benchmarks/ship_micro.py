@@ -13,7 +13,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from diffclean.export.manifest import SUMS_NAME, model_hashes
+from diffclean.engine.manifest import SUMS_NAME, model_hashes
 
 TARGET = Path(__file__).parents[1] / "engines" / "micro"
 SIZE_LIMIT = 48 * 2**20

@@ -14,7 +14,7 @@ from diffusers import DiffusionPipeline
 from torch import Tensor
 
 from diffclean.families.micro_model import MicroUNet, PixelDecoder, ViewEncoder
-from diffclean.variation.seeds import noise_for
+from diffclean.families.seeds import noise_for
 
 
 class MicroPipeline(DiffusionPipeline):

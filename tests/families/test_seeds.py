@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diffclean.data.keys import BadKeyError, key_from_path
-from diffclean.variation.seeds import image_seed, noise_for
+from diffclean.families.seeds import image_seed, noise_for
 
 SHAPES = {"sample": (3, 8, 8), "view": (3, 4, 4), "odd": (5,)}
 SEED = st.integers(0, 2**64 - 1)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from diffclean.data.atomic import write_whole
+from diffclean.data.hashes import hashes_below
 from diffclean.errors import DiffcleanError
 from diffclean.families.base import Port
 
@@ -25,18 +26,6 @@ GRAPH_NAME = "model.onnx"
 """In a component's folder; large weights lie beside it in `model.onnx.data`."""
 SUMS_NAME = "SHA256SUMS.json"
 """In a model directory: the hashes that its files must have."""
-
-
-def sha256_of(path: Path) -> str:
-    """Hex sha256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def hashes_below(directory: Path, suffixes: tuple[str, ...] = ("",)) -> dict[str, str]:
-    """Relative POSIX path -> sha256 of every file below `directory` that ends in one of `suffixes`, sorted."""
-    files = sorted(path for path in directory.rglob("*") if path.name.endswith(suffixes) and path.is_file())
-    return {path.relative_to(directory).as_posix(): sha256_of(path) for path in files}
 
 
 def model_hashes(directory: Path) -> dict[str, str]:
@@ -60,7 +49,7 @@ class CompiledForm:
 
     Attributes:
         component: its place.
-        target: the runtime, as `export.compiled.TARGETS` names it.
+        target: the runtime, as `export.forms.TARGETS` names it.
         files: relative path -> sha256.
         key: everything that decides it: the runtime's version, the graph's hash, precision; GPUs and batch sizes.
     """
@@ -83,7 +72,7 @@ class EngineManifest:
         components: by place.
         files: every file of the engine directory but this one -> sha256.
         tools: versions of what made it.
-        options: what the engine was made as; `export.cache.ExportOptions`.
+        options: what the engine was made as; `export.build.ExportOptions`.
         compiled: what was made for one runtime each; it does not enter the fingerprint.
     """
 
@@ -171,21 +160,3 @@ def read_manifest(directory: Path) -> EngineManifest:
 
 def _ports(entries: list[dict[str, Any]]) -> tuple[Port, ...]:
     return tuple(Port(entry["name"], entry["dtype"], tuple(entry["shape"])) for entry in entries)
-
-
-def short(value: Any) -> str:
-    """For a message; a hash is told by its beginning."""
-    text = "none" if value is None else str(value)
-    return f"{text[:12]}…" if len(text) == 64 else text
-
-
-def damage(directory: Path, files: dict[str, str]) -> list[str]:
-    """What differs between a directory and the hashes on record, a line a file; empty when nothing does."""
-    found = []
-    for name, expected in files.items():
-        path = directory / name
-        if not path.is_file():
-            found.append(f"{name} is missing")
-        elif (actual := sha256_of(path)) != expected:
-            found.append(f"{name} has sha256 {short(actual)}, on record is {short(expected)}")
-    return found

@@ -6,16 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from diffclean.data.hashes import damage, hashes_below, sha256_of
+from diffclean.engine.manifest import ComponentEntry, EngineManifest, model_hashes, read_manifest
 from diffclean.errors import DiffcleanError
-from diffclean.export.manifest import (
-    ComponentEntry,
-    EngineManifest,
-    damage,
-    hashes_below,
-    model_hashes,
-    read_manifest,
-    sha256_of,
-)
 from diffclean.families.base import Port
 
 ENTRY = ComponentEntry(

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+from diffclean.engine.tensorrt_targets import PORTABLE_FROM, Arch, arch_text
 from diffclean.environment import gpus, why_no_gpu
 from diffclean.errors import DiffcleanError, MissingExtraError, UsageError
-from diffclean.export.tensorrt_targets import PORTABLE_FROM, Arch, arch_text
 from diffclean.families.base import Port
 
 log = logging.getLogger(__name__)

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from diffclean.data.atomic import make_folders, write_whole
+from diffclean.data.hashes import sha256_of
+from diffclean.engine.tensorrt_targets import PORTABLE_FROM, Arch, Profile, arch_text, parse_arch
 from diffclean.errors import DiffcleanError
-from diffclean.export.manifest import sha256_of
-from diffclean.export.tensorrt_targets import PORTABLE_FROM, Arch, Profile, arch_text, parse_arch
 
 FORMAT = 1
 
@@ -109,6 +109,11 @@ def onnx_digest(path: Path) -> str:
         raise DiffcleanError(f"{path} is incomplete: its weights {missing[0]} are missing.", "Export the model again.")
     digests = [sha256_of(path), *(sha256_of(path.parent / name) for name in beside)]
     return digests[0] if not beside else hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+
+def engine_file(folder: Path, flavour: str) -> Path:
+    """Where the engine of a component lies: beside its ONNX graph."""
+    return folder / f"model.{flavour}.engine"
 
 
 def key_path(engine: Path) -> Path:
