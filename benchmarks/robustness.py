@@ -24,13 +24,14 @@ from diffclean.attacks.manifest import MANIFEST_FILE, read_manifest
 from diffclean.attacks.plan import training_plan
 from diffclean.attacks.poison import write
 from diffclean.attacks.registry import get
+from diffclean.classifiers.teacher_config import TeacherConfig
 from diffclean.data.suspects import read_suspects
+from diffclean.detection.variation_drop import find_suspects
 from diffclean.evaluation.evaluate import evaluate
 from diffclean.evaluation.metrics import FIRED, defense_effectiveness
-from diffclean.evaluation.suspects import find_suspects
 from diffclean.evaluation.variation_run import evaluate_run
 from diffclean.training.distill import distill
-from diffclean.training.distill_config import DistillConfig, TeacherConfig
+from diffclean.training.distill_config import DistillConfig
 from diffclean.training.loop_config import LoopConfig
 from diffclean.training.train import train
 from diffclean.training.train_config import TrainConfig

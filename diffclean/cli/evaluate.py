@@ -14,7 +14,7 @@ from diffclean.cli.train import failures
 from diffclean.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from diffclean.training.distill_config import TeacherConfig
+    from diffclean.classifiers.teacher_config import TeacherConfig
 
 NAMES = {
     "clean_accuracy": "Clean accuracy (CA)",

@@ -54,14 +54,14 @@ def command(
     class with one group only may still be poisoned, by a trigger that survives: see docs/distillation.md.
     """
     from diffclean.data.run_record import read_run
-    from diffclean.training.variations import find_variations
+    from diffclean.datasets.variations import find_variations
 
     data = data or find_variations(Path())
     if out.exists() and not overwrite:
         raise DiffcleanError(f"{out} exists.", "Add --overwrite to replace it, or name another -o.")
     if run.dry_run:
         return frame.Result({"data": data, "out": out}, [f"{data} would be judged, into {out}. Nothing was written."])
-    from diffclean.evaluation.suspects import find_suspects
+    from diffclean.detection.variation_drop import find_suspects
 
     found = find_suspects(teacher_config(teacher, options), data, originals, device, run.progress)
     found.write(out)

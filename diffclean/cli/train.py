@@ -154,8 +154,8 @@ def command(run: frame.Run, data: Path, out: Path, **options: Any) -> frame.Resu
 
     config = TrainConfig(data=data, out=out, loop=loop_config(options), **options)
     if run.dry_run:
+        from diffclean.classifiers.networks import check_arch
         from diffclean.data.sources import ImageFolder
-        from diffclean.training.classifiers import check_arch
 
         check(config)
         check_arch(config.arch)

@@ -1,1 +1,1 @@
-"""From torch modules to ONNX and compiled engines: the engine directory, its hashes and its parity record."""
+"""From torch modules to ONNX and compiled engines: build an engine directory, check its parity, compile it, keep it in the cache."""

@@ -1,1 +1,1 @@
-"""Training loops: classifiers (the teacher), checkpoints, and pretraining of a variation model."""
+"""The training loops of teacher and student: configuration, objective, optimisers, several processes, resume and log."""

@@ -8,12 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
+from diffclean.classifiers import checkpoints
+from diffclean.classifiers.networks import build
 from diffclean.cli.main import main
 from diffclean.data.manifest import Row, Status, write_manifest
 from diffclean.data.run_record import RunRecord
 from diffclean.data.sources import ImageFolder
-from diffclean.training import checkpoints
-from diffclean.training.classifiers import build
 
 QUICK = ["--epochs", "1", "--batch-size", "8", "--device", "cpu", "--no-tensorboard", "-q"]
 CLASSES = {"light": 0, "dark": 1}

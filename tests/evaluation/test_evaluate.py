@@ -5,9 +5,9 @@ import pytest
 from diffclean.attacks.manifest import MANIFEST_FILE, read_manifest
 from diffclean.attacks.plan import triggered_plan
 from diffclean.attacks.poison import poison, write
+from diffclean.classifiers import checkpoints, networks
 from diffclean.errors import UsageError
 from diffclean.evaluation.evaluate import evaluate
-from diffclean.training import checkpoints, classifiers
 
 WHITE = {"kind": "white", "size": 4}
 
@@ -42,7 +42,7 @@ def test_the_undefended_model_gives_der_and_says_whether_it_fired(fooled: Path, 
     deaf = checkpoints.load(fooled)
     with_nothing = tmp_path / "defended.pt"
     # As if a defence had moved the model's idea of white out of reach: the corner is never above 0.95 now.
-    model = classifiers.build("bright-corner", 3, (0, 0, 0), (2, 2, 2))
+    model = networks.build("bright-corner", 3, (0, 0, 0), (2, 2, 2))
     checkpoints.save(with_nothing, model, "bright-corner", deaf.class_to_idx, deaf.size, {})
     result = evaluate(with_nothing, colours, tmp_path / "bad", fooled, device="cpu")
     assert result["attack_success_rate"]["value"] == 0

@@ -1,0 +1,68 @@
+"""Pictures of a pretraining run: a grid of samples and the loss curve."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from diffclean.families.micro_model import MicroUNet, PixelDecoder, ViewEncoder
+from diffclean.pretraining.corruptions import Corruptions
+
+if TYPE_CHECKING:
+    from diffclean.pretraining.config import PretrainConfig
+
+_SAMPLE_STEPS = 8
+_SAMPLE_LEVELS = (0.1, 0.3, 0.6, 1.0)
+
+
+@torch.no_grad()
+def draw_grid(model: MicroUNet, scheduler: Any, images: Tensor, config: PretrainConfig, path: Path) -> None:
+    """Save a picture: a column an image; rows are source, corrupted source, then variations with ever weaker looks.
+
+    Args:
+        model: the averaged weights.
+        scheduler: a diffusers scheduler; it is set to eight steps.
+        images: (B, S, S, 3) uint8, held out.
+        config: of the run.
+        path: where the PNG goes.
+    """
+    device = next(model.parameters()).device
+    corrupted = torch.from_numpy(Corruptions().apply(images.numpy(), np.random.default_rng(0)))
+    rows = [images.numpy(), corrupted.numpy()]
+    for level in _SAMPLE_LEVELS:
+        generator = torch.Generator().manual_seed(0)
+        sample = torch.randn(len(images), 3, config.size, config.size, generator=generator).to(device)
+        noise = torch.randn(len(images), 3, config.size // 2, config.size // 2, generator=generator).to(device)
+        view_level = torch.full((len(images),), level, device=device)
+        view = ViewEncoder()(corrupted.to(device), noise, view_level)
+        scheduler.set_timesteps(_SAMPLE_STEPS)
+        for timestep in scheduler.timesteps:
+            times = torch.full((len(images),), float(timestep), device=device)
+            predicted = model(sample, times, view, view_level)
+            sample = scheduler.step(predicted, timestep, sample).prev_sample
+        rows.append(PixelDecoder()(sample)[0].cpu().numpy())
+    grid = np.concatenate([np.concatenate(list(row), axis=1) for row in rows], axis=0)
+    Image.fromarray(grid).save(path)
+
+
+def draw_loss(out: Path) -> None:
+    """Draw `log.jsonl` as `loss.png`."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    entries = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for name in ("loss", "validation_loss"):
+        axes.plot([entry["step"] for entry in entries], [entry[name] for entry in entries], label=name)
+    axes.set_xlabel("step")
+    axes.set_yscale("log")
+    axes.legend()
+    figure.savefig(out / "loss.png", dpi=120)
