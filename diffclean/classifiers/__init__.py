@@ -1,4 +1,4 @@
-"""Classifiers as files and networks: our architectures, checkpoints, foreign state dicts and teachers, and classifiers in ONNX.
+"""Classifiers as networks and as files: architectures, checkpoints, foreign teachers and state dicts, ONNX classifiers.
 
 Nothing here trains one; `training` does.
 """

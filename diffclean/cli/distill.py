@@ -9,7 +9,7 @@ import click
 
 from diffclean.cli import frame
 from diffclean.cli.teacher import teacher_config, teacher_options
-from diffclean.cli.train import loop_config, loop_options, own_progress, told
+from diffclean.cli.training import loop_config, loop_options, own_progress, told
 
 if TYPE_CHECKING:
     from diffclean.training.distill_config import DistillConfig

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from diffclean.cli import frame
-from diffclean.cli.train import failures
+from diffclean.cli.failures import failures
 from diffclean.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:

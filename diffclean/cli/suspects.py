@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from diffclean.cli import frame
+from diffclean.cli.failures import failures
 from diffclean.cli.teacher import teacher_config, teacher_options
-from diffclean.cli.train import failures
 from diffclean.errors import DiffcleanError, ExitCode
 
 

@@ -1,1 +1,4 @@
-"""Decoded images with their labels, for training and evaluation: held in memory or streamed, variations beside their originals."""
+"""Decoded images with their labels, in memory or streamed, and variations beside their originals.
+
+`training`, `evaluation` and `detection` all read their images through this room.
+"""

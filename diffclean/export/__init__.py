@@ -1,1 +1,5 @@
-"""From torch modules to ONNX and compiled engines: build an engine directory, check its parity, compile it, keep it in the cache."""
+"""From torch modules to ONNX and compiled engines.
+
+An engine directory is built, checked against torch, compiled for a runtime and kept in the cache. `opening` opens one
+and compiles it first where that is needed.
+"""

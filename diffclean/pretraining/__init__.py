@@ -1,1 +1,4 @@
-"""Pretraining of a variation model on trusted images: the corruptions that it learns to undo, its batches, loop and report."""
+"""Pretraining of a variation model on trusted images.
+
+Here are the corruptions that it learns to undo, its batches, its training loop and its report.
+"""

@@ -1,1 +1,4 @@
-"""The training loops of teacher and student: configuration, objective, optimisers, several processes, resume and log."""
+"""The loops that train teacher and student.
+
+Here are their configurations, the objectives, optimisers, work in several processes, resume and the log.
+"""
