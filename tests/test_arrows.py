@@ -22,7 +22,7 @@ LAYERS = (
     {"data"},
     {"errors", "progress", "environment", "diffclean"},
 )
-"""From top to bottom: a room may import those of every layer below its own. Some rooms are planned and not yet there."""
+"""From top to bottom: a room may import those of every layer below its own. Some are planned and not yet there."""
 SIDEWAYS = {("detection", "evaluation"), ("detection", "training"), ("environment", "diffclean")}
 """What a room may import of its own layer beside itself."""
 

@@ -66,7 +66,7 @@ def predict_arrays(checkpoint: Checkpoint, images: NDArray[np.uint8], batch_size
     """The class that a classifier gives each image.
 
     Args:
-        checkpoint: from `training.checkpoints.load`; runs on the device where its model is.
+        checkpoint: from `classifiers.checkpoints.load`; runs on the device where its model is.
         images: (N, H, W, 3) uint8 RGB of any size; resized to the size it was trained on (bicubic).
         batch_size: images a forward pass.
 

@@ -52,7 +52,7 @@ def test_every_attack_takes_images_of_any_size(name: str, height: int, width: in
 
 
 def test_those_that_resemble_what_micro_was_trained_on() -> None:
-    """`training.corruptions` names its kinds; every table marks these attacks."""
+    """`pretraining.corruptions` names its kinds; every table marks these attacks."""
     alike = {name for name, attack in ATTACKS.items() if attack.like_corruptions}
     assert alike == {"badnets", "blended", "label-consistent", "adaptive-blend", "color-shift", "object"}
 
