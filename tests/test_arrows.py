@@ -33,9 +33,10 @@ def imports_of(path: Path) -> set[str]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import; name the room"
             modules = {f"{node.module}.{alias.name}" for alias in node.names} & MODULES.keys()
-            found |= modules or {node.module}
+            found |= modules or {str(node.module)}
     return {name for name in found if name.split(".")[0] == "diffclean"}
 
 

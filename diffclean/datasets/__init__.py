@@ -1,4 +1,4 @@
-"""Decoded images with their labels, in memory or streamed, and variations beside their originals.
+"""This room holds decoded images with their labels, in memory or streamed, and pairs variations with their originals.
 
-`training`, `evaluation` and `detection` all read their images through this room.
+`training`, `evaluation` and `detection` all read their images through it.
 """

@@ -1,1 +1,4 @@
-"""Which images of a data set are poisoned: one file a detector. What they find is written as `data.suspects` says."""
+"""This room says which images of a data set are poisoned. Each detector is one file.
+
+What a detector finds is written and read by `data.suspects`.
+"""

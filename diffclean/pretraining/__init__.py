@@ -1,4 +1,4 @@
-"""Pretraining of a variation model on trusted images.
+"""This room pretrains a variation model on trusted images.
 
-Here are the corruptions that it learns to undo, its batches, its training loop and its report.
+It holds the corruptions that the model learns to undo, the batches, the training loop and the report.
 """

@@ -1,4 +1,4 @@
-"""Run an engine that is ready: one file a runtime (onnxruntime, openvino, tensorrt, torch).
+"""This room runs an engine that is ready. Each runtime (onnxruntime, openvino, tensorrt, torch) is one file.
 
-Nothing is compiled here; `export.opening` compiles first where a runtime wants it.
+Nothing is compiled here by diffclean; `export.opening` does that first where a runtime wants it.
 """

@@ -1,4 +1,4 @@
-"""The loops that train teacher and student.
+"""This room trains teacher and student.
 
-Here are their configurations, the objectives, optimisers, work in several processes, resume and the log.
+It holds their configurations, objectives and optimisers, the loop in one or several processes, its resume and its log.
 """

@@ -50,7 +50,7 @@ OBJECTS = {
     "self._config": trt.IRuntimeConfig,
     "self._cache": trt.IRuntimeCache,
 }
-FILES = ("export/tensorrt.py", "export/tensorrt_library.py", "export/tensorrt_progress.py", "runtime/tensorrt.py")
+FILES = ("export/tensorrt.py", "engine/tensorrt_library.py", "export/tensorrt_progress.py", "runtime/tensorrt.py")
 # Names that stand for something else as well, and what is theirs there.
 OTHERS = {"error": {"message", "splitlines"}, "engine": {"exists", "is_file"}}
 
