@@ -119,6 +119,29 @@ class Streamed:
             raise DiffcleanError(f"{item.key} could be read at first and no longer can: {error.message}.") from error
 
 
+class Chosen:
+    """Some of the images of other `Pixels`, in an order of their own.
+
+    Args:
+        pixels: all of them.
+        numbers: (M,) int64, which of them; may repeat.
+    """
+
+    def __init__(self, pixels: Pixels, numbers: Tensor) -> None:
+        self.pixels, self.numbers, self.shape = pixels, numbers, pixels.shape
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def batches(self, chosen: Iterable[Tensor]) -> Iterator[Tensor]:
+        """For each (B,) int64 of numbers, (B, 3, H, W) uint8."""
+        return self.pixels.batches(self.numbers[numbers] for numbers in chosen)
+
+    def statistics(self) -> Statistics:
+        """Over all images of the other `Pixels`."""
+        return self.pixels.statistics()
+
+
 def channel_statistics(images: Tensor) -> Statistics:
     """Of (N, 3, H, W) uint8; deviations are at least 1/255 (flat images)."""
     return _from_histogram(histogram_of(images))

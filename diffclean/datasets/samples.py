@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -17,7 +17,7 @@ from diffclean.data.keys import key_from_path
 from diffclean.data.sources import ImageFolder
 from diffclean.datasets.bits import Bits, Purpose, ids_of, random_bits
 from diffclean.datasets.labelled import check_classes, named, stored_classes
-from diffclean.datasets.pixels import Pixels
+from diffclean.datasets.pixels import Chosen, Pixels
 from diffclean.datasets.reading import read_images
 from diffclean.environment import memory_bytes
 from diffclean.errors import DiffcleanError, UsageError
@@ -70,6 +70,27 @@ class Samples:
     def most_variations(self) -> int:
         """Of one image."""
         return int(self.starts.diff().max())
+
+    def chosen(self, images: Tensor) -> Samples:
+        """Some of the images, in that order, with all of their variations.
+
+        Args:
+            images: (M,) int64, their numbers.
+        """
+        counts = self.starts.diff()[images]
+        starts = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
+        views = torch.arange(int(starts[-1])) + (self.starts[images] - starts[:-1]).repeat_interleave(counts)
+        keys = [self.keys[number] for number in images.tolist()]
+        sources = [self.sources[number] for number in images.tolist()]
+        return replace(
+            self,
+            pixels=Chosen(self.pixels, views),
+            starts=starts,
+            keys=keys,
+            labels=self.labels[images],
+            sources=sources,
+            digest=digest_of(zip(keys, sources, strict=True)),
+        )
 
     def split(self, share: float) -> tuple[Tensor, Tensor]:
         """(N - M,) images to train on and (M,) held out, about `share` of all.
