@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from diffclean.detection.base import Detector
+from diffclean.detection.isolate import Isolate
 from diffclean.detection.variation_drop import VariationDrop
 from diffclean.errors import UsageError
 
-_ALL: tuple[Detector, ...] = (VariationDrop(),)
+_ALL: tuple[Detector, ...] = (Isolate(), VariationDrop())
 DETECTORS: dict[str, Detector] = {detector.name: detector for detector in _ALL}
 
 
