@@ -25,8 +25,8 @@ from torch import Tensor
 from diffclean.data.suspects import JudgedClass
 from diffclean.datasets.samples import Samples
 from diffclean.detection.base import Evidence, Judgement
-from diffclean.detection.looks import FEWEST, look, proposals
-from diffclean.detection.network import Workbench, ask
+from diffclean.detection.looks import FEWEST, epochs_for, look, proposals
+from diffclean.detection.network import Workbench, ask, learn_labels
 from diffclean.detection.spread import Group, refined, spread
 from diffclean.detection.verdict import LIMIT, Verdict, judge_group
 from diffclean.errors import UsageError
@@ -123,7 +123,7 @@ class _Search:
             return []
         members = np.unique(np.concatenate([group.members for group in groups]))
         kept = torch.from_numpy(np.setdiff1d(left.numpy(), members))
-        unseen = look(self.bench, self.labels, kept, self.classes, seed + 1).network
+        unseen = learn_labels(self.bench, self.labels, kept, self.classes, epochs_for(len(kept)), seed + 1)
         verdicts = [judge_group(self.bench, self.labels, left, g, seen.network, unseen) for g in groups]
         for verdict in verdicts:
             self._note(verdict)

@@ -1,6 +1,6 @@
 """Which images look as if they shared something that their label does not explain.
 
-One small network learns the labels as they are, and every image's loss is written down after each epoch. A trigger is
+One small network learns the labels as they are, and every image's loss is noted early and late. A trigger is
 a short cut, and short cuts show in one of two ways:
 
 - *low*: once the network has learned the trigger, poisoned images have the lowest losses of all (anti-backdoor
@@ -50,12 +50,14 @@ class Look:
 
     Attributes:
         network: at the end of the training.
-        losses: (E, M) float32, of each image after each epoch.
+        early: (M,) float32, the loss of each image, mean over a few epochs after the first.
+        late: (M,) float32, the same over the last two.
         chosen: (M,) int64, which images it learned from.
     """
 
     network: SmallNet
-    losses: NDArray[np.float32]
+    early: NDArray[np.float32]
+    late: NDArray[np.float32]
     chosen: Tensor
 
 
@@ -93,14 +95,26 @@ def look(bench: Workbench, labels: Tensor, chosen: Tensor, classes: int, seed: i
         classes: how many there are.
         seed: of the network.
     """
-    losses = []
-    own = labels[chosen]
+    epochs = epochs_for(len(chosen))
+    looked_at = {*_early(epochs), epochs - 2, epochs - 1}
+    losses: dict[int, NDArray[np.float32]] = {}
+    epoch = 0
 
     def watch(net: SmallNet) -> None:
-        losses.append(F.cross_entropy(ask(bench, net, bench.images[chosen]), own, reduction="none").numpy())
+        nonlocal epoch
+        if epoch in looked_at:
+            answers = ask(bench, net, bench.images[chosen])
+            losses[epoch] = F.cross_entropy(answers, labels[chosen], reduction="none").numpy()
+        epoch += 1
 
-    net = learn_labels(bench, labels, chosen, classes, epochs_for(len(chosen)), seed, watch=watch)
-    return Look(net, np.stack(losses), chosen)
+    net = learn_labels(bench, labels, chosen, classes, epochs, seed, watch=watch)
+    early = np.stack([losses[number] for number in _early(epochs)]).mean(0, dtype=np.float32)
+    return Look(net, early, (losses[epochs - 2] + losses[epochs - 1]) / 2, chosen)
+
+
+def _early(epochs: int) -> range:
+    """The epochs, from 0, in which the classes are learned and most triggers are not yet."""
+    return range(1, 1 + max(2, epochs // 5))
 
 
 def proposals(seen: Look, labels: Tensor, classes: int, most: int) -> list[Proposal]:
@@ -113,15 +127,14 @@ def proposals(seen: Look, labels: Tensor, classes: int, most: int) -> list[Propo
         most: labels at either end.
     """
     numbers, own = seen.chosen.numpy(), labels[seen.chosen].numpy()
-    late, early = seen.losses[-2:].mean(0), seen.losses[1 : 1 + max(2, len(seen.losses) // 5)].mean(0)
     found = []
-    for kind, order in ((Kind.LOW, np.argsort(late)), (Kind.HIGH, np.argsort(-early))):
+    for kind, order in ((Kind.LOW, np.argsort(seen.late)), (Kind.HIGH, np.argsort(-seen.early))):
         tail = own[order[: max(20, round(_TAIL * len(order)))]]
         shares = np.bincount(tail, minlength=classes) / len(tail)
         for label in np.argsort(-shares, kind="stable")[:most]:
             ranked = order[own[order] == label]
             if shares[label] > 0 and len(ranked) >= FEWEST:
-                seeds, clean = _ends(ranked, late, kind)
+                seeds, clean = _ends(ranked, seen.late, kind)
                 found.append(Proposal(int(label), kind, float(shares[label]), numbers[seeds], numbers[clean]))
     return found
 

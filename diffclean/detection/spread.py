@@ -21,15 +21,17 @@ from diffclean.detection.looks import Proposal
 from diffclean.detection.network import SmallNet, Workbench, ask, learn_group
 
 _WIDTH = 16
-_STEPS = (100, 140)
-"""Of each network in the rounds that find out whether there is a group."""
+_STEPS = (80, 120, 160, 160, 160)
+"""Of each network, round after round; the first two always take place."""
+_GROWS = 1.15
+"""A further round takes place where the last one made the group larger by this factor."""
 _REFINE_STEPS = 200
 _REFINE_WIDTH = 24
 _REFINE_ROUNDS = 3
 _ACCEPTED = 0.99
 """An image is accepted that is surer than this share of the images of *other* labels, which are not of the group."""
 _REFINE_ACCEPTED = 0.98
-_CLEAN, _REFINE_CLEAN = 0.4, 0.25
+_CLEAN = 0.25
 """Share of the label's images, those least of the group, that are taken for clean in the next round."""
 
 
@@ -70,33 +72,33 @@ def spread(bench: Workbench, labels: Tensor, chosen: Tensor, proposal: Proposal,
         seed: of the networks.
     """
     seeds, clean = proposal.seeds, proposal.clean
-    recall = 0.0
+    recall, size = 0.0, len(seeds)
     for number, steps in enumerate(_STEPS):
         round_ = _Round(bench, labels, chosen, proposal.label, seed + number, _WIDTH)
         group = round_.group(proposal, seeds, clean, steps, _ACCEPTED, recall)
         recall = group.recall
-        if number == 0:
-            seeds, clean = _next(group, labels, chosen, len(seeds), _CLEAN)
+        if number > 0 and len(group.members) < _GROWS * size:
+            break
+        size = len(group.members)
+        seeds, clean = _next(group, labels, chosen, len(seeds))
     return group
 
 
 def refined(bench: Workbench, labels: Tensor, chosen: Tensor, group: Group, seed: int) -> Group:
     """The same group, found more thoroughly: for a label that is known to be poisoned."""
     for number in range(_REFINE_ROUNDS):
-        seeds, clean = _next(group, labels, chosen, len(group.members), _REFINE_CLEAN)
+        seeds, clean = _next(group, labels, chosen, len(group.members))
         round_ = _Round(bench, labels, chosen, group.label, seed + number, _REFINE_WIDTH)
         group = round_.group(group.proposal, seeds, clean, _REFINE_STEPS, _REFINE_ACCEPTED, group.recall)
     return group
 
 
-def _next(
-    group: Group, labels: Tensor, chosen: Tensor, fewest: int, share: float
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _next(group: Group, labels: Tensor, chosen: Tensor, fewest: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Seeds and clean images of the next round: never fewer seeds than before."""
     own = chosen.numpy()[(labels[chosen] == group.label).numpy()]
     ranked = own[np.argsort(-group.scores[own], kind="stable")]
     count = min(max(len(group.members), fewest), len(ranked) - 4)
-    return ranked[:count], ranked[count:][-max(4, int(share * len(ranked))) :]
+    return ranked[:count], ranked[count:][-max(4, int(_CLEAN * len(ranked))) :]
 
 
 @dataclass(frozen=True)
