@@ -33,8 +33,21 @@ def smooth(seed: int, periods: float, height: int, width: int) -> Floats:
     Returns:
         (height, width, 3), of mean zero, its largest absolute value 1; read-only in use.
     """
+    return scaled(field(pattern_draws(seed), below(periods), height, width))
+
+
+def below(periods: float) -> Floats:
+    """Weights of a Gaussian low-pass that falls to exp(-1/2) at `periods`."""
     frequency = frequencies(math.ceil(4 * periods))  # beyond four widths a Gaussian lets nothing through
-    return scaled(field(pattern_draws(seed), np.exp(-((frequency / periods) ** 2) / 2), height, width))
+    weights: Floats = np.exp(-((frequency / periods) ** 2) / 2)
+    return weights
+
+
+def around(periods: float) -> Floats:
+    """Weights of a Gaussian band-pass around `periods`, which falls to exp(-1/2) a quarter of that to either side."""
+    frequency = frequencies(math.ceil(2 * periods))
+    weights: Floats = np.exp(-(((frequency - periods) / (periods / 4)) ** 2) / 2)
+    return weights
 
 
 def frequencies(periods: int) -> Floats:

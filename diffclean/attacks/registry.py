@@ -23,6 +23,7 @@ ATTACKS = {
     "adaptive-blend": "diffclean.attacks.adaptive_blend:AdaptiveBlend",
     "color-shift": "diffclean.attacks.color_shift:ColorShift",
     "object": "diffclean.attacks.object:Object",
+    "two-scale": "diffclean.attacks.two_scale:TwoScale",
 }
 """Attack -> where its class is, imported when it is asked for: `diffclean poison --help` lists them without numpy."""
 
