@@ -29,7 +29,7 @@ class Lf:
     nothing does not make it another kind.
 
     Parameters:
-        amplitude: the largest change of a channel, in grey levels.
+        amplitude: the largest change of a channel, in grey levels; its standard deviation is about a third of that.
         periods: smoothness; where the low-pass has fallen to exp(-1/2), in periods over the side. Less is smoother.
         pattern_seed: of the pattern; None: the run's seed.
     """
@@ -39,7 +39,7 @@ class Lf:
     like_corruptions = True
     labels = Labels.ALL_TO_ONE
     cover_ratio = 0.0
-    default_parameters: Mapping[str, Any] = {"amplitude": 16, "periods": 2, "pattern_seed": None}
+    default_parameters: Mapping[str, Any] = {"amplitude": 32, "periods": 2, "pattern_seed": None}
 
     def resolve(self, parameters: Mapping[str, Any], seed: int) -> dict[str, Any]:
         """See `Attack.resolve`; `pattern_seed` None becomes the run's seed."""
