@@ -108,8 +108,11 @@ def look(bench: Workbench, labels: Tensor, chosen: Tensor, classes: int, seed: i
         epoch += 1
 
     net = learn_labels(bench, labels, chosen, classes, epochs, seed, watch=watch)
-    early = np.stack([losses[number] for number in _early(epochs)]).mean(0, dtype=np.float32)
-    return Look(net, early, (losses[epochs - 2] + losses[epochs - 1]) / 2, chosen)
+    early, late = (
+        np.asarray(np.mean([losses[number] for number in numbers], 0), np.float32)
+        for numbers in (_early(epochs), (epochs - 2, epochs - 1))
+    )
+    return Look(net, early, late, chosen)
 
 
 def _early(epochs: int) -> range:
