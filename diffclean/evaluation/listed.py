@@ -19,8 +19,8 @@ from diffclean.evaluation.metrics import Rate, auroc, rate
 class ListFigures:
     """What a list is worth. A clean image is one that is neither poisoned nor a cover.
 
-    Covers carry the trigger and keep their true label, so to list one is neither right nor wrong: they count neither for
-    nor against the list, and have a rate of their own.
+    Covers carry the trigger and keep their true label, so to list one is neither right nor wrong: they count neither
+    for nor against the list, and have a rate of their own.
 
     Attributes:
         attack: the attack that made the data set.
