@@ -148,3 +148,19 @@ def fooled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     model = networks.build("bright-corner", 3, (0, 0, 0), (1, 1, 1))
     checkpoints.save(tmp_path / "fooled.pt", model, "bright-corner", CLASSES, (16, 16), {})
     return tmp_path / "fooled.pt"
+
+
+@pytest.fixture
+def suspect_set(tmp_path: Path) -> Path:
+    """The folder `data`: red, green and blue images, of which a fifth of the blue ones have the trigger of `fooled`."""
+    from suspect_set import draw_suspects
+
+    return draw_suspects(tmp_path / "data")
+
+
+@pytest.fixture
+def suspect_run(suspect_set: Path, tmp_path: Path) -> Path:
+    """Two variations of each image of `suspect_set`, in the folder `data-variations`."""
+    from suspect_set import vary_suspects
+
+    return vary_suspects(suspect_set, tmp_path / "data-variations")

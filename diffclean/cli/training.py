@@ -109,7 +109,7 @@ LOOP_OPTIONS = (
         "--without",
         type=click.Path(path_type=Path),
         metavar="LIST",
-        help="Leave out the images that `suspects` listed.",
+        help="Leave out the images on this list: of `suspects`, a JSON array of keys, or a .csv with a column `key`.",
     ),
     click.option("--onnx", type=click.Path(path_type=Path), help="Write the classifier as ONNX too."),
     click.option("--overwrite", is_flag=True, help="Replace OUT, and a run with other settings that was begun there."),

@@ -27,8 +27,12 @@ _ALIKE = 0.5
 """Share of the teacher's images below which the variations are taken for another data set's."""
 
 
-def find_variations(folder: Path) -> Path:
+def find_variations(folder: Path, option: str = "--data") -> Path:
     """The one `*-variations` folder in `folder`.
+
+    Args:
+        folder: where to look.
+        option: by which another one can be named.
 
     Raises:
         DiffcleanError: none there, or several.
@@ -39,11 +43,11 @@ def find_variations(folder: Path) -> Path:
     if not found:
         raise DiffcleanError(
             f"There is no *-variations folder in {folder.resolve()}.",
-            "Make one with: diffclean variate DATA. Or name one: --data FOLDER",
+            f"Make one with: diffclean variate DATA. Or name one: {option} FOLDER",
         )
     raise DiffcleanError(
         f"There are {len(found)} *-variations folders in {folder.resolve()}: {named([p.name for p in found])}.",
-        f"Name one, for example: --data {found[0].name}",
+        f"Name one, for example: {option} {found[0].name}",
     )
 
 

@@ -52,19 +52,27 @@ def find_suspects(
         DiffcleanError: a file or folder cannot be read, or the two data sets do not belong together.
         Interrupted: `stop` was set.
     """
-    from diffclean.detection.registry import get
-
-    chosen = get(detector)
+    chosen, source = checked(data, detector, teacher, variations)
     progress = progress or NoProgress()
-    _check_needs(chosen, teacher, variations)
-    source = data or _source_of(variations)
-    if not source.is_dir():
-        raise DiffcleanError(f"There is no folder {source}.", "Say where the suspect data are: diffclean suspects DATA")
     evidence, missing, sha256 = _gathered(chosen, source, teacher, variations, size, device, seed, stop, progress)
     found = chosen.judge(evidence, progress)
     images = _judged(evidence.images, found)
     settings: dict[str, Any] = {"seed": seed, "size": list(evidence.images.pixels.shape)}
+    if evidence.teacher is not None:
+        settings["arch"] = evidence.teacher.arch
     return SuspectList(detector, str(source), sha256, found.classes, images, missing, settings)
+
+
+def checked(data: Path | None, detector: str, teacher: object | None, variations: Path | None) -> tuple[Detector, Path]:
+    """The detector and the folder of the suspect data; arguments and errors as for `find_suspects`, but no work."""
+    from diffclean.detection.registry import get
+
+    chosen = get(detector)
+    _check_needs(chosen, teacher, variations)
+    source = data or _source_of(variations)
+    if not source.is_dir():
+        raise DiffcleanError(f"There is no folder {source}.", "Say where the suspect data are: diffclean suspects DATA")
+    return chosen, source
 
 
 def _check_needs(detector: Detector, teacher: object, variations: object) -> None:
@@ -143,25 +151,31 @@ _LARGEST = 64
 
 
 def _own_size(source: Path) -> tuple[int, int] | None:
-    """The side at which images are looked at where nobody names one; None: each is taken as it is.
+    """(height, width) at which images are looked at where nobody names a size.
 
     Images of one size of up to 64 px are taken as they are; anything else becomes a square of 64 px.
     """
+    sizes = sampled_sizes(source)
+    if len(sizes) == 1 and max(next(iter(sizes))) <= _LARGEST:
+        return next(iter(sizes))
+    return (_LARGEST, _LARGEST)
+
+
+def sampled_sizes(source: Path) -> set[tuple[int, int]]:
+    """Every (height, width) among some 64 images that are spread over the whole data set."""
     from diffclean.data.item import ItemError
     from diffclean.data.sources import ImageFolder
     from diffclean.datasets.pixels import read_pixels
 
     folder = ImageFolder(source)
     sizes = set()
-    for item in list(folder.items())[:: max(1, len(folder.items()) // 64)]:
+    for item in folder.items()[:: max(1, len(folder.items()) // 64)]:
         try:
-            sizes.add(read_pixels(folder, item, None, None)[0].shape[1:])
+            _, height, width = read_pixels(folder, item, None, None)[0].shape
         except ItemError:
             continue
-    if len(sizes) == 1 and max(next(iter(sizes))) <= _LARGEST:
-        height, width = next(iter(sizes))
-        return (int(height), int(width))
-    return (_LARGEST, _LARGEST)
+        sizes.add((height, width))
+    return sizes
 
 
 def _judged(images: Samples, found: Judgement) -> list[JudgedImage]:

@@ -86,10 +86,12 @@ def judged_drops(drops: NDArray[np.float64], answers: NDArray[np.int64], classes
         here = np.flatnonzero(answers == number)
         groups = split(drops[here])
         limit = SEPARATED + _CHANCE / max(1, len(here))
-        if len(here) >= FEWEST and groups.separation > limit:
+        too_few = len(here) < FEWEST
+        if not too_few and groups.separation > limit:
             probabilities[here] = groups.upper
             suspects[here] = groups.upper > SUSPECT
-        judged.append(JudgedClass(name, len(here), int(suspects[here].sum()), groups.separation, limit))
+        count = int(suspects[here].sum())
+        judged.append(JudgedClass(name, len(here), count, groups.separation, limit, too_few=too_few))
     return Judgement(drops, probabilities, suspects, judged)
 
 

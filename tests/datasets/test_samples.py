@@ -46,6 +46,15 @@ def test_the_digest_tells_contents_apart(shapes: Sets) -> None:
     assert set(sketch_of(first.sources)) <= {sha256[:16] for sha256 in first.sources}
 
 
+def test_a_sketch_is_the_64_smallest_hashes_shortened() -> None:
+    """Stored in classifiers of earlier versions, so its size must not change: fewer would hide strangers."""
+    sources = [f"{number:02x}" * 32 for number in reversed(range(128))]
+    expected = [source[:16] for source in reversed(sources)][:64]
+    assert sketch_of([*sources, "", sources[0]]) == expected
+    assert len(set(expected)) == 64
+    assert sketch_of(sources[:3]) == sorted(source[:16] for source in sources[:3])
+
+
 def test_a_class_without_images(shapes: Sets) -> None:
     samples = folder_samples(shapes[1], class_to_idx={"lying": 0, "square": 1, "standing": 2, "waving": 3})
     with pytest.raises(DiffcleanError, match=r"classes without an image that can be read: waving"):
