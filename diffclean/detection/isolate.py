@@ -14,8 +14,9 @@ found. Of a large data set a sample is learned from, and all images of a poisone
 
 from __future__ import annotations
 
-import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -26,16 +27,12 @@ from diffclean.data.suspects import JudgedClass
 from diffclean.datasets.samples import Samples
 from diffclean.detection.base import Evidence, Judgement
 from diffclean.detection.looks import FEWEST, epochs_for, look, proposals
-from diffclean.detection.network import Workbench, ask, learn_labels
+from diffclean.detection.network import Workbench, ask, learn_labels, together
 from diffclean.detection.spread import Group, refined, spread
 from diffclean.detection.verdict import LIMIT, Verdict, judge_group
 from diffclean.errors import UsageError
 from diffclean.progress import Progress
 
-log = logging.getLogger(__name__)
-
-_SAMPLE = 50_000
-"""Images that networks learn from; more are only judged."""
 _FIRST_LABELS = 2
 """Candidates at either end of the losses in the first pass; twice as many after each pass that finds something."""
 _PASSES = 5
@@ -43,13 +40,20 @@ _SCALE = 1.5
 """Logits from the limit at which an image is poisoned with a probability of 73 %."""
 
 
+@dataclass(frozen=True)
 class Isolate:
-    """Isolate, spread, ask."""
+    """Isolate, spread, ask.
 
-    name = "isolate"
-    citation = "own, 2026; its first step after Li et al. 2021, Anti-Backdoor Learning, arXiv 2110.11571"
-    needs_teacher = False
-    needs_variations = False
+    Args:
+        sample: images that networks learn from and that are held in memory; more are read as they are judged.
+    """
+
+    sample: int = 50_000
+
+    name: ClassVar[str] = "isolate"
+    citation: ClassVar[str] = "own, 2026; its first step after Li et al. 2021, Anti-Backdoor Learning, arXiv 2110.11571"
+    needs_teacher: ClassVar[bool] = False
+    needs_variations: ClassVar[bool] = False
 
     def judge(self, evidence: Evidence, progress: Progress) -> Judgement:
         """See `Detector.judge`."""
@@ -57,7 +61,7 @@ class Isolate:
         classes = len(images.class_to_idx)
         if classes < 2:
             raise UsageError("The data have one class only.", "A detector compares classes: give two or more.")
-        sample = _sample(images, evidence.seed)
+        sample = _sample(images, self.sample, evidence.seed)
         pixels = torch.cat(list(images.pixels.batches(sample.split(4096))))
         bench = Workbench(pixels, images.pixels.statistics(), evidence.device, evidence.seed, progress, evidence.stop)
         progress.begin("Looking for suspects", None)
@@ -69,13 +73,13 @@ class Isolate:
         return _judgement(search, images, sample)
 
 
-def _sample(images: Samples, seed: int) -> Tensor:
-    """(M,) int64, numbers of at most `_SAMPLE` labelled images, in their order."""
+def _sample(images: Samples, most: int, seed: int) -> Tensor:
+    """(M,) int64, numbers of at most `most` labelled images, in their order."""
     labelled = torch.where(images.labels >= 0)[0]
-    if len(labelled) <= _SAMPLE:
+    if len(labelled) <= most:
         return labelled
     rng = np.random.default_rng(seed)
-    return labelled[torch.from_numpy(np.sort(rng.permutation(len(labelled))[:_SAMPLE]))]
+    return labelled[torch.from_numpy(np.sort(rng.permutation(len(labelled))[:most]))]
 
 
 @dataclass
@@ -113,11 +117,11 @@ class _Search:
     def _pass(self, seed: int, most: int) -> list[Verdict]:
         left = torch.from_numpy(np.flatnonzero(~self.listed))
         seen = look(self.bench, self.labels, left, self.classes, seed)
-        groups = []
-        for number, proposal in enumerate(proposals(seen, self.labels, self.classes, most)):
-            group = spread(self.bench, self.labels, left, proposal, seed + 10 * (number + 1))
-            log.debug("%s: %d of the label, recall %.2f", proposal.label, len(group.members), group.recall)
-            groups.append(group)
+        tasks = [
+            partial(spread, self.bench, self.labels, left, proposal, seed + 10 * (number + 1))
+            for number, proposal in enumerate(proposals(seen, self.labels, self.classes, most))
+        ]
+        groups = together(self.bench, tasks)
         groups = [group for group in groups if len(group.members)]
         if not groups:
             return []
@@ -128,10 +132,13 @@ class _Search:
         for verdict in verdicts:
             self._note(verdict)
         guilty = _one_a_label([verdict for verdict in verdicts if verdict.is_poisoned])
-        for number, verdict in enumerate(guilty):
-            whole = refined(self.bench, self.labels, left, verdict.group, seed + 500 + 10 * number)
+        tasks = [
+            partial(refined, self.bench, self.labels, left, verdict.group, seed + 500 + 10 * number)
+            for number, verdict in enumerate(guilty)
+        ]
+        for verdict, whole in zip(guilty, together(self.bench, tasks), strict=True):
             self.listed[whole.members] = True
-            self.found.append(Verdict(**{**vars(verdict), "group": whole}))
+            self.found.append(replace(verdict, group=whole))
         return guilty
 
     def _note(self, verdict: Verdict) -> None:

@@ -6,10 +6,12 @@ network would.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
-from threading import Event
+from dataclasses import dataclass, field
+from threading import Event, Lock
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -89,6 +91,7 @@ class Workbench:
         seed: of weights, order and shifts.
         progress: told of each image that is trained on.
         stop: set by someone who wants the work to end.
+        lock: held while something is touched that threads share: torch's own random numbers, the progress.
     """
 
     images: Tensor
@@ -97,10 +100,11 @@ class Workbench:
     seed: int
     progress: Progress
     stop: Event | None = None
+    lock: Lock = field(default_factory=Lock)
 
     def network(self, outputs: int, seed: int, width: int = WIDTH) -> SmallNet:
         """A new network; the same seed gives the same weights."""
-        with torch.random.fork_rng(devices=[]):
+        with self.lock, torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             side = min(self.images.shape[2:])
             net = SmallNet(outputs, side, self.statistics, width)
@@ -109,6 +113,26 @@ class Workbench:
     def autocast(self) -> AbstractContextManager[object]:
         """The precision that is quickest here."""
         return autocast(self.device, resolved_precision(None, self.device))
+
+
+Result = TypeVar("Result")
+
+
+def together(bench: Workbench, tasks: Sequence[Callable[[], Result]]) -> list[Result]:
+    """Do independent tasks side by side, one a core: small networks gain nothing from several cores each.
+
+    On a GPU they are done one after the other. The results are in the order of the tasks and do not depend on how many
+    ran at once.
+    """
+    threads = torch.get_num_threads()
+    workers = min(threads, len(tasks)) if bench.device.type == "cpu" else 1
+    if workers <= 1:
+        return [task() for task in tasks]
+    try:
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            return list(pool.map(lambda task: task(), tasks))
+    finally:
+        torch.set_num_threads(threads)
 
 
 Chooser = Callable[[int, np.random.Generator], Tensor]
@@ -159,7 +183,8 @@ def fit(
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
-        bench.progress.advance(len(numbers))
+        with bench.lock:
+            bench.progress.advance(len(numbers))
         if watch is not None:
             watch(step + 1)
             net.train()
