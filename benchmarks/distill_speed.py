@@ -28,13 +28,14 @@ from record import write_result
 from robustness_data import subset
 from torch import Tensor, nn
 
+from diffclean.classifiers import checkpoints
+from diffclean.classifiers.networks import IMAGENET_MEAN, IMAGENET_STD, build, pick_device
+from diffclean.classifiers.teacher_config import TeacherConfig
 from diffclean.data.decode import decode
 from diffclean.data.sources import ImageFolder
 from diffclean.environment import usable_cores
-from diffclean.training import checkpoints
-from diffclean.training.classifiers import IMAGENET_MEAN, IMAGENET_STD, build, pick_device
 from diffclean.training.distill import distill
-from diffclean.training.distill_config import DistillConfig, TeacherConfig
+from diffclean.training.distill_config import DistillConfig
 from diffclean.training.loop_config import LoopConfig
 from diffclean.training.precision import autocast, resolved_precision
 from diffclean.training.train import train

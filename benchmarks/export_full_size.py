@@ -208,10 +208,10 @@ def export(family: str, work: Path, options: argparse.Namespace) -> None:
 
 def compile_(family: str, work: Path, options: argparse.Namespace) -> None:
     """ONNX -> TensorRT-RTX, where it is installed."""
+    from diffclean.engine.tensorrt_targets import Profile
     from diffclean.errors import MissingExtraError
     from diffclean.export.compiled import compile_engine
     from diffclean.export.forms import CompileOptions
-    from diffclean.export.tensorrt_targets import Profile
 
     started = time.monotonic()
     compiling = CompileOptions(("tensorrt-rtx",), Profile.parse(options.batch), guided=True)
@@ -254,7 +254,7 @@ def outputs_of(runtime: str, work: Path) -> None:
     """Run one denoising step and one decode at batch 1, one component open at a time, and keep what comes out."""
     import torch
 
-    from diffclean.export.manifest import read_manifest
+    from diffclean.engine.manifest import read_manifest
     from diffclean.export.onnx import example_inputs
     from diffclean.runtime.choose import open_runtime
 

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffclean.export.manifest import EngineManifest
-from diffclean.export.onnx import InPrecision, torch_dtype
+from diffclean.engine.manifest import EngineManifest
+from diffclean.engine.precision import InPrecision, torch_dtype
 from diffclean.families.registry import family_named
 from diffclean.runtime.torch import Graph, called
 

@@ -34,11 +34,12 @@ from gpu_levers import SHIPPED, Levers, TorchWithLevers
 from gpu_profile import profile_of
 from record import Pieces, write_result
 
+from diffclean.engine.manifest import ComponentEntry, EngineManifest, read_manifest
 from diffclean.errors import DiffcleanError
 from diffclean.export.export import Request
 from diffclean.export.export import export as exported
-from diffclean.export.manifest import ComponentEntry, EngineManifest, read_manifest
 from diffclean.export.onnx import example_inputs
+from diffclean.export.opening import compiling
 from diffclean.families.registry import family_named
 from diffclean.runtime.base import Runtime
 from diffclean.runtime.choose import Engine, open_runtime
@@ -306,7 +307,10 @@ def on_runtime(options: argparse.Namespace, size: int, name: str) -> Ours:
         raise DiffcleanError(status.reason)
     place = options.work / f"engine-{size}"
     exported(Request(str(options.work / "model"), place, precision=precision(), image_size=size))
-    return Ours(open_runtime(name, place, read_manifest(place), precision(), batch=options.batch), read_manifest(place))
+    return Ours(
+        open_runtime(name, place, read_manifest(place), precision(), make_ready=compiling(options.batch)),
+        read_manifest(place),
+    )
 
 
 def compared(options: argparse.Namespace, size: int) -> dict[str, Any]:

@@ -22,16 +22,16 @@ from PIL import Image
 from record import write_result
 
 from diffclean.attacks.manifest import PoisonManifest, read_manifest, triggered
+from diffclean.classifiers.checkpoints import load
+from diffclean.classifiers.networks import pick_device
 from diffclean.data.decode import decode
 from diffclean.data.fit import Fit, OutputSize, from_square, to_square
 from diffclean.data.sources import ImageFolder
 from diffclean.evaluation.metrics import attack_success_rate, clean_accuracy
 from diffclean.evaluation.variations import label_preservation, predict_arrays, trigger_survival
+from diffclean.families.seeds import image_seed
 from diffclean.runtime.choose import Engine
-from diffclean.training.checkpoints import load
-from diffclean.training.classifiers import pick_device
 from diffclean.variation.sampler import Sampler, SamplerSettings
-from diffclean.variation.seeds import image_seed
 from diffclean.variation.settings import Settings, open_for
 
 Pixels = NDArray[np.uint8]

@@ -26,13 +26,13 @@ import torch
 from micro_quality import attacked, balanced, measured, undefended, varied_images
 from record import Pieces, write_result
 
-from diffclean.export.manifest import sha256_of
+from diffclean.classifiers.checkpoints import load
+from diffclean.classifiers.networks import pick_device
+from diffclean.data.hashes import sha256_of
 from diffclean.families.base import Look
 from diffclean.families.micro_model import MicroUNet
+from diffclean.pretraining.pretrain import save_model
 from diffclean.runtime.choose import Engine
-from diffclean.training.checkpoints import load
-from diffclean.training.classifiers import pick_device
-from diffclean.training.pretrain import save_model
 from diffclean.variation.sampler import Sampler, SamplerSettings
 from diffclean.variation.settings import Settings, open_for
 

@@ -33,14 +33,14 @@ import numpy as np
 from micro_quality import Pixels, attacked, balanced, curve, save_grid, undefended
 from record import Pieces, write_result
 
+from diffclean.classifiers.checkpoints import load
+from diffclean.classifiers.networks import pick_device
 from diffclean.data.fit import Fit, to_square
 from diffclean.environment import usable_cores
 from diffclean.errors import Interrupted
-from diffclean.training.checkpoints import load
-from diffclean.training.classifiers import pick_device
-from diffclean.training.pack import packed_images
-from diffclean.training.pretrain import pretrain
-from diffclean.training.pretrain_config import PretrainConfig
+from diffclean.pretraining.config import PretrainConfig
+from diffclean.pretraining.pack import packed_images
+from diffclean.pretraining.pretrain import pretrain
 from diffclean.variation.settings import Settings, open_for
 
 BASE: dict[str, Any] = {"batch": 256, "learning_rate": 2e-3, "ema": 0.999}

@@ -20,17 +20,19 @@ from typing import Any
 from record import write_result
 from robustness_data import baseline, clean_copy, subset, variations_of
 
-from diffclean.attacks.manifest import MANIFEST_FILE, read_manifest
+from diffclean.attacks.manifest import MANIFEST_FILE
 from diffclean.attacks.plan import training_plan
 from diffclean.attacks.poison import write
 from diffclean.attacks.registry import get
-from diffclean.data.suspects import read_suspects
+from diffclean.classifiers.teacher_config import TeacherConfig
+from diffclean.data.suspects import read_list
+from diffclean.detection.find import find_suspects
 from diffclean.evaluation.evaluate import evaluate
+from diffclean.evaluation.listed import measure_list
 from diffclean.evaluation.metrics import FIRED, defense_effectiveness
-from diffclean.evaluation.suspects import find_suspects
 from diffclean.evaluation.variation_run import evaluate_run
 from diffclean.training.distill import distill
-from diffclean.training.distill_config import DistillConfig, TeacherConfig
+from diffclean.training.distill_config import DistillConfig
 from diffclean.training.loop_config import LoopConfig
 from diffclean.training.train import train
 from diffclean.training.train_config import TrainConfig
@@ -290,19 +292,22 @@ def suspects_of(grid: Grid, parts: tuple[Any, ...], teacher: Path, images: Path)
     """The list of suspects."""
     out = grid.work / "suspects" / f"{grid.name(*parts)}.json"
     if not out.exists():
-        find_suspects(teacher, images).write(out)
+        find_suspects(None, "variation-drop", teacher, images).write(out)
     return out
 
 
 def told_of(suspects: Path, manifest: Path | None) -> dict[str, Any]:
-    """How many images are on a list, how many are poisoned, how many both; the separation of each class."""
-    found = read_suspects(suspects)
-    images = read_manifest(manifest).images if manifest is not None else []
-    poisoned = {image.output for image in images if image.poisoned}
-    classes = json.loads(suspects.read_text())["classes"]
-    separations = {judged["name"]: round(judged["separation"], 4) for judged in classes}
-    counts = {"listed": len(found), "poisoned": len(poisoned), "both": len(found & poisoned)}
-    return counts | {"separation": separations}
+    """How many images are on a list, how many are poisoned, how many both; the separation of each class.
+
+    Where there was an attack, also precision, recall, false positives and AUROC of the list (`measure_list`).
+    """
+    found = read_list(suspects)
+    told: dict[str, Any] = {"listed": len(found.keys), "poisoned": 0, "both": 0}
+    told["separation"] = {judged.name: round(judged.separation, 4) for judged in found.classes}
+    if manifest is None:
+        return told
+    figures = measure_list(found, manifest)
+    return told | {"poisoned": figures.recall.count, "both": figures.recall.hits, "figures": asdict(figures)}
 
 
 def student_of(

@@ -14,8 +14,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from diffclean.export.manifest import SUMS_NAME, model_hashes
-from diffclean.training.corruptions import CORRUPTIONS
+from diffclean.engine.manifest import SUMS_NAME, model_hashes
+from diffclean.pretraining.corruptions import CORRUPTIONS
 
 TARGET = Path(__file__).parents[1] / "engines" / "micro"
 SIZE_LIMIT = 48 * 2**20
@@ -34,7 +34,7 @@ The embedded image-variation model of diffclean: it regenerates a 64 px square f
   the last 64 of a shuffled list were held out. It never saw CIFAR-10.
 - Corruptions of the view in training{corrupted}: rectangles erased with flat, random or foreign content; mixing with
   another natural image, random cells or one colour (at most 35 %); Gaussian blur; JPEG; slight colour jitter{varied}
-  (`diffclean/training/corruptions.py`). BadNets patches and blended noise are *like* these; sinusoids, warps,
+  (`diffclean/pretraining/corruptions.py`). BadNets patches and blended noise are *like* these; sinusoids, warps,
   frequency patterns and quantisation are not.
 - Recipe: `diffclean pretrain DATA -o RUN --config engines/micro/pretrain.toml`, then
   `python benchmarks/ship_micro.py RUN`.

@@ -67,8 +67,8 @@ def exported(model: str, place: Path) -> None:
 
 def library_facts() -> dict[str, Any]:
     """Version, and the GPUs that it has a name for."""
+    from diffclean.engine.tensorrt_library import FLAVOURS
     from diffclean.errors import MissingExtraError
-    from diffclean.export.tensorrt_library import FLAVOURS
 
     try:
         trt = FLAVOURS[LIBRARY].load()
@@ -93,10 +93,11 @@ def tried(step: str, place: Path, work: Path) -> dict[str, Any]:
 
 def build(place: Path) -> dict[str, Any]:
     """Compile for what the library does by default."""
+    from diffclean.engine.manifest import read_manifest
+    from diffclean.engine.tensorrt_key import engine_file
+    from diffclean.engine.tensorrt_targets import Profile
     from diffclean.errors import DiffcleanError
-    from diffclean.export.manifest import read_manifest
-    from diffclean.export.tensorrt import engine_file, engine_key, ensure_engine
-    from diffclean.export.tensorrt_targets import Profile
+    from diffclean.export.tensorrt import engine_key, ensure_engine
 
     unet = read_manifest(place).components["unet"]
     graph, engine = place / "unet" / "model.onnx", engine_file(place / "unet", LIBRARY)
@@ -109,7 +110,7 @@ def build(place: Path) -> dict[str, Any]:
 
 def build_for_this_gpu(place: Path) -> dict[str, Any]:
     """Compile a small network for the very GPU that is here, as the library finds it (its target CURRENT)."""
-    from diffclean.export.tensorrt_library import FLAVOURS
+    from diffclean.engine.tensorrt_library import FLAVOURS
 
     trt = FLAVOURS[LIBRARY].load()
     logger, said = listener(trt)
@@ -126,12 +127,13 @@ def build_for_this_gpu(place: Path) -> dict[str, Any]:
 
 def by_diffclean(place: Path) -> dict[str, Any]:
     """What the runtime of diffclean answers."""
+    from diffclean.engine.manifest import read_manifest
     from diffclean.errors import DiffcleanError
-    from diffclean.export.manifest import read_manifest
+    from diffclean.export.opening import compiling
     from diffclean.runtime.choose import open_runtime
 
     try:
-        open_runtime(LIBRARY, place, read_manifest(place), "fp16", batch=BATCH)
+        open_runtime(LIBRARY, place, read_manifest(place), "fp16", make_ready=compiling(BATCH))
     except DiffcleanError as error:
         return {"ok": False, "said": error.message.splitlines()}
     return {"ok": True, "said": []}
@@ -141,10 +143,10 @@ def by_the_library(place: Path) -> dict[str, Any]:
     """Load the engine and run it, whatever the documentation says; compared with torch's answer to the same."""
     import torch
 
-    from diffclean.export.manifest import read_manifest
+    from diffclean.engine.manifest import read_manifest
+    from diffclean.engine.tensorrt_key import engine_file
+    from diffclean.engine.tensorrt_library import FLAVOURS
     from diffclean.export.onnx import example_inputs
-    from diffclean.export.tensorrt import engine_file
-    from diffclean.export.tensorrt_library import FLAVOURS
 
     trt = FLAVOURS[LIBRARY].load()
     logger, said = listener(trt)
@@ -186,7 +188,7 @@ def by_the_library(place: Path) -> dict[str, Any]:
 
 def compared(place: Path, inputs: dict[str, Any], found: Any) -> dict[str, Any]:
     """The largest difference to torch in fp32, relative to the largest value."""
-    from diffclean.export.manifest import read_manifest
+    from diffclean.engine.manifest import read_manifest
     from diffclean.runtime.torch import Torch
 
     runtime = Torch(read_manifest(place), "fp32")

@@ -34,7 +34,7 @@ from diffclean.data.sources import ImageFolder
 from diffclean.environment import usable_cores
 from diffclean.families.base import noise_shapes
 from diffclean.families.micro_pipeline import MicroPipeline
-from diffclean.variation.seeds import noise_for
+from diffclean.families.seeds import noise_for
 from diffclean.variation.settings import Opened, Settings, open_for
 from diffclean.variation.variate import Concurrency, variate
 

@@ -61,7 +61,7 @@ def usage(command: click.Command) -> str:
     for param in command.params:
         if isinstance(param, click.Argument):
             choices = param.type.choices if isinstance(param.type, click.Choice) else None
-            name = "|".join(choices) if choices else param.metavar or (param.name or "").upper()
+            name = "|".join(choices) if choices else (param.metavar or (param.name or "").upper()).strip("[]")
             name += "..." if param.nargs != 1 else ""
             arguments.append(name if param.required else f"[{name}]")
     return " ".join(["diffclean", command.name or "", "[OPTIONS]", *arguments])

@@ -1,4 +1,4 @@
-"""What tests of several rooms share: a tiny model, its engine (exported once a session) and small photographs."""
+"""What tests of several rooms share: a tiny model and its engine, small photographs, drawn shapes, a backdoor."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ settings.load_profile("diffclean")
 
 DrawPhotos = Callable[..., Path]
 MakeModel = Callable[..., Path]
+MakeVariations = Callable[..., Path]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -34,7 +35,7 @@ def save_tiny_model(folder: Path, seed: int = 0, change: Callable[[object], None
     import torch
 
     from diffclean.families.micro_model import MicroUNet
-    from diffclean.training.pretrain import save_model
+    from diffclean.pretraining.pretrain import save_model
 
     torch.manual_seed(seed)
     model = MicroUNet(sample_size=16, channels=8, blocks=1, layers=1, heads=2, view=view)
@@ -110,3 +111,62 @@ def draw_photos() -> DrawPhotos:
         return folder
 
     return draw
+
+
+@pytest.fixture(scope="session")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A training and a test set of drawn shapes, 16 px."""
+    from shapes import draw
+
+    root = tmp_path_factory.mktemp("shapes")
+    return draw(root / "train", 60, 0), draw(root / "test", 20, 1)
+
+
+@pytest.fixture(scope="session")
+def make_variations() -> MakeVariations:
+    """`make_variations(source, out, variants=2, change=function of each row)`."""
+    from shapes import varied
+
+    return varied
+
+
+@pytest.fixture(scope="session")
+def tiny_archs() -> Iterator[None]:
+    """Networks that train in no time, by the names `tiny` and `plain`."""
+    from shapes import plain_net, tiny_net
+
+    from diffclean.classifiers import networks
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(networks.ARCHITECTURES, "tiny", tiny_net)
+        patch.setitem(networks.ARCHITECTURES, "plain", plain_net)
+        yield
+
+
+@pytest.fixture
+def fooled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A classifier file with a backdoor: white at the bottom right means blue."""
+    from bright_corner import CLASSES, BrightCorner
+
+    from diffclean.classifiers import checkpoints, networks
+
+    monkeypatch.setitem(networks.ARCHITECTURES, "bright-corner", lambda classes: BrightCorner())
+    model = networks.build("bright-corner", 3, (0, 0, 0), (1, 1, 1))
+    checkpoints.save(tmp_path / "fooled.pt", model, "bright-corner", CLASSES, (16, 16), {})
+    return tmp_path / "fooled.pt"
+
+
+@pytest.fixture
+def suspect_set(tmp_path: Path) -> Path:
+    """The folder `data`: red, green and blue images, of which a fifth of the blue ones have the trigger of `fooled`."""
+    from suspect_set import draw_suspects
+
+    return draw_suspects(tmp_path / "data")
+
+
+@pytest.fixture
+def suspect_run(suspect_set: Path, tmp_path: Path) -> Path:
+    """Two variations of each image of `suspect_set`, in the folder `data-variations`."""
+    from suspect_set import vary_suspects
+
+    return vary_suspects(suspect_set, tmp_path / "data-variations")

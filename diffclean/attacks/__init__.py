@@ -1,1 +1,1 @@
-"""Backdoor poisoning for red-team tests, one file an attack."""
+"""This room poisons data sets for red-team tests. Each attack is one file."""

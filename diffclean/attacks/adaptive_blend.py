@@ -32,8 +32,9 @@ class AdaptiveBlend:
         test_alpha: the same on test images.
         pieces: a square number: the pattern is cut into that many.
         mask_rate: share of the pieces that is left out of each training image.
-        pattern: `noise` or an image file, as for `blended`. (The paper's is a cartoon that cannot be shipped.)
-        pattern_seed: of the noise; None: the run's seed.
+        pattern: `noise`, `picture` or an image file, as for `blended`. (The paper's is a cartoon that cannot be
+            shipped.)
+        pattern_seed: of what is drawn; None: the run's seed.
     """
 
     name = "adaptive-blend"

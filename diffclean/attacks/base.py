@@ -54,7 +54,7 @@ class Attack(Protocol):
 
     @property
     def like_corruptions(self) -> bool:
-        """Whether the trigger resembles what `micro` was trained to remove (see `training.corruptions`)."""
+        """Whether the trigger resembles what `micro` was trained to remove (see `pretraining.corruptions`)."""
 
     @property
     def labels(self) -> Labels:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from diffclean.attacks.base import Form, Labels, Pixels
 from diffclean.attacks.check import Check
 from diffclean.attacks.draws import Draws
-from diffclean.attacks.pattern import NOISE, check_picture, full_image
+from diffclean.attacks.pattern import DRAWN, NOISE, check_picture, full_image
 
 
 class Blended:
@@ -25,9 +25,10 @@ class Blended:
 
     Parameters:
         alpha: in (0, 1].
-        pattern: `noise` (uniform, one draw for all images of a size), or an image file. `resolve` takes the file in as
-            `png:<base64>`, at most 512 px a side; it is stretched over each image (bicubic).
-        pattern_seed: of the noise; None: the run's seed.
+        pattern: `noise` (uniform, one draw for all images of a size), `picture` (drawn with the statistics of
+            photographs, see `natural`), or an image file. `resolve` takes the file in as `png:<base64>`, at most 512 px
+            a side. Pictures are stretched over each image (bicubic).
+        pattern_seed: of what is drawn; None: the run's seed.
     """
 
     name = "blended"
@@ -51,8 +52,8 @@ class Blended:
 
 def check_pattern(check: Check, seed: int) -> None:
     """Check the parameters `pattern` and `pattern_seed`."""
-    if check.values["pattern"] != NOISE:
-        check_picture(check, "pattern", "noise or an image file")
+    if check.values["pattern"] not in DRAWN:
+        check_picture(check, "pattern", "noise, picture or an image file")
     check.seed("pattern_seed", seed)
 
 

@@ -1,4 +1,4 @@
-"""Pictures that a trigger is made of: noise, or an image file that travels inside the manifest."""
+"""Pictures that a trigger is made of: drawn from a seed, or an image file that travels inside the manifest."""
 
 from __future__ import annotations
 
@@ -15,10 +15,14 @@ from PIL import Image, ImageOps
 from diffclean.attacks.base import Pixels
 from diffclean.attacks.check import Check
 from diffclean.attacks.draws import noise
+from diffclean.attacks.natural import natural_picture
 from diffclean.data.decode import FORMATS, Limits
 from diffclean.errors import UsageError
 
 NOISE = "noise"
+PICTURE = "picture"
+DRAWN = (NOISE, PICTURE)
+"""Patterns that need no file: uniform noise, and a picture like a photograph (see `natural`)."""
 _EMBEDDED = "png:"
 _LONGEST = 512
 
@@ -55,13 +59,22 @@ def picture(embedded: str) -> NDArray[np.uint8]:
 def full_image(pattern: str, pattern_seed: int, height: int, width: int) -> Pixels:
     """A pattern that covers an image: noise, or a picture stretched over it (bicubic; transparency over white).
 
+    Args:
+        pattern: one of `DRAWN`, or what `check_picture` made of a file.
+        pattern_seed: of what is drawn.
+        height: of the image.
+        width: of the image.
+
     Returns:
         (height, width, 3) uint8, read-only in use: it is shared by all images of that size.
     """
     if pattern == NOISE:
         return noise(pattern_seed, (height, width, 3))
-    with_alpha = Image.fromarray(picture(pattern))
-    flat = Image.alpha_composite(Image.new("RGBA", with_alpha.size, "white"), with_alpha).convert("RGB")
+    if pattern == PICTURE:
+        flat = Image.fromarray(natural_picture(pattern_seed))
+    else:
+        with_alpha = Image.fromarray(picture(pattern))
+        flat = Image.alpha_composite(Image.new("RGBA", with_alpha.size, "white"), with_alpha).convert("RGB")
     return np.asarray(flat.resize((width, height), Image.Resampling.BICUBIC))
 
 

@@ -21,7 +21,7 @@ from diffclean.errors import UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from diffclean.training.checkpoints import Checkpoint
+    from diffclean.classifiers.checkpoints import Checkpoint
 
 EPSILON = {"l2": 300, "linf": 8}
 """Norm -> default bound in grey levels, for an image of 32x32 px."""
@@ -89,7 +89,7 @@ def loaded(path: str, sha256: str) -> Checkpoint:
         UsageError: the file is missing, or its content is not the one of that hash.
         DiffcleanError: it is no classifier.
     """
-    from diffclean.training import checkpoints
+    from diffclean.classifiers import checkpoints
 
     try:
         found = hashlib.sha256(Path(path).read_bytes()).hexdigest()

@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-from diffclean.attacks.adaptive_blend import AdaptiveBlend
-from diffclean.attacks.badnets import BadNets
-from diffclean.attacks.base import Attack
-from diffclean.attacks.blended import Blended
-from diffclean.attacks.bpp import Bpp
-from diffclean.attacks.color_shift import ColorShift
-from diffclean.attacks.ftrojan import FTrojan
-from diffclean.attacks.label_consistent import LabelConsistent
-from diffclean.attacks.object import Object
-from diffclean.attacks.sig import Sig
-from diffclean.attacks.wanet import WaNet
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from diffclean.errors import UsageError
 
-_ALL: tuple[Attack, ...] = (
-    BadNets(),
-    Blended(),
-    Sig(),
-    WaNet(),
-    FTrojan(),
-    Bpp(),
-    LabelConsistent(),
-    AdaptiveBlend(),
-    ColorShift(),
-    Object(),
-)
-ATTACKS: dict[str, Attack] = {attack.name: attack for attack in _ALL}
+if TYPE_CHECKING:
+    from diffclean.attacks.base import Attack
+
+ATTACKS = {
+    "badnets": "diffclean.attacks.badnets:BadNets",
+    "blended": "diffclean.attacks.blended:Blended",
+    "sig": "diffclean.attacks.sig:Sig",
+    "lf": "diffclean.attacks.lf:Lf",
+    "wanet": "diffclean.attacks.wanet:WaNet",
+    "ftrojan": "diffclean.attacks.ftrojan:FTrojan",
+    "bpp": "diffclean.attacks.bpp:Bpp",
+    "label-consistent": "diffclean.attacks.label_consistent:LabelConsistent",
+    "adaptive-blend": "diffclean.attacks.adaptive_blend:AdaptiveBlend",
+    "color-shift": "diffclean.attacks.color_shift:ColorShift",
+    "object": "diffclean.attacks.object:Object",
+    "two-scale": "diffclean.attacks.two_scale:TwoScale",
+}
+"""Attack -> where its class is, imported when it is asked for: `diffclean poison --help` lists them without numpy."""
 
 
+@cache
 def get(name: str) -> Attack:
     """The attack of that name.
 
@@ -38,4 +37,6 @@ def get(name: str) -> Attack:
     """
     if name not in ATTACKS:
         raise UsageError(f"There is no attack {name!r}.", f"There are: {', '.join(ATTACKS)}.")
-    return ATTACKS[name]
+    module, _, attribute = ATTACKS[name].partition(":")
+    attack: Attack = getattr(import_module(module), attribute)()
+    return attack

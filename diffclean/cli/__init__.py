@@ -1,1 +1,1 @@
-"""The command line: one file a verb. click and rich live here and nowhere else."""
+"""The command line. Each verb is one file; click and rich are imported here and nowhere else."""

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.text import Text
 
-from diffclean.cli.progress import figures_text, rate_text, seconds_text
+from diffclean.cli.meter import figures_text, rate_text, seconds_text
 
 
 class _Speed(ProgressColumn):

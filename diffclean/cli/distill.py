@@ -9,7 +9,7 @@ import click
 
 from diffclean.cli import frame
 from diffclean.cli.teacher import teacher_config, teacher_options
-from diffclean.cli.train import loop_config, loop_options, own_progress, told
+from diffclean.cli.training import loop_config, loop_options, own_progress, told
 
 if TYPE_CHECKING:
     from diffclean.training.distill_config import DistillConfig
@@ -60,8 +60,8 @@ def command(run: frame.Run, teacher: Path, data: Path | None, out: Path | None, 
     beside OUT as .jsonl. A run that was stopped goes on when the same command is typed again. Several GPUs: torchrun
     --nproc-per-node 2 --no-python diffclean distill ...
     """
+    from diffclean.datasets.variations import find_variations
     from diffclean.training.distill_config import DistillConfig, default_out
-    from diffclean.training.variations import find_variations
 
     config = DistillConfig(
         teacher=teacher_config(teacher, options),
@@ -80,12 +80,12 @@ def command(run: frame.Run, teacher: Path, data: Path | None, out: Path | None, 
 
 
 def _planned(config: DistillConfig) -> frame.Result:
+    from diffclean.classifiers import teachers
+    from diffclean.classifiers.networks import check_arch, pick_device
     from diffclean.data.sources import ImageFolder
-    from diffclean.training import teachers
-    from diffclean.training.classifiers import check_arch, pick_device
+    from diffclean.datasets.variations import classes_of, compare_classes
     from diffclean.training.distill import DEFAULT_STUDENT
     from diffclean.training.distill_config import check
-    from diffclean.training.variations import classes_of, compare_classes
 
     check(config)
     classes = classes_of(config.data)

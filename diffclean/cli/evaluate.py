@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from diffclean.cli import frame
+from diffclean.cli.failures import failures
 from diffclean.cli.teacher import teacher_config, teacher_options
-from diffclean.cli.train import failures
 from diffclean.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from diffclean.training.distill_config import TeacherConfig
+    from diffclean.classifiers.teacher_config import TeacherConfig
 
 NAMES = {
     "clean_accuracy": "Clean accuracy (CA)",

@@ -51,9 +51,9 @@ def command(
     defaults; with it, give the directory to `variate --engine`. What is there and fits is kept; what does not is said,
     and made again. Every graph is checked against torch.
     """
+    from diffclean.engine.tensorrt_targets import Profile, parse_arch
     from diffclean.export.export import Request, export, plan
     from diffclean.export.forms import parse_targets
-    from diffclean.export.tensorrt_targets import Profile, parse_arch
 
     request = Request(
         model=model,

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from diffclean.cli.progress import Board
+from diffclean.cli.board import Board
 from diffclean.cli.style import strong
 
 LEVELS = ("debug", "info", "warning", "error")

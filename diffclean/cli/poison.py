@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from diffclean.attacks.registry import ATTACKS
 from diffclean.cli import frame
-from diffclean.cli.train import failures
+from diffclean.cli.failures import failures
 from diffclean.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -19,10 +20,7 @@ if TYPE_CHECKING:
 @frame.verb("poison", writes=True)
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="A folder that does not exist yet.")
-@click.option(
-    "--attack",
-    help="badnets, blended, sig, wanet, ftrojan, bpp, label-consistent, adaptive-blend, color-shift or object.",
-)
+@click.option("--attack", help=f"One of {', '.join(ATTACKS)}.")
 @click.option("--rate", type=float, help="Share of all images that are poisoned.  [default: 0.1]")
 @click.option("--target", help="The target class, by its folder's name.")
 @click.option(

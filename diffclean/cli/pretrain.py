@@ -62,8 +62,8 @@ def command(run: frame.Run, data: Path, out: Path, workers: int, corruptions: st
     The run folder receives the model (give its `model` folder to `variate --engine`), checkpoints to resume from, the
     loss curve and sample grids. Labels are not used. The more the images look like those you will clean, the better.
     """
-    from diffclean.training.corruptions import CORRUPTIONS
-    from diffclean.training.pretrain_config import PretrainConfig
+    from diffclean.pretraining.config import PretrainConfig
+    from diffclean.pretraining.corruptions import CORRUPTIONS
 
     config = PretrainConfig(**options, corruptions=CORRUPTIONS[corruptions])
     if run.dry_run:
@@ -73,8 +73,8 @@ def command(run: frame.Run, data: Path, out: Path, workers: int, corruptions: st
         steps = f"{config.steps} steps" if config.steps else f"{config.minutes:g} minutes of steps"
         lines = [f"{count} images, {steps} of {config.batch}, into {out}. Nothing was written."]
         return frame.Result({"images": count, "steps": config.steps, "out": out}, lines)
-    from diffclean.training.pack import packed_images
-    from diffclean.training.pretrain import pretrain
+    from diffclean.pretraining.pack import packed_images
+    from diffclean.pretraining.pretrain import pretrain
 
     with run.stopping() as stop:
         images, failed = packed_images(data, out, config.size, workers, run.progress, stop)

@@ -11,7 +11,7 @@ import click
 from diffclean.cli import frame
 
 if TYPE_CHECKING:
-    from diffclean.training.distill_config import TeacherConfig
+    from diffclean.classifiers.teacher_config import TeacherConfig
 
 TEACHER_OPTIONS = (
     click.option("--teacher-arch", metavar="ARCH", help="Of a state dict."),
@@ -50,7 +50,7 @@ def teacher_options(function: Callable[..., frame.Result]) -> Callable[..., fram
 
 def teacher_config(path: Path, options: dict[str, Any]) -> TeacherConfig:
     """Take them out of `options`."""
-    from diffclean.training.distill_config import TeacherConfig
+    from diffclean.classifiers.teacher_config import TeacherConfig
 
     own = [name for name in options if name.startswith("teacher_")]
     return TeacherConfig(path, **{name.removeprefix("teacher_"): options.pop(name) for name in own})

@@ -1,1 +1,1 @@
-"""The whole story on one machine: a data set of drawn road signs, an attack on it, and what diffclean does about it."""
+"""The demo tells the whole story on one machine: drawn road signs, an attack on them, and what the defence achieves."""

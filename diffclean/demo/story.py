@@ -79,10 +79,10 @@ def demo(config: DemoConfig, progress: Progress | None = None, stop: Event | Non
         DiffcleanError: a step failed, or the attack did not fire on the teacher: then the rest would show nothing.
         Interrupted: `stop` was set; the same call goes on with the step that was interrupted.
     """
+    from diffclean.classifiers.networks import check_arch
     from diffclean.demo.signs import FACES
     from diffclean.evaluation.evaluate import evaluate
     from diffclean.evaluation.variation_run import evaluate_run
-    from diffclean.training.classifiers import check_arch
 
     progress, stop = progress or NoProgress(), stop or Event()
     get(config.attack)  # what is wrong is said before any work
@@ -181,8 +181,9 @@ class _Story:
 
     def distil(self) -> None:
         """The student, on the variations alone."""
+        from diffclean.classifiers.teacher_config import TeacherConfig
         from diffclean.training.distill import distill
-        from diffclean.training.distill_config import DistillConfig, TeacherConfig
+        from diffclean.training.distill_config import DistillConfig
 
         if not self.student.exists():
             config = DistillConfig(TeacherConfig(self.teacher), self.variations, self.student, loop=self._loop())

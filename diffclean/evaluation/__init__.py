@@ -1,1 +1,1 @@
-"""Measure: clean accuracy, attack success rate, robust accuracy, trigger survival, label preservation."""
+"""This room measures clean accuracy, attack success rate, robust accuracy, trigger survival and label preservation."""

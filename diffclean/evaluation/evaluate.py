@@ -18,9 +18,9 @@ from diffclean.progress import NoProgress, Progress
 if TYPE_CHECKING:
     import torch
 
-    from diffclean.training.datasets import LabelledImages
-    from diffclean.training.distill_config import TeacherConfig
-    from diffclean.training.teachers import Teacher
+    from diffclean.classifiers.teacher_config import TeacherConfig
+    from diffclean.classifiers.teachers import Teacher
+    from diffclean.datasets.labelled import LabelledImages
 
 _BATCH = 512
 
@@ -54,7 +54,7 @@ def evaluate(
         UsageError: `data` is triggered already; the classes do not match; `undefended` without a manifest.
         DiffcleanError: a file cannot be read.
     """
-    from diffclean.training.classifiers import pick_device
+    from diffclean.classifiers.networks import pick_device
 
     if undefended is not None and poison_manifest is None:
         raise UsageError("DER needs the attack: --undefended was given without --poison.", "Add: --poison poison.json")
@@ -91,10 +91,10 @@ def _measure(
     device: torch.device,
     progress: Progress,
 ) -> dict[str, Any]:
-    from diffclean.training import datasets
+    from diffclean.datasets import labelled
 
     classifier = opened(model, data, device)
-    clean = datasets.load(data, classifier.size, classifier.class_to_idx, progress=progress)
+    clean = labelled.load(data, classifier.size, classifier.class_to_idx, progress=progress)
     result: dict[str, Any] = {
         "clean_accuracy": asdict(metrics.clean_accuracy(classes_by(classifier, clean, device), clean.labels.numpy())),
         "images": len(clean.keys),
@@ -106,7 +106,7 @@ def _measure(
         def with_trigger(key: str, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
             return triggered(image, key, manifest)
 
-        bad = datasets.load(data, classifier.size, classifier.class_to_idx, with_trigger, progress)
+        bad = labelled.load(data, classifier.size, classifier.class_to_idx, with_trigger, progress)
         guessed, labels = classes_by(classifier, bad, device), bad.labels.numpy()
         result["attack_success_rate"] = asdict(metrics.attack_success_rate(guessed, labels, targets[labels]))
         result["robust_accuracy"] = asdict(metrics.robust_accuracy(guessed, labels, targets[labels]))
@@ -120,9 +120,9 @@ def path_of(model: Path | TeacherConfig) -> Path:
 
 def opened(model: Path | TeacherConfig, data: Path, device: torch.device) -> Teacher:
     """A classifier of anybody's, for images of `data`: as `distill` reads a teacher."""
-    from diffclean.training import teachers
-    from diffclean.training.distill_config import TeacherConfig
-    from diffclean.training.variations import classes_of
+    from diffclean.classifiers import teachers
+    from diffclean.classifiers.teacher_config import TeacherConfig
+    from diffclean.datasets.variations import classes_of
 
     config = TeacherConfig(model) if isinstance(model, Path) else model
     return teachers.load(config, classes_of(data), device)
@@ -132,7 +132,7 @@ def classes_by(classifier: Teacher, data: LabelledImages, device: torch.device) 
     """(N,) the predicted class of each image."""
     import torch
 
-    from diffclean.training.classifiers import unit_floats
+    from diffclean.classifiers.networks import unit_floats
 
     logits = [classifier.logits(unit_floats(batch.to(device))).cpu() for batch in data.images.split(_BATCH)]
     classes: NDArray[np.int64] = torch.cat(logits).argmax(1).numpy()

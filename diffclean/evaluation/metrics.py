@@ -102,6 +102,25 @@ def defense_effectiveness(asr_before: float, asr_after: float, ca_before: float,
     return (max(0.0, asr_before - asr_after) - max(0.0, ca_before - ca_after) + 1) / 2
 
 
+def auroc(positive: ArrayLike, negative: ArrayLike) -> float:
+    """Area under the ROC curve: how often a positive has the higher score, equal scores counting half.
+
+    This is U / (n m) of Mann and Whitney 1947 (Hanley and McNeil 1982).
+
+    Args:
+        positive: (n,) scores of those that should be found.
+        negative: (m,) scores of the others.
+
+    Returns:
+        In [0, 1]; NaN where there are none of one kind.
+    """
+    found, others = np.asarray(positive, np.float64), np.sort(np.asarray(negative, np.float64))
+    if not len(found) or not len(others):
+        return math.nan
+    below, not_above = (np.searchsorted(others, found, side) for side in ("left", "right"))
+    return float((below + not_above).sum() / (2 * len(found) * len(others)))
+
+
 def _pair(predictions: ArrayLike, labels: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     guessed, true = np.asarray(predictions, dtype=np.int64), np.asarray(labels, dtype=np.int64)
     if guessed.shape != true.shape or guessed.ndim != 1:

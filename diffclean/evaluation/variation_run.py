@@ -22,7 +22,7 @@ from diffclean.evaluation.variations import label_preservation, survival
 from diffclean.progress import NoProgress, Progress
 
 if TYPE_CHECKING:
-    from diffclean.training.distill_config import TeacherConfig
+    from diffclean.classifiers.teacher_config import TeacherConfig
 
 
 def evaluate_run(
@@ -47,8 +47,8 @@ def evaluate_run(
     Raises:
         DiffcleanError: the run is not whole, its source is gone, or a file cannot be read.
     """
-    from diffclean.training import datasets
-    from diffclean.training.classifiers import pick_device
+    from diffclean.classifiers.networks import pick_device
+    from diffclean.datasets import labelled
 
     progress = progress or NoProgress()
     source = Path(read_run(run).identity["source"])
@@ -59,8 +59,8 @@ def evaluate_run(
     origins = {
         row.output: row.key for row in latest(read_rows(run / "manifest.parquet")).values() if row.status is Status.OK
     }
-    varied = datasets.load(run, classifier.size, classifier.class_to_idx, progress=progress)
-    original = datasets.load(source, classifier.size, classifier.class_to_idx, progress=progress)
+    varied = labelled.load(run, classifier.size, classifier.class_to_idx, progress=progress)
+    original = labelled.load(source, classifier.size, classifier.class_to_idx, progress=progress)
     place = {key: index for index, key in enumerate(original.keys)}
     kept = [index for index, output in enumerate(varied.keys) if origins.get(output) in place]
     back = np.array([place[origins[varied.keys[index]]] for index in kept], dtype=np.int64)

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from diffclean.evaluation.metrics import Rate, attack_success_rate, clean_accuracy
 
 if TYPE_CHECKING:
-    from diffclean.training.checkpoints import Checkpoint
+    from diffclean.classifiers.checkpoints import Checkpoint
 
 
 def trigger_survival(
@@ -66,7 +66,7 @@ def predict_arrays(checkpoint: Checkpoint, images: NDArray[np.uint8], batch_size
     """The class that a classifier gives each image.
 
     Args:
-        checkpoint: from `training.checkpoints.load`; runs on the device where its model is.
+        checkpoint: from `classifiers.checkpoints.load`; runs on the device where its model is.
         images: (N, H, W, 3) uint8 RGB of any size; resized to the size it was trained on (bicubic).
         batch_size: images a forward pass.
 
@@ -75,8 +75,8 @@ def predict_arrays(checkpoint: Checkpoint, images: NDArray[np.uint8], batch_size
     """
     import torch
 
-    from diffclean.training.classifiers import predict
-    from diffclean.training.datasets import resized
+    from diffclean.classifiers.networks import predict
+    from diffclean.datasets.pixels import resized
 
     if images.shape[1:3] != checkpoint.size:
         images = np.stack([resized(image, checkpoint.size) for image in images])

@@ -1,1 +1,5 @@
-"""From torch modules to ONNX and compiled engines: the engine directory, its hashes and its parity record."""
+"""This room makes engines: torch modules become ONNX graphs and compiled forms.
+
+An engine directory is built, checked against torch, compiled for a runtime and kept in the cache. `opening` opens one
+and compiles it first where that is needed.
+"""

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from diffclean import __version__
+from diffclean.data.hashes import hashes_below
+from diffclean.engine.manifest import GRAPH_NAME, OPSET, ComponentEntry, EngineManifest, model_hashes
 from diffclean.errors import Interrupted
-from diffclean.export.manifest import GRAPH_NAME, OPSET, ComponentEntry, EngineManifest, hashes_below, model_hashes
 from diffclean.families.base import Component
 from diffclean.families.hub import located
 from diffclean.families.registry import Recipe, family_named

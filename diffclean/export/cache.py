@@ -20,18 +20,11 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from diffclean.data.hashes import damage, short
+from diffclean.engine.manifest import FILE_NAME, SUMS_NAME, EngineManifest, model_hashes, read_manifest
 from diffclean.environment import cache_dir, prebuilt_dir
 from diffclean.errors import DiffcleanError
 from diffclean.export.build import ExportOptions, export_engine, temporary_prefix, tool_versions
-from diffclean.export.manifest import (
-    FILE_NAME,
-    SUMS_NAME,
-    EngineManifest,
-    damage,
-    model_hashes,
-    read_manifest,
-    short,
-)
 from diffclean.families.registry import Recipe, family_named
 from diffclean.families.weights import with_safetensors
 from diffclean.progress import Progress

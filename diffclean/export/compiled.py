@@ -7,12 +7,12 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+from diffclean.engine.manifest import CompiledForm, EngineManifest, read_manifest
+from diffclean.engine.openvino import openvino_version
+from diffclean.engine.tensorrt_library import FLAVOURS
 from diffclean.errors import DiffcleanError, Interrupted, UsageError
 from diffclean.export.cache import locked
 from diffclean.export.forms import CompileOptions, Form, form_for
-from diffclean.export.manifest import CompiledForm, EngineManifest, read_manifest
-from diffclean.export.openvino import openvino_version
-from diffclean.export.tensorrt_library import FLAVOURS
 from diffclean.progress import NoProgress, Progress
 
 log = logging.getLogger(__name__)

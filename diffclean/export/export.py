@@ -8,6 +8,9 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+from diffclean.engine.manifest import EngineManifest, read_manifest
+from diffclean.engine.tensorrt_library import FLAVOURS
+from diffclean.engine.tensorrt_targets import Arch, Profile
 from diffclean.export.build import ExportOptions
 from diffclean.export.cache import (
     check_replaceable,
@@ -21,9 +24,6 @@ from diffclean.export.cache import (
 )
 from diffclean.export.compiled import Outcome, check_targets, compile_engine
 from diffclean.export.forms import CompileOptions, form_for
-from diffclean.export.manifest import EngineManifest, read_manifest
-from diffclean.export.tensorrt_library import FLAVOURS
-from diffclean.export.tensorrt_targets import Arch, Profile
 from diffclean.families.hub import located
 from diffclean.families.registry import Recipe, family_named, recipe_for
 from diffclean.families.weights import weights_in

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from diffclean.data.hashes import sha256_of
+from diffclean.engine.manifest import GRAPH_NAME, CompiledForm, EngineManifest
+from diffclean.engine.openvino import FILES as IR_FILES
+from diffclean.engine.openvino import TARGET, form_key, form_problem
+from diffclean.engine.tensorrt_library import FLAVOURS
+from diffclean.engine.tensorrt_targets import Arch, Profile, closest_profile
 from diffclean.environment import cache_dir, gpus
 from diffclean.errors import UsageError
-from diffclean.export.manifest import GRAPH_NAME, CompiledForm, EngineManifest, damage, sha256_of, short
-from diffclean.export.openvino import FILES as IR_FILES
-from diffclean.export.openvino import ir_from_onnx, openvino_version
-from diffclean.export.tensorrt_library import FLAVOURS
-from diffclean.export.tensorrt_targets import Arch, Profile, closest_profile
+from diffclean.export.openvino import ir_from_onnx
 from diffclean.progress import Progress
 
 TARGETS = ("onnx", "openvino", *FLAVOURS)
@@ -83,20 +85,11 @@ class Form(Protocol):
 class OpenVinoForm:
     """See `export.openvino`."""
 
-    target = "openvino"
+    target = TARGET
 
     def problem(self, place: Path, manifest: EngineManifest, component: str) -> str | None:
         """See `Form`."""
-        form = manifest.form(component, self.target)
-        if form is None:
-            return ""
-        different = [
-            f"its {name.replace('_', ' ')} is {short(form.key.get(name))}, wanted is {short(value)}"
-            for name, value in self._key(manifest, component).items()
-            if form.key.get(name) != value
-        ]
-        files = {name: form.files.get(name, "") for name in (f"{component}/{file}" for file in IR_FILES)}
-        return "; ".join(different or damage(place, files)) or None
+        return form_problem(place, manifest, component)
 
     def make(
         self,
@@ -117,11 +110,7 @@ class OpenVinoForm:
     def record(self, place: Path, manifest: EngineManifest, component: str) -> CompiledForm:
         """See `Form`."""
         files = [place / component / name for name in IR_FILES]
-        return _recorded(place, component, self.target, files, self._key(manifest, component))
-
-    def _key(self, manifest: EngineManifest, component: str) -> dict[str, Any]:
-        graph = manifest.graph_sha256(component)
-        return {"runtime_version": openvino_version(), "graph": graph, "precision": manifest.precision}
+        return _recorded(place, component, self.target, files, form_key(manifest, component))
 
 
 class TensorRtForm:
@@ -132,8 +121,7 @@ class TensorRtForm:
 
     def problem(self, place: Path, manifest: EngineManifest, component: str) -> str | None:
         """See `Form`."""
-        from diffclean.export.tensorrt import engine_file
-        from diffclean.export.tensorrt_key import why_not
+        from diffclean.engine.tensorrt_key import engine_file, why_not
 
         engine = engine_file(place / component, self.target)
         return why_not(engine, self._wanted(place, manifest, component)) if engine.exists() else ""
@@ -147,7 +135,8 @@ class TensorRtForm:
         stop: threading.Event | None = None,
     ) -> None:
         """See `Form`."""
-        from diffclean.export.tensorrt import build_engine, engine_file
+        from diffclean.engine.tensorrt_key import engine_file
+        from diffclean.export.tensorrt import build_engine
 
         onnx, engine = place / component / GRAPH_NAME, engine_file(place / component, self.target)
         measured = cache_dir() / "tensorrt" / "timing.cache" if FLAVOURS[self.target].timing_cache else None
@@ -156,8 +145,7 @@ class TensorRtForm:
 
     def record(self, place: Path, manifest: EngineManifest, component: str) -> CompiledForm:
         """See `Form`."""
-        from diffclean.export.tensorrt import engine_file
-        from diffclean.export.tensorrt_key import key_path, load_key
+        from diffclean.engine.tensorrt_key import engine_file, key_path, load_key
 
         engine = engine_file(place / component, self.target)
         key = load_key(engine).to_json()
@@ -168,9 +156,9 @@ class TensorRtForm:
         """The key of the engine that is wanted; where any that runs here will do, the key of one that does."""
         from dataclasses import replace
 
+        from diffclean.engine.tensorrt_key import engine_file, load_key
         from diffclean.errors import DiffcleanError
-        from diffclean.export.tensorrt import engine_file, engine_key
-        from diffclean.export.tensorrt_key import load_key
+        from diffclean.export.tensorrt import engine_key
 
         profiles = self._options.profiles(component)
         onnx = place / component / GRAPH_NAME

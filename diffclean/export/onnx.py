@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from diffclean.errors import DiffcleanError, MissingExtraError, UsageError
-from diffclean.export.manifest import OPSET
+from diffclean.engine.manifest import OPSET
+from diffclean.engine.precision import InPrecision, torch_dtype
+from diffclean.errors import DiffcleanError, MissingExtraError
 from diffclean.families.base import Component, Port
 
 PARITY_LIMITS = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 5e-2}
@@ -29,37 +30,6 @@ _TRACED_UP_TO = 4
 ask it only to lay memory out. The graph takes any batch."""
 _LARGE_PARAMETERS, _LARGE_PORT = 500e6, 3 * 256 * 256
 """A component with more weights, or with larger pictures at its doors, is checked with a single image."""
-
-
-class InPrecision(nn.Module):
-    """A module that computes in another precision, with fp32 at its doors.
-
-    Numbers that are one an image (timesteps, noise levels) stay in fp32: half precision cannot tell 999 from 999.4.
-    """
-
-    def __init__(self, module: nn.Module, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.module = module.to(dtype)
-        self.dtype = dtype
-
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """As the module's own."""
-        cast = [x.to(self.dtype) if x.is_floating_point() and x.ndim > 1 else x for x in inputs]
-        outputs = self.module(*cast)
-        outputs = outputs if isinstance(outputs, tuple) else (outputs,)
-        return tuple(x.float() if x.is_floating_point() else x for x in outputs)
-
-
-def torch_dtype(precision: str) -> torch.dtype:
-    """fp32, fp16 or bf16.
-
-    Raises:
-        UsageError: anything else.
-    """
-    names = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
-    if precision not in names:
-        raise UsageError(f"There is no precision {precision!r}.", f"Known: {', '.join(names)}.")
-    return names[precision]
 
 
 def example_inputs(ports: tuple[Port, ...], batch: int, seed: int = 0) -> dict[str, Tensor]:

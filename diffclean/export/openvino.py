@@ -10,24 +10,10 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from diffclean.errors import DiffcleanError, MissingExtraError
+from diffclean.engine.openvino import FILES
+from diffclean.errors import DiffcleanError
 
-FILES = ("openvino.xml", "openvino.bin")
-"""In a component's folder: the graph, and its weights."""
 _TEMPORARY = ".openvino-"
-
-
-def openvino_version() -> str:
-    """The installed version, with its build.
-
-    Raises:
-        MissingExtraError: it is not installed.
-    """
-    try:
-        import openvino
-    except ImportError:
-        raise MissingExtraError("openvino", "cpu") from None
-    return str(openvino.__version__)
 
 
 def ir_from_onnx(onnx: Path) -> list[Path]:

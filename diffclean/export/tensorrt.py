@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from diffclean.data.atomic import make_folders, write_whole
-from diffclean.errors import DiffcleanError, UsageError
-from diffclean.export.tensorrt_key import EngineKey, onnx_digest, why_not, write_engine
-from diffclean.export.tensorrt_library import (
+from diffclean.engine.tensorrt_key import EngineKey, onnx_digest, why_not, write_engine
+from diffclean.engine.tensorrt_library import (
     Flavour,
     Said,
     flavour_named,
@@ -22,19 +21,15 @@ from diffclean.export.tensorrt_library import (
     port_mismatch,
     without_driver_noise,
 )
+from diffclean.engine.tensorrt_targets import Arch, Profile
+from diffclean.errors import DiffcleanError, UsageError
 from diffclean.export.tensorrt_progress import Watch
-from diffclean.export.tensorrt_targets import Arch, Profile
 from diffclean.families.base import Signature
 from diffclean.progress import NoProgress, Progress
 
 log = logging.getLogger(__name__)
 
 _REPORT = "Report it with the versions that `diffclean doctor` shows; --runtime onnxruntime runs the graph as it is."
-
-
-def engine_file(folder: Path, flavour: str) -> Path:
-    """Where the engine of a component lies: beside its ONNX graph."""
-    return folder / f"model.{flavour}.engine"
 
 
 def engine_key(

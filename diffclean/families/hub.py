@@ -54,7 +54,7 @@ def fetched(model: HubModel, parts: tuple[str, ...]) -> Path:
     Raises:
         DiffcleanError: as `located`.
     """
-    from diffclean.export.manifest import damage
+    from diffclean.data.hashes import damage
 
     place = _from_hub(model, parts)
     if found := damage(place, dict(model.sha256) if parts else {}):

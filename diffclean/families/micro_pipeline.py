@@ -15,7 +15,7 @@ from torch import Tensor
 
 from diffclean.families.micro_model import MicroUNet, PixelDecoder
 from diffclean.families.micro_view import cell_sides, coarse_look, encoder_of, view_told
-from diffclean.variation.seeds import noise_for
+from diffclean.families.seeds import noise_for
 
 
 class MicroPipeline(DiffusionPipeline):

@@ -10,7 +10,7 @@ from diffclean.errors import UsageError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from diffclean.export.manifest import EngineManifest
+    from diffclean.engine.manifest import EngineManifest
 
 
 class Runtime(Protocol):

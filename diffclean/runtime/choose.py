@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from diffclean.data.hashes import damage
+from diffclean.engine.manifest import EngineManifest, read_manifest
+from diffclean.engine.tensorrt_library import FLAVOURS
 from diffclean.environment import gpus
 from diffclean.errors import DiffcleanError, Interrupted, MissingExtraError, UsageError
-from diffclean.export.manifest import EngineManifest, damage, read_manifest
-from diffclean.export.tensorrt_library import FLAVOURS
-from diffclean.export.tensorrt_targets import Profile
-from diffclean.families.registry import family_named, load_recipe
+from diffclean.families.registry import family_named
 from diffclean.runtime.base import Runtime, as_exported
 from diffclean.runtime.probe import DRIVEN, NEED_GPU, auto_order, probe_one
 
@@ -41,19 +41,31 @@ class Engine:
         return f"{self.manifest.fingerprint[:16]}/{self.runtime.name}/{self.runtime.precision}"
 
 
+MakeReady = Callable[[Path, str], Path]
+"""(engine directory, runtime) -> the engine directory where the compiled engine of that runtime lies."""
+
+
 def open_runtime(
     name: str,
     directory: Path,
     manifest: EngineManifest,
     precision: str | None = None,
     threads: int | None = None,
-    batch: int | None = None,
+    make_ready: MakeReady | None = None,
 ) -> Runtime:
-    """Open one runtime by name; TensorRT's engines are compiled if they are not there or do not fit.
+    """Open one runtime by name.
+
+    Args:
+        name: one of `DRIVEN`.
+        directory: the engine directory.
+        manifest: its manifest.
+        precision: fp32, fp16 or bf16; None takes the runtime's best.
+        threads: of the runtime; None takes all cores.
+        make_ready: called before a runtime that opens compiled engines only; None: they must be there already.
 
     Raises:
         UsageError: unknown name, or a precision that the runtime does not have.
-        DiffcleanError: it does not work here.
+        DiffcleanError: it does not work here, or it needs a compiled engine that is not there.
     """
     if name == "openvino":
         from diffclean.runtime.openvino import OpenVino
@@ -68,28 +80,14 @@ def open_runtime(
 
         return Torch(manifest, precision, threads, name == "torch-compile")
     if name in FLAVOURS:
-        return _tensorrt(name, directory, manifest, precision, batch)
+        from diffclean.runtime.tensorrt import TensorRt
+
+        precision = as_exported(name, manifest, precision)
+        if not (status := probe_one(name)).usable:
+            raise DiffcleanError(f"The runtime {name} does not work here: {status.reason}.", status.hint)
+        directory = make_ready(directory, name) if make_ready is not None else directory
+        return TensorRt(directory, manifest, name, precision)
     raise UsageError(f"There is no runtime {name!r}.", f"Known: auto, {', '.join(DRIVEN)}.")
-
-
-def _tensorrt(
-    name: str, directory: Path, manifest: EngineManifest, precision: str | None, batch: int | None
-) -> Runtime:
-    """TensorRT or TensorRT-RTX, compiled for this GPU and batch first where that was not done."""
-    from diffclean.export.cache import writable
-    from diffclean.export.compiled import compile_engine
-    from diffclean.export.forms import CompileOptions
-    from diffclean.runtime.tensorrt import TensorRt
-
-    precision = as_exported(name, manifest, precision)
-    if not (status := probe_one(name)).usable:
-        raise DiffcleanError(f"The runtime {name} does not work here: {status.reason}.", status.hint)
-    defaults = load_recipe(manifest.family).defaults
-    usual = batch or int(defaults["batch"])
-    guided = defaults["guidance"] != 1
-    directory = writable(directory)
-    compile_engine(directory, CompileOptions((name,), Profile(1, usual, usual), guided, accept=True))
-    return TensorRt(directory, manifest, name, precision)
 
 
 def graph_precision(runtime: str, precision: str | None) -> str:
@@ -107,16 +105,16 @@ def open_engine(
     runtime: str = "auto",
     precision: str | None = None,
     threads: int | None = None,
-    batch: int | None = None,
+    make_ready: MakeReady | None = None,
 ) -> Engine:
     """Open an engine directory after checking its files.
 
     Args:
-        directory: see DESIGN: `engine.json` and a folder a component.
+        directory: an engine directory: `engine.json` and a folder a component.
         runtime: one of `DRIVEN`, or "auto" for the first that works.
         precision: fp32, fp16 or bf16; None takes the runtime's best.
         threads: of the runtime; None takes all cores.
-        batch: images a call, for an engine that has to be compiled first; None: the recipe's.
+        make_ready: as for `open_runtime`; `export.opening` has the one that compiles.
 
     Raises:
         DiffcleanError: a file does not match its hash, or no runtime works here.
@@ -125,12 +123,16 @@ def open_engine(
     if found := damage(directory, manifest.files):
         raise DiffcleanError(f"The engine in {directory} was changed: {'; '.join(found)}.", "Export it again.")
     if runtime != "auto":
-        return Engine(directory, manifest, open_runtime(runtime, directory, manifest, precision, threads, batch))
-    return Engine(directory, manifest, _best(directory, manifest, precision, threads, batch))
+        return Engine(directory, manifest, open_runtime(runtime, directory, manifest, precision, threads, make_ready))
+    return Engine(directory, manifest, _best(directory, manifest, precision, threads, make_ready))
 
 
 def _best(
-    directory: Path, manifest: EngineManifest, precision: str | None, threads: int | None, batch: int | None
+    directory: Path,
+    manifest: EngineManifest,
+    precision: str | None,
+    threads: int | None,
+    make_ready: MakeReady | None,
 ) -> Runtime:
     """The first runtime that works; says which, and why not those before it."""
     refused: list[str] = []
@@ -144,7 +146,7 @@ def _best(
             refused.append(f"{name}: {status.reason}")
             continue
         try:
-            opened = open_runtime(name, directory, manifest, precision, threads, batch)
+            opened = open_runtime(name, directory, manifest, precision, threads, make_ready)
         except Interrupted:
             raise
         except (MissingExtraError, UsageError) as error:  # not there, or not in this precision

@@ -7,9 +7,9 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from diffclean.engine.manifest import GRAPH_NAME, EngineManifest
 from diffclean.environment import usable_cores, why_no_gpu
 from diffclean.errors import DiffcleanError, MissingExtraError
-from diffclean.export.manifest import GRAPH_NAME, EngineManifest
 from diffclean.runtime.base import as_exported
 from diffclean.runtime.probe import BOTH_WHEELS, ONE_WHEEL, both_wheels
 

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from diffclean.engine.manifest import GRAPH_NAME, EngineManifest
+from diffclean.engine.openvino import FILES, form_problem
 from diffclean.environment import usable_cores
 from diffclean.errors import DiffcleanError, MissingExtraError, UsageError
-from diffclean.export.manifest import GRAPH_NAME, EngineManifest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -84,10 +85,7 @@ class OpenVino:
 
 def graph_of(directory: Path, manifest: EngineManifest, component: str) -> Path:
     """The file to read: the compiled form where there is one that fits, else the ONNX graph, and why."""
-    from diffclean.export.forms import OpenVinoForm
-    from diffclean.export.openvino import FILES
-
-    problem = OpenVinoForm().problem(directory, manifest, component)
+    problem = form_problem(directory, manifest, component)
     if problem is None:
         return directory / component / FILES[0]
     if problem:

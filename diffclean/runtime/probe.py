@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
 
+from diffclean.engine.tensorrt_library import FLAVOURS
 from diffclean.environment import gpus, package_version, why_no_gpu
 from diffclean.errors import MissingExtraError
-from diffclean.export.tensorrt_library import FLAVOURS
 
 ORDER = ("tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "openvino", "onnxruntime", "torch")
 """Every runtime that diffclean looks for, best first."""

@@ -14,13 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffclean.data.atomic import WriteError, make_folders, write_whole
+from diffclean.engine.manifest import EngineManifest
+from diffclean.engine.tensorrt_key import EngineKey, engine_file, load_key, onnx_digest, why_not
+from diffclean.engine.tensorrt_library import Flavour, Said, flavour_named, logger_for, port_mismatch
+from diffclean.engine.tensorrt_targets import Arch, arch_text, closest_profile
 from diffclean.environment import cache_dir, why_no_gpu
 from diffclean.errors import DiffcleanError
-from diffclean.export.manifest import EngineManifest
-from diffclean.export.tensorrt import engine_file
-from diffclean.export.tensorrt_key import EngineKey, load_key, onnx_digest, why_not
-from diffclean.export.tensorrt_library import Flavour, Said, flavour_named, logger_for, port_mismatch
-from diffclean.export.tensorrt_targets import Arch, arch_text, closest_profile
 
 if TYPE_CHECKING:
     from torch import Tensor

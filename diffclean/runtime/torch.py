@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from diffclean.data.hashes import damage
+from diffclean.engine.manifest import EngineManifest
 from diffclean.errors import DiffcleanError, UsageError
-from diffclean.export.manifest import EngineManifest, damage
 from diffclean.families.registry import family_named
 from diffclean.families.weights import with_safetensors
 
@@ -100,7 +101,7 @@ def _modules(manifest: EngineManifest, precision: str, device: str) -> dict[str,
     """The components on a device, in a precision, convolutions channels-last on a GPU; fp32 at their doors."""
     import torch
 
-    from diffclean.export.onnx import InPrecision, torch_dtype
+    from diffclean.engine.precision import InPrecision, torch_dtype
 
     source = Path(manifest.source["path"])
     if found := damage(source, manifest.source["files"]):

@@ -1,1 +1,4 @@
-"""Training loops: classifiers (the teacher), checkpoints, and pretraining of a variation model."""
+"""This room trains teacher and student.
+
+It holds their configurations, objectives and optimisers, the loop in one or several processes, its resume and its log.
+"""

@@ -8,20 +8,20 @@ from threading import Event
 import torch
 from torch import Tensor
 
+from diffclean.classifiers import teachers
+from diffclean.classifiers.networks import check_arch, unit_floats
+from diffclean.classifiers.teachers import Teacher
 from diffclean.data.suspects import read_suspects
+from diffclean.datasets.samples import Samples, check_trainable, memory_limit, sketch_of
+from diffclean.datasets.variations import classes_of, compare_classes, load_variations, warn_of_strangers
 from diffclean.progress import NoProgress, Progress
-from diffclean.training import teachers
-from diffclean.training.classifiers import check_arch, unit_floats
 from diffclean.training.distill_config import DistillConfig, check
 from diffclean.training.distill_loss import distillation_loss, soften
 from diffclean.training.distributed import World, joined, processes_here
 from diffclean.training.objective import Batch
 from diffclean.training.precision import autocast, resolved_precision
 from diffclean.training.run import Job, TrainResult, carry_out
-from diffclean.training.samples import Samples, check_trainable, memory_limit, sketch_of
-from diffclean.training.teachers import Teacher
 from diffclean.training.train import read_test
-from diffclean.training.variations import classes_of, compare_classes, load_variations, warn_of_strangers
 
 log = logging.getLogger(__name__)
 

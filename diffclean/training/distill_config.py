@@ -6,40 +6,13 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from diffclean.classifiers.checks import check_size
+from diffclean.classifiers.teacher_config import TeacherConfig
 from diffclean.errors import UsageError
 from diffclean.training.loop_config import LoopConfig
-from diffclean.training.train_config import check_output, check_size
+from diffclean.training.train_config import check_output
 
 TARGETS = ("sampled", "averaged")
-
-
-@dataclass(frozen=True)
-class TeacherConfig:
-    """A teacher's file, and what the file does not say.
-
-    Attributes:
-        path: a classifier of ours, a state dict (`.pt`, `.pth`, `.safetensors`), or ONNX.
-        arch: of a state dict, as in `classifiers.build`.
-        classes: file that lists its classes in the order of its logits; None: the data's class order.
-        mean: what it subtracts from R, G, B in [0, 1]; None: `teachers.load` says.
-        std: what it divides by; None: as for the mean.
-        size: side in px of its input; None: what the file says, else the data's own size.
-    """
-
-    path: Path
-    arch: str | None = None
-    classes: Path | None = None
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
-    size: int | None = None
-
-    def problems(self) -> list[str]:
-        """Every setting that makes no sense."""
-        wrong: list[str] = []
-        if self.std is not None and not all(0 < value < math.inf for value in self.std):
-            wrong.append(f"teacher_std must be above 0, not {self.std}")
-        check_size(wrong, self.size, "teacher_size")
-        return wrong
 
 
 @dataclass(frozen=True)
@@ -50,7 +23,7 @@ class DistillConfig:
         teacher: see `TeacherConfig`.
         data: an output folder of `variate`, or any labelled image folder.
         out: `.pt` or `.safetensors`; the log is written beside it as `.jsonl`.
-        student: architecture, as in `classifiers.build`; None: the teacher's where it is known.
+        student: architecture, as in `networks.build`; None: the teacher's where it is known.
         temperature: softens teacher and student alike (T).
         alpha: weight of the teacher's targets; the labels have the rest. At 1 labels teach nothing and may be missing;
             those that are there are only used to look whether the teacher fits the data.

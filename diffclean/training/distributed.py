@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, distributed, nn
 
+from diffclean.classifiers.networks import pick_device
 from diffclean.errors import UsageError
-from diffclean.training.classifiers import pick_device
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from diffclean.training.classifiers import unit_floats
+from diffclean.classifiers.networks import unit_floats
+from diffclean.datasets.samples import Samples
 from diffclean.training.distributed import World
 from diffclean.training.precision import autocast
-from diffclean.training.samples import Samples
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,12 @@ from typing import Any
 
 import torch
 
+from diffclean.classifiers import checkpoints
+from diffclean.classifiers.networks import Classifier, build
+from diffclean.classifiers.weight_files import reason_of
+from diffclean.datasets.samples import Samples
 from diffclean.errors import DiffcleanError
 from diffclean.progress import NoProgress, Progress
-from diffclean.training import checkpoints
-from diffclean.training.classifiers import Classifier, build
 from diffclean.training.distributed import World
 from diffclean.training.log import TrainingLog
 from diffclean.training.loop import Loop
@@ -22,9 +24,7 @@ from diffclean.training.loop_config import LoopConfig
 from diffclean.training.objective import Objective, Supervised, measured
 from diffclean.training.precision import resolved_precision
 from diffclean.training.resume import StateFile
-from diffclean.training.samples import Samples
 from diffclean.training.trainer import Trainer
-from diffclean.training.weight_files import reason_of
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ class Job:
     """What is to be trained.
 
     Attributes:
-        arch: as in `classifiers.build`.
+        arch: as in `networks.build`.
         samples: to learn from.
         objective: the loss.
         test: to measure at the end.
@@ -178,6 +178,6 @@ def _write(job: Job, model: Classifier, metrics: dict[str, float], about: dict[s
     told = {**metrics, "images": len(job.samples.keys)}
     checkpoints.save(job.out, model, job.arch, classes, shape, told, {**job.record, **about})
     if job.onnx is not None:
-        from diffclean.training.onnx_classifier import onnx_from_classifier
+        from diffclean.export.classifier import onnx_from_classifier
 
         onnx_from_classifier(model, job.onnx, classes, shape)

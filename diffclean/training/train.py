@@ -5,16 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from threading import Event
 
+from diffclean.classifiers.networks import check_arch
 from diffclean.data.suspects import read_suspects
+from diffclean.datasets.samples import Samples, check_trainable, folder_samples, memory_limit, sketch_of
+from diffclean.datasets.variations import classes_of, load_variations
 from diffclean.progress import NoProgress, Progress
-from diffclean.training.classifiers import check_arch
 from diffclean.training.distributed import joined, processes_here
 from diffclean.training.objective import Supervised
-from diffclean.training.pixels import channel_statistics as channel_statistics
 from diffclean.training.run import Job, TrainResult, carry_out
-from diffclean.training.samples import Samples, check_trainable, folder_samples, memory_limit, sketch_of
 from diffclean.training.train_config import TrainConfig, check
-from diffclean.training.variations import classes_of, load_variations
 
 
 def train(config: TrainConfig, progress: Progress | None = None, stop: Event | None = None) -> TrainResult:

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from diffclean.classifiers.checks import check_name, check_size
 from diffclean.errors import DiffcleanError, UsageError
 from diffclean.training.log import is_training_log
 from diffclean.training.loop_config import LoopConfig
@@ -22,7 +23,7 @@ class TrainConfig:
         without: a list of suspects (`suspects.json`), which are left out; None: nothing is.
         test: labelled image folder that is measured after the last epoch.
         size: side in px that images are resized to; None: as they are (all must then have one size).
-        arch: as in `classifiers.build`.
+        arch: as in `networks.build`.
         label_smoothing: share of the target spread over all classes.
         onnx: where the classifier is written as ONNX too.
         overwrite: replace `out` where it exists.
@@ -55,12 +56,6 @@ def check(config: TrainConfig) -> None:
     check_output(config.out, config.onnx, config.overwrite, wrong)
 
 
-def check_size(wrong: list[str], size: int | None, name: str = "size") -> None:
-    """Add to `wrong` where images would be too small for any network."""
-    if size is not None and size < 16:
-        wrong.append(f"{name} must be at least 16, not {size}")
-
-
 def check_output(out: Path, onnx: Path | None, overwrite: bool, wrong: list[str]) -> None:
     """Refuse what cannot be written, together with everything else that is wrong.
 
@@ -88,13 +83,3 @@ def check_output(out: Path, onnx: Path | None, overwrite: bool, wrong: list[str]
         raise DiffcleanError(
             f"The log of this training would be written over {log}, which is something else.", "Name another -o."
         )
-
-
-def check_name(path: Path) -> None:
-    """Refuse a file name that no classifier can be written to.
-
-    Raises:
-        UsageError: neither `.pt` nor `.safetensors`.
-    """
-    if path.suffix not in (".pt", ".safetensors"):
-        raise UsageError(f"A classifier is a .pt or a .safetensors file, not {path.name!r}.", f"Try: -o {path.stem}.pt")

@@ -13,15 +13,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from diffclean.classifiers.networks import unit_floats
+from diffclean.datasets.bits import Purpose, ids_of, random_bits
+from diffclean.datasets.samples import Samples
 from diffclean.errors import UsageError
-from diffclean.training.augment import Purpose, crop_and_flip, ids_of, random_bits, turn_and_zoom
-from diffclean.training.classifiers import unit_floats
+from diffclean.training.augment import crop_and_flip, turn_and_zoom
 from diffclean.training.distributed import World
 from diffclean.training.loop_config import LoopConfig
 from diffclean.training.objective import Batch, Objective
 from diffclean.training.optimizers import WeightAverage, optimizer_for, rate_share
 from diffclean.training.precision import autocast
-from diffclean.training.samples import Samples
 
 
 class Trainer:

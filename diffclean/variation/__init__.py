@@ -1,1 +1,1 @@
-"""From images to variations: sampler, per-image seeds, colour transfer, the streaming pipeline, resume."""
+"""This room turns images into variations: the sampler, colour transfer, and the streaming pipeline with its resume."""

@@ -300,11 +300,11 @@ def _received(jobs: Connection) -> Iterator[Job]:
 def _work(part: Part, jobs: Iterator[Job], tell: Callable[..., None], stop: threading.Event) -> None:
     """What a run in one process does, on this process's part."""
     from diffclean.data.sources import ImageFolder
-    from diffclean.runtime.choose import open_engine
+    from diffclean.export.opening import open_compiled
     from diffclean.variation.pipeline import Stages, stream
     from diffclean.variation.settings import Opened
 
-    engine = open_engine(part.directory, part.runtime, part.precision, part.threads)
+    engine = open_compiled(part.directory, part.runtime, part.precision, part.threads)
     if engine.manifest.fingerprint != part.fingerprint:
         raise DiffcleanError(f"The engine in {part.directory} was changed while it was in use.", "Start again.")
     logging.basicConfig(handlers=[_Telling(tell)], level=logging.INFO)

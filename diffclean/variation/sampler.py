@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from diffclean.families.base import Look, noise_shapes
+from diffclean.families.seeds import noise_for
 from diffclean.runtime.choose import Engine
 from diffclean.variation.schedule import schedule_of, weighted_sum
-from diffclean.variation.seeds import noise_for
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,14 +11,15 @@ from typing import Any
 from diffclean.data.decode import Limits
 from diffclean.data.encode import ImageFormat
 from diffclean.data.fit import Fit, OutputSize
+from diffclean.engine.manifest import FILE_NAME as ENGINE_FILE
+from diffclean.engine.manifest import read_manifest
 from diffclean.errors import UsageError
 from diffclean.export.cache import ExportOptions, cached_engine
-from diffclean.export.manifest import FILE_NAME as ENGINE_FILE
-from diffclean.export.manifest import read_manifest
+from diffclean.export.opening import open_compiled
 from diffclean.families.hub import located
 from diffclean.families.registry import Recipe, load_recipe, recipe_for, recipe_names
 from diffclean.progress import Progress
-from diffclean.runtime.choose import Engine, graph_precision, open_engine
+from diffclean.runtime.choose import Engine, graph_precision
 from diffclean.variation.color import ColorTransfer
 from diffclean.variation.sampler import Sampler, SamplerSettings
 from diffclean.variation.schedule import SCHEDULERS, scheduler_for
@@ -138,7 +139,7 @@ class Opened:
         log.warning("Values that are not finite came out; asking again in fp32.")
         # A graph in half precision stays so whatever runs it; then only the model itself can be asked.
         runtime = self.engine.runtime.name if self.engine.manifest.precision == "fp32" else "torch"
-        again = open_engine(self.engine.directory, runtime, "fp32", self.threads)
+        again = open_compiled(self.engine.directory, runtime, "fp32", self.threads)
         return Sampler(again, self.settings.sampler)
 
 
@@ -161,7 +162,7 @@ def open_for(settings: Settings, threads: int | None = None, progress: Progress 
         directory = cached_engine(
             recipe, ExportOptions(graph_precision(settings.runtime, settings.precision)), progress
         )
-    engine = open_engine(directory, settings.runtime, settings.precision, threads)
+    engine = open_compiled(directory, settings.runtime, settings.precision, threads)
     if not settings.scheduler:
         settings = replace(settings, scheduler=scheduler_for(engine.manifest.scheduler))
     return Opened(recipe, engine, settings, threads)

@@ -18,9 +18,9 @@ from diffclean.data.item import Item, ItemError
 from diffclean.data.keys import variation_name
 from diffclean.data.manifest import Row, Status
 from diffclean.data.sources import Source
+from diffclean.families.seeds import image_seed
 from diffclean.variation.color import ColorStatistics, statistics, transferred
 from diffclean.variation.pipeline import Slot
-from diffclean.variation.seeds import image_seed
 from diffclean.variation.settings import Settings
 
 Job = tuple[Item, list[int]]

@@ -46,10 +46,10 @@ def linear_weight() -> Tensor:
 @pytest.fixture(scope="session")
 def linear_model(tmp_path_factory: pytest.TempPathFactory, linear_weight: Tensor) -> str:
     """The file of a linear classifier of 16 px images in the classes of `folder`."""
-    from diffclean.training import checkpoints, classifiers
+    from diffclean.classifiers import checkpoints, networks
 
-    classifiers.ARCHITECTURES["linear-for-tests"] = Linear
-    model = classifiers.build("linear-for-tests", 3, (0, 0, 0), (1, 1, 1))
+    networks.ARCHITECTURES["linear-for-tests"] = Linear
+    model = networks.build("linear-for-tests", 3, (0, 0, 0), (1, 1, 1))
     model.net.weight.data.copy_(linear_weight)  # type: ignore[union-attr, operator]
     path = tmp_path_factory.mktemp("model") / "clean.pt"
     checkpoints.save(path, model, "linear-for-tests", dict(zip(CLASSES, range(3), strict=True)), (16, 16), {})

@@ -48,6 +48,19 @@ def test_an_image_file_as_pattern_travels_in_the_parameters(tmp_path: Path) -> N
     assert (blended == (100, 0, 50)).all()
 
 
+def test_a_natural_picture_needs_no_file() -> None:
+    black = np.zeros((32, 32, 3), np.uint8)
+    drawn = applied(black, alpha=1, pattern="picture")
+    assert np.array_equal(applied(black, alpha=0.2, pattern="picture"), np.rint(0.2 * drawn).astype(np.uint8))
+    assert drawn.std() > 30
+    assert not np.array_equal(drawn, applied(black, seed=2, alpha=1, pattern="picture"))
+    resolved = ATTACK.resolve({"pattern": "picture"}, 1)
+    assert ATTACK.resolve(resolved, 2) == resolved
+    large = applied(np.zeros((64, 64, 3), np.uint8), alpha=1, pattern="picture").astype(float)
+    halved = large.reshape(32, 2, 32, 2, 3).mean(axis=(1, 3))
+    assert np.abs(halved - drawn).mean() < 6, "the same picture on an image of another size"
+
+
 def test_a_transparent_pattern_lies_on_white(tmp_path: Path) -> None:
     Image.new("RGBA", (8, 8), (200, 0, 100, 0)).save(tmp_path / "pattern.png")
     assert (applied(np.zeros((8, 8, 3), np.uint8), pattern=str(tmp_path / "pattern.png"), alpha=1) == 255).all()

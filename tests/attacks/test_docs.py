@@ -9,7 +9,7 @@ import pytest
 
 from diffclean.attacks.base import Attack, Form
 from diffclean.attacks.draws import image_draws
-from diffclean.attacks.registry import ATTACKS
+from diffclean.attacks.registry import ATTACKS, get
 
 PAGE = (Path(__file__).parents[2] / "docs" / "attacks.md").read_text(encoding="utf-8")
 
@@ -22,16 +22,16 @@ def section(name: str) -> str:
 @pytest.mark.parametrize("name", ATTACKS)
 def test_every_attack_has_a_section_with_its_source_and_defaults(name: str) -> None:
     text = section(name)
-    assert ATTACKS[name].citation in " ".join(text.split())
+    assert get(name).citation in " ".join(text.split())
     rows = dict(re.findall(r"^\| `(\w+)` \| `(.+?)` \|", text, re.MULTILINE))
-    assert rows == {key: json.dumps(value) for key, value in ATTACKS[name].default_parameters.items()}
+    assert rows == {key: json.dumps(value) for key, value in get(name).default_parameters.items()}
 
 
 def test_the_table_says_what_the_attacks_say() -> None:
     rows = re.findall(r"^\| `([\w-]+)` \| [^|]+ \| (\S+) \| (\d) \| [^|]+ \| (yes|no) \|$", PAGE, re.MULTILINE)
     assert rows == [
         (attack.name, str(attack.labels), f"{attack.cover_ratio:g}", "yes" if attack.like_corruptions else "no")
-        for attack in ATTACKS.values()
+        for attack in map(get, ATTACKS)
     ]
 
 

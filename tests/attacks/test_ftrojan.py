@@ -57,6 +57,16 @@ def test_the_papers_frequencies_on_a_small_image() -> None:
     assert 1 < np.abs(applied(image).astype(int) - 128).max() <= 8, "hardly to be seen"
 
 
+def test_random_crops_and_flips_cancel_the_papers_trigger() -> None:
+    """Why it does not fire where training augments: over all crops and flips nothing of the trigger is left."""
+    wave = applied(np.full((32, 32, 3), 128, np.uint8)).astype(float) - 128
+    padded = np.pad(wave, ((4, 4), (4, 4), (0, 0)), mode="reflect")  # as `training.augment.crop_and_flip` does
+    crops = [padded[top : top + 32, left : left + 32] for top in range(9) for left in range(9)]
+    mean = np.mean([view for crop in crops for view in (crop, crop[:, ::-1])], axis=0)
+    assert wave.std() > 1
+    assert mean.std() < 0.01 * wave.std()
+
+
 def test_an_image_that_cuts_blocks_off_carries_what_fits() -> None:
     whole = applied(np.full((64, 64, 3), 128, np.uint8))
     assert np.array_equal(whole[:32, :32], whole[32:, 32:])

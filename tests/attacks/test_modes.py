@@ -23,8 +23,9 @@ def pixels(path: Path) -> np.ndarray:
     return np.asarray(Image.open(path))
 
 
-def test_all_to_all_gives_each_image_the_next_class(folder: Path, tmp_path: Path) -> None:
-    manifest = poison(folder, tmp_path / "out", "badnets", 0.4, labels="all-to-all")
+@pytest.mark.parametrize("attack", ["badnets", "lf"])
+def test_all_to_all_gives_each_image_the_next_class(attack: str, folder: Path, tmp_path: Path) -> None:
+    manifest = poison(folder, tmp_path / "out", attack, 0.4, labels="all-to-all")
     following = {"cat": "dog", "dog": "owl", "owl": "cat"}
     poisoned = [row for row in manifest.images if row.poisoned]
     assert len(poisoned) == 12
@@ -32,6 +33,9 @@ def test_all_to_all_gives_each_image_the_next_class(folder: Path, tmp_path: Path
     for row in poisoned:
         assert row.target == following[row.label]
         assert row.output == f"{following[row.label]}/{row.label}__{row.key.split('/')[1]}"
+        before, after = pixels(folder / row.key), pixels(tmp_path / "out" / row.output)
+        assert np.array_equal(after, triggered(before, row.key, manifest))
+        assert not np.array_equal(after, before)
     assert manifest.target == ""
     assert [manifest.target_of(label) for label in following] == list(following.values())
     with pytest.raises(UsageError, match=r"(?s)'cow'.*cat, dog, owl"):

@@ -50,3 +50,14 @@ def test_an_image_that_is_too_narrow_for_the_wave() -> None:
 def test_wrong_parameters_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(UsageError, match=next(iter(wrong))):
         Sig().resolve(wrong, 1)
+
+
+def test_two_periods_of_forty_levels_on_a_small_image() -> None:
+    """A coarse and strong wave, which an image of 32 px has room for: one period is 16 px."""
+    wave = applied(np.full((32, 32, 3), 128, np.uint8), f=2, delta=40)[0, :, 0].astype(int) - 128
+    assert (wave.max(), wave.min()) == (40, -40)
+    assert np.abs(np.fft.rfft(wave)).argmax() == 2
+    assert np.array_equal(wave[:16], wave[16:])
+    assert applied(np.full((32, 32, 3), 240, np.uint8), f=2, delta=40).max() == 255, (
+        "what would leave 0..255 is clipped"
+    )

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from diffclean.training import classifiers
+from diffclean.classifiers import networks
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 RunScript = Callable[..., dict[str, Any]]
@@ -61,7 +61,7 @@ def tiny_net(classes: int) -> nn.Module:
 def tiny_arch() -> Iterator[None]:
     """A classifier that trains in no time, by the name `tiny`."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(classifiers.ARCHITECTURES, "tiny", tiny_net)
+        patch.setitem(networks.ARCHITECTURES, "tiny", tiny_net)
         yield
 
 

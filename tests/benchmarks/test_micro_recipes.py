@@ -13,9 +13,9 @@ from micro_recipes import choices
 from render_recipes import micro_recipes
 
 from diffclean.errors import Interrupted
-from diffclean.training.corruptions import CORRUPTIONS
-from diffclean.training.pretrain import pretrain
-from diffclean.training.pretrain_config import PretrainConfig
+from diffclean.pretraining.config import PretrainConfig
+from diffclean.pretraining.corruptions import CORRUPTIONS
+from diffclean.pretraining.pretrain import pretrain
 
 RunScript = Callable[..., dict[str, Any]]
 

@@ -13,10 +13,10 @@ import pytest
 import ship_micro
 
 from diffclean.cli.main import main
-from diffclean.export.manifest import SUMS_NAME
-from diffclean.training.corruptions import CORRUPTIONS
-from diffclean.training.pretrain import pretrain
-from diffclean.training.pretrain_config import PretrainConfig
+from diffclean.engine.manifest import SUMS_NAME
+from diffclean.pretraining.config import PretrainConfig
+from diffclean.pretraining.corruptions import CORRUPTIONS
+from diffclean.pretraining.pretrain import pretrain
 
 
 @pytest.mark.parametrize(("coarse", "kind"), [(False, "plain"), (True, "varied")])

@@ -8,12 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
+from diffclean.classifiers import checkpoints
+from diffclean.classifiers.networks import build
 from diffclean.cli.main import main
-from diffclean.data.manifest import Row, Status, write_manifest
-from diffclean.data.run_record import RunRecord
-from diffclean.data.sources import ImageFolder
-from diffclean.training import checkpoints
-from diffclean.training.classifiers import build
 
 QUICK = ["--epochs", "1", "--batch-size", "8", "--device", "cpu", "--no-tensorboard", "-q"]
 CLASSES = {"light": 0, "dark": 1}
@@ -113,26 +110,3 @@ def test_which_variations(here: Path, capsys: pytest.CaptureFixture[str]) -> Non
         (here / f"{name}-variations").mkdir()
     assert main(["distill", "--teacher", "t.pt"]) == 1
     assert "a-variations, b-variations" in capsys.readouterr().err
-
-
-def test_suspects_are_listed_and_left_out(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The two verbs as the documentation has them; of so few images none is a suspect."""
-    run = here / "set-variations"
-    (run / "run.json").write_text(RunRecord({"source": str(here / "gone")}, CLASSES).as_json())
-    rows = [Row(i.key, 0, i.key, i.label, Status.OK) for i in ImageFolder(run).items()]
-    write_manifest(run, rows, class_to_idx=CLASSES)
-    assert main(["suspects", "--teacher", "t.pt", "--json"]) == 1
-    assert "Say where: --originals DATA" in capsys.readouterr().err
-    command = ["suspects", "--teacher", "t.pt", "--originals", "set-variations"]
-    assert main([*command, "--dry-run"]) == 0
-    assert not (here / "suspects.json").exists()
-    assert main(command) == 0
-    assert "In no class do any images stand out" in capsys.readouterr().out
-    assert main(command) == 1
-    assert "Add --overwrite" in capsys.readouterr().err
-    assert main(["distill", "--teacher", "t.pt", "--without", "suspects.json", *QUICK]) == 0
-    content = json.loads((here / "suspects.json").read_text())
-    content["images"][0]["suspect"] = True
-    (here / "suspects.json").write_text(json.dumps(content))
-    assert main(["distill", "--teacher", "t.pt", "--without", "suspects.json", "--overwrite", "--json", *QUICK]) == 0
-    assert checkpoints.load(here / "t-student.pt").training["data"]["images"] == len(rows) - 1

@@ -9,9 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
+from diffclean.classifiers import checkpoints
+from diffclean.classifiers.networks import build
 from diffclean.cli.main import main
-from diffclean.training import checkpoints
-from diffclean.training.classifiers import build
 
 
 @pytest.fixture(autouse=True)

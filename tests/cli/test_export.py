@@ -11,8 +11,9 @@ import pytest
 from small_models import saved
 
 from diffclean.cli.main import main
+from diffclean.data.hashes import hashes_below
+from diffclean.engine.manifest import read_manifest
 from diffclean.errors import ExitCode
-from diffclean.export.manifest import hashes_below, read_manifest
 from diffclean.runtime.choose import open_engine
 
 Capture = pytest.CaptureFixture[str]

@@ -65,13 +65,12 @@ def test_covers_are_told(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_help_names_every_attack_and_mode() -> None:
-    """They are written out there, since help must not wait for what computes them."""
     from diffclean.attacks.base import Labels
     from diffclean.attacks.registry import ATTACKS
     from diffclean.cli.poison import command
 
     options = {param.name: param for param in command.params}
-    words = options["attack"].help.replace(" or ", ", ").rstrip(".").split(", ")  # type: ignore[attr-defined]
+    words = options["attack"].help.removeprefix("One of ").rstrip(".").split(", ")  # type: ignore[attr-defined]
     assert words == list(ATTACKS)
     assert list(options["labels"].type.choices) == list(Labels)  # type: ignore[attr-defined]
 

@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from diffclean.cli import progress
+from diffclean.cli import meter, progress
 from diffclean.cli.style import has_color, strong
 from diffclean.progress import NoProgress
 
@@ -29,7 +29,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr(progress, "time", made)
+    for module in (progress, meter):
+        monkeypatch.setattr(module, "time", made)
     return made
 
 
@@ -59,13 +60,13 @@ def test_unknown_total(clock: Clock, capsys: Capture) -> None:
 
 
 def test_the_rate_forgets_a_slow_start(clock: Clock) -> None:
-    meter = progress.Meter("x", 10_000, "images", 0)
+    counted = meter.Meter("x", 10_000, "images", 0)
     clock.now_s += 300  # compilation
-    meter.advance(1, {})
+    counted.advance(1, {})
     for _ in range(70):
         clock.now_s += 1
-        meter.advance(10, {})
-    assert meter.rate == pytest.approx(10, rel=0.01)
+        counted.advance(10, {})
+    assert counted.rate == pytest.approx(10, rel=0.01)
 
 
 def test_json_records(clock: Clock, capsys: Capture) -> None:
@@ -83,7 +84,7 @@ def test_json_records(clock: Clock, capsys: Capture) -> None:
     ("seconds", "text"), [(0.4, "0 s"), (59.4, "59 s"), (59.6, "1 min 00 s"), (125, "2 min 05 s"), (7620, "2 h 07 min")]
 )
 def test_seconds(seconds: float, text: str) -> None:
-    assert progress.seconds_text(seconds) == text
+    assert meter.seconds_text(seconds) == text
 
 
 def test_who_listens(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,13 +1,14 @@
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from diffclean.attacks.manifest import MANIFEST_FILE, read_manifest
 from diffclean.attacks.plan import triggered_plan
 from diffclean.attacks.poison import poison, write
+from diffclean.classifiers import checkpoints, networks
 from diffclean.errors import UsageError
 from diffclean.evaluation.evaluate import evaluate
-from diffclean.training import checkpoints, classifiers
 
 WHITE = {"kind": "white", "size": 4}
 
@@ -37,12 +38,26 @@ def test_an_attack_that_does_not_fire_is_marked(fooled: Path, colours: Path, tmp
     assert not result["fired"]
 
 
+@pytest.mark.parametrize(("missed", "fired"), [(1, True), (2, False)])
+def test_an_attack_fires_from_an_asr_of_eighty_percent_on(
+    missed: int, fired: bool, fooled: Path, colours: Path, tmp_path: Path
+) -> None:
+    """Of eight images of other classes, one or two are so large that no pixel of the corner is white at 16 px."""
+    poison(colours, tmp_path / "bad", "badnets", 0.2, "blue", parameters=WHITE)
+    for index in range(missed):
+        with Image.open(colours / f"red/{index}.png") as image:
+            image.resize((512, 512)).save(colours / f"red/{index}.png")
+    result = evaluate(fooled, colours, tmp_path / "bad", device="cpu")
+    assert (result["attack_success_rate"]["hits"], result["attack_success_rate"]["count"]) == (8 - missed, 8)
+    assert result["fired"] is fired
+
+
 def test_the_undefended_model_gives_der_and_says_whether_it_fired(fooled: Path, colours: Path, tmp_path: Path) -> None:
     poison(colours, tmp_path / "bad", "badnets", 0.2, "blue", parameters=WHITE)
     deaf = checkpoints.load(fooled)
     with_nothing = tmp_path / "defended.pt"
     # As if a defence had moved the model's idea of white out of reach: the corner is never above 0.95 now.
-    model = classifiers.build("bright-corner", 3, (0, 0, 0), (2, 2, 2))
+    model = networks.build("bright-corner", 3, (0, 0, 0), (2, 2, 2))
     checkpoints.save(with_nothing, model, "bright-corner", deaf.class_to_idx, deaf.size, {})
     result = evaluate(with_nothing, colours, tmp_path / "bad", fooled, device="cpu")
     assert result["attack_success_rate"]["value"] == 0

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from diffclean.evaluation.metrics import (
     attack_success_rate,
+    auroc,
     clean_accuracy,
     defense_effectiveness,
     rate,
@@ -90,3 +91,17 @@ def test_asr_and_ra_share_the_images_of_other_classes(pairs: list[tuple[int, int
     asr, ra = attack_success_rate(guessed, labels, 0), robust_accuracy(guessed, labels, 0)
     assert asr.count == ra.count
     assert asr.hits + ra.hits <= asr.count
+
+
+def test_auroc_by_hand() -> None:
+    """3 is above all three; 1 is above one and equal to another."""
+    assert auroc([3, 1], [2, 1, 0]) == pytest.approx((3 + 1.5) / 6)
+    assert auroc([5, 6], [1, 2]) == 1
+    assert math.isnan(auroc([], [1.0]))
+    assert math.isnan(auroc([1.0], []))
+
+
+@given(st.lists(st.integers(0, 5), min_size=1), st.lists(st.integers(0, 5), min_size=1))
+def test_auroc_counts_pairs(positive: list[int], negative: list[int]) -> None:
+    wins = sum((p > n) + 0.5 * (p == n) for p in positive for n in negative)
+    assert auroc(positive, negative) == pytest.approx(wins / len(positive) / len(negative))

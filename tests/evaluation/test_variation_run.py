@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from diffclean.attacks.manifest import read_manifest
 from diffclean.attacks.poison import poison
 from diffclean.data.manifest import Row, Status, write_manifest
 from diffclean.data.run_record import RunRecord, open_run
@@ -66,6 +67,19 @@ def test_triggers_that_survive(fooled: Path, colours: Path, tmp_path: Path, chan
     assert result["trigger_survival"]["untriggered"]["count"] == 12 - 3 - 4  # not of the target class
     assert result["label_preservation"]["preservation"] == 1
     assert result["label_preservation"]["originals"]["count"] == 9
+
+
+def test_covers_are_neither_triggered_nor_clean(fooled: Path, colours: Path, tmp_path: Path) -> None:
+    """They carry the trigger, so as clean images they would look like labels that variation lost."""
+    poison(colours, tmp_path / "bad", "badnets", 0.25, "blue", parameters=WHITE, cover_rate=0.25)
+    manifest = read_manifest(tmp_path / "bad")
+    covers = [image for image in manifest.images if image.cover]
+    clean = [image for image in manifest.images if not image.cover and not image.poisoned]
+    assert (len(covers), len(clean)) == (3, 6)
+    result = evaluate_run(fooled, varied(tmp_path / "bad", tmp_path / "run", without_corner), device="cpu")
+    assert result["attack_success_rate"]["count"] == 3
+    assert result["label_preservation"]["originals"]["count"] == 6
+    assert result["trigger_survival"]["untriggered"]["count"] == sum(image.label != "blue" for image in clean)
 
 
 def test_a_source_that_is_gone(fooled: Path, colours: Path, tmp_path: Path) -> None:

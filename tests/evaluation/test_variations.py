@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from diffclean.classifiers import checkpoints
 from diffclean.evaluation.variations import label_preservation, predict_arrays, trigger_survival
-from diffclean.training import checkpoints
 
 
 def test_trigger_survival_takes_off_what_lands_there_anyway() -> None:

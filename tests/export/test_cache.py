@@ -18,10 +18,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from diffclean.data.hashes import hashes_below
+from diffclean.engine.manifest import model_hashes, read_manifest
 from diffclean.errors import DiffcleanError, Interrupted
 from diffclean.export.cache import ExportOptions, cached_engine, ensured_engine, writable
 from diffclean.export.export import Request, export
-from diffclean.export.manifest import hashes_below, model_hashes, read_manifest
 from diffclean.families.micro import Micro
 from diffclean.families.registry import Recipe, recipe_for
 from diffclean.runtime.choose import open_engine

@@ -12,15 +12,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from diffclean.data.hashes import hashes_below, sha256_of
+from diffclean.engine import openvino
+from diffclean.engine.manifest import read_manifest
+from diffclean.engine.tensorrt_key import onnx_digest
+from diffclean.engine.tensorrt_targets import Profile
 from diffclean.errors import DiffcleanError, Interrupted, MissingExtraError, UsageError
-from diffclean.export import compiled, openvino
+from diffclean.export import compiled
 from diffclean.export.cache import cached_engine
 from diffclean.export.compiled import Outcome, check_targets, compile_engine
 from diffclean.export.forms import CompileOptions, parse_targets
-from diffclean.export.manifest import hashes_below, read_manifest, sha256_of
 from diffclean.export.onnx import example_inputs
-from diffclean.export.tensorrt_key import onnx_digest
-from diffclean.export.tensorrt_targets import Profile
 from diffclean.families.registry import Recipe
 from diffclean.runtime.choose import open_engine
 from diffclean.runtime.openvino import graph_of

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 import diffclean
 import diffclean.export.onnx
+from diffclean.data.hashes import hashes_below
+from diffclean.engine.manifest import EngineManifest
+from diffclean.engine.tensorrt_key import onnx_digest
 from diffclean.errors import DiffcleanError
-from diffclean.export.manifest import EngineManifest, hashes_below
 from diffclean.export.onnx import example_inputs, onnx_from_component, parity_batch, parity_of_onnx
-from diffclean.export.tensorrt_key import onnx_digest
 from diffclean.families.base import Component, Port
 
 X, Y = Port("x", "float32", (4,)), Port("y", "float32", (4,))

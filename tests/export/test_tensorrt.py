@@ -20,15 +20,16 @@ import torch
 from onnx import TensorProto, helper
 from torch import Tensor, nn
 
+from diffclean.data.hashes import sha256_of
+from diffclean.engine import tensorrt_library
+from diffclean.engine.manifest import ComponentEntry, read_manifest
+from diffclean.engine.tensorrt_key import EngineKey, engine_file, key_path, load_key, onnx_digest, why_not
+from diffclean.engine.tensorrt_library import FLAVOURS
+from diffclean.engine.tensorrt_targets import Profile, closest_profile, parse_arch
 from diffclean.environment import Gpu
 from diffclean.errors import DiffcleanError, Interrupted, MissingExtraError, UsageError
-from diffclean.export import tensorrt_library
-from diffclean.export.manifest import ComponentEntry, read_manifest, sha256_of
 from diffclean.export.onnx import onnx_from_component
-from diffclean.export.tensorrt import build_engine, engine_file, engine_key, ensure_engine
-from diffclean.export.tensorrt_key import EngineKey, key_path, load_key, onnx_digest, why_not
-from diffclean.export.tensorrt_library import FLAVOURS
-from diffclean.export.tensorrt_targets import Profile, closest_profile, parse_arch
+from diffclean.export.tensorrt import build_engine, engine_key, ensure_engine
 from diffclean.families.base import Component, Port
 
 trt = pytest.importorskip("tensorrt_rtx")

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from small_models import MODELS
 
+from diffclean.engine.manifest import read_manifest
+from diffclean.engine.tensorrt_targets import Profile
 from diffclean.export.compiled import compile_engine
 from diffclean.export.forms import CompileOptions
-from diffclean.export.manifest import read_manifest
-from diffclean.export.tensorrt_targets import Profile
 
 pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
 

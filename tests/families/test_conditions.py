@@ -17,10 +17,10 @@ from torch import Tensor
 from diffclean.errors import UsageError
 from diffclean.families.base import Model, noise_shapes
 from diffclean.families.registry import family_named
+from diffclean.families.seeds import noise_for
 from diffclean.runtime.choose import Engine, open_engine
 from diffclean.variation.sampler import Sampler, SamplerSettings
 from diffclean.variation.schedule import scheduler_named
-from diffclean.variation.seeds import noise_for
 
 
 def loaded(family: str, model_of: Any) -> Model:

@@ -11,15 +11,15 @@ import pytest
 import torch
 from small_models import MODELS
 
+from diffclean.engine.manifest import read_manifest
 from diffclean.export.cache import ExportOptions, cached_engine
-from diffclean.export.manifest import read_manifest
 from diffclean.export.onnx import PARITY_LIMITS, onnx_from_component, parity_of_onnx, reference_outputs
 from diffclean.families.base import noise_shapes
 from diffclean.families.registry import family_named, recipe_for
+from diffclean.families.seeds import noise_for
 from diffclean.runtime.choose import Engine, open_engine
 from diffclean.variation.sampler import Sampler, SamplerSettings
 from diffclean.variation.schedule import SCHEDULERS, scheduler_named
-from diffclean.variation.seeds import noise_for
 
 SEEDS = [5, 6]
 STEPS = 4

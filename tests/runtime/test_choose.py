@@ -12,9 +12,9 @@ import pytest
 import torch
 from small_models import saved
 
+from diffclean.engine.manifest import read_manifest
 from diffclean.errors import DiffcleanError, MissingExtraError, UsageError
 from diffclean.export.cache import ExportOptions, ensured_engine
-from diffclean.export.manifest import read_manifest
 from diffclean.export.onnx import example_inputs
 from diffclean.families.micro import Micro
 from diffclean.families.registry import recipe_for

@@ -8,16 +8,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from diffclean.engine.manifest import read_manifest
 from diffclean.environment import Gpu
 from diffclean.errors import DiffcleanError
-from diffclean.export import compiled
-from diffclean.export.forms import CompileOptions
-from diffclean.export.manifest import read_manifest
 from diffclean.export.onnx import example_inputs
-from diffclean.export.tensorrt_targets import Profile
 from diffclean.families.micro import Micro
-from diffclean.families.registry import load_recipe
-from diffclean.runtime import choose, probe, tensorrt
+from diffclean.runtime import probe
 from diffclean.runtime.choose import open_engine
 from diffclean.runtime.onnxruntime import PROVIDERS, assert_provider
 
@@ -65,24 +61,6 @@ def test_a_gpus_torch_comes_before_what_runs_on_the_cpu(monkeypatch: pytest.Monk
     on_gpu.cuda.is_available = lambda: False  # a torch without CUDA
     on_gpu.version = SimpleNamespace(cuda=None)
     assert probe.auto_order() == probe.ORDER
-
-
-def test_tensorrt_is_compiled_for_this_gpu_first(
-    tiny_engine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """For the recipe's batch, or the one that is asked for; and then it is the runtime."""
-    asked: list[CompileOptions] = []
-    monkeypatch.setattr(compiled, "compile_engine", lambda place, options: asked.append(options))
-    monkeypatch.setattr(choose, "probe_one", lambda name: probe.RuntimeStatus(name, True, "H200"))
-    monkeypatch.setattr(tensorrt, "TensorRt", lambda *args: args)
-    opened = open_engine(tiny_engine, "tensorrt", batch=5).runtime
-    assert opened == (tiny_engine, read_manifest(tiny_engine), "tensorrt", "fp32")
-    open_engine(tiny_engine, "tensorrt-rtx")
-    usual = load_recipe("micro").defaults["batch"]
-    assert asked == [
-        CompileOptions(("tensorrt",), Profile(1, 5, 5), accept=True),
-        CompileOptions(("tensorrt-rtx",), Profile(1, usual, usual), accept=True),
-    ]
 
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")

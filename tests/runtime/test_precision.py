@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from diffclean.engine.manifest import read_manifest
 from diffclean.errors import DiffcleanError
 from diffclean.export.cache import ExportOptions, ensured_engine
-from diffclean.export.manifest import read_manifest
 from diffclean.export.onnx import PARITY_LIMITS, example_inputs
 from diffclean.families.registry import recipe_for
 from diffclean.runtime.choose import open_engine

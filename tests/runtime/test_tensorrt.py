@@ -16,14 +16,14 @@ import torch
 from onnx import TensorProto, helper
 
 import diffclean
+from diffclean.engine.manifest import ComponentEntry, EngineManifest, read_manifest
+from diffclean.engine.tensorrt_key import engine_file, load_key
+from diffclean.engine.tensorrt_library import FLAVOURS
+from diffclean.engine.tensorrt_targets import Profile
 from diffclean.environment import gpus
 from diffclean.errors import DiffcleanError
-from diffclean.export.manifest import ComponentEntry, EngineManifest, read_manifest
 from diffclean.export.onnx import example_inputs
-from diffclean.export.tensorrt import build_engine, engine_file, engine_key
-from diffclean.export.tensorrt_key import load_key
-from diffclean.export.tensorrt_library import FLAVOURS
-from diffclean.export.tensorrt_targets import Profile
+from diffclean.export.tensorrt import build_engine, engine_key
 from diffclean.families.base import Port
 from diffclean.families.registry import family_named
 from diffclean.runtime.tensorrt import TensorRt, usable_key
@@ -50,7 +50,7 @@ OBJECTS = {
     "self._config": trt.IRuntimeConfig,
     "self._cache": trt.IRuntimeCache,
 }
-FILES = ("export/tensorrt.py", "export/tensorrt_library.py", "export/tensorrt_progress.py", "runtime/tensorrt.py")
+FILES = ("export/tensorrt.py", "engine/tensorrt_library.py", "export/tensorrt_progress.py", "runtime/tensorrt.py")
 # Names that stand for something else as well, and what is theirs there.
 OTHERS = {"error": {"message", "splitlines"}, "engine": {"exists", "is_file"}}
 

@@ -11,14 +11,16 @@ import torch
 from PIL import Image
 from torch import nn
 
+from diffclean.classifiers import checkpoints, teachers
+from diffclean.classifiers.networks import build, unit_floats
+from diffclean.classifiers.teacher_config import TeacherConfig
+from diffclean.datasets.variations import load_variations
 from diffclean.errors import DiffcleanError, Interrupted, UsageError
-from diffclean.training import checkpoints, distill, teachers
-from diffclean.training.classifiers import build, unit_floats
-from diffclean.training.distill_config import DistillConfig, TeacherConfig, check, default_out
+from diffclean.training import distill
+from diffclean.training.distill_config import DistillConfig, check, default_out
 from diffclean.training.distill_loss import soften
 from diffclean.training.loop_config import LoopConfig
 from diffclean.training.objective import Batch
-from diffclean.training.variations import load_variations
 
 Sets = tuple[Path, Path]
 Make = Callable[..., Path]
@@ -132,7 +134,7 @@ def test_the_teachers_normalisation_and_size_are_its_own(shapes: Sets, tmp_path:
             assert x.shape[2:] == (8, 8)
             return x.mean((2, 3))
 
-    from diffclean.training.classifiers import Classifier
+    from diffclean.classifiers.networks import Classifier
 
     network = Classifier(Means(), (0.5, 0.5, 0.5), (0.1, 0.1, 0.1))
     found = teachers.Teacher(network, {"a": 0, "b": 1, "c": 2}, (8, 8), None, "")

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from diffclean.classifiers import checkpoints
 from diffclean.errors import DiffcleanError, Interrupted
-from diffclean.training import checkpoints
 from diffclean.training.loop_config import LoopConfig
 from diffclean.training.train import train
 from diffclean.training.train_config import TrainConfig

@@ -10,8 +10,9 @@ import pytest
 import torch
 from PIL import Image
 
+from diffclean.classifiers import checkpoints
 from diffclean.errors import DiffcleanError, UsageError
-from diffclean.training import checkpoints, train
+from diffclean.training import train
 from diffclean.training.loop_config import LoopConfig
 from diffclean.training.train_config import TrainConfig, check
 
@@ -141,9 +142,9 @@ def test_what_is_kept_with_patience_is_the_best_epoch(shapes: Sets, tmp_path: Pa
     assert result.metrics["best_epoch"] == best + 1
     assert result.metrics["validation_loss"] == losses[best]
     read = checkpoints.load(result.path)
+    from diffclean.datasets.samples import folder_samples
     from diffclean.training.distributed import World
     from diffclean.training.objective import Supervised, measured
-    from diffclean.training.samples import folder_samples
 
     samples = folder_samples(shapes[0])
     again = measured(read.model, samples, samples.split(0.25)[1], Supervised(), World(torch.device("cpu")), "fp32")

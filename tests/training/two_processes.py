@@ -4,8 +4,8 @@ import sys
 
 from torch import nn
 
+from diffclean.classifiers import networks
 from diffclean.cli.main import main
-from diffclean.training import classifiers
 
 
 def small(classes: int) -> nn.Module:
@@ -14,7 +14,7 @@ def small(classes: int) -> nn.Module:
     return nn.Sequential(*first, nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(256, classes))
 
 
-classifiers.ARCHITECTURES["small"] = small
+networks.ARCHITECTURES["small"] = small
 
 if __name__ == "__main__":
     sys.exit(main())

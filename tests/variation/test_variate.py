@@ -24,11 +24,11 @@ from diffclean.data.journal import journal_path, read_journal
 from diffclean.data.manifest import Row, Status, read_manifest, read_manifest_classes
 from diffclean.data.merge import merge_manifests
 from diffclean.data.shard import Shard
+from diffclean.engine.manifest import read_manifest as read_engine
 from diffclean.errors import DiffcleanError, ExitCode, Interrupted, UsageError
-from diffclean.export.manifest import read_manifest as read_engine
+from diffclean.families.seeds import image_seed
 from diffclean.variation.color import ColorTransfer
 from diffclean.variation.estimate import estimate
-from diffclean.variation.seeds import image_seed
 from diffclean.variation.settings import Settings, open_for
 from diffclean.variation.variate import Concurrency, Report, variate
 

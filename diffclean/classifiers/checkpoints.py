@@ -1,0 +1,142 @@
+"""Classifier files: weights and all that is needed to use them, readable without running any code from the file.
+
+`.pt` is torch's format holding plain containers and tensors; `.safetensors` holds the same with the rest as JSON.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from diffclean import __version__
+from diffclean.classifiers.checks import check_name
+from diffclean.classifiers.networks import Classifier, build
+from diffclean.classifiers.weight_files import listed, read_weights, reason_of
+from diffclean.data.atomic import make_folders, write_whole
+from diffclean.data.classes import checked_classes
+from diffclean.errors import DiffcleanError
+
+FORMAT = "diffclean-classifier"
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained classifier.
+
+    Attributes:
+        model: in evaluation mode.
+        arch: as in `networks.build`.
+        class_to_idx: class name -> index of its logit.
+        size: (height, width) of the images it was trained on.
+        metrics: what training measured.
+        versions: of the programs that wrote it.
+        training: how it came about: settings, data, loss.
+    """
+
+    model: Classifier
+    arch: str
+    class_to_idx: dict[str, int]
+    size: tuple[int, int]
+    metrics: dict[str, Any]
+    versions: dict[str, str]
+    training: dict[str, Any] = field(default_factory=dict)
+
+
+def save(
+    path: Path,
+    model: Classifier,
+    arch: str,
+    class_to_idx: Mapping[str, int],
+    size: tuple[int, int],
+    metrics: Mapping[str, Any],
+    training: Mapping[str, Any] | None = None,
+) -> None:
+    """Write a classifier; the file appears whole or not at all.
+
+    Args:
+        path: ends in `.pt` or `.safetensors`.
+        model: its weights and normalisation are written in float32 as they are.
+        arch: as in `networks.build`.
+        class_to_idx: class name -> index of its logit.
+        size: (height, width) of the images it was trained on.
+        metrics: what JSON can say.
+        training: how it came about, as JSON can say it.
+
+    Raises:
+        UsageError: another file name.
+        WriteError: it cannot be written.
+    """
+    check_name(path)
+    about = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "arch": arch,
+        "class_to_idx": dict(class_to_idx),
+        "size": list(size),
+        "mean": model.mean.flatten().tolist(),
+        "std": model.std.flatten().tolist(),
+        "metrics": dict(metrics),
+        "training": json.loads(json.dumps(dict(training or {}), default=str)),
+        "versions": {"diffclean": __version__, "torch": str(torch.__version__), "python": platform.python_version()},
+    }
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    if path.suffix == ".pt":
+        content = io.BytesIO()
+        torch.save({**about, "state_dict": state}, content)
+        data = content.getvalue()
+    else:
+        from safetensors.torch import save as safetensors_of
+
+        data = safetensors_of(state, metadata={"diffclean": json.dumps(about)})
+    make_folders(path.parent)
+    write_whole(path, data)
+
+
+def load(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
+    """Read a classifier that `save` wrote. Nothing in the file is executed.
+
+    Raises:
+        DiffcleanError: there is no such file; it is damaged; it would need code to be run; it is something else.
+    """
+    if not path.is_file():
+        raise DiffcleanError(f"There is no file {path}.", "Train one: diffclean train DATA -o t.pt")
+    about, state = read_weights(path)
+    if about.get("format") != FORMAT:
+        raise DiffcleanError(
+            f"{path} is not a classifier of diffclean (it holds {listed(about or state)}).",
+            "A bare state dict lacks the classes and the normalisation: build it with "
+            "diffclean.classifiers.networks.build and write it with diffclean.classifiers.checkpoints.save.",
+        )
+    return checkpoint_from(path, about, state, device)
+
+
+def checkpoint_from(
+    path: Path, about: Mapping[str, Any], state: Mapping[str, Any], device: torch.device | str = "cpu"
+) -> Checkpoint:
+    """A classifier from what `read_weights` found in a file of ours.
+
+    Raises:
+        DiffcleanError: another format version; its parts do not fit together.
+    """
+    if about.get("format_version") != FORMAT_VERSION:
+        found = about.get("format_version")
+        raise DiffcleanError(f"{path} has format {found}; this diffclean reads {FORMAT_VERSION}.")
+    try:
+        classes = checked_classes(about["class_to_idx"])
+        model = build(about["arch"], len(classes), about["mean"], about["std"])
+        model.load_state_dict(state)
+        height, width = map(int, about["size"])
+        metrics, versions = dict(about["metrics"]), dict(about["versions"])
+        training = dict(about.get("training", {}))
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise DiffcleanError(f"{path} is damaged: its parts do not fit together ({reason_of(error)}).") from error
+    model.to(device).to(memory_format=torch.channels_last).eval()
+    return Checkpoint(model, about["arch"], classes, (height, width), metrics, versions, training)

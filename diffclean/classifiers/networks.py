@@ -1,0 +1,136 @@
+"""Image classifiers: small nets for small images, and any timm model by name.
+
+Every classifier takes RGB in [0, 1] and normalises inside, so that a teacher's normalisation travels with its weights
+and a student, an attack or an evaluation can hand the same tensor to any of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from diffclean.classifiers.resnets import preact_resnet18, resnet8, resnet9, resnet18, wrn_16_1
+from diffclean.errors import UsageError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+ARCHITECTURES: dict[str, Callable[[int], nn.Module]] = {
+    "resnet8-cifar": resnet8,
+    "resnet9-cifar": resnet9,
+    "resnet18-cifar": resnet18,
+    "preact-resnet18": preact_resnet18,
+    "wrn-16-1": wrn_16_1,
+}
+"""Our own nets, for images of about 32 to 64 px. Any other name is looked up in timm."""
+
+
+class Classifier(nn.Module):
+    """A net behind its normalisation.
+
+    Args:
+        net: maps normalised (B, 3, H, W) to logits (B, num_classes).
+        mean: what is subtracted from each of R, G, B in [0, 1].
+        std: what the difference is divided by.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, net: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.net = net
+        self.register_buffer("mean", torch.tensor(list(mean)).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(list(std)).view(1, 3, 1, 1))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) float in [0, 1] -> logits (B, num_classes)."""
+        logits: Tensor = self.net((images - self.mean) / self.std)
+        return logits
+
+
+def build(
+    arch: str, num_classes: int, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+) -> Classifier:
+    """A classifier with random weights (from torch's global generator).
+
+    Args:
+        arch: a name in `ARCHITECTURES`, or of a timm model.
+        num_classes: how many logits.
+        mean: normalisation; ImageNet's when None.
+        std: normalisation; ImageNet's when None.
+
+    Raises:
+        UsageError: no such architecture.
+    """
+    check_arch(arch)
+    if arch in ARCHITECTURES:
+        net = ARCHITECTURES[arch](num_classes)
+    else:
+        import timm
+
+        net = timm.create_model(arch, pretrained=False, num_classes=num_classes)
+    return Classifier(net, mean or IMAGENET_MEAN, std or IMAGENET_STD)
+
+
+def check_arch(arch: str) -> None:
+    """Refuse a name that `build` does not know, before any work.
+
+    Raises:
+        UsageError: no such architecture.
+    """
+    if arch in ARCHITECTURES:
+        return
+    import timm
+
+    if not timm.is_model(arch):
+        near = timm.list_models(f"*{arch}*")[:5]
+        known = ", ".join(ARCHITECTURES)
+        raise UsageError(
+            f"There is no architecture {arch!r}.",
+            f"Ours: {known}." + (f" In timm, near that name: {', '.join(near)}." if near else " Or any timm model."),
+        )
+
+
+def predict(model: nn.Module, images: Tensor, batch_size: int = 512, bf16: bool = False) -> Tensor:
+    """Logits in evaluation mode, on the device where the model is.
+
+    Args:
+        model: a `Classifier`; it is left in evaluation mode.
+        images: (N, 3, H, W) uint8.
+        batch_size: images a forward pass.
+        bf16: compute in bfloat16 where that is safe (autocast).
+
+    Returns:
+        (N, num_classes) float32 on the CPU.
+    """
+    device = next(model.parameters()).device
+    model.eval()
+    parts = []
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        for batch in images.split(batch_size):
+            parts.append(model(unit_floats(batch.to(device))).float().cpu())
+    return torch.cat(parts)
+
+
+def unit_floats(images: Tensor) -> Tensor:
+    """(B, 3, H, W) uint8 -> float32 in [0, 1], channels last in memory (what CPU and tensor-core kernels like)."""
+    return images.to(torch.float32, memory_format=torch.channels_last).div_(255)
+
+
+def pick_device(name: str | None = None) -> torch.device:
+    """The device to work on; None or "auto": CUDA where it works, else the CPU.
+
+    Raises:
+        UsageError: the name is no device, or one that this machine lacks.
+    """
+    if name in (None, "auto"):
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(str(name))
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"The device {name!r} cannot be used here: {error}", "Try: auto, cpu, cuda.") from error
+    return device

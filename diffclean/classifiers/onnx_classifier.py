@@ -1,0 +1,120 @@
+"""Classifiers as ONNX: anybody's, run as a teacher. `export.classifier` writes ours."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffclean.data.classes import checked_classes
+from diffclean.errors import DiffcleanError, MissingExtraError
+
+log = logging.getLogger(__name__)
+
+METADATA = "diffclean"
+"""The entry of a graph's metadata in which ours tell their classes and their size."""
+
+
+@dataclass(frozen=True)
+class OnnxClassifier:
+    """A classifier that onnxruntime runs.
+
+    Attributes:
+        logits: (B, 3, H, W) float32, normalised as the graph wants it -> (B, C) float32, on the same device.
+        size: (height, width) that the graph is made for; None: any.
+        class_to_idx: where the graph tells it (ours do), else None.
+    """
+
+    logits: Callable[[Tensor], Tensor]
+    size: tuple[int, int] | None
+    class_to_idx: dict[str, int] | None
+
+
+def load_onnx(path: Path, device: torch.device) -> OnnxClassifier:
+    """Open a classifier in ONNX with NCHW images and logits.
+
+    Raises:
+        MissingExtraError: onnxruntime is not installed.
+        DiffcleanError: it cannot be read, or is no such classifier.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise MissingExtraError("onnxruntime, which runs a teacher in ONNX,", "cpu") from None
+    _check_ends_in_logits(path)
+    wanted = ["CPUExecutionProvider"] if device.type == "cpu" else ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
+    try:
+        session = onnxruntime.InferenceSession(path, providers=providers)
+    except Exception as error:  # its errors have no common type
+        raise DiffcleanError(f"{path} cannot be run by onnxruntime: {str(error).splitlines()[0]}") from error
+    if session.get_providers()[0] != wanted[0]:
+        log.warning("The teacher in ONNX runs on the CPU: this onnxruntime has no CUDA.")
+    batch, size = _input_of(path, session)
+    name, output = session.get_inputs()[0].name, session.get_outputs()[0].name
+
+    def logits(images: Tensor) -> Tensor:
+        array = images.detach().float().cpu().contiguous()
+        parts = []
+        for part in array.split(batch or max(len(array), 1)):
+            # A graph of a fixed batch always gets that many; what was added is cut off.
+            filled = torch.cat([part, part[-1:].expand(batch - len(part), -1, -1, -1)]) if batch else part
+            try:
+                answer = session.run([output], {name: filled.numpy()})[0]
+            except Exception as error:  # its errors have no common type
+                raise RuntimeError(str(error)) from error
+            parts.append(torch.from_numpy(answer)[: len(part)])
+        return torch.cat(parts).to(images.device)
+
+    return OnnxClassifier(logits, size, _stored_classes(path, session))
+
+
+def _stored_classes(path: Path, session: Any) -> dict[str, int] | None:
+    text = session.get_modelmeta().custom_metadata_map.get(METADATA)
+    try:
+        return None if text is None else checked_classes(json.loads(text)["class_to_idx"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise DiffcleanError(f"{path} is damaged: its metadata {METADATA!r} holds no classes.") from error
+
+
+def _input_of(path: Path, session: Any) -> tuple[int | None, tuple[int, int] | None]:
+    """The batch and the size that the graph is made for; None: any."""
+    inputs = session.get_inputs()
+    shape = inputs[0].shape
+    images = len(inputs) == 1 and inputs[0].type == "tensor(float)" and len(shape) == 4
+    if not images or (isinstance(shape[1], int) and shape[1] != 3):
+        found = ", ".join(f"{one.name}: {one.type} {one.shape}" for one in inputs)
+        raise DiffcleanError(
+            f"{path} does not take images as a teacher must: one input, float32, (batch, 3, height, width). "
+            f"It takes {found}.",
+            "Export it with that layout (NCHW) and without preprocessing.",
+        )
+    batch, _, height, width = (side if isinstance(side, int) else None for side in shape)
+    return batch, (height, width) if height is not None and width is not None else None
+
+
+def _check_ends_in_logits(path: Path) -> None:
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        graph = onnx.load(path, load_external_data=False).graph
+    except (DecodeError, OSError) as error:
+        raise DiffcleanError(f"{path} is damaged or is no ONNX file.") from error
+    if not graph.output:
+        raise DiffcleanError(f"{path} is damaged or is no ONNX file: it has no output.")
+    makers = {output: node for node in graph.node for output in node.output}
+    last = makers.get(graph.output[0].name)
+    while last is not None and last.op_type in ("Cast", "Identity"):
+        last = makers.get(last.input[0])
+    if last is not None and last.op_type == "Softmax":
+        raise DiffcleanError(
+            f"{path} ends in a softmax; a teacher must give logits, from which the temperature makes its own.",
+            "Export it without the last softmax.",
+        )

@@ -1,0 +1,187 @@
+"""Teachers as people have them: a classifier of ours, a bare state dict with its architecture, ONNX."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from diffclean.classifiers import checkpoints
+from diffclean.classifiers.networks import ARCHITECTURES, IMAGENET_MEAN, IMAGENET_STD, build, check_arch
+from diffclean.classifiers.onnx_classifier import load_onnx
+from diffclean.classifiers.state_dicts import Normalisation, find_state_dict, load_into, read_classes, usual_input
+from diffclean.classifiers.teacher_config import TeacherConfig
+from diffclean.classifiers.weight_files import WAY_OUT, UnsafeFileError, listed, read_weights, reason_of
+from diffclean.errors import DiffcleanError, UsageError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A classifier that answers.
+
+    Attributes:
+        network: (B, 3, H, W) float in [0, 1], of `size` -> (B, C) logits.
+        class_to_idx: class name -> index of its logit.
+        size: (height, width) of its images; None: any.
+        arch: as in `networks.build`; None: not known.
+        sha256: of its file.
+        sketch: of the images it was trained on (`samples.sketch_of`); empty: not known.
+    """
+
+    network: Callable[[Tensor], Tensor]
+    class_to_idx: dict[str, int]
+    size: tuple[int, int] | None
+    arch: str | None
+    sha256: str
+    sketch: list[str] = field(default_factory=list)
+
+    @torch.no_grad()
+    def logits(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) float in [0, 1] of any size -> (B, C) float32.
+
+        Raises:
+            DiffcleanError: it knows another number of classes, or cannot take that size.
+        """
+        if self.size is not None and images.shape[2:] != self.size:
+            # As `pixels.resized` does it; bicubic overshoots, and no image does.
+            images = F.interpolate(images, self.size, mode="bicubic", antialias=True).clamp(0, 1)
+        try:
+            logits = self.network(images).float()
+        except torch.OutOfMemoryError:
+            raise
+        except (AssertionError, RuntimeError, ValueError) as error:  # what networks say to a size they cannot take
+            raise DiffcleanError(
+                f"The teacher fails on images of {images.shape[3]}x{images.shape[2]} px: {reason_of(error)}",
+                "Name the side that it was made for: --teacher-size 224",
+            ) from error
+        if logits.shape != (len(images), len(self.class_to_idx)):
+            raise DiffcleanError(
+                f"The teacher's answer to {len(images)} images has the shape {tuple(logits.shape)}; expected "
+                f"({len(images)}, {len(self.class_to_idx)}), a logit for each class.",
+                "Name its classes in the order of its logits: --teacher-classes FILE",
+            )
+        return logits
+
+
+def load(config: TeacherConfig, data_classes: Mapping[str, int], device: torch.device) -> Teacher:
+    """Read a teacher. Nothing in its file is executed.
+
+    Where the file does not tell its classes and `config` names none, the data's are taken, in their order. Where
+    nothing tells its normalisation, it is timm's for the architecture, or ImageNet's.
+
+    Args:
+        config: the file, and what it does not say.
+        data_classes: of the data that it shall teach on.
+        device: where it runs.
+
+    Raises:
+        UsageError: an option is missing or contradicts the file.
+        UnsafeFileError: reading it would mean to trust it.
+        DiffcleanError: it is missing, damaged, or no classifier.
+    """
+    if not config.path.is_file():
+        raise DiffcleanError(f"There is no file {config.path}.", "Train one: diffclean train DATA -o t.pt")
+    with config.path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    if config.path.suffix.lower() == ".onnx":
+        return _from_onnx(config, data_classes, device, sha256)
+    try:
+        about, content = read_weights(config.path)
+    except UnsafeFileError as error:
+        raise UnsafeFileError(error.message, WAY_OUT) from error
+    if about.get("format") == checkpoints.FORMAT:
+        _refuse_options(config)
+        read = checkpoints.checkpoint_from(config.path, about, content, device)
+        known = read.training.get("sketch")
+        sketch = [str(sha256) for sha256 in known] if isinstance(known, list) else []
+        return Teacher(_still(read.model), read.class_to_idx, read.size, read.arch, sha256, sketch)
+    return _from_state_dict(config, content, data_classes, device, sha256)
+
+
+def _from_onnx(config: TeacherConfig, data_classes: Mapping[str, int], device: torch.device, sha256: str) -> Teacher:
+    read = load_onnx(config.path, device)
+    if read.class_to_idx is not None:  # written by us: the normalisation is inside
+        _refuse_options(config)
+        return Teacher(read.logits, read.class_to_idx, read.size, None, sha256)
+    told = {"--teacher-arch": config.arch is not None, "--teacher-size": bool(config.size and read.size)}
+    if given := [name for name, is_given in told.items() if is_given]:
+        raise UsageError(f"{config.path} says that itself.", f"Leave out {', '.join(given)}.")
+    mean, std = _normalisation(config, (IMAGENET_MEAN, IMAGENET_STD))
+    shift, scale = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (mean, std))
+
+    def network(images: Tensor) -> Tensor:
+        return read.logits((images - shift) / scale)
+
+    size = read.size or _square(config.size)
+    return Teacher(network, _classes(config, data_classes), size, None, sha256)
+
+
+def _from_state_dict(
+    config: TeacherConfig,
+    content: Mapping[str, Any],
+    data_classes: Mapping[str, int],
+    device: torch.device,
+    sha256: str,
+) -> Teacher:
+    state = find_state_dict(content)
+    if state is None:
+        raise DiffcleanError(f"{config.path} holds no weights (it holds {listed(content)}).", WAY_OUT)
+    if config.arch is None:
+        raise UsageError(
+            f"{config.path} holds bare weights and does not say of which network.",
+            "Name it: --teacher-arch NAME (one of timm's, or "
+            f"{', '.join(ARCHITECTURES)}), and its classes: --teacher-classes FILE",
+        )
+    check_arch(config.arch)
+    classes = _classes(config, data_classes)
+    usual, fixed = usual_input(config.arch)
+    model = build(config.arch, len(classes), *_normalisation(config, usual))
+    load_into(model, state, config.path, f"{config.arch} with {len(classes)} classes")
+    for name, given, held in (("mean", config.mean, model.mean), ("std", config.std, model.std)):
+        if given is not None and not torch.allclose(held.flatten(), torch.tensor(given)):
+            raise UsageError(f"{config.path} holds its own {name}.", f"Leave out --teacher-{name}.")
+    model.to(device).to(memory_format=torch.channels_last)
+    return Teacher(_still(model), classes, _square(config.size) or fixed, config.arch, sha256)
+
+
+def _normalisation(config: TeacherConfig, usual: Normalisation) -> Normalisation:
+    mean, std = config.mean or usual[0], config.std or usual[1]
+    if config.mean is None or config.std is None:
+        log.info("The teacher is taken to normalise by mean %s and std %s (--teacher-mean, --teacher-std).", mean, std)
+    return mean, std
+
+
+def _classes(config: TeacherConfig, data_classes: Mapping[str, int]) -> dict[str, int]:
+    if config.classes is not None:
+        return read_classes(config.classes)
+    if not data_classes:
+        raise UsageError(
+            f"Neither {config.path} nor the data says what the teacher's classes are.",
+            "Name them in the order of its logits: --teacher-classes FILE",
+        )
+    log.info("The teacher's logits are taken to be in the data's class order (--teacher-classes says otherwise).")
+    return dict(data_classes)
+
+
+def _refuse_options(config: TeacherConfig) -> None:
+    """What the file tells itself must not be told differently."""
+    names = ("arch", "classes", "mean", "std", "size")
+    given = [f"--teacher-{name}" for name in names if getattr(config, name) is not None]
+    if given:
+        raise UsageError(f"{config.path} says all about itself.", f"Leave out {', '.join(given)}.")
+
+
+def _still(model: nn.Module) -> nn.Module:
+    return model.eval().requires_grad_(False)
+
+
+def _square(side: int | None) -> tuple[int, int] | None:
+    return None if side is None else (side, side)

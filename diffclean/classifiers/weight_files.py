@@ -1,0 +1,109 @@
+"""Weights from files that need not be trusted: tensors and plain values are read, nothing in them is ever executed."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from diffclean.errors import DiffcleanError
+
+WAY_OUT = (
+    "In the program that made it: torch.save(model.state_dict(), 'weights.pt'). Then:\n"
+    "diffclean distill --teacher weights.pt --teacher-arch NAME --teacher-classes FILE"
+)
+
+
+_TORCH = (b"PK", b"\x80")
+"""How a file of torch.save begins: a zip archive, or in old versions a pickle."""
+
+
+class UnsafeFileError(DiffcleanError):
+    """Reading the file would mean to trust it: it holds code, or objects that are made by running code."""
+
+
+def read_weights(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a `.safetensors` file, or else a file of torch, holds.
+
+    Returns:
+        What it tells beside tensors, and its tensors (or, where they lie under another name than `state_dict`, all).
+
+    Raises:
+        UnsafeFileError: it could only be read by trusting it.
+        DiffcleanError: it is missing, damaged, or holds something else.
+    """
+    if not path.is_file():
+        raise DiffcleanError(f"There is no file {path}.")
+    return _read_safetensors(path) if path.suffix.lower() == ".safetensors" else _read_torch(path)
+
+
+def _read_torch(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    with path.open("rb") as file:
+        if not file.read(4).startswith(_TORCH):
+            raise DiffcleanError(f"{path} is no torch file.", "Expected .pt, .pth, .safetensors or .onnx, named so.")
+    _refuse_archives(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UnsafeFileError(
+            f"{path} is refused: it holds more than tensors and plain values (a whole pickled model?), "
+            f"and reading that would run code from the file ({reason_of(error)}).",
+            "Where you trust it, load it yourself and write it again with diffclean.classifiers.checkpoints.save.",
+        ) from error
+    except Exception as error:  # damaged bytes raise whatever they like
+        raise DiffcleanError(f"{path} is damaged or is no torch file: {reason_of(error)}.") from error
+    if not isinstance(content, dict):
+        raise DiffcleanError(f"{path} holds a {type(content).__name__}, not a classifier of diffclean.")
+    state = content.get("state_dict")
+    if isinstance(state, dict):
+        return {name: value for name, value in content.items() if name != "state_dict"}, state
+    return {name: value for name, value in content.items() if not isinstance(value, torch.Tensor)}, content
+
+
+def _refuse_archives(path: Path) -> None:
+    """TorchScript and torch.export archives are zip files too; their loaders trust them."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = {name.partition("/")[2] for name in archive.namelist()}
+    except (zipfile.BadZipFile, OSError, ValueError):
+        return
+    kind = ""
+    if "constants.pkl" in names or any(name.startswith("code/") for name in names):
+        kind = "a TorchScript archive: a program"
+    elif "archive_format" in names or any(
+        name.startswith(("models/", "serialized_exported_program")) for name in names
+    ):
+        kind = "an archive of torch.export: a program"
+    if kind:
+        raise UnsafeFileError(f"{path} is refused: it is {kind}, whose loader trusts the file.", WAY_OUT)
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {}).get("diffclean", "{}"))
+            if not isinstance(about, dict):
+                raise ValueError("its metadata are no object")
+            return about, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+    except (SafetensorError, ValueError, RecursionError) as error:
+        raise DiffcleanError(f"{path} is damaged or is no safetensors file: {reason_of(error)}.") from error
+
+
+def reason_of(error: Exception) -> str:
+    """What went wrong in one line, without torch's advice to load it unsafely."""
+    text = str(error).partition("WeightsUnpickler error:")[2] or str(error)
+    found = text.partition(" was not an allowed global")[0].strip()
+    return found.splitlines()[0].rstrip(".") if found else type(error).__name__
+
+
+def listed(names: Iterable[object]) -> str:
+    """The first few names."""
+    every = [str(name) for name in names]
+    return "nothing" if not every else ", ".join(every[:4]) + (", ..." if len(every) > 4 else "")

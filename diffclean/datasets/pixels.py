@@ -1,0 +1,178 @@
+"""Decoded images: held in memory where they fit, else read anew each time they are asked for."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from diffclean.data.decode import decode
+from diffclean.data.item import Item, ItemError
+from diffclean.data.sources import ImageFolder
+from diffclean.errors import DiffcleanError
+
+Edit = Callable[[str, NDArray[np.uint8]], NDArray[np.uint8]]
+"""(key, (H, W, 3) uint8 at the source's size) -> (H, W, 3) uint8."""
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]
+"""Mean and standard deviation of R, G, B in [0, 1]."""
+
+_BATCHES_AHEAD = 3
+
+
+class Pixels(Protocol):
+    """Images of one size, by number."""
+
+    shape: tuple[int, int]
+    """(height, width)."""
+
+    def __len__(self) -> int:
+        """How many."""
+
+    def batches(self, chosen: Iterable[Tensor]) -> Iterator[Tensor]:
+        """For each (B,) int64 of numbers, (B, 3, H, W) uint8."""
+
+    def statistics(self) -> Statistics:
+        """Over all images; deviations are at least 1/255 (flat images)."""
+
+
+class InMemory:
+    """Images that are held.
+
+    Args:
+        images: (N, 3, H, W) uint8.
+    """
+
+    def __init__(self, images: Tensor) -> None:
+        self.images = images
+        self.shape = (int(images.shape[2]), int(images.shape[3]))
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def batches(self, chosen: Iterable[Tensor]) -> Iterator[Tensor]:
+        """For each (B,) int64 of numbers, (B, 3, H, W) uint8."""
+        return (self.images[numbers] for numbers in chosen)
+
+    def statistics(self) -> Statistics:
+        """Over all images."""
+        return channel_statistics(self.images)
+
+
+class Streamed:
+    """Images that are decoded when they are needed, by threads that work a few batches ahead.
+
+    Args:
+        source: where they are.
+        items: which; all were readable.
+        size: (height, width) that they are resized to; None: all have `shape`.
+        shape: (height, width) of each.
+        histogram: (3, 256) int64, how often each level of each channel occurs.
+    """
+
+    def __init__(
+        self,
+        source: ImageFolder,
+        items: Sequence[Item],
+        size: tuple[int, int] | None,
+        shape: tuple[int, int],
+        histogram: Tensor,
+    ) -> None:
+        self.source, self.items, self.size, self.shape = source, items, size, shape
+        self.histogram = histogram
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def batches(self, chosen: Iterable[Tensor]) -> Iterator[Tensor]:
+        """For each (B,) int64 of numbers, (B, 3, H, W) uint8."""
+        pool = ThreadPoolExecutor(os.cpu_count())
+        waiting: deque[list[Future[Tensor]]] = deque()
+        numbers = iter(chosen)
+        try:
+            while True:
+                for batch in islice(numbers, _BATCHES_AHEAD - len(waiting)):
+                    waiting.append([pool.submit(self._read, self.items[n]) for n in batch.tolist()])
+                if not waiting:
+                    return
+                yield torch.stack([future.result() for future in waiting.popleft()])
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def statistics(self) -> Statistics:
+        """Over all images."""
+        return _from_histogram(self.histogram)
+
+    def _read(self, item: Item) -> Tensor:
+        try:
+            return torch.from_numpy(read_pixels(self.source, item, self.size, None)[0])
+        except ItemError as error:
+            raise DiffcleanError(f"{item.key} could be read at first and no longer can: {error.message}.") from error
+
+
+class Chosen:
+    """Some of the images of other `Pixels`, in an order of their own.
+
+    Args:
+        pixels: all of them.
+        numbers: (M,) int64, which of them; may repeat.
+    """
+
+    def __init__(self, pixels: Pixels, numbers: Tensor) -> None:
+        self.pixels, self.numbers, self.shape = pixels, numbers, pixels.shape
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def batches(self, chosen: Iterable[Tensor]) -> Iterator[Tensor]:
+        """For each (B,) int64 of numbers, (B, 3, H, W) uint8."""
+        return self.pixels.batches(self.numbers[numbers] for numbers in chosen)
+
+    def statistics(self) -> Statistics:
+        """Over all images of the other `Pixels`."""
+        return self.pixels.statistics()
+
+
+def channel_statistics(images: Tensor) -> Statistics:
+    """Of (N, 3, H, W) uint8; deviations are at least 1/255 (flat images)."""
+    return _from_histogram(histogram_of(images))
+
+
+def read_pixels(
+    source: ImageFolder, item: Item, size: tuple[int, int] | None, edit: Edit | None
+) -> tuple[NDArray[np.uint8], str]:
+    """(3, H, W) uint8, and the sha256 of the file; raises ItemError."""
+    data = source.read(item)
+    image: NDArray[np.uint8] = decode(data)
+    image = edit(item.key, image) if edit else image
+    image = resized(image, size) if size else image
+    return np.ascontiguousarray(image.transpose(2, 0, 1)), hashlib.sha256(data).hexdigest()
+
+
+def resized(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 to (height, width, 3) uint8, bicubic with antialiasing; untouched where the size is right."""
+    if image.shape[:2] == size:
+        return image
+    return np.asarray(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BICUBIC))
+
+
+def histogram_of(images: Tensor) -> Tensor:
+    """(N, 3, H, W) uint8 -> (3, 256) int64: it holds the exact answer and needs no float copy of the data set."""
+    return torch.stack([torch.bincount(images[:, c].reshape(-1).int(), minlength=256) for c in range(3)])
+
+
+def _from_histogram(histogram: Tensor) -> Statistics:
+    share = histogram.double() / histogram.sum(1, keepdim=True)
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    mean = share @ levels
+    std = (share * (levels - mean[:, None]) ** 2).sum(1).sqrt().clamp_min(1 / 255)
+    return tuple(mean.tolist()), tuple(std.tolist())

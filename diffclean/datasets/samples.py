@@ -1,0 +1,216 @@
+"""What a classifier learns from: images in one or more variations each, their labels and their names."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from diffclean.data.keys import key_from_path
+from diffclean.data.sources import ImageFolder
+from diffclean.datasets.bits import Bits, Purpose, ids_of, random_bits
+from diffclean.datasets.labelled import check_classes, named, stored_classes
+from diffclean.datasets.pixels import Chosen, Pixels
+from diffclean.datasets.reading import read_images
+from diffclean.environment import memory_bytes
+from diffclean.errors import DiffcleanError, UsageError
+from diffclean.progress import Progress
+
+_SKETCH_SIZE = 64
+
+
+class HasKey(Protocol):
+    """A row or an item."""
+
+    @property
+    def key(self) -> str:
+        """Of its image."""
+
+
+Keyed = TypeVar("Keyed", bound=HasKey)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Images to learn from.
+
+    Attributes:
+        pixels: of every variation; those of one image side by side.
+        starts: (N + 1,) int64; image i has the variations starts[i] ... starts[i + 1] - 1. Of a plain folder, one each.
+        keys: N keys.
+        labels: (N,) int64 as in `class_to_idx`; -1 where there is none.
+        class_to_idx: every class of the model.
+        failed: key -> why it is missing.
+        sources: N sha256 of the files of the originals; `""` where unknown.
+        digest: sha256 of all of this.
+    """
+
+    pixels: Pixels
+    starts: Tensor
+    keys: list[str]
+    labels: Tensor
+    class_to_idx: dict[str, int]
+    failed: dict[str, str]
+    sources: list[str]
+    digest: str
+
+    @cached_property
+    def ids(self) -> Bits:
+        """(N,) what stands for each image where something is drawn for it."""
+        return ids_of(self.keys)
+
+    @cached_property
+    def most_variations(self) -> int:
+        """Of one image."""
+        return int(self.starts.diff().max())
+
+    def chosen(self, images: Tensor) -> Samples:
+        """Some of the images, in that order, with all of their variations.
+
+        Args:
+            images: (M,) int64, their numbers.
+        """
+        counts = self.starts.diff()[images]
+        starts = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
+        views = torch.arange(int(starts[-1])) + (self.starts[images] - starts[:-1]).repeat_interleave(counts)
+        keys = [self.keys[number] for number in images.tolist()]
+        sources = [self.sources[number] for number in images.tolist()]
+        return replace(
+            self,
+            pixels=Chosen(self.pixels, views),
+            starts=starts,
+            keys=keys,
+            labels=self.labels[images],
+            sources=sources,
+            digest=digest_of(zip(keys, sources, strict=True)),
+        )
+
+    def split(self, share: float) -> tuple[Tensor, Tensor]:
+        """(N - M,) images to train on and (M,) held out, about `share` of all.
+
+        By name alone: all variations of an image are on one side, in every run on the same data.
+
+        Raises:
+            DiffcleanError: one of the two would be empty.
+        """
+        held_out = torch.from_numpy(random_bits(self.ids, Purpose.HOLD_OUT) < np.uint64(int(share * 2**64)))
+        parts = torch.where(~held_out)[0], torch.where(held_out)[0]
+        if share > 0 and not all(len(part) for part in parts):
+            raise DiffcleanError(
+                f"Of {len(self.keys)} images, {len(parts[1])} would be held out for validation.",
+                "That is too few images for this --validation-share: give more images, or another share.",
+            )
+        return parts
+
+    def shown(self, images: Tensor, seed: int, epoch: int) -> Tensor:
+        """(B,) the variation that stands for each of (B,) images in one epoch."""
+        first, counts = self.starts[images], self.starts[images + 1] - self.starts[images]
+        if self.most_variations == 1:
+            return first
+        bits = random_bits(self.ids[images.numpy()], seed, epoch, Purpose.VARIATION) >> np.uint64(1)
+        return first + torch.from_numpy(bits.astype(np.int64)) % counts
+
+
+def digest_of(rows: Iterable[tuple[str, ...]]) -> str:
+    """One sha256 of many texts."""
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update("\0".join(row).encode("utf-8", "surrogatepass") + b"\n")
+    return digest.hexdigest()
+
+
+def sketch_of(sources: list[str]) -> list[str]:
+    """A few sha256 that tell a data set from others: its smallest, shortened. What they share, the sets share."""
+    return sorted({sha256[:16] for sha256 in sources if sha256})[:_SKETCH_SIZE]
+
+
+def memory_limit(memory_gib: float | None, processes: int) -> int | None:
+    """Bytes that decoded images may take in this process; None: no limit known."""
+    if memory_gib is not None:
+        return int(memory_gib * 2**30 / processes)
+    available = memory_bytes()["available"]
+    return None if available is None else available // 2 // processes
+
+
+def folder_samples(
+    root: Path,
+    size: tuple[int, int] | None = None,
+    class_to_idx: Mapping[str, int] | None = None,
+    labelled: bool = True,
+    without: Collection[str] = (),
+    memory: int | None = None,
+    progress: Progress | None = None,
+) -> Samples:
+    """Read root/<class>/**/image.
+
+    Args:
+        root: the folder.
+        size: as in `read_images`.
+        class_to_idx: of the model that will see the images; None: the one stored with the data set, or its folders.
+        labelled: False: images in no folder of a class of the model's will do, and get the label -1.
+        without: keys of images that are left out.
+        memory: bytes that the decoded images may take, else they are streamed; None: no limit.
+        progress: told of each image.
+
+    Raises:
+        UsageError: `without` names no image that is there, or all; sizes differ and none was given; a class that
+            `class_to_idx` does not have.
+        DiffcleanError: no labelled image that can be read.
+    """
+    source = ImageFolder(root)
+    classes = dict(class_to_idx or stored_classes(root) or source.class_to_idx)
+    if labelled:
+        check_classes(source, classes)
+    read = read_images(source, left_after(without, source.items(), root), size, memory_bytes=memory, progress=progress)
+    keys = [item.key for item in read.items]
+    labels = torch.tensor([classes.get(item.label, -1) for item in read.items])
+    digest = digest_of(zip(keys, read.sha256s, strict=True))
+    return Samples(read.pixels, torch.arange(len(keys) + 1), keys, labels, classes, read.failed, read.sha256s, digest)
+
+
+def left_after(without: Collection[str], found: Iterable[Keyed], root: Path) -> list[Keyed]:
+    """What is left of `found` without those keys.
+
+    Raises:
+        UsageError: the keys are none of `root`'s, or all of them.
+    """
+    found = list(found)
+    left = [one for one in found if one.key not in without]
+    if without and (len(left) == len(found) or not left):
+        told = "none of its images is" if left else "all of its images are"
+        raise UsageError(f"{root} does not go with the list of suspects: {told} on it.", "Judge it: diffclean suspects")
+    return left
+
+
+def check_trainable(root: Path, samples: Samples) -> None:
+    """Refuse data that no classifier can be learned from.
+
+    Raises:
+        DiffcleanError: fewer than two classes, or a class without an image.
+    """
+    classes = samples.class_to_idx
+    if len(classes) < 2:
+        raise DiffcleanError(
+            f"{root} has one class only: {named(classes)}.", "A classifier needs two or more: DATA/<class>/image."
+        )
+    counts = torch.bincount(samples.labels, minlength=len(classes))
+    empty = [name for name, number in classes.items() if counts[number] == 0] + _folders_without_images(root, classes)
+    if empty:
+        raise DiffcleanError(
+            f"{root} has classes without an image that can be read: {named(empty)}.",
+            "Add images, or remove the folder where the class is not meant.",
+        )
+
+
+def _folders_without_images(root: Path, classes: Mapping[str, int]) -> list[str]:
+    folders = (path for path in root.iterdir() if path.is_dir() and path.name[0] != ".")
+    # TensorBoard's events of a training whose classifier lies here are no class either.
+    names = {key_from_path(path.name) for path in folders if path.suffix != ".tensorboard"}
+    return sorted(names - set(classes) - {"lost+found"})

@@ -1,0 +1,187 @@
+"""Find suspects in a data set on disk: read what a detector needs, let it judge, make the list."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+from diffclean.data.run_record import read_run
+from diffclean.data.suspects import JudgedImage, SuspectList
+from diffclean.detection.base import Detector, Evidence, Judgement
+from diffclean.errors import DiffcleanError, UsageError
+from diffclean.progress import NoProgress, Progress
+
+if TYPE_CHECKING:
+    from diffclean.classifiers.teacher_config import TeacherConfig
+    from diffclean.datasets.samples import Samples
+
+log = logging.getLogger(__name__)
+
+DEFAULT_DETECTOR = "isolate"
+
+
+def find_suspects(
+    data: Path | None = None,
+    detector: str = DEFAULT_DETECTOR,
+    teacher: Path | TeacherConfig | None = None,
+    variations: Path | None = None,
+    size: int | None = None,
+    device: str | None = None,
+    seed: int = 1,
+    progress: Progress | None = None,
+    stop: Event | None = None,
+) -> SuspectList:
+    """Judge every image of a suspect training set.
+
+    Args:
+        data: the suspect data set, `<class>/image`; None: what `variations` was made from.
+        detector: a name in `registry.DETECTORS`.
+        teacher: a classifier that was trained on the data as they are, as in `evaluate`; some detectors need it.
+        variations: an output folder of `variate` made from the data; some detectors need it.
+        size: the side in pixels at which the images are looked at; None: the teacher's where one is given, else the
+            images' own up to 64.
+        device: a torch device; None: CUDA where it works, else the CPU.
+        seed: of everything that is random.
+        progress: told of the work.
+        stop: set by someone who wants it to end.
+
+    Raises:
+        UsageError: there is no such detector, or it needs what was not given.
+        DiffcleanError: a file or folder cannot be read, or the two data sets do not belong together.
+        Interrupted: `stop` was set.
+    """
+    chosen, source = checked(data, detector, teacher, variations)
+    progress = progress or NoProgress()
+    evidence, missing, sha256 = _gathered(chosen, source, teacher, variations, size, device, seed, stop, progress)
+    found = chosen.judge(evidence, progress)
+    images = _judged(evidence.images, found)
+    settings: dict[str, Any] = {"seed": seed, "size": list(evidence.images.pixels.shape)}
+    if evidence.teacher is not None:
+        settings["arch"] = evidence.teacher.arch
+    return SuspectList(detector, str(source), sha256, found.classes, images, missing, settings)
+
+
+def checked(data: Path | None, detector: str, teacher: object | None, variations: Path | None) -> tuple[Detector, Path]:
+    """The detector and the folder of the suspect data; arguments and errors as for `find_suspects`, but no work."""
+    from diffclean.detection.registry import get
+
+    chosen = get(detector)
+    _check_needs(chosen, teacher, variations)
+    source = data or _source_of(variations)
+    if not source.is_dir():
+        raise DiffcleanError(f"There is no folder {source}.", "Say where the suspect data are: diffclean suspects DATA")
+    return chosen, source
+
+
+def _check_needs(detector: Detector, teacher: object, variations: object) -> None:
+    lacking = []
+    if detector.needs_teacher and teacher is None:
+        lacking.append("a teacher (--teacher t.pt, from: diffclean train DATA -o t.pt)")
+    if detector.needs_variations and variations is None:
+        lacking.append("variations (--variations FOLDER, from: diffclean variate DATA --strength 0.4 --variations 4)")
+    if lacking:
+        raise UsageError(f"The detector {detector.name} needs {' and '.join(lacking)}.")
+
+
+def _source_of(variations: Path | None) -> Path:
+    if variations is None:
+        raise UsageError("No data set was named.", "Type: diffclean suspects DATA")
+    return Path(read_run(variations).identity["source"])
+
+
+def _gathered(
+    detector: Detector,
+    source: Path,
+    teacher: Path | TeacherConfig | None,
+    run: Path | None,
+    size: int | None,
+    device: str | None,
+    seed: int,
+    stop: Event | None,
+    progress: Progress,
+) -> tuple[Evidence, dict[str, str], str]:
+    """Read everything. Also returns what could not be judged, and the sha256 of the teacher's file."""
+    from diffclean.classifiers.networks import pick_device
+    from diffclean.datasets.samples import folder_samples, memory_limit
+    from diffclean.datasets.variations import classes_of, load_variations
+    from diffclean.evaluation.evaluate import opened
+
+    where = pick_device(device)
+    classifier = opened(teacher, source, where) if teacher is not None else None
+    classes = classifier.class_to_idx if classifier is not None else classes_of(source)
+    shape = (size, size) if size else classifier.size if classifier is not None else _own_size(source)
+    memory = memory_limit(None, 1 if run is None else 2)
+    original = folder_samples(source, shape, classes, labelled=classifier is None, memory=memory, progress=progress)
+    missing = dict(original.failed)
+    varied = None
+    if run is not None:
+        varied = load_variations(run, classes, shape, labelled=False, memory=memory, progress=progress)
+        original, varied = _paired(original, varied, missing, source, run)
+    sha256 = classifier.sha256 if classifier is not None else ""
+    return Evidence(original, where, classifier, varied, seed, stop), missing, sha256
+
+
+def _paired(
+    original: Samples, varied: Samples, missing: dict[str, str], source: Path, run: Path
+) -> tuple[Samples, Samples]:
+    """The images that are in both, in the order of the variations; `missing` is told of the others."""
+    import torch
+
+    missing |= varied.failed
+    place = {key: index for index, key in enumerate(original.keys)}
+    pairs = []
+    for index, key in enumerate(varied.keys):
+        if key not in place:
+            missing.setdefault(key, f"it is not in {source}")
+        elif varied.sources[index] not in ("", original.sources[place[key]]):
+            missing[key] = "the original was changed after it was varied"
+        else:
+            pairs.append((place[key], index))
+    for key in place.keys() - set(varied.keys):
+        missing.setdefault(key, f"it has no variation in {run}")
+    if not pairs:
+        raise DiffcleanError(f"No variation in {run} has its original in {source}.", "Say where the originals are.")
+    first, second = torch.tensor(pairs).T
+    return original.chosen(first), varied.chosen(second)
+
+
+_LARGEST = 64
+
+
+def _own_size(source: Path) -> tuple[int, int] | None:
+    """(height, width) at which images are looked at where nobody names a size.
+
+    Images of one size of up to 64 px are taken as they are; anything else becomes a square of 64 px.
+    """
+    sizes = sampled_sizes(source)
+    if len(sizes) == 1 and max(next(iter(sizes))) <= _LARGEST:
+        return next(iter(sizes))
+    return (_LARGEST, _LARGEST)
+
+
+def sampled_sizes(source: Path) -> set[tuple[int, int]]:
+    """Every (height, width) among some 64 images that are spread over the whole data set."""
+    from diffclean.data.item import ItemError
+    from diffclean.data.sources import ImageFolder
+    from diffclean.datasets.pixels import read_pixels
+
+    folder = ImageFolder(source)
+    sizes = set()
+    for item in folder.items()[:: max(1, len(folder.items()) // 64)]:
+        try:
+            _, height, width = read_pixels(folder, item, None, None)[0].shape
+        except ItemError:
+            continue
+        sizes.add((height, width))
+    return sizes
+
+
+def _judged(images: Samples, found: Judgement) -> list[JudgedImage]:
+    names = {number: name for name, number in images.class_to_idx.items()}
+    rows = zip(images.keys, images.labels.tolist(), found.scores, found.probabilities, found.suspects, strict=True)
+    return [
+        JudgedImage(key, names.get(label, ""), round(float(score), 4), round(float(chance), 4), bool(flag))
+        for key, label, score, chance, flag in rows
+    ]

@@ -1,0 +1,205 @@
+"""Isolate, spread, ask: the default detector.
+
+It needs no teacher, no variations, no clean data and no idea of the trigger.
+
+1. *Isolate* (`looks`): a small network learns the labels; labels that stick out among the surest or the most
+   contradicted images give a few seeds each.
+2. *Spread* (`spread`): what do the seeds have in common, and which other images of their label have it too?
+3. *Ask* (`verdict`): a network is trained without all of these groups. A group that does not keep its label, or whose
+   common difference teaches a backdoor, is poisoned.
+
+Groups that are poisoned are made whole and left out, and the three steps are repeated on what is left until nothing is
+found. Of a large data set a sample is learned from, and all images of a poisoned label are judged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from diffclean.data.suspects import JudgedClass
+from diffclean.datasets.samples import Samples
+from diffclean.detection.base import Evidence, Judgement
+from diffclean.detection.looks import FEWEST, epochs_for, look, proposals
+from diffclean.detection.network import Workbench, ask, learn_labels, together
+from diffclean.detection.spread import Group, refined, spread
+from diffclean.detection.verdict import LIMIT, Verdict, judge_group
+from diffclean.errors import UsageError
+from diffclean.progress import Progress
+
+_FIRST_LABELS = 2
+"""Candidates at either end of the losses in the first pass; twice as many after each pass that finds something."""
+_PASSES = 5
+_SCALE = 1.5
+"""Logits from the limit at which an image is poisoned with a probability of 73 %."""
+
+
+@dataclass(frozen=True)
+class Isolate:
+    """Isolate, spread, ask.
+
+    Args:
+        sample: images that networks learn from and that are held in memory; more are read as they are judged.
+    """
+
+    sample: int = 50_000
+
+    name: ClassVar[str] = "isolate"
+    citation: ClassVar[str] = "own, 2026; its first step after Li et al. 2021, Anti-Backdoor Learning, arXiv 2110.11571"
+    needs_teacher: ClassVar[bool] = False
+    needs_variations: ClassVar[bool] = False
+
+    def judge(self, evidence: Evidence, progress: Progress) -> Judgement:
+        """See `Detector.judge`."""
+        images = evidence.images
+        classes = len(images.class_to_idx)
+        if classes < 2:
+            raise UsageError("The data have one class only.", "A detector compares classes: give two or more.")
+        sample = _sample(images, self.sample, evidence.seed)
+        pixels = torch.cat(list(images.pixels.batches(sample.split(4096))))
+        bench = Workbench(pixels, images.pixels.statistics(), evidence.device, evidence.seed, progress, evidence.stop)
+        progress.begin("Looking for suspects", None)
+        try:
+            search = _Search(bench, images.labels[sample], classes)
+            search.run()
+        finally:
+            progress.end()
+        return _judgement(search, images, sample)
+
+
+def _sample(images: Samples, most: int, seed: int) -> Tensor:
+    """(M,) int64, numbers of at most `most` labelled images, in their order."""
+    labelled = torch.where(images.labels >= 0)[0]
+    if len(labelled) <= most:
+        return labelled
+    rng = np.random.default_rng(seed)
+    return labelled[torch.from_numpy(np.sort(rng.permutation(len(labelled))[:most]))]
+
+
+@dataclass
+class _Search:
+    """The passes over one sample.
+
+    Attributes:
+        bench: the images of the sample.
+        labels: (M,) int64.
+        classes: how many there are.
+        listed: (M,) bool, found poisoned so far.
+        found: the poisoned groups, made whole.
+        verdicts: the most suspect verdict on each label.
+    """
+
+    bench: Workbench
+    labels: Tensor
+    classes: int
+    listed: NDArray[np.bool_] = field(init=False)
+    found: list[Verdict] = field(default_factory=list)
+    verdicts: dict[int, Verdict] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.listed = np.zeros(len(self.labels), np.bool_)
+
+    def run(self) -> None:
+        """Pass after pass until one finds nothing."""
+        most = _FIRST_LABELS
+        for number in range(_PASSES):
+            guilty = self._pass(1000 * (number + 1), most)
+            if not guilty:
+                return
+            most *= 2
+
+    def _pass(self, seed: int, most: int) -> list[Verdict]:
+        left = torch.from_numpy(np.flatnonzero(~self.listed))
+        seen = look(self.bench, self.labels, left, self.classes, seed)
+        tasks = [
+            partial(spread, self.bench, self.labels, left, proposal, seed + 10 * (number + 1))
+            for number, proposal in enumerate(proposals(seen, self.labels, self.classes, most))
+        ]
+        groups = together(self.bench, tasks)
+        groups = [group for group in groups if len(group.members)]
+        if not groups:
+            return []
+        members = np.unique(np.concatenate([group.members for group in groups]))
+        kept = torch.from_numpy(np.setdiff1d(left.numpy(), members))
+        unseen = learn_labels(self.bench, self.labels, kept, self.classes, epochs_for(len(kept)), seed + 1)
+        verdicts = [judge_group(self.bench, self.labels, left, g, seen.network, unseen) for g in groups]
+        for verdict in verdicts:
+            self._note(verdict)
+        guilty = _one_a_label([verdict for verdict in verdicts if verdict.is_poisoned])
+        tasks = [
+            partial(refined, self.bench, self.labels, left, verdict.group, seed + 500 + 10 * number)
+            for number, verdict in enumerate(guilty)
+        ]
+        for verdict, whole in zip(guilty, together(self.bench, tasks), strict=True):
+            self.listed[whole.members] = True
+            self.found.append(replace(verdict, group=whole))
+        return guilty
+
+    def _note(self, verdict: Verdict) -> None:
+        before = self.verdicts.get(verdict.group.label)
+        if before is None or verdict.separation > before.separation:
+            self.verdicts[verdict.group.label] = verdict
+
+
+def _one_a_label(verdicts: list[Verdict]) -> list[Verdict]:
+    """Of several poisoned groups of one label the largest: they are mostly the same images."""
+    best: dict[int, Verdict] = {}
+    for verdict in verdicts:
+        before = best.get(verdict.group.label)
+        if before is None or len(verdict.group.members) > len(before.group.members):
+            best[verdict.group.label] = verdict
+    return list(best.values())
+
+
+def _judgement(search: _Search, images: Samples, sample: Tensor) -> Judgement:
+    """Every image of the data set, also those that were not in the sample."""
+    count = len(images.keys)
+    scores, chances = np.zeros(count), np.zeros(count)
+    suspects = np.zeros(count, np.bool_)
+    place = np.full(count, -1)
+    place[sample.numpy()] = np.arange(len(sample))
+    for verdict in search.found:
+        own = torch.where(images.labels == verdict.group.label)[0]
+        margin = _margins(search.bench, images, own, place, verdict.group)
+        chance = 1 / (1 + np.exp(-np.clip(margin / _SCALE, -50, 50)))
+        scores[own] = np.maximum(scores[own], chance + np.maximum(0, margin) * 1e-3)
+        chances[own] = np.maximum(chances[own], chance)
+        suspects[own.numpy()[margin > 0]] = True
+    return Judgement(scores, chances, suspects, _classes(search, images, suspects))
+
+
+def _margins(
+    bench: Workbench, images: Samples, own: Tensor, place: NDArray[np.int64], group: Group
+) -> NDArray[np.float64]:
+    """Scores above the group's limit of all images of its label."""
+    margins = np.zeros(len(own))
+    inside = place[own.numpy()]
+    known = inside >= 0
+    margins[known] = np.nan_to_num(group.scores[inside[known]] - group.limit, neginf=-1e3)
+    outside = own[torch.from_numpy(~known)]
+    if len(outside):
+        chosen = images.chosen(outside).pixels
+        answers = torch.stack([ask(bench, net, chosen)[:, 0] for net in group.networks]).mean(0)
+        margins[~known] = answers.double().numpy() - group.limit
+    return margins
+
+
+def _classes(search: _Search, images: Samples, suspects: NDArray[np.bool_]) -> list[JudgedClass]:
+    labels = images.labels.numpy()
+    judged = []
+    for name, number in images.class_to_idx.items():
+        own = labels == number
+        verdict = search.verdicts.get(number)
+        if own.sum() < FEWEST:
+            why = f"It has fewer than {FEWEST} images, too few to be judged."
+        else:
+            why = verdict.why(name) if verdict is not None else ""
+        separation = verdict.separation if verdict is not None else 0.0
+        judged.append(JudgedClass(name, int(own.sum()), int(suspects[own].sum()), round(separation, 4), LIMIT, why))
+    return judged

@@ -1,0 +1,292 @@
+"""The small networks that detectors look through, and how they are trained, in minutes on a CPU.
+
+They need not be good classifiers. They have to learn what a trigger teaches, and to learn it as early as a large
+network would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from threading import Event, Lock
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from diffclean.classifiers.networks import unit_floats
+from diffclean.datasets.pixels import Pixels, Statistics
+from diffclean.errors import Interrupted
+from diffclean.progress import Progress
+from diffclean.training.augment import crop_and_flip
+from diffclean.training.precision import autocast, resolved_precision
+
+WIDTH = 24
+"""Channels after the first convolution; 32 px images train at about 3,500 a second on one CPU core with AMX."""
+RATE = 4e-3
+"""Peak learning rate of AdamW."""
+BATCH = 128
+_WEIGHT_DECAY = 0.02
+_MAP = 16
+"""Side of the feature map after the first convolution: it makes the cost all but independent of the images' size."""
+_BATCH_TO_ASK = 512
+
+
+class SmallNet(nn.Module):
+    """Six or seven convolutions with 0.2 million parameters: (B, 3, H, W) float in [0, 1] -> (B, outputs) logits.
+
+    The first convolution has a stride that leaves a map of about 16 px a side and windows that overlap by half, so
+    every pixel is seen. The mean and the maximum of the last map are added, so that a small patch counts as much as a
+    pattern over the whole image.
+
+    Args:
+        outputs: how many logits.
+        side: the shorter side of the images, in pixels.
+        statistics: mean and standard deviation of the images' channels.
+        width: channels after the first convolution.
+    """
+
+    def __init__(self, outputs: int, side: int, statistics: Statistics, width: int = WIDTH) -> None:
+        super().__init__()
+        stride = max(1, side // _MAP)
+        kernel = 2 * stride if stride > 1 else 3
+        mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in statistics)
+        self.mean, self.std = nn.Buffer(mean), nn.Buffer(std)
+        stem = nn.Conv2d(3, width, kernel, stride, (kernel - stride + 1) // 2, bias=False)
+        self.body = nn.Sequential(
+            stem,
+            nn.BatchNorm2d(width),
+            nn.ReLU(),
+            *_convolution(width, width),
+            *_convolution(width, 2 * width, stride=2),
+            *_convolution(2 * width, 2 * width),
+            *_convolution(2 * width, 4 * width, stride=2),
+            *_convolution(4 * width, 4 * width),
+        )
+        self.head = nn.Linear(4 * width, outputs)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) float in [0, 1] -> (B, outputs)."""
+        maps = self.body((images - self.mean) / self.std)
+        logits: Tensor = self.head(maps.mean((2, 3)) + maps.amax((2, 3)))
+        return logits
+
+
+def _convolution(n_in: int, n_out: int, stride: int = 1) -> tuple[nn.Module, ...]:
+    return nn.Conv2d(n_in, n_out, 3, stride, 1, bias=False), nn.BatchNorm2d(n_out), nn.ReLU()
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """What every network of one judgement has in common.
+
+    Attributes:
+        images: (N, 3, H, W) uint8, all that may be trained on.
+        statistics: of their channels.
+        device: where networks run.
+        seed: of weights, order and shifts.
+        progress: told of each image that is trained on.
+        stop: set by someone who wants the work to end.
+        lock: held while something is touched that threads share: torch's own random numbers, the progress.
+    """
+
+    images: Tensor
+    statistics: Statistics
+    device: torch.device
+    seed: int
+    progress: Progress
+    stop: Event | None = None
+    lock: Lock = field(default_factory=Lock)
+
+    def network(self, outputs: int, seed: int, width: int = WIDTH) -> SmallNet:
+        """A new network; the same seed gives the same weights."""
+        with self.lock, torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            side = min(self.images.shape[2:])
+            net = SmallNet(outputs, side, self.statistics, width)
+        return net.to(self.device).to(memory_format=torch.channels_last)
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """The precision that is quickest here."""
+        return autocast(self.device, resolved_precision(None, self.device))
+
+
+Result = TypeVar("Result")
+
+
+def together(bench: Workbench, tasks: Sequence[Callable[[], Result]]) -> list[Result]:
+    """Do independent tasks side by side, one a core: small networks gain nothing from several cores each.
+
+    On a GPU they are done one after the other. The results are in the order of the tasks and do not depend on how many
+    ran at once.
+    """
+    threads = torch.get_num_threads()
+    workers = min(threads, len(tasks)) if bench.device.type == "cpu" else 1
+    if workers <= 1:
+        return [task() for task in tasks]
+    try:
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            return list(pool.map(lambda task: task(), tasks))
+    finally:
+        torch.set_num_threads(threads)
+
+
+Chooser = Callable[[int, np.random.Generator], Tensor]
+"""(step, random numbers) -> (B,) int64, the images of a step."""
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""((B, outputs) float32 logits, (B,) int64 images) -> the loss."""
+
+
+def fit(
+    bench: Workbench,
+    net: SmallNet,
+    steps: int,
+    choose: Chooser,
+    loss_of: Loss,
+    seed: int,
+    watch: Callable[[int], None] | None = None,
+) -> None:
+    """Train a network in place: AdamW, a short rise of the learning rate and a linear fall.
+
+    Args:
+        bench: the images.
+        net: trained in place; left in evaluation mode.
+        steps: of the optimiser.
+        choose: which images each step sees.
+        loss_of: what is made small.
+        seed: of what `choose` draws and of shifts and mirrorings.
+        watch: called after each step with the number of steps done.
+
+    Raises:
+        Interrupted: `bench.stop` was set.
+    """
+    optimizer = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=_WEIGHT_DECAY)
+    rng = np.random.default_rng([bench.seed, seed])
+    pad = max(1, min(bench.images.shape[2:]) // 16)
+    net.train()
+    for step in range(steps):
+        if bench.stop is not None and bench.stop.is_set():
+            raise Interrupted("Stopped while suspects were looked for.", "The same command starts from the beginning.")
+        done = step / steps
+        for group in optimizer.param_groups:
+            group["lr"] = RATE * min(1.0, 0.1 + 5 * done, 0.02 + 1.25 * (1 - done))
+        numbers = choose(step, rng)
+        bits = rng.integers(0, 2**64, len(numbers), np.uint64)
+        pixels = crop_and_flip(bench.images[numbers].to(bench.device), bits, pad)
+        with bench.autocast():
+            logits = net(unit_floats(pixels))
+        loss = loss_of(logits.float(), numbers)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+        with bench.lock:
+            bench.progress.advance(len(numbers))
+        if watch is not None:
+            watch(step + 1)
+            net.train()
+    net.eval()
+
+
+@torch.no_grad()
+def ask(bench: Workbench, net: SmallNet, pixels: Tensor | Pixels) -> Tensor:
+    """Logits in evaluation mode.
+
+    Args:
+        bench: tells the device and the precision.
+        net: is left in evaluation mode.
+        pixels: (N, 3, H, W) uint8, or images that are read when they are asked for.
+
+    Returns:
+        (N, outputs) float32 on the CPU.
+    """
+    net.eval()
+    numbers = torch.arange(len(pixels)).split(_BATCH_TO_ASK)
+    parts = (pixels[n] for n in numbers) if isinstance(pixels, Tensor) else pixels.batches(numbers)
+    answers = []
+    with bench.autocast():
+        for part in parts:
+            answers.append(net(unit_floats(part.to(bench.device))).float().cpu())
+    return torch.cat(answers) if answers else torch.zeros(0, net.head.out_features)
+
+
+def learn_labels(
+    bench: Workbench,
+    labels: Tensor,
+    chosen: Tensor,
+    classes: int,
+    epochs: int,
+    seed: int,
+    width: int = WIDTH,
+    watch: Callable[[SmallNet], None] | None = None,
+) -> SmallNet:
+    """A classifier of the given labels; rare classes weigh more, by the root of their size.
+
+    Args:
+        bench: the images.
+        labels: (N,) int64.
+        chosen: (M,) int64, the images that it learns from.
+        classes: how many there are.
+        epochs: times that each image is seen.
+        seed: of this network.
+        width: of the network.
+        watch: called with the network after each epoch.
+    """
+    net = bench.network(classes, seed, width)
+    batch = min(BATCH, len(chosen))
+    per_epoch = max(1, len(chosen) // batch)
+    weights = torch.bincount(labels[chosen], minlength=classes).clamp_min(1).float().rsqrt()
+    weights = (weights / weights[labels[chosen]].mean()).to(bench.device)
+    order = [chosen]
+
+    def choose(step: int, rng: np.random.Generator) -> Tensor:
+        place = step % per_epoch
+        if place == 0:
+            order[0] = chosen[torch.from_numpy(rng.permutation(len(chosen)))]
+        return order[0][place * batch : (place + 1) * batch]
+
+    def loss_of(logits: Tensor, numbers: Tensor) -> Tensor:
+        return F.cross_entropy(logits, labels[numbers].to(logits.device), weight=weights)
+
+    def after(step: int) -> None:
+        if watch is not None and step % per_epoch == 0:
+            watch(net)
+
+    fit(bench, net, epochs * per_epoch, choose, loss_of, seed, after if watch is not None else None)
+    return net
+
+
+def learn_group(
+    bench: Workbench, group: Tensor, own: Tensor, others: Tensor, steps: int, seed: int, width: int
+) -> SmallNet:
+    """A classifier with one output: is an image of the group?
+
+    Half of every batch is of the group, a quarter are images of the same label that are not, a quarter of other labels.
+
+    Args:
+        bench: the images.
+        group: (G,) int64, images that belong to it.
+        own: (M,) int64, images of the same label that do not; may be empty.
+        others: (O,) int64, images of other labels.
+        steps: of training.
+        seed: of this network.
+        width: of the network.
+    """
+    net = bench.network(1, seed, width)
+    half = BATCH // 2
+    quarter = BATCH // 4 if len(own) else 0
+    truth = torch.zeros(BATCH, device=bench.device)
+    truth[:half] = 1
+
+    def choose(_: int, rng: np.random.Generator) -> Tensor:
+        parts = ((group, half), (own, quarter), (others, BATCH - half - quarter))
+        return torch.cat([one[torch.from_numpy(rng.integers(0, len(one), n))] for one, n in parts if n])
+
+    def loss_of(logits: Tensor, _: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(logits[:, 0], truth)
+
+    fit(bench, net, steps, choose, loss_of, seed)
+    return net

@@ -1,0 +1,162 @@
+"""`engine.json`: what an engine directory holds, and the proof that it still does.
+
+The fingerprint is a hash of everything that decides an engine's output: the graphs' bytes, the scheduler, the
+preprocessing, the model it came from, the tools that made it. Files are checked against their hashes before a runtime
+sees them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from diffclean.data.atomic import write_whole
+from diffclean.data.hashes import hashes_below
+from diffclean.errors import DiffcleanError
+from diffclean.families.base import Port
+
+FORMAT = 2
+OPSET = 20
+"""Of the graphs."""
+FILE_NAME = "engine.json"
+GRAPH_NAME = "model.onnx"
+"""In a component's folder; large weights lie beside it in `model.onnx.data`."""
+SUMS_NAME = "SHA256SUMS.json"
+"""In a model directory: the hashes that its files must have."""
+
+
+def model_hashes(directory: Path) -> dict[str, str]:
+    """`hashes_below` of what decides a model's output: its weights and configurations, not its card."""
+    found = hashes_below(directory, (".safetensors", ".json"))
+    return {name: digest for name, digest in found.items() if name != SUMS_NAME}
+
+
+@dataclass(frozen=True)
+class ComponentEntry:
+    """One component of an engine: its signature (batch axis left out, dynamic) and its parity with torch."""
+
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    parity: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CompiledForm:
+    """A component made ready for one runtime.
+
+    Attributes:
+        component: its place.
+        target: the runtime, as `export.forms.TARGETS` names it.
+        files: relative path -> sha256.
+        key: everything that decides it: the runtime's version, the graph's hash, precision; GPUs and batch sizes.
+    """
+
+    component: str
+    target: str
+    files: dict[str, str]
+    key: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class EngineManifest:
+    """The content of `engine.json`.
+
+    Attributes:
+        family: name of the family.
+        source: model directory (`path`), the sha256 of each of its files (`files`), hub and revision where it has them.
+        image_size: side of the square, in pixels.
+        scheduler: diffusers' configuration of the noise schedule.
+        components: by place.
+        files: every file of the engine directory but this one -> sha256.
+        tools: versions of what made it.
+        options: what the engine was made as; `export.build.ExportOptions`.
+        compiled: what was made for one runtime each; it does not enter the fingerprint.
+    """
+
+    family: str
+    source: dict[str, Any]
+    image_size: int
+    scheduler: dict[str, Any]
+    components: dict[str, ComponentEntry]
+    files: dict[str, str]
+    tools: dict[str, str]
+    options: dict[str, Any] = field(default_factory=dict)
+    compiled: list[CompiledForm] = field(default_factory=list)
+    format: int = FORMAT
+
+    @property
+    def precision(self) -> str:
+        """What the graphs compute in: fp32, fp16 or bf16."""
+        return str(self.options.get("precision", "fp32"))
+
+    @property
+    def fingerprint(self) -> str:
+        """Hex sha256 over all that decides the output; not over where the model lay, nor over measured parity."""
+        content = asdict(self)
+        content["source"].pop("path", None)
+        content.pop("compiled")
+        for component in content["components"].values():
+            component.pop("parity")
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def graph_sha256(self, component: str) -> str:
+        """The hash of a component's graph with its weights, as `tensorrt_key.onnx_digest` reckons it from the files."""
+        names = sorted(name for name in self.files if name.startswith(f"{component}/{GRAPH_NAME}"))
+        digests = [self.files[name] for name in names]
+        return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
+
+    def form(self, component: str, target: str) -> CompiledForm | None:
+        """What is on record of a component's form for a target."""
+        found = (form for form in self.compiled if (form.component, form.target) == (component, target))
+        return next(found, None)
+
+    def with_form(self, form: CompiledForm) -> EngineManifest:
+        """The same engine with one form more, in place of an earlier one of that component and target."""
+        others = [each for each in self.compiled if (each.component, each.target) != (form.component, form.target)]
+        return replace(self, compiled=[*others, form])
+
+    def write(self, directory: Path) -> None:
+        """Write `engine.json` into `directory`, whole or not at all.
+
+        Raises:
+            WriteError: disk full, read-only, no permission.
+        """
+        content = {**asdict(self), "fingerprint": self.fingerprint}
+        write_whole(directory / FILE_NAME, (json.dumps(content, indent=2, sort_keys=True) + "\n").encode())
+
+
+def read_manifest(directory: Path) -> EngineManifest:
+    """Read `engine.json`.
+
+    Raises:
+        DiffcleanError: it is missing, of another format, or its content does not match its own fingerprint.
+    """
+    path = directory / FILE_NAME
+    if not path.is_file():
+        raise DiffcleanError(f"{directory} is not an engine directory: {FILE_NAME} is missing.")
+    try:
+        content = json.loads(path.read_text())
+        if content["format"] != FORMAT:
+            raise DiffcleanError(
+                f"{path} has format {content['format']}; this diffclean reads format {FORMAT}.",
+                "Export the model again.",
+            )
+        stated = content.pop("fingerprint")
+        content["components"] = {
+            name: ComponentEntry(_ports(entry["inputs"]), _ports(entry["outputs"]), entry["parity"])
+            for name, entry in content["components"].items()
+        }
+        content["compiled"] = [CompiledForm(**form) for form in content["compiled"]]
+        manifest = EngineManifest(**content)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise DiffcleanError(f"{path} is damaged: {error!r}.", "Export the model again.") from error
+    if manifest.fingerprint != stated:
+        raise DiffcleanError(f"{path} was changed: its fingerprint does not match.", "Export the model again.")
+    return manifest
+
+
+def _ports(entries: list[dict[str, Any]]) -> tuple[Port, ...]:
+    return tuple(Port(entry["name"], entry["dtype"], tuple(entry["shape"])) for entry in entries)

@@ -1,0 +1,56 @@
+"""Write a classifier of ours as ONNX."""
+
+from __future__ import annotations
+
+import json
+import logging
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from diffclean.classifiers.onnx_classifier import METADATA
+from diffclean.data.atomic import make_folders, sync_folders
+from diffclean.errors import MissingExtraError
+from diffclean.export.onnx import onnx_from_component, parity_of_onnx
+from diffclean.families.base import Component, Port
+
+log = logging.getLogger(__name__)
+
+
+def onnx_from_classifier(model: nn.Module, path: Path, class_to_idx: Mapping[str, int], size: tuple[int, int]) -> None:
+    """Write a classifier as ONNX: `images` (B, 3, H, W) float32 in [0, 1] -> `logits` (B, C); B is free.
+
+    Normalisation is inside. The classes stand in the metadata. Checked against torch where a runtime is installed.
+
+    Args:
+        model: a `Classifier`.
+        path: weights of more than 256 MiB lie beside it.
+        class_to_idx: class name -> index of its logit.
+        size: (height, width) of the images.
+
+    Raises:
+        DiffcleanError: torch cannot export it, or the graph computes something else.
+    """
+    import onnx
+
+    plain = model.cpu().eval().to(memory_format=torch.contiguous_format)
+    ports = (Port("images", "float32", (3, *size)),), (Port("logits", "float32", (len(class_to_idx),)),)
+    component = Component(plain, *ports)
+    make_folders(path.parent)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".onnx-") as folder:
+        made = Path(folder) / path.name
+        onnx_from_component(component, made)
+        try:
+            parity_of_onnx(component, made)
+        except MissingExtraError as error:
+            log.warning("%s was not compared with torch: %s", path, error.message)
+        graph = onnx.load(made, load_external_data=False)
+        about = {"class_to_idx": dict(class_to_idx), "size": list(size)}
+        graph.metadata_props.add(key=METADATA, value=json.dumps(about))
+        onnx.save(graph, made)
+        for file in sorted(Path(folder).iterdir()):
+            file.replace(path.parent / file.name)
+    sync_folders(path.parent)

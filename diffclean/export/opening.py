@@ -1,0 +1,58 @@
+"""Open an engine, compiling first what the runtime that opens it wants compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from diffclean.engine.manifest import read_manifest
+from diffclean.engine.tensorrt_targets import Profile
+from diffclean.export.cache import writable
+from diffclean.export.compiled import compile_engine
+from diffclean.export.forms import CompileOptions
+from diffclean.families.registry import load_recipe
+from diffclean.runtime.choose import Engine, open_engine
+
+
+def open_compiled(
+    directory: Path,
+    runtime: str = "auto",
+    precision: str | None = None,
+    threads: int | None = None,
+    batch: int | None = None,
+) -> Engine:
+    """Open an engine directory; TensorRT's engines are compiled if they are not there or do not fit.
+
+    Args:
+        directory: as for `open_engine`.
+        runtime: as for `open_engine`.
+        precision: as for `open_engine`.
+        threads: as for `open_engine`.
+        batch: images a call, for an engine that has to be compiled; None: the recipe's.
+
+    Raises:
+        DiffcleanError: a file does not match its hash, or no runtime works here.
+    """
+    return open_engine(directory, runtime, precision, threads, compiling(batch))
+
+
+def compiling(batch: int | None = None) -> Callable[[Path, str], Path]:
+    """What `open_runtime` is handed to have TensorRT's engines compiled for this GPU and a batch.
+
+    Args:
+        batch: images a call; None: the recipe's.
+
+    Returns:
+        (engine directory, runtime) -> the directory with the compiled engine: the same, or a copy in the cache of one
+        that is not written to.
+    """
+
+    def make_ready(directory: Path, runtime: str) -> Path:
+        defaults = load_recipe(read_manifest(directory).family).defaults
+        usual = batch or int(defaults["batch"])
+        directory = writable(directory)
+        options = CompileOptions((runtime,), Profile(1, usual, usual), defaults["guidance"] != 1, accept=True)
+        compile_engine(directory, options)
+        return directory
+
+    return make_ready
