@@ -34,7 +34,7 @@ from diffclean.errors import UsageError
 from diffclean.progress import Progress
 
 _FIRST_LABELS = 2
-"""Candidates at either end of the losses in the first pass; twice as many after each pass that finds something."""
+"""Candidates at either end of the losses; twice as many after a pass that found as many labels poisoned."""
 _PASSES = 5
 _SCALE = 1.5
 """Logits from the limit at which an image is poisoned with a probability of 73 %."""
@@ -112,7 +112,8 @@ class _Search:
             guilty = self._pass(1000 * (number + 1), most)
             if not guilty:
                 return
-            most *= 2
+            if len(guilty) >= most:
+                most *= 2
 
     def _pass(self, seed: int, most: int) -> list[Verdict]:
         left = torch.from_numpy(np.flatnonzero(~self.listed))

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from diffclean.detection.network import SmallNet, Workbench, ask, learn_labels
 
-_VISITS = 100_000
+_VISITS = 80_000
 """Images shown to the network in all: what CIFAR-10 triggers took to be learned, and then some."""
 _EPOCHS = (8, 40)
 _TAIL = 0.02
@@ -31,6 +31,9 @@ _TAIL = 0.02
 _LOW_SEEDS, _HIGH_SEEDS = 0.04, 0.06
 """Share of a label's images that are taken for seeds."""
 _FEWEST_SEEDS = 8
+_STICKS_OUT = 1.5
+"""Times its even share that a label must have at one end to be a candidate."""
+_SMALLEST_SHARE = 0.05
 _CLEAN = 0.15
 """Share of a label's images, at the other end, that are taken for clean."""
 FEWEST = 2 * _FEWEST_SEEDS
@@ -136,7 +139,7 @@ def proposals(seen: Look, labels: Tensor, classes: int, most: int) -> list[Propo
         shares = np.bincount(tail, minlength=classes) / len(tail)
         for label in np.argsort(-shares, kind="stable")[:most]:
             ranked = order[own[order] == label]
-            if shares[label] > 0 and len(ranked) >= FEWEST:
+            if shares[label] >= max(_SMALLEST_SHARE, _STICKS_OUT / classes) and len(ranked) >= FEWEST:
                 seeds, clean = _ends(ranked, seen.late, kind)
                 found.append(Proposal(int(label), kind, float(shares[label]), numbers[seeds], numbers[clean]))
     return found

@@ -30,6 +30,8 @@ WIDTH = 24
 RATE = 4e-3
 """Peak learning rate of AdamW."""
 BATCH = 128
+GROUP_BATCH = 64
+"""Images a step where a group is learned: there are few of them, and every step sees half a batch of them."""
 _WEIGHT_DECAY = 0.02
 _MAP = 16
 """Side of the feature map after the first convolution: it makes the cost all but independent of the images' size."""
@@ -276,13 +278,13 @@ def learn_group(
         width: of the network.
     """
     net = bench.network(1, seed, width)
-    half = BATCH // 2
-    quarter = BATCH // 4 if len(own) else 0
-    truth = torch.zeros(BATCH, device=bench.device)
+    half = GROUP_BATCH // 2
+    quarter = GROUP_BATCH // 4 if len(own) else 0
+    truth = torch.zeros(GROUP_BATCH, device=bench.device)
     truth[:half] = 1
 
     def choose(_: int, rng: np.random.Generator) -> Tensor:
-        parts = ((group, half), (own, quarter), (others, BATCH - half - quarter))
+        parts = ((group, half), (own, quarter), (others, GROUP_BATCH - half - quarter))
         return torch.cat([one[torch.from_numpy(rng.integers(0, len(one), n))] for one, n in parts if n])
 
     def loss_of(logits: Tensor, _: Tensor) -> Tensor:

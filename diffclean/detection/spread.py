@@ -21,11 +21,11 @@ from diffclean.detection.looks import Proposal
 from diffclean.detection.network import SmallNet, Workbench, ask, learn_group
 
 _WIDTH = 16
-_STEPS = (80, 120, 160, 160, 160)
+_STEPS = (80, 80, 100, 120, 140)
 """Of each network, round after round; the first two always take place."""
 _GROWS = 1.15
 """A further round takes place where the last one made the group larger by this factor."""
-_REFINE_STEPS = 200
+_REFINE_STEPS = 240
 _REFINE_WIDTH = 24
 _REFINE_ROUNDS = 3
 _ACCEPTED = 0.99
