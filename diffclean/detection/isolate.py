@@ -26,8 +26,8 @@ from torch import Tensor
 from diffclean.data.suspects import JudgedClass
 from diffclean.datasets.samples import Samples
 from diffclean.detection.base import Evidence, Judgement
-from diffclean.detection.looks import FEWEST, epochs_for, look, proposals
-from diffclean.detection.network import Workbench, ask, learn_labels, together
+from diffclean.detection.looks import FEWEST, Kind, epochs_for, look, proposals
+from diffclean.detection.network import SmallNet, Workbench, ask, learn_labels, together
 from diffclean.detection.spread import Group, refined, spread
 from diffclean.detection.verdict import LIMIT, Verdict, judge_group
 from diffclean.errors import UsageError
@@ -126,10 +126,11 @@ class _Search:
         groups = [group for group in groups if len(group.members)]
         if not groups:
             return []
-        members = np.unique(np.concatenate([group.members for group in groups]))
-        kept = torch.from_numpy(np.setdiff1d(left.numpy(), members))
-        unseen = learn_labels(self.bench, self.labels, kept, self.classes, epochs_for(len(kept)), seed + 1)
-        verdicts = [judge_group(self.bench, self.labels, left, g, seen.network, unseen) for g in groups]
+        unseen = self._without(left, groups, seed)
+        verdicts = [
+            judge_group(self.bench, self.labels, left, group, seen.network, unseen[group.proposal.kind])
+            for group in groups
+        ]
         for verdict in verdicts:
             self._note(verdict)
         guilty = _one_a_label([verdict for verdict in verdicts if verdict.is_poisoned])
@@ -141,6 +142,20 @@ class _Search:
             self.listed[whole.members] = True
             self.found.append(replace(verdict, group=whole))
         return guilty
+
+    def _without(self, left: Tensor, groups: list[Group], seed: int) -> dict[Kind, SmallNet]:
+        """For the groups of each kind a classifier that saw only the clean images of their labels."""
+        tasks = {}
+        for number, kind in enumerate(sorted({group.proposal.kind for group in groups})):
+            kept = left.numpy()
+            for group in groups:
+                if group.proposal.kind is kind:
+                    kept = kept[(self.labels.numpy()[kept] != group.label) | np.isin(kept, group.clean)]
+            chosen, epochs = torch.from_numpy(kept), epochs_for(len(kept))
+            tasks[kind] = partial(
+                learn_labels, self.bench, self.labels, chosen, self.classes, epochs, seed + 1 + number
+            )
+        return dict(zip(tasks, together(self.bench, list(tasks.values())), strict=True))
 
     def _note(self, verdict: Verdict) -> None:
         before = self.verdicts.get(verdict.group.label)

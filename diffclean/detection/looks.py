@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
@@ -34,8 +35,6 @@ _FEWEST_SEEDS = 8
 _STICKS_OUT = 1.5
 """Times its even share that a label must have at one end to be a candidate."""
 _SMALLEST_SHARE = 0.05
-_CLEAN = 0.15
-"""Share of a label's images, at the other end, that are taken for clean."""
 FEWEST = 2 * _FEWEST_SEEDS
 """Images of one label below which nothing is said of it."""
 
@@ -133,23 +132,42 @@ def proposals(seen: Look, labels: Tensor, classes: int, most: int) -> list[Propo
         most: labels at either end.
     """
     numbers, own = seen.chosen.numpy(), labels[seen.chosen].numpy()
-    found = []
+    found, usual = [], usual_size(labels[seen.chosen])
     for kind, order in ((Kind.LOW, np.argsort(seen.late)), (Kind.HIGH, np.argsort(-seen.early))):
         tail = own[order[: max(20, round(_TAIL * len(order)))]]
         shares = np.bincount(tail, minlength=classes) / len(tail)
         for label in np.argsort(-shares, kind="stable")[:most]:
             ranked = order[own[order] == label]
             if shares[label] >= max(_SMALLEST_SHARE, _STICKS_OUT / classes) and len(ranked) >= FEWEST:
-                seeds, clean = _ends(ranked, seen.late, kind)
+                seeds, clean = _ends(ranked, seen.late, kind, usual)
                 found.append(Proposal(int(label), kind, float(shares[label]), numbers[seeds], numbers[clean]))
     return found
 
 
+def usual_size(labels: Tensor) -> float:
+    """The median number of images of a label that occurs in (N,) int64."""
+    counts = torch.bincount(labels)
+    return float(np.median(counts[counts > 0].numpy()))
+
+
+def clean_count(images: int, usual: float) -> int:
+    """How many of a label's images, those least suspect, are taken for clean.
+
+    A quarter of a class of the usual size, but a tenth of the label at least and three tenths at most: where one label
+    has far more images than the others, most of them may be poisoned.
+
+    Args:
+        images: of the label.
+        usual: from `usual_size`.
+    """
+    return max(4, int(np.clip(0.25 * usual, 0.1 * images, 0.3 * images)))
+
+
 def _ends(
-    ranked: NDArray[np.int64], late: NDArray[np.float32], kind: Kind
+    ranked: NDArray[np.int64], late: NDArray[np.float32], kind: Kind, usual: float
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The seeds and the clean images among those of one label, the most suspect first."""
-    clean = ranked[-max(4, int(_CLEAN * len(ranked))) :]
+    clean = ranked[-clean_count(len(ranked), usual) :]
     if kind is Kind.LOW:
         return ranked[: max(_FEWEST_SEEDS, int(_LOW_SEEDS * len(ranked)))], clean
     count = max(_FEWEST_SEEDS, int(_HIGH_SEEDS * len(ranked)))

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diffclean.detection.looks import Proposal
+from diffclean.detection.looks import Proposal, clean_count, usual_size
 from diffclean.detection.network import SmallNet, Workbench, ask, learn_group
 
 _WIDTH = 16
@@ -31,8 +31,6 @@ _REFINE_ROUNDS = 3
 _ACCEPTED = 0.99
 """An image is accepted that is surer than this share of the images of *other* labels, which are not of the group."""
 _REFINE_ACCEPTED = 0.98
-_CLEAN = 0.25
-"""Share of the label's images, those least of the group, that are taken for clean in the next round."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +42,7 @@ class Group:
         scores: (N,) float64, logits of all images, each by a network that did not learn from it.
         limit: the score from which on an image of the label is accepted.
         members: (G,) int64, the accepted images of the label.
+        clean: (C,) int64, the images of the label that are least of the group, taken for clean.
         recall: share in [0, 1] of the seeds that were accepted by a network that had not seen them.
         networks: the two of the last round.
     """
@@ -52,6 +51,7 @@ class Group:
     scores: NDArray[np.float64]
     limit: float
     members: NDArray[np.int64]
+    clean: NDArray[np.int64]
     recall: float
     networks: tuple[SmallNet, SmallNet]
 
@@ -98,7 +98,7 @@ def _next(group: Group, labels: Tensor, chosen: Tensor, fewest: int) -> tuple[ND
     own = chosen.numpy()[(labels[chosen] == group.label).numpy()]
     ranked = own[np.argsort(-group.scores[own], kind="stable")]
     count = min(max(len(group.members), fewest), len(ranked) - 4)
-    return ranked[:count], ranked[count:][-max(4, int(_CLEAN * len(ranked))) :]
+    return ranked[:count], ranked[count:][-len(group.clean) :]
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,10 @@ class _Round:
         limit = float(np.quantile(scores[others], accepted))
         # How much of the first seeds was found again tells whether they share anything; later ones were chosen by it.
         found = float((scores[seeds] > limit).mean()) if recall == 0 else recall
-        return Group(proposal, scores, limit, own[scores[own] > limit], found, (networks[0], networks[1]))
+        ranked = own[np.argsort(scores[own], kind="stable")]
+        least = ranked[: clean_count(len(own), usual_size(self.labels[self.chosen]))]
+        members = own[scores[own] > limit]
+        return Group(proposal, scores, limit, members, np.setdiff1d(least, members), found, (networks[0], networks[1]))
 
     def _halves(self, *parts: NDArray[np.int64]) -> NDArray[np.int64]:
         """(N,) 0 or 1; seeds and clean images are parted evenly."""

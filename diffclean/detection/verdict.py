@@ -1,5 +1,8 @@
 """Is a group poisoned? Two questions, and a network that was trained without the group answers both.
 
+Of the group's label that network has seen only the few images that are least of the group: a trigger that a few
+poisoned images keep alive would be known to it otherwise.
+
 1. *Does it keep its label?* A network that has never seen the group is asked about it. Images whose label fits keep
    it; dirty labels, and pictures that a trigger spoils, do not.
 2. *Does what they have in common carry over?* The mean difference between the group and other images is put on images
@@ -42,7 +45,7 @@ class Verdict:
     Attributes:
         group: which.
         kept: share of the group that keeps its label without having been seen.
-        others_kept: the same of the label's other images, which were seen.
+        others_kept: the same of the label's images that it has seen.
         taught: share of images of other classes that get the label with the difference put on, by the network that has
             seen the group, less what they get without it.
         untaught: the same by the network that has not.
@@ -77,9 +80,9 @@ class Verdict:
         """
         return (
             f"A network trained without these {len(self.group.members)} images gives {self.kept:.0%} of them their "
-            f"label ({self.others_kept:.0%} of the label's other images); what they have in common, put on images of "
-            f"other classes, makes {self.taught:.0%} more of them '{name}' for a network that has seen the group, and "
-            f"{self.untaught:.0%} for one that has not."
+            f"label ({self.others_kept:.0%} of the images that it was shown of this label). What they have in common, "
+            f"put on images of other classes, makes {self.taught:.0%} more of them '{name}' for a network that has "
+            f"seen the group, and {self.untaught:.0%} for one that has not."
         )
 
 
@@ -94,7 +97,7 @@ def judge_group(
         chosen: (M,) int64, the images that count.
         group: from `spread`; at least one member.
         seen: a classifier that learned from all of `chosen`.
-        unseen: one that learned from all of `chosen` but this group, and perhaps other groups.
+        unseen: one that saw of the group's label only `group.clean`.
     """
     numbers = chosen.numpy()
     own = labels[chosen].numpy() == group.label
@@ -114,7 +117,7 @@ def judge_group(
         )
         best = max(best, (taught - untaught, taught, untaught, difference.numpy()), key=lambda found: found[0])
     kept = _share(bench, unseen, bench.images[torch.from_numpy(group.members)], group.label)
-    others_kept = _share(bench, unseen, bench.images[torch.from_numpy(rest)], group.label) if len(rest) else 1.0
+    others_kept = _share(bench, unseen, bench.images[torch.from_numpy(group.clean)], group.label)
     return Verdict(group, kept, others_kept, best[1], best[2], best[3])
 
 
