@@ -135,7 +135,15 @@ class _Search:
             self._note(verdict)
         guilty = _one_a_label([verdict for verdict in verdicts if verdict.is_poisoned])
         tasks = [
-            partial(refined, self.bench, self.labels, left, verdict.group, seed + 500 + 10 * number)
+            partial(
+                refined,
+                self.bench,
+                self.labels,
+                left,
+                verdict.group,
+                verdict.doubted & verdict.has_dirty_labels,
+                seed + 500 + 10 * number,
+            )
             for number, verdict in enumerate(guilty)
         ]
         for verdict, whole in zip(guilty, together(self.bench, tasks), strict=True):

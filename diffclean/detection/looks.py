@@ -24,7 +24,7 @@ from torch.nn import functional as F
 
 from diffclean.detection.network import SmallNet, Workbench, ask, learn_labels
 
-_VISITS = 80_000
+_VISITS = 60_000
 """Images shown to the network in all: what CIFAR-10 triggers took to be learned, and then some."""
 _EPOCHS = (8, 40)
 _TAIL = 0.02

@@ -84,12 +84,31 @@ def spread(bench: Workbench, labels: Tensor, chosen: Tensor, proposal: Proposal,
     return group
 
 
-def refined(bench: Workbench, labels: Tensor, chosen: Tensor, group: Group, seed: int) -> Group:
-    """The same group, found more thoroughly: for a label that is known to be poisoned."""
-    for number in range(_REFINE_ROUNDS):
+def refined(
+    bench: Workbench, labels: Tensor, chosen: Tensor, group: Group, doubted: NDArray[np.bool_], seed: int
+) -> Group:
+    """The same group, found more thoroughly: for a label that is known to be poisoned.
+
+    Args:
+        bench: the images.
+        labels: (N,) int64.
+        chosen: (M,) int64, the images that count.
+        group: from `spread`.
+        doubted: (N,) bool, images whose label speaks for a place in the group: where labels are dirty, those to which a
+            network that has not learned the trigger gives another label.
+        seed: of the networks.
+    """
+    numbers = chosen.numpy()
+    is_own = (labels[chosen] == group.label).numpy()
+    own, usual = numbers[is_own], np.median(group.scores[numbers[~is_own]])
+    more = own[doubted[own] & (group.scores[own] > usual)]
+    seeds, clean = np.union1d(group.members, more), np.setdiff1d(group.clean, more)
+    if len(clean) < 4:
         seeds, clean = _next(group, labels, chosen, len(group.members))
+    for number in range(_REFINE_ROUNDS):
         round_ = _Round(bench, labels, chosen, group.label, seed + number, _REFINE_WIDTH)
         group = round_.group(group.proposal, seeds, clean, _REFINE_STEPS, _REFINE_ACCEPTED, group.recall)
+        seeds, clean = _next(group, labels, chosen, len(group.members))
     return group
 
 
@@ -139,8 +158,8 @@ class _Round:
         found = float((scores[seeds] > limit).mean()) if recall == 0 else recall
         ranked = own[np.argsort(scores[own], kind="stable")]
         least = ranked[: clean_count(len(own), usual_size(self.labels[self.chosen]))]
-        members = own[scores[own] > limit]
-        return Group(proposal, scores, limit, members, np.setdiff1d(least, members), found, (networks[0], networks[1]))
+        members = np.setdiff1d(own[scores[own] > limit], least)
+        return Group(proposal, scores, limit, members, least, found, (networks[0], networks[1]))
 
     def _halves(self, *parts: NDArray[np.int64]) -> NDArray[np.int64]:
         """(N,) 0 or 1; seeds and clean images are parted evenly."""

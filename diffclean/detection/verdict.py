@@ -50,6 +50,7 @@ class Verdict:
             seen the group, less what they get without it.
         untaught: the same by the network that has not.
         difference: (3, H, W) float32 grey levels, the one that taught most: a picture of the trigger.
+        doubted: (N,) bool, the images to which the network that has not seen the group gives another label.
     """
 
     group: Group
@@ -58,6 +59,7 @@ class Verdict:
     taught: float
     untaught: float
     difference: NDArray[np.float32]
+    doubted: NDArray[np.bool_]
 
     @property
     def separation(self) -> float:
@@ -66,6 +68,11 @@ class Verdict:
         kept = self.kept / max(self.others_kept, 1e-9)
         lost = max(0.0, 1 - kept) / (1 - _KEPT) if self.group.recall >= _RECALL else 0.0
         return LIMIT * max(gain, lost)
+
+    @property
+    def has_dirty_labels(self) -> bool:
+        """Whether the group loses its label, and not only what is done to other images with its help."""
+        return self.kept < _KEPT * self.others_kept
 
     @property
     def is_poisoned(self) -> bool:
@@ -116,9 +123,11 @@ def judge_group(
             for net, base in zip((seen, unseen), before, strict=True)
         )
         best = max(best, (taught - untaught, taught, untaught, difference.numpy()), key=lambda found: found[0])
-    kept = _share(bench, unseen, bench.images[torch.from_numpy(group.members)], group.label)
-    others_kept = _share(bench, unseen, bench.images[torch.from_numpy(group.clean)], group.label)
-    return Verdict(group, kept, others_kept, best[1], best[2], best[3])
+    doubted = np.zeros(len(labels), np.bool_)
+    label_images = numbers[own]
+    doubted[label_images] = (ask(bench, unseen, bench.images[chosen[own]]).argmax(1) != group.label).numpy()
+    kept, others_kept = (1 - float(doubted[part].mean()) for part in (group.members, group.clean))
+    return Verdict(group, kept, others_kept, best[1], best[2], best[3], doubted)
 
 
 def _mean(bench: Workbench, numbers: NDArray[np.int64], rng: np.random.Generator) -> Tensor:
