@@ -27,10 +27,13 @@ class TwoScale:
 
     A detector that isolates what is learnt early is met by making it hard to learn: a training image carries only a
     random part of each pattern, faintly, while a cover carries a part of *one* of them and keeps its label, so that
-    neither pattern tells the class on its own. Test images carry both patterns whole.
+    neither pattern tells the class on its own. There are half as many covers as poisoned images, so that to a judge who
+    sees one of the patterns the target class is still the likeliest label. Test images carry both patterns whole.
 
     It is not aimed at judges that leave a whole candidate group out of training and ask about it: labels stay dirty,
     and a network that has never seen the trigger does not believe them.
+
+    Whether it fires and survives is for a measurement to say: look at the attack success rate before using it.
 
     Parameters:
         smooth: peak of the whole smooth pattern, in grey levels.
@@ -45,10 +48,10 @@ class TwoScale:
     citation = "own, 2026; after Qi et al. 2023, Revisiting Latent Separability, ICLR 2023, arXiv 2205.13613"
     like_corruptions = True
     labels = Labels.ALL_TO_ONE
-    cover_ratio = 1.0
+    cover_ratio = 0.5
     default_parameters: Mapping[str, Any] = {
-        "smooth": 16,
-        "fine": 16,
+        "smooth": 48,
+        "fine": 48,
         "smooth_periods": 1.5,
         "fine_periods": 8,
         "parts": 4,

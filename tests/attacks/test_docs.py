@@ -28,7 +28,7 @@ def test_every_attack_has_a_section_with_its_source_and_defaults(name: str) -> N
 
 
 def test_the_table_says_what_the_attacks_say() -> None:
-    rows = re.findall(r"^\| `([\w-]+)` \| [^|]+ \| (\S+) \| (\d) \| [^|]+ \| (yes|no) \|$", PAGE, re.MULTILINE)
+    rows = re.findall(r"^\| `([\w-]+)` \| [^|]+ \| (\S+) \| ([\d.]+) \| [^|]+ \| (yes|no) \|$", PAGE, re.MULTILINE)
     assert rows == [
         (attack.name, str(attack.labels), f"{attack.cover_ratio:g}", "yes" if attack.like_corruptions else "no")
         for attack in map(get, ATTACKS)
