@@ -10,7 +10,7 @@ judged by what was learned on the other.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -31,6 +31,8 @@ _REFINE_ROUNDS = 3
 _ACCEPTED = 0.99
 """An image is accepted that is surer than this share of the images of *other* labels, which are not of the group."""
 _REFINE_ACCEPTED = 0.98
+_DOUBTED_ACCEPTED = 0.8
+"""The same for an image whose label is doubted."""
 
 
 @dataclass(frozen=True)
@@ -98,18 +100,24 @@ def refined(
             network that has not learned the trigger gives another label.
         seed: of the networks.
     """
-    numbers = chosen.numpy()
-    is_own = (labels[chosen] == group.label).numpy()
-    own, usual = numbers[is_own], np.median(group.scores[numbers[~is_own]])
-    more = own[doubted[own] & (group.scores[own] > usual)]
-    seeds, clean = np.union1d(group.members, more), np.setdiff1d(group.clean, more)
-    if len(clean) < 4:
-        seeds, clean = _next(group, labels, chosen, len(group.members))
     for number in range(_REFINE_ROUNDS):
+        group = _doubting(group, labels, chosen, doubted)
+        seeds, clean = _next(group, labels, chosen, len(group.members))
         round_ = _Round(bench, labels, chosen, group.label, seed + number, _REFINE_WIDTH)
         group = round_.group(group.proposal, seeds, clean, _REFINE_STEPS, _REFINE_ACCEPTED, group.recall)
-        seeds, clean = _next(group, labels, chosen, len(group.members))
-    return group
+    return _doubting(group, labels, chosen, doubted)
+
+
+def _doubting(group: Group, labels: Tensor, chosen: Tensor, doubted: NDArray[np.bool_]) -> Group:
+    """The two kinds of evidence added up: an image whose label is doubted needs a lower score to be accepted."""
+    numbers = chosen.numpy()
+    is_own = (labels[chosen] == group.label).numpy()
+    own, others = numbers[is_own], numbers[~is_own]
+    scores = group.scores.copy()
+    scores[doubted] += group.limit - np.quantile(group.scores[others], _DOUBTED_ACCEPTED)
+    ranked = own[np.argsort(scores[own], kind="stable")]
+    clean = ranked[: len(group.clean)]
+    return replace(group, scores=scores, members=np.setdiff1d(own[scores[own] > group.limit], clean), clean=clean)
 
 
 def _next(group: Group, labels: Tensor, chosen: Tensor, fewest: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
