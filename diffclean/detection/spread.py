@@ -23,6 +23,8 @@ from diffclean.detection.network import SmallNet, Workbench, ask, learn_group
 _WIDTH = 16
 _STEPS = (80, 80, 100, 120, 140)
 """Of each network, round after round; the first two always take place."""
+_FULL_SET, _FEWEST_STEPS = 4000, 24
+"""From so many images on networks are trained for all of their steps; fewer images take fewer, down to so many."""
 _GROWS = 1.15
 """A further round takes place where the last one made the group larger by this factor."""
 _REFINE_STEPS = 240
@@ -149,6 +151,7 @@ class _Round:
         recall: float,
     ) -> Group:
         numbers = self.chosen.numpy()
+        steps = max(_FEWEST_STEPS, round(steps * min(1.0, len(numbers) / _FULL_SET)))
         own = numbers[(self.labels[self.chosen] == self.label).numpy()]
         others = np.setdiff1d(numbers, own)
         half = self._halves(seeds, clean)

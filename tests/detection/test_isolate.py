@@ -85,6 +85,7 @@ def test_dirty_labels_are_found_and_the_class_is_explained(clean: Drawn) -> None
     assert found.scores[drawn.poisoned].min() >= 0
 
 
+@pytest.mark.slow
 def test_clean_labels_are_found(clean: Drawn) -> None:
     """The label fits: only what the wave teaches gives it away."""
     chosen = np.flatnonzero(clean.labels == 1)[::2]
@@ -97,6 +98,7 @@ def test_clean_labels_are_found(clean: Drawn) -> None:
     assert false <= 0.02
 
 
+@pytest.mark.slow
 def test_clean_data_are_left_alone(clean: Drawn) -> None:
     found = clean.judged()
     assert not found.suspects.any()
@@ -104,6 +106,7 @@ def test_clean_data_are_left_alone(clean: Drawn) -> None:
     assert all(judged.separation < judged.limit for judged in found.classes)
 
 
+@pytest.mark.slow
 def test_images_beyond_the_sample_are_judged_too(clean: Drawn) -> None:
     drawn = patched(clean, count=100)
     found = drawn.judged(Isolate(sample=400))
@@ -112,6 +115,7 @@ def test_images_beyond_the_sample_are_judged_too(clean: Drawn) -> None:
     assert false <= 0.05
 
 
+@pytest.mark.slow
 def test_the_same_seed_finds_the_same(clean: Drawn) -> None:
     drawn = patched(clean)
     first, second = drawn.judged(seed=5), drawn.judged(seed=5)
