@@ -234,7 +234,12 @@ def found(cell: Cell, training: Training, work: Path) -> dict[str, Any]:
     seconds = {"wall_s": time.monotonic() - wall, "cpu_s": time.process_time() - cpu}
     suspects.write(list_of(cell, work))
     manifest = None if cell.attack == BENIGN else read_manifest(poisoned)
-    told = {"data": cell.data.name, "attack": cell.attack, "rate": cell.rate, "real_rate": cell.real_rate}
+    told: dict[str, Any] = {
+        "data": cell.data.name,
+        "attack": cell.attack,
+        "rate": cell.rate,
+        "real_rate": cell.real_rate,
+    }
     told |= {"seed": cell.seed, "detector": cell.detector, "half": cell.half, "target": cell.target}
     told |= listed(suspects, manifest) | {name: round(value, 1) for name, value in seconds.items()}
     blamed = {judged.name: judged.suspects for judged in suspects.classes if judged.suspects}

@@ -33,6 +33,8 @@ _REFINE_ROUNDS = 3
 _ACCEPTED = 0.99
 """An image is accepted that is surer than this share of the images of *other* labels, which are not of the group."""
 _REFINE_ACCEPTED = 0.98
+_NO_WITNESS = 0.5
+"""Share of hardly suspect images that are doubted from which on doubt says nothing."""
 _DOUBTED_ACCEPTED = 0.8
 """The same for an image whose label is doubted."""
 
@@ -111,11 +113,17 @@ def refined(
 
 
 def _doubting(group: Group, labels: Tensor, chosen: Tensor, doubted: NDArray[np.bool_]) -> Group:
-    """The two kinds of evidence added up: an image whose label is doubted needs a lower score to be accepted."""
+    """The two kinds of evidence added up: an image whose label is doubted needs a lower score to be accepted.
+
+    A network that also doubts the images that are hardly suspect is no witness, and is not heard.
+    """
     numbers = chosen.numpy()
     is_own = (labels[chosen] == group.label).numpy()
     own, others = numbers[is_own], numbers[~is_own]
     scores = group.scores.copy()
+    hardly = own[np.argsort(scores[own], kind="stable")][len(group.clean) : 2 * len(group.clean)]
+    if not len(hardly) or doubted[hardly].mean() > _NO_WITNESS:
+        return group
     scores[doubted] += group.limit - np.quantile(group.scores[others], _DOUBTED_ACCEPTED)
     ranked = own[np.argsort(scores[own], kind="stable")]
     clean = ranked[: len(group.clean)]

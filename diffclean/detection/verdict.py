@@ -30,9 +30,9 @@ _SHOWN = 2000
 """Images that a mean is taken over."""
 LIMIT = 0.5
 """Separation from which on a group is poisoned; docs/detection.md shows where benign groups lie."""
-_GAIN = 0.2
+_GAIN = 0.25
 """Share of images that change their answer at which the second question alone reaches the limit."""
-_KEPT = 0.5
+_KEPT = 0.3
 """Share of its label that a group keeps, of what other images keep, at which the first question alone reaches it."""
 _RECALL = 0.3
 """Seeds found again below which the first question is not asked: mistakes have nothing in common."""
