@@ -49,6 +49,7 @@ class Group:
         limit: the score from which on an image of the label is accepted.
         members: (G,) int64, the accepted images of the label.
         clean: (C,) int64, the images of the label that are least of the group, taken for clean.
+        hardly: (H,) int64, those that come next: hardly suspect, and not taken for clean either.
         recall: share in [0, 1] of the seeds that were accepted by a network that had not seen them.
         networks: the two of the last round.
     """
@@ -58,6 +59,7 @@ class Group:
     limit: float
     members: NDArray[np.int64]
     clean: NDArray[np.int64]
+    hardly: NDArray[np.int64]
     recall: float
     networks: tuple[SmallNet, SmallNet]
 
@@ -121,13 +123,13 @@ def _doubting(group: Group, labels: Tensor, chosen: Tensor, doubted: NDArray[np.
     is_own = (labels[chosen] == group.label).numpy()
     own, others = numbers[is_own], numbers[~is_own]
     scores = group.scores.copy()
-    hardly = own[np.argsort(scores[own], kind="stable")][len(group.clean) : 2 * len(group.clean)]
-    if not len(hardly) or doubted[hardly].mean() > _NO_WITNESS:
+    if not len(group.hardly) or doubted[group.hardly].mean() > _NO_WITNESS:
         return group
     scores[doubted] += group.limit - np.quantile(group.scores[others], _DOUBTED_ACCEPTED)
     ranked = own[np.argsort(scores[own], kind="stable")]
-    clean = ranked[: len(group.clean)]
-    return replace(group, scores=scores, members=np.setdiff1d(own[scores[own] > group.limit], clean), clean=clean)
+    clean, hardly = ranked[: len(group.clean)], ranked[len(group.clean) : 2 * len(group.clean)]
+    members = np.setdiff1d(own[scores[own] > group.limit], clean)
+    return replace(group, scores=scores, members=members, clean=clean, hardly=hardly)
 
 
 def _next(group: Group, labels: Tensor, chosen: Tensor, fewest: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -176,9 +178,11 @@ class _Round:
         # How much of the first seeds was found again tells whether they share anything; later ones were chosen by it.
         found = float((scores[seeds] > limit).mean()) if recall == 0 else recall
         ranked = own[np.argsort(scores[own], kind="stable")]
-        least = ranked[: clean_count(len(own), usual_size(self.labels[self.chosen]))]
+        count = clean_count(len(own), usual_size(self.labels[self.chosen]))
+        least, hardly = ranked[:count], ranked[count : 2 * count]
         members = np.setdiff1d(own[scores[own] > limit], least)
-        return Group(proposal, scores, limit, members, least, found, (networks[0], networks[1]))
+        hardly = np.setdiff1d(hardly, members)
+        return Group(proposal, scores, limit, members, least, hardly, found, (networks[0], networks[1]))
 
     def _halves(self, *parts: NDArray[np.int64]) -> NDArray[np.int64]:
         """(N,) 0 or 1; seeds and clean images are parted evenly."""
