@@ -23,7 +23,7 @@ from diffclean.detection.network import SmallNet, Workbench, ask, learn_group
 _WIDTH = 16
 _STEPS = (80, 80, 100, 120, 140)
 """Of each network, round after round; the first two always take place."""
-_FULL_SET, _FEWEST_STEPS = 4000, 24
+_FULL_SET, _FEWEST_STEPS = 4000, 64
 """From so many images on networks are trained for all of their steps; fewer images take fewer, down to so many."""
 _GROWS = 1.15
 """A further round takes place where the last one made the group larger by this factor."""
