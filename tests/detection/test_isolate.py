@@ -71,6 +71,7 @@ def rates(drawn: Drawn, found: Judgement) -> tuple[float, float]:
     return float(found.suspects[drawn.poisoned].mean()), float(found.suspects[~drawn.poisoned].mean())
 
 
+@pytest.mark.slow
 def test_dirty_labels_are_found_and_the_class_is_explained(clean: Drawn) -> None:
     drawn = patched(clean)
     found = drawn.judged()
@@ -123,6 +124,7 @@ def test_the_same_seed_finds_the_same(clean: Drawn) -> None:
     assert first.classes == second.classes
 
 
+@pytest.mark.slow
 def test_a_class_of_a_few_images_is_named_as_not_judged(clean: Drawn) -> None:
     few = np.flatnonzero(clean.labels == 3)[10:]
     kept = np.setdiff1d(np.arange(len(clean.labels)), few)
