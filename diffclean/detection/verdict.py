@@ -7,7 +7,9 @@ poisoned images keep alive would be known to it otherwise.
    it; dirty labels, and pictures that a trigger spoils, do not.
 2. *Does what they have in common carry over?* The mean difference between the group and other images is put on images
    of other classes. If that makes the network that has seen the group answer the group's label, and the one that has
-   not seen it does not, the group teaches a backdoor: this is cause and effect, and clean labels cannot hide it.
+   not seen it does not, the group teaches a backdoor: this is cause and effect, and clean labels cannot hide it. A
+   trigger means nothing to a network that has not met it. What turns both networks is a part of the class, its colour
+   for example, and speaks for the group.
    The difference is taken against other images of the label (which shows the trigger where labels are clean) and
    against images of other labels (which shows it where labels are dirty).
 """
@@ -32,6 +34,8 @@ LIMIT = 0.5
 """Separation from which on a group is poisoned; docs/detection.md shows where benign groups lie."""
 _GAIN = 0.25
 """Share of images that change their answer at which the second question alone reaches the limit."""
+_MEANING = 3.0
+"""How much heavier an answer weighs that turns without the group having been seen."""
 _KEPT = 0.4
 """Share of its label that a group keeps, of what other images keep, at which the first question alone reaches it."""
 _RECALL = 0.3
@@ -64,7 +68,7 @@ class Verdict:
     @property
     def separation(self) -> float:
         """From 0; at `LIMIT` and above the group is poisoned."""
-        gain = max(0.0, self.taught - self.untaught) / _GAIN
+        gain = max(0.0, _gain(self.taught, self.untaught)) / _GAIN
         kept = self.kept / max(self.others_kept, 1e-9)
         lost = max(0.0, 1 - kept) / (1 - _KEPT) if self.group.recall >= _RECALL else 0.0
         return LIMIT * max(gain, lost)
@@ -122,13 +126,19 @@ def judge_group(
             _share(bench, net, pictures + difference, group.label) - base
             for net, base in zip((seen, unseen), before, strict=True)
         )
-        best = max(best, (taught - untaught, taught, untaught, difference.numpy()), key=lambda found: found[0])
+        found = (_gain(taught, untaught), taught, untaught, difference.numpy())
+        best = max(best, found, key=lambda one: one[0])
     doubted = np.zeros(len(labels), np.bool_)
     label_images = numbers[own]
     doubted[label_images] = (ask(bench, unseen, bench.images[chosen[own]]).argmax(1) != group.label).numpy()
     compared = group.hardly if len(group.hardly) else group.clean
     kept, others_kept = (1 - float(doubted[part].mean()) for part in (group.members, compared))
     return Verdict(group, kept, others_kept, best[1], best[2], best[3], doubted)
+
+
+def _gain(taught: float, untaught: float) -> float:
+    """What the group taught beyond what its common difference means anyway, in [-3, 1]."""
+    return taught - _MEANING * max(0.0, untaught)
 
 
 def _mean(bench: Workbench, numbers: NDArray[np.int64], rng: np.random.Generator) -> Tensor:
