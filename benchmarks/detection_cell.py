@@ -127,6 +127,12 @@ class Cell:
         return f"{self.data.name}-{self.poisoning}{seed}-{self.detector}"
 
 
+SEEN = {("cifar10", "sig"), ("cifar10", "bpp"), ("cifar10", "blended-picture"), ("signs", "badnets")}
+"""Pairs that the hash would report, but at which `isolate` was looked at while it was made: they count as chosen."""
+
+
 def half_of(data: str, attack: str) -> str:
-    """To which half a pair of names belongs, by its hash."""
+    """To which half a pair of names belongs, by its hash; what was seen too early belongs to the first."""
+    if (data, attack) in SEEN:
+        return "chosen"
     return ("chosen", "reported")[hashlib.sha256(f"{data}/{attack}".encode()).digest()[0] & 1]

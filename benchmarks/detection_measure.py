@@ -49,7 +49,7 @@ def measured(cell: Cell, training: Training, work: Path, teachers: bool, student
     """
     pieces = Pieces(work / "cells" / f"{cell.name}.json", {"code": CODE})
     figures: dict[str, Any] = dict(pieces.get(cell.name, lambda: found(cell, training, work)))
-    figures["labels"] = cell.labels
+    figures |= {"half": cell.half, "labels": cell.labels}
     listed = Listed(list_of(cell, work), figures["list"]) if figures["listed"] else None
     settings = {"training": asdict(training), "list": figures["list"]}
     trained = Pieces(work / "cells" / f"{cell.name}-{training.arch_for(cell.data)}.json", settings)
@@ -67,8 +67,8 @@ def found(cell: Cell, training: Training, work: Path) -> dict[str, Any]:
     suspects = find_suspects(poisoned, cell.detector, seed=cell.seed, **given)
     seconds = {"wall_s": time.monotonic() - wall, "cpu_s": time.process_time() - cpu}
     suspects.write(list_of(cell, work))
-    told = {"data": cell.data.name, "attack": cell.attack, "rate": cell.rate, "real_rate": cell.real_rate}
-    told |= {"seed": cell.seed, "detector": cell.detector, "half": cell.half, "target": cell.target}
+    told: dict[str, Any] = {"data": cell.data.name, "attack": cell.attack, "seed": cell.seed}
+    told |= {"rate": cell.rate, "real_rate": cell.real_rate, "target": cell.target, "detector": cell.detector}
     told |= compared(suspects, None if cell.attack == BENIGN else poisoned)
     told |= {name: round(value, 1) for name, value in seconds.items()}
     told["classes"] = {judged.name: judged.suspects for judged in suspects.classes if judged.suspects}

@@ -26,11 +26,12 @@ def detection_summary(result: dict[str, Any]) -> str:
     cells = result["figures"]["cells"]
     lines = [
         f"**What is found** ({_data(result)}; {where(result)}). Every setting was chosen on the half *chosen*; the "
-        "half *reported* had no part in any choice, and a hash of the names of data set and attack says which is "
-        f"which. {_counted(cells)} TPR: share of the poisoned images that are listed. FPR: share of the clean images "
-        "that are listed. The last two columns compare the teacher that was trained anew, without the listed images, "
-        "with one that was trained on clean data: attack success in points above it, clean accuracy in points below "
-        "it. Each row tells the worst run.",
+        "half *reported* had no part in any choice. A hash of the names of data set and attack says which pair is in "
+        "which half, but pairs that somebody looked at too early count as chosen. TPR is the share of the poisoned "
+        f"images that are listed, FPR that of the clean ones.{_counted(cells)} The last two columns compare the "
+        "teacher that was trained anew, without the listed images, with one that was trained on clean data: attack "
+        "success in points above it, clean accuracy in points below it. They tell the worst run. Every single run "
+        "stands in [evidence](evidence.md).",
     ]
     for detector in _different(cells, "detector"):
         head = ["kind", "half", "runs", "TPR, median", "TPR, least", "FPR, median", "FPR, most"]
@@ -114,10 +115,10 @@ def _counted(cells: Cells) -> str:
     attacked = [cell for cell in cells if cell["labels"] is not None]
     unknown = sum(_fired(cell) is None for cell in attacked)
     silent = sum(_fired(cell) is False for cell in attacked)
-    text = f"{silent} runs are left out because their attack did not fire." if silent else ""
+    text = f" {silent} runs are left out because their attack did not fire." if silent else ""
     if unknown:
         text += f" Of {unknown} runs it was not measured whether the attack fires; they count."
-    return text.strip()
+    return text
 
 
 def _fired(cell: dict[str, Any]) -> bool | None:

@@ -220,10 +220,8 @@ def _classes(search: _Search, images: Samples, suspects: NDArray[np.bool_]) -> l
     for name, number in images.class_to_idx.items():
         own = labels == number
         verdict = search.verdicts.get(number)
-        if own.sum() < FEWEST:
-            why = f"It has fewer than {FEWEST} images, too few to be judged."
-        else:
-            why = verdict.why(name) if verdict is not None else ""
-        separation = verdict.separation if verdict is not None else 0.0
-        judged.append(JudgedClass(name, int(own.sum()), int(suspects[own].sum()), round(separation, 4), LIMIT, why))
+        count = int(own.sum())
+        separation, why = (verdict.separation, verdict.why(name)) if verdict is not None else (0.0, "")
+        listed = int(suspects[own].sum())
+        judged.append(JudgedClass(name, count, listed, round(separation, 4), LIMIT, why, too_few=count < FEWEST))
     return judged

@@ -26,7 +26,7 @@ from diffclean.detection.network import SmallNet, Workbench, ask, learn_labels
 
 _VISITS = 60_000
 """Images shown to the network in all: what CIFAR-10 triggers took to be learned, and then some."""
-_EPOCHS = (8, 40)
+_EPOCHS = (8, 24)
 _TAIL = 0.02
 """Share of all images whose labels are counted at either end."""
 _LOW_SEEDS, _HIGH_SEEDS = 0.04, 0.06

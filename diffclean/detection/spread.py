@@ -10,7 +10,7 @@ judged by what was learned on the other.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -23,6 +23,8 @@ from diffclean.detection.network import SmallNet, Workbench, ask, learn_group
 _WIDTH = 16
 _STEPS = (80, 80, 100, 120, 140)
 """Of each network, round after round; the first two always take place."""
+_FULL_SET, _FEWEST_STEPS = 4000, 64
+"""From so many images on networks are trained for all of their steps; fewer images take fewer, down to so many."""
 _GROWS = 1.15
 """A further round takes place where the last one made the group larger by this factor."""
 _REFINE_STEPS = 240
@@ -31,6 +33,10 @@ _REFINE_ROUNDS = 3
 _ACCEPTED = 0.99
 """An image is accepted that is surer than this share of the images of *other* labels, which are not of the group."""
 _REFINE_ACCEPTED = 0.98
+_NO_WITNESS = 0.5
+"""Share of hardly suspect images that are doubted from which on doubt says nothing."""
+_DOUBTED_ACCEPTED = 0.8
+"""The same for an image whose label is doubted."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,7 @@ class Group:
         limit: the score from which on an image of the label is accepted.
         members: (G,) int64, the accepted images of the label.
         clean: (C,) int64, the images of the label that are least of the group, taken for clean.
+        hardly: (H,) int64, those that come next: hardly suspect, and not taken for clean either.
         recall: share in [0, 1] of the seeds that were accepted by a network that had not seen them.
         networks: the two of the last round.
     """
@@ -52,6 +59,7 @@ class Group:
     limit: float
     members: NDArray[np.int64]
     clean: NDArray[np.int64]
+    hardly: NDArray[np.int64]
     recall: float
     networks: tuple[SmallNet, SmallNet]
 
@@ -98,18 +106,30 @@ def refined(
             network that has not learned the trigger gives another label.
         seed: of the networks.
     """
-    numbers = chosen.numpy()
-    is_own = (labels[chosen] == group.label).numpy()
-    own, usual = numbers[is_own], np.median(group.scores[numbers[~is_own]])
-    more = own[doubted[own] & (group.scores[own] > usual)]
-    seeds, clean = np.union1d(group.members, more), np.setdiff1d(group.clean, more)
-    if len(clean) < 4:
-        seeds, clean = _next(group, labels, chosen, len(group.members))
     for number in range(_REFINE_ROUNDS):
+        group = _doubting(group, labels, chosen, doubted)
+        seeds, clean = _next(group, labels, chosen, len(group.members))
         round_ = _Round(bench, labels, chosen, group.label, seed + number, _REFINE_WIDTH)
         group = round_.group(group.proposal, seeds, clean, _REFINE_STEPS, _REFINE_ACCEPTED, group.recall)
-        seeds, clean = _next(group, labels, chosen, len(group.members))
-    return group
+    return _doubting(group, labels, chosen, doubted)
+
+
+def _doubting(group: Group, labels: Tensor, chosen: Tensor, doubted: NDArray[np.bool_]) -> Group:
+    """The two kinds of evidence added up: an image whose label is doubted needs a lower score to be accepted.
+
+    A network that also doubts the images that are hardly suspect is no witness, and is not heard.
+    """
+    numbers = chosen.numpy()
+    is_own = (labels[chosen] == group.label).numpy()
+    own, others = numbers[is_own], numbers[~is_own]
+    scores = group.scores.copy()
+    if not len(group.hardly) or doubted[group.hardly].mean() > _NO_WITNESS:
+        return group
+    scores[doubted] += group.limit - np.quantile(group.scores[others], _DOUBTED_ACCEPTED)
+    ranked = own[np.argsort(scores[own], kind="stable")]
+    clean, hardly = ranked[: len(group.clean)], ranked[len(group.clean) : 2 * len(group.clean)]
+    members = np.setdiff1d(own[scores[own] > group.limit], clean)
+    return replace(group, scores=scores, members=members, clean=clean, hardly=hardly)
 
 
 def _next(group: Group, labels: Tensor, chosen: Tensor, fewest: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -141,6 +161,7 @@ class _Round:
         recall: float,
     ) -> Group:
         numbers = self.chosen.numpy()
+        steps = max(_FEWEST_STEPS, round(steps * min(1.0, len(numbers) / _FULL_SET)))
         own = numbers[(self.labels[self.chosen] == self.label).numpy()]
         others = np.setdiff1d(numbers, own)
         half = self._halves(seeds, clean)
@@ -157,9 +178,11 @@ class _Round:
         # How much of the first seeds was found again tells whether they share anything; later ones were chosen by it.
         found = float((scores[seeds] > limit).mean()) if recall == 0 else recall
         ranked = own[np.argsort(scores[own], kind="stable")]
-        least = ranked[: clean_count(len(own), usual_size(self.labels[self.chosen]))]
+        count = clean_count(len(own), usual_size(self.labels[self.chosen]))
+        least, hardly = ranked[:count], ranked[count : 2 * count]
         members = np.setdiff1d(own[scores[own] > limit], least)
-        return Group(proposal, scores, limit, members, least, found, (networks[0], networks[1]))
+        hardly = np.setdiff1d(hardly, members)
+        return Group(proposal, scores, limit, members, least, hardly, found, (networks[0], networks[1]))
 
     def _halves(self, *parts: NDArray[np.int64]) -> NDArray[np.int64]:
         """(N,) 0 or 1; seeds and clean images are parted evenly."""

@@ -30,9 +30,9 @@ _SHOWN = 2000
 """Images that a mean is taken over."""
 LIMIT = 0.5
 """Separation from which on a group is poisoned; docs/detection.md shows where benign groups lie."""
-_GAIN = 0.2
+_GAIN = 0.25
 """Share of images that change their answer at which the second question alone reaches the limit."""
-_KEPT = 0.5
+_KEPT = 0.4
 """Share of its label that a group keeps, of what other images keep, at which the first question alone reaches it."""
 _RECALL = 0.3
 """Seeds found again below which the first question is not asked: mistakes have nothing in common."""
@@ -45,7 +45,7 @@ class Verdict:
     Attributes:
         group: which.
         kept: share of the group that keeps its label without having been seen.
-        others_kept: the same of the label's images that it has seen.
+        others_kept: the same of images of the label that are hardly suspect and have not been seen either.
         taught: share of images of other classes that get the label with the difference put on, by the network that has
             seen the group, less what they get without it.
         untaught: the same by the network that has not.
@@ -87,7 +87,7 @@ class Verdict:
         """
         return (
             f"A network trained without these {len(self.group.members)} images gives {self.kept:.0%} of them their "
-            f"label ({self.others_kept:.0%} of the images that it was shown of this label). What they have in common, "
+            f"label ({self.others_kept:.0%} of other images of this label). What they have in common, "
             f"put on images of other classes, makes {self.taught:.0%} more of them '{name}' for a network that has "
             f"seen the group, and {self.untaught:.0%} for one that has not."
         )
@@ -126,7 +126,8 @@ def judge_group(
     doubted = np.zeros(len(labels), np.bool_)
     label_images = numbers[own]
     doubted[label_images] = (ask(bench, unseen, bench.images[chosen[own]]).argmax(1) != group.label).numpy()
-    kept, others_kept = (1 - float(doubted[part].mean()) for part in (group.members, group.clean))
+    compared = group.hardly if len(group.hardly) else group.clean
+    kept, others_kept = (1 - float(doubted[part].mean()) for part in (group.members, compared))
     return Verdict(group, kept, others_kept, best[1], best[2], best[3], doubted)
 
 
