@@ -22,8 +22,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from detection_cell import ATTACKS, BENIGN, CODE, Cell, Training, half_of, measured
+from detection_cell import ATTACKS, BENIGN, Cell, half_of
 from detection_data import data_set
+from detection_measure import CODE, measured
+from detection_training import Training
 from record import write_result
 
 log = logging.getLogger("detection")
@@ -40,7 +42,7 @@ def main() -> int:
         return 0
     attacks = available(options.attacks)
     training = training_of(options)
-    figures: dict[str, Any] = {"training": asdict(training), "code": CODE, "cells": [], "failed": []}
+    figures: dict[str, Any] = {"training": asdict(training), "code": CODE, "data": {}, "cells": [], "failed": []}
     for cell in cells(options, attacks):
         log.info("cell: %s (%s)", cell.name, cell.half)
         try:
@@ -50,6 +52,9 @@ def main() -> int:
             figures["failed"].append({"cell": cell.name, "why": f"{type(error).__name__}: {error}"})
         else:
             figures["cells"].append(found)
+            sizes = cell.data.sizes.values()
+            spread = {"images": sum(sizes), "smallest_class": min(sizes), "largest_class": max(sizes)}
+            figures["data"][cell.data.name] = {"classes": len(sizes), **spread}
         write_result(options.name, figures, ", ".join(spec.partition("=")[0] for spec in options.data))
     return int(bool(figures["failed"]))
 
@@ -103,7 +108,7 @@ def show_halves(data: list[str]) -> None:
     """Print to which half each pair belongs."""
     for name in data:
         for attack in (BENIGN, *ATTACKS):
-            print(f"{name:12}{attack:22}{half_of(name, attack)}")
+            print(f"{name:16}{attack:22}{half_of(name, attack)}")
 
 
 def cells(options: argparse.Namespace, attacks: list[str]) -> Iterator[Cell]:

@@ -1,4 +1,4 @@
-"""Write the tables between the `figures` markers of README.md and docs/evidence.md from benchmarks/results.
+"""Write the tables between the `figures` markers of README.md and of some pages of docs/ from benchmarks/results.
 
 No figure is typed by hand.
 
@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from render_detection import detection_summary, detection_table
 from render_gpu import distill_speed, percent, pretrain_compare, robustness_curve, tensorrt_rtx, throughput, where
 from render_recipes import micro_recipes
 
@@ -258,6 +259,7 @@ PAGES: dict[str, dict[str, Any]] = {
     },
     "docs/evidence.md": {
         "robustness_suspects": suspects,
+        "detection": detection_table,
         "robustness_alpha": robustness(
             "The README's first table, but with labels for half of the student's loss", explained=False
         ),
@@ -277,6 +279,7 @@ PAGES: dict[str, dict[str, Any]] = {
         "distill_speed": distill_speed,
         "tensorrt_rtx": tensorrt_rtx,
     },
+    "docs/detection.md": {"detection": detection_summary},
     "docs/operating.md": {"container_start": container, "variate_memory": memory},
 }
 
