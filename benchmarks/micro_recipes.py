@@ -53,7 +53,7 @@ def main() -> None:
     runs: dict[str, Any] = {}
     for name, path in options.run:
         model, facts = model_of(path, options.work / name)
-        engine = open_for(Settings(engine=model, batch=options.batch)).engine
+        engine = open_for(Settings(engine=model, runtime=options.runtime, batch=options.batch)).engine
         points = []
         for place in places(engine, options):
             one = partial(point, engine, place, judges, sets, keys, labels, options)
@@ -78,6 +78,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--scheduler", default="ddim")
     parser.add_argument("--seed", type=int, default=0, help="of the variations")
     parser.add_argument("--batch", type=int, default=50)
+    parser.add_argument("--runtime", default="auto")
     parser.add_argument("--name", default="micro_recipes", help="of the result file")
     return parser.parse_args()
 

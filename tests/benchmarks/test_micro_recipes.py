@@ -47,7 +47,8 @@ def test_runs_are_measured_and_settings_chosen(
     run = unfinished_run(tmp_path / "run")
     command = ["micro_recipes", "--run", "first", tiny_model, "--run", "coarse", run, "--work", tmp_path / "work"]
     command += ["--images", bars[1], "--clean", clean, "--teacher", teacher, manifest, "--count", "8", "--batch", "8"]
-    command += ["--strengths", "0.2", "0.8", "--looks", "4:0.3"]
+    # OpenVINO crashed in the process's next use of it (SIGSEGV in test_pretrain_compare), for a cause not yet found.
+    command += ["--strengths", "0.2", "0.8", "--looks", "4:0.3", "--runtime", "torch"]
     result = run_script(*command)
     runs = result["figures"]["runs"]
     assert [len(runs[name]["points"]) for name in ("first", "coarse")] == [2, 3]  # the first has no such looks
