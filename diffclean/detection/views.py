@@ -2,8 +2,8 @@
 
 A trigger can be learned only where it can be seen. A classifier that looks through a view which hides the trigger
 learns what the pictures show instead, and its answers then say which labels do not fit. No view hides every trigger,
-so there are several; each says what it hides, what stays visible, and what it costs beside a network of the size of
-`out_of_fold` (about 20 ms for a training step of 128 images of 32 px on one core).
+so there are several; each says what it hides, what stays visible, and what it costs for a batch of 128 images of 32 px
+on one core, where a training step of a small network (`network`) takes about 20 ms.
 
 Each view is a function of (B, 3, H, W) uint8 that returns (B, C, h, w) float32, with h <= H and w <= W and values of
 about the size of one. An image's view depends on its own pixels alone, never on its batch. Lengths are in pixels of
@@ -51,8 +51,8 @@ def edges(images: Tensor) -> Tensor:
     """Fine edges: the high-pass of the grey picture, divided by the contrast around each place.
 
     Hides what is smooth or coloured (waves of low frequency, colour shifts, smooth additive patterns) and evens out how
-    strong an edge is. Patches, checkers, noise and the edges of a blended picture stay visible. Costs about 1 ms for a
-    batch.
+    strong an edge is. Patches, checkers, noise and the edges of a blended picture stay visible. Two pixels at the rim,
+    where the blur sees half a slope and would show it, are blank. Costs about 1 ms for a batch.
 
     Args:
         images: (B, 3, H, W) uint8.
@@ -61,7 +61,8 @@ def edges(images: Tensor) -> Tensor:
         (B, 1, H, W) float32.
     """
     grey = _grey(images)
-    return _even_contrast(grey - _blurred(grey, 1.0), 2.0)
+    band = _even_contrast(grey - blurred(grey, 1.0), 2.0)
+    return F.pad(band[:, :, 2:-2, 2:-2], (2, 2, 2, 2))
 
 
 def soft_edges(images: Tensor) -> Tensor:
@@ -69,7 +70,8 @@ def soft_edges(images: Tensor) -> Tensor:
 
     Hides fine noise and checkers, which the blur removes, and smooth fields, which the high-pass removes. Waves of
     the middle band and large shapes of a blended picture stay visible, and so does a patch of high contrast. The band
-    needs only every second pixel, and none at the rim, where the blur sees half a slope. Costs about 1 ms for a batch and makes the network four times cheaper.
+    needs only every second pixel, and none at the rim, where the blur sees half a slope. Costs about 1 ms for a batch
+    and makes the network four times cheaper.
 
     Args:
         images: (B, 3, H, W) uint8.
@@ -77,8 +79,8 @@ def soft_edges(images: Tensor) -> Tensor:
     Returns:
         (B, 1, H/2 - 2, W/2 - 2) float32, rounded up.
     """
-    grey = _blurred(_grey(images), 1.0)
-    return _even_contrast(grey - _blurred(grey, 3.0), 3.0)[:, :, 2:-2:2, 2:-2:2]
+    grey = blurred(_grey(images), 1.0)
+    return _even_contrast(grey - blurred(grey, 3.0), 3.0)[:, :, 2:-2:2, 2:-2:2]
 
 
 def coarse_4(images: Tensor) -> Tensor:
@@ -142,7 +144,7 @@ def band_stop(images: Tensor) -> Tensor:
         (B, 3, H, W) float32.
     """
     whole = pixels(images)
-    return whole - _blurred(whole, 0.8) + _blurred(whole, 4.0)
+    return whole - blurred(whole, 0.8) + blurred(whole, 4.0)
 
 
 def centre(images: Tensor) -> Tensor:
@@ -201,7 +203,7 @@ def _grey(images: Tensor) -> Tensor:
     return images.float().mean(1, keepdim=True) / 255
 
 
-def _blurred(values: Tensor, sigma: float) -> Tensor:
+def blurred(values: Tensor, sigma: float) -> Tensor:
     """Gaussian blur of (B, C, H, W) by `sigma` px; beyond the rim its pixels are repeated."""
     down, across = (_blur(side, sigma).to(values.device) for side in values.shape[2:])
     return down @ values @ across.T
@@ -219,7 +221,7 @@ def _blur(side: int, sigma: float) -> Tensor:
 
 def _even_contrast(band: Tensor, sigma: float) -> Tensor:
     """A band divided by its own root mean square within about `sigma` px."""
-    return band / (_blurred(band.square(), sigma).sqrt() + _FAINT)
+    return band / (blurred(band.square(), sigma).sqrt() + _FAINT)
 
 
 def _averaged(images: Tensor, factor: int) -> Tensor:
