@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from diffclean.detection.base import Detector
+from diffclean.detection.clustering import Clustering
+from diffclean.detection.denoised import Denoised
 from diffclean.detection.isolate import Isolate
+from diffclean.detection.loss_isolation import LossIsolation
+from diffclean.detection.out_of_fold import OutOfFold
+from diffclean.detection.spectral import Spectral
 from diffclean.detection.variation_drop import VariationDrop
 from diffclean.errors import UsageError
 
-_ALL: tuple[Detector, ...] = (Isolate(), VariationDrop())
+_ALL: tuple[Detector, ...] = (
+    Isolate(),
+    VariationDrop(),
+    OutOfFold(),
+    Spectral(),
+    Clustering(),
+    LossIsolation(),
+    Denoised(),
+)
 DETECTORS: dict[str, Detector] = {detector.name: detector for detector in _ALL}
 
 
