@@ -43,7 +43,7 @@ ROUNDS = 3
 """At most. It ends sooner where a round changes the list by less than `_SETTLED`."""
 _SETTLED = 0.02
 SEPARATED = 0.1
-"""From here on the doubts of a class are two groups: the limit of `variation_drop`, not yet calibrated on benign runs."""
+"""From here on the doubts of a class are two groups: the limit of `variation_drop`, not calibrated on benign runs."""
 _CHANCE = 30
 """Over n images one group alone can look separated by so much over n, as in `variation_drop`."""
 FEWEST = 30
