@@ -38,6 +38,8 @@ _MEANING = 3.0
 """How much heavier an answer weighs that turns without the group having been seen."""
 _KEPT = 0.4
 """Share of its label that a group keeps, of what other images keep, at which the first question alone reaches it."""
+_KNOWN = 0.4
+"""Share of other images of the label that keep it, below which the network does not know the class and is not asked."""
 _RECALL = 0.3
 """Seeds found again below which the first question is not asked: mistakes have nothing in common."""
 
@@ -70,7 +72,8 @@ class Verdict:
         """From 0; at `LIMIT` and above the group is poisoned."""
         gain = max(0.0, _gain(self.taught, self.untaught)) / _GAIN
         kept = self.kept / max(self.others_kept, 1e-9)
-        lost = max(0.0, 1 - kept) / (1 - _KEPT) if self.group.recall >= _RECALL else 0.0
+        is_asked = self.group.recall >= _RECALL and self.others_kept >= _KNOWN
+        lost = max(0.0, 1 - kept) / (1 - _KEPT) if is_asked else 0.0
         return LIMIT * max(gain, lost)
 
     @property
