@@ -7,7 +7,7 @@ The hash of its names puts each pair of data set and attack into one of two halv
 `chosen`; the half `reported` is measured at the end. `--list` shows who is where.
 
 Every cell leaves a JSON file in WORK/cells, so a run that was stopped goes on; a cell is measured anew when the source
-of the detectors has changed. The whole is written to results/<name>.json; `render.py` makes the table. Several runs may
+of its detector has changed. The whole is written to results/<name>.json; `render.py` makes the table. Several runs may
 share WORK where they have different data sets; a last one over all of them then makes the result.
 """
 
@@ -24,7 +24,7 @@ from typing import Any
 
 from detection_cell import ATTACKS, BENIGN, Cell, half_of
 from detection_data import data_set
-from detection_measure import CODE, measured
+from detection_measure import code, measured
 from detection_training import Training
 from record import write_result
 
@@ -42,7 +42,8 @@ def main() -> int:
         return 0
     attacks = available(options.attacks)
     training = training_of(options)
-    figures: dict[str, Any] = {"training": asdict(training), "code": CODE, "data": {}, "cells": [], "failed": []}
+    codes = {detector: code(detector) for detector in options.detectors}
+    figures: dict[str, Any] = {"training": asdict(training), "code": codes, "data": {}, "cells": [], "failed": []}
     for cell in cells(options, attacks):
         log.info("cell: %s (%s)", cell.name, cell.half)
         try:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 import time
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +28,23 @@ STRENGTH, VARIATIONS = 0.4, 4
 """Of the variations that a detector is given, as its own advice says."""
 
 
-def code() -> str:
-    """A digest of the detectors' source: figures of two states of it must not meet in one table."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(diffclean.detection.__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:12]
+_ROOM = Path(diffclean.detection.__file__).parent
+_IMPORTED = re.compile(r"from diffclean\.detection\.(\w+) import")
 
 
-CODE = code()
+@cache
+def code(detector: str) -> str:
+    """A digest of the files of `diffclean/detection` that make a detector: figures of two states must not meet.
+
+    It is of the files as they are when it is first asked for, so ask before the first cell.
+    """
+    texts: dict[str, str] = {}
+    names = {"find", type(get(detector)).__module__.rpartition(".")[2]}
+    while names:
+        texts |= {name: path.read_text() for name in names if (path := _ROOM / f"{name}.py").exists()}
+        used = {found for name in names & texts.keys() for found in _IMPORTED.findall(texts[name])}
+        names = used - texts.keys() - {"registry"}
+    return hashlib.sha256(repr(sorted(texts.items())).encode()).hexdigest()[:12]
 
 
 def measured(cell: Cell, training: Training, work: Path, teachers: bool, students: bool) -> dict[str, Any]:
@@ -47,7 +57,7 @@ def measured(cell: Cell, training: Training, work: Path, teachers: bool, student
         teachers: train teachers on the suspect data, without the listed images, and on clean data.
         students: distil a student of the second of them as well.
     """
-    pieces = Pieces(work / "cells" / f"{cell.name}.json", {"code": CODE})
+    pieces = Pieces(work / "cells" / f"{cell.name}.json", {"code": code(cell.detector)})
     figures: dict[str, Any] = dict(pieces.get(cell.name, lambda: found(cell, training, work)))
     figures |= {"half": cell.half, "labels": cell.labels}
     listed = Listed(list_of(cell, work), figures["list"]) if figures["listed"] else None
@@ -73,7 +83,7 @@ def found(cell: Cell, training: Training, work: Path) -> dict[str, Any]:
     told |= {name: round(value, 1) for name, value in seconds.items()}
     told["classes"] = {judged.name: judged.suspects for judged in suspects.classes if judged.suspects}
     told["separations"] = {judged.name: [round(judged.separation, 3), judged.limit] for judged in suspects.classes}
-    told |= {"threads": torch.get_num_threads(), "code": CODE}
+    told |= {"threads": torch.get_num_threads(), "code": code(cell.detector)}
     return told | {"list": hashlib.sha256("\n".join(sorted(suspects.keys)).encode()).hexdigest()[:12]}
 
 
