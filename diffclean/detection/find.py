@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
@@ -16,8 +15,6 @@ from diffclean.progress import NoProgress, Progress
 if TYPE_CHECKING:
     from diffclean.classifiers.teacher_config import TeacherConfig
     from diffclean.datasets.samples import Samples
-
-log = logging.getLogger(__name__)
 
 DEFAULT_DETECTOR = "isolate"
 
@@ -150,7 +147,7 @@ def _paired(
 _LARGEST = 64
 
 
-def _own_size(source: Path) -> tuple[int, int] | None:
+def _own_size(source: Path) -> tuple[int, int]:
     """(height, width) at which images are looked at where nobody names a size.
 
     Images of one size of up to 64 px are taken as they are; anything else becomes a square of 64 px.

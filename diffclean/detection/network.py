@@ -123,8 +123,8 @@ Result = TypeVar("Result")
 def together(bench: Workbench, tasks: Sequence[Callable[[], Result]]) -> list[Result]:
     """Do independent tasks side by side, one a core: small networks gain nothing from several cores each.
 
-    On a GPU they are done one after the other. The results are in the order of the tasks and do not depend on how many
-    ran at once.
+    On a GPU they are done one after the other. The results are in the order of the tasks. With another number
+    of cores sums are rounded otherwise, so a network can differ a little.
     """
     threads = torch.get_num_threads()
     workers = min(threads, len(tasks)) if bench.device.type == "cpu" else 1

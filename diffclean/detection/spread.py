@@ -36,7 +36,7 @@ _REFINE_ACCEPTED = 0.98
 _NO_WITNESS = 0.5
 """Share of hardly suspect images that are doubted from which on doubt says nothing."""
 _DOUBTED_ACCEPTED = 0.8
-"""The same for an image whose label is doubted."""
+"""As `_ACCEPTED`, for an image whose label is doubted."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,8 @@ def spread(bench: Workbench, labels: Tensor, chosen: Tensor, proposal: Proposal,
         seed: of the networks.
     """
     seeds, clean = proposal.seeds, proposal.clean
-    recall, size = 0.0, len(seeds)
+    recall: float | None = None
+    size = len(seeds)
     for number, steps in enumerate(_STEPS):
         round_ = _Round(bench, labels, chosen, proposal.label, seed + number, _WIDTH)
         group = round_.group(proposal, seeds, clean, steps, _ACCEPTED, recall)
@@ -158,7 +159,7 @@ class _Round:
         clean: NDArray[np.int64],
         steps: int,
         accepted: float,
-        recall: float,
+        recall: float | None,
     ) -> Group:
         numbers = self.chosen.numpy()
         steps = max(_FEWEST_STEPS, round(steps * min(1.0, len(numbers) / _FULL_SET)))
@@ -176,7 +177,7 @@ class _Round:
             networks.append(net)
         limit = float(np.quantile(scores[others], accepted))
         # How much of the first seeds was found again tells whether they share anything; later ones were chosen by it.
-        found = float((scores[seeds] > limit).mean()) if recall == 0 else recall
+        found = float((scores[seeds] > limit).mean()) if recall is None else recall
         ranked = own[np.argsort(scores[own], kind="stable")]
         count = clean_count(len(own), usual_size(self.labels[self.chosen]))
         least, hardly = ranked[:count], ranked[count : 2 * count]

@@ -31,7 +31,7 @@ _ASKED = 500
 _SHOWN = 2000
 """Images that a mean is taken over."""
 LIMIT = 0.5
-"""Separation from which on a group is poisoned; docs/detection.md shows where benign groups lie."""
+"""Separation from which on a group is poisoned. Set by a few runs, and not yet calibrated on many benign ones."""
 _GAIN = 0.25
 """Share of images that change their answer at which the second question alone reaches the limit."""
 _MEANING = 3.0
