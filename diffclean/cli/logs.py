@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from diffclean.cli.board import Board
-from diffclean.cli.style import strong
+from diffclean.cli.style import safe, strong
 
 LEVELS = ("debug", "info", "warning", "error")
 _COLORS = {"DEBUG": "2", "WARNING": "1;33", "ERROR": "1;31", "CRITICAL": "1;31"}
@@ -41,7 +41,7 @@ class _Text(logging.Formatter):
     """An information is its message; anything else is named."""
 
     def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
+        text = safe(super().format(record))
         if record.levelno == logging.INFO:
             return text
         label = strong(f"{record.levelname.capitalize()}:", sys.stderr, _COLORS.get(record.levelname, "1"))
