@@ -26,6 +26,8 @@ from diffclean.families.bounds import check_finite
 
 FORMAT = "diffclean-classifier"
 FORMAT_VERSION = 1
+_LARGEST_SIDE = 8192
+"""Of the images, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,8 @@ def checkpoint_from(
         model = build(about["arch"], len(classes), about["mean"], about["std"])
         model.load_state_dict(state)
         height, width = map(int, about["size"])
+        if not (0 < height <= _LARGEST_SIDE and 0 < width <= _LARGEST_SIDE):
+            raise ValueError(f"its images would have {width:.9g}x{height:.9g} pixels")
         metrics, versions = dict(about["metrics"]), dict(about["versions"])
         training = dict(about.get("training", {}))
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError, OverflowError) as error:

@@ -58,8 +58,8 @@ def _check_sizes(path: Path, model: onnx.ModelProto) -> None:
             room = whole
         if numbers > 8 * room:
             raise DiffcleanError(
-                f"{path} is refused: its tensor {tensor.name} would have {numbers:,} numbers, and the file has {room:,} "
-                "bytes."
+                f"{path} is refused: its tensor {tensor.name} would have {numbers:,} numbers, and the file has "
+                f"{room:,} bytes."
             )
         if tensor.data_type in (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16) and numbers:
             try:

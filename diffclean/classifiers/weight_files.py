@@ -62,7 +62,7 @@ def _read_torch(path: Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "numpy" in reason_of(error):
+        if "numpy" in str(error):
             raise UnsafeFileError(
                 f"{path} is refused: it holds NumPy numbers or arrays beside its weights, such as the best accuracy so "
                 f"far, and reading those would run code from the file ({reason_of(error)}).",

@@ -31,7 +31,7 @@ def strong(text: str, stream: TextIO, ansi: str = "1;31") -> str:
 
 
 def safe(text: str) -> str:
-    """Text with whatever could steer a terminal, or deceive who reads it, spelled out as `\\x1b` or `\\u202e`.
+    r"""Text with whatever could steer a terminal, or deceive who reads it, spelled out as `\x1b` or `\u202e`.
 
     What people are told quotes file names, class names and the metadata of models, and those may be written by an
     attacker. Every way to the terminal leads through here. Line breaks stay, but what follows one is indented: it can
@@ -47,4 +47,6 @@ def safe(text: str) -> str:
 
 
 def _spelled(character: str) -> str:
-    return character.encode("ascii", "backslashreplace").decode() if ord(character) > 127 else f"\\x{ord(character):02x}"
+    return (
+        character.encode("ascii", "backslashreplace").decode() if ord(character) > 127 else f"\\x{ord(character):02x}"
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
@@ -17,20 +18,23 @@ LIMIT_BYTES = 4 * 2**20
 ObjectHook = Callable[[dict[str, Any]], Any]
 
 
-def read_json(path: Path, limit_bytes: int = LIMIT_BYTES, object_hook: ObjectHook | None = None) -> Any:
+def read_json(
+    path: Path, limit_bytes: int = LIMIT_BYTES, object_hook: ObjectHook | None = None, infinities: bool = False
+) -> Any:
     """What a JSON file holds.
 
     Args:
         path: of the file.
         limit_bytes: larger files are refused unread.
         object_hook: shown each object as it is read; may raise ValueError, which ends the reading.
+        infinities: whether Infinity and NaN, which Python's own writer makes, are taken as numbers.
 
     Raises:
         DiffcleanError: it is no plain file, cannot be read, is too large, or is not JSON.
     """
     try:
-        if not path.is_file():  # a pipe of that name would be waited for, for ever
-            raise DiffcleanError(f"{path} is missing, or is no plain file.")
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe of that name would be waited for, for ever
+            raise DiffcleanError(f"{path} is no plain file.")
         with path.open("rb") as file:
             data = file.read(limit_bytes + 1)
     except OSError as error:
@@ -38,12 +42,12 @@ def read_json(path: Path, limit_bytes: int = LIMIT_BYTES, object_hook: ObjectHoo
     if len(data) > limit_bytes:
         raise DiffcleanError(f"{path} is larger than the {limit_bytes / 2**20:.0f} MiB that such a file may have.")
     try:
-        return json_of(data, object_hook)
+        return json_of(data, object_hook, infinities)
     except ValueError as error:
         raise DiffcleanError(f"{path} is damaged: {error}.") from error
 
 
-def json_of(data: str | bytes, object_hook: ObjectHook | None = None) -> Any:
+def json_of(data: str | bytes, object_hook: ObjectHook | None = None, infinities: bool = False) -> Any:
     """What a JSON text says.
 
     Raises:
@@ -51,7 +55,8 @@ def json_of(data: str | bytes, object_hook: ObjectHook | None = None) -> Any:
     """
     try:
         text = data if isinstance(data, str) else data.decode("utf-8-sig")
-        value = json.loads(text, parse_constant=_no_number, parse_float=_finite, object_hook=object_hook)
+        constant = None if infinities else _no_number
+        value = json.loads(text, parse_constant=constant, parse_float=_finite, object_hook=object_hook)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     except UnicodeDecodeError:

@@ -47,7 +47,12 @@ def check_content(content: Any) -> None:
         _check_entry(f"components.{name}", entry)
     _be(isinstance(content.get("compiled"), list), "compiled", "a list", content.get("compiled"))
     for form in content["compiled"]:
-        _be(isinstance(form, Mapping) and set(form) == {"component", "target", "files", "key"}, "compiled", "forms", form)
+        _be(
+            isinstance(form, Mapping) and set(form) == {"component", "target", "files", "key"},
+            "compiled",
+            "forms",
+            form,
+        )
         _be(form["component"] in content["components"], "compiled", "a component of it", form["component"])
         _be(isinstance(form["target"], str), "compiled", "the name of a target", form["target"])
         _be(isinstance(form["key"], Mapping), "compiled", "a key", form["key"])
@@ -99,7 +104,9 @@ def unlisted(directory: Path, components: Mapping[str, Any], files: Mapping[str,
     for place in components:
         if (path := directory / place / graph).is_file():
             names = {f"{place}/{name}" for name in weights_beside(path)}
-            found += [f"{place}/{graph} wants {name}, which is not among its files" for name in sorted(names - {*files})]
+            found += [
+                f"{place}/{graph} wants {name}, which is not among its files" for name in sorted(names - {*files})
+            ]
     return found
 
 
@@ -116,9 +123,7 @@ def weights_beside(path: Path) -> set[str]:
         model = onnx.load(path, load_external_data=False)
     except Exception:  # protobuf's DecodeError is of no public type; the runtime says what is wrong
         return set()
-    return {
-        entry.value for tensor in tensors_of(model) for entry in tensor.external_data if entry.key == "location"
-    }
+    return {entry.value for tensor in tensors_of(model) for entry in tensor.external_data if entry.key == "location"}
 
 
 def tensors_of(model: Any) -> list[Any]:

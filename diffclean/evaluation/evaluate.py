@@ -91,12 +91,18 @@ def _measure(
     device: torch.device,
     progress: Progress,
 ) -> dict[str, Any]:
+    import torch
+
+    from diffclean.classifiers.class_order import check_agreement
     from diffclean.datasets import labelled
 
     classifier = opened(model, data, device)
     clean = labelled.load(data, classifier.size, classifier.class_to_idx, progress=progress)
+    guessed, labels = classes_by(classifier, clean, device), clean.labels.numpy()
+    if classifier.classes_assumed and len(labels):
+        check_agreement(classifier.name, torch.from_numpy(guessed), clean.labels, classifier.class_to_idx, str(data))
     result: dict[str, Any] = {
-        "clean_accuracy": asdict(metrics.clean_accuracy(classes_by(classifier, clean, device), clean.labels.numpy())),
+        "clean_accuracy": asdict(metrics.clean_accuracy(guessed, labels)),
         "images": len(clean.keys),
         "failed": clean.failed,
     }
@@ -133,7 +139,9 @@ def classes_by(classifier: Teacher, data: LabelledImages, device: torch.device) 
     import torch
 
     from diffclean.classifiers.networks import unit_floats
+    from diffclean.classifiers.teachers import check_answers
 
-    logits = [classifier.logits(unit_floats(batch.to(device))).cpu() for batch in data.images.split(_BATCH)]
-    classes: NDArray[np.int64] = torch.cat(logits).argmax(1).numpy()
+    logits = torch.cat([classifier.logits(unit_floats(b.to(device))).cpu() for b in data.images.split(_BATCH)])
+    check_answers(logits, classifier.name)
+    classes: NDArray[np.int64] = logits.argmax(1).numpy()
     return classes

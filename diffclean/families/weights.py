@@ -15,7 +15,6 @@ import pickle
 import re
 import shutil
 import tempfile
-import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from diffclean.environment import cache_dir
 from diffclean.errors import DiffcleanError
+from diffclean.families.bounds import check_archive, check_tensors, is_compressed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -141,9 +141,11 @@ def _tensors_of(path: Path) -> dict[str, Tensor]:
     import torch
 
     try:
-        # Files of before torch 1.6 are no archives, and cannot be mapped.
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        # Files of before torch 1.6 are no archives and cannot be mapped; nor can what is compressed.
+        mapped = bool(check_archive(path)) and not is_compressed(path)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except (pickle.UnpicklingError, ArithmeticError, AssertionError, AttributeError, EOFError, LookupError, MemoryError,
+            RuntimeError, TypeError, ValueError) as error:  # fmt: skip
         raise DiffcleanError(
             f"{path} is refused: it holds more than tensors, or is damaged.",
             "Reading it would run code from the file. Where you trust it, load it with diffusers yourself and save it "
@@ -151,6 +153,7 @@ def _tensors_of(path: Path) -> dict[str, Tensor]:
         ) from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise DiffcleanError(f"{path} is refused: it is no table of tensors.")
+    check_tensors(path, state)
     tensors: dict[str, Tensor] = {}
     seen: set[int] = set()
     for name, value in state.items():
