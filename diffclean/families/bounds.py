@@ -23,6 +23,10 @@ _MAKES_BYTES = (b"cbuiltins\nbytearray\n", b"c__builtin__\nbytearray\n")
 _PICKLE_BYTES = 64 * 2**20
 
 
+class DamagedError(DiffcleanError):
+    """A file that is not whole, or not what its name says."""
+
+
 def allowed_bytes(path: Path) -> int:
     """How much a file's content may come to in memory."""
     return 2 * path.stat().st_size + _SPARE_BYTES
@@ -41,7 +45,7 @@ def check_archive(path: Path) -> list[str]:
         with path.open("rb") as file:
             head = file.read(_PICKLE_BYTES)
         if head.startswith(b"PK"):
-            raise DiffcleanError(f"{path} is damaged: it begins as an archive, and is none.")
+            raise DamagedError(f"{path} is damaged: it begins as an archive, and is none.")
         _check_pickle(path, head)
         return []
     try:
@@ -56,7 +60,7 @@ def check_archive(path: Path) -> list[str]:
                 if entry.filename.endswith(".pkl"):
                     _check_pickle(path, archive.read(entry))
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError, EOFError) as error:
-        raise DiffcleanError(f"{path} is damaged or is no torch file: {error}.") from error
+        raise DamagedError(f"{path} is damaged or is no torch file: {error}.") from error
     return [entry.filename for entry in entries]
 
 
@@ -86,7 +90,7 @@ def safetensors_header(path: Path) -> dict[str, Any]:
         if not isinstance(header, dict) or not all(isinstance(entry, dict) for entry in header.values()):
             raise ValueError("its header is no table of tensors")
     except (OSError, ValueError) as error:
-        raise DiffcleanError(f"{path} is damaged or is no safetensors file: {error}.") from error
+        raise DamagedError(f"{path} is damaged or is no safetensors file: {error}.") from error
     return header
 
 
