@@ -112,8 +112,8 @@ def check_answers(logits: Tensor, name: str) -> None:
         raise DiffcleanError(
             f"{name} answers {wrong} of {len(logits)} images with values that are not finite (NaN or infinite); no "
             "figure can be made of them.",
-            "Is it in half precision, or under another normalisation than it was trained with? Try --precision fp32, "
-            "and see --teacher-mean and --teacher-std.",
+            "Is its normalisation another (--teacher-mean, --teacher-std), or does it overflow in "
+            "half precision? `distill` takes --precision fp32.",
         )
     if probabilities and len(logits):
         raise DiffcleanError(

@@ -168,9 +168,9 @@ def open_for(settings: Settings, threads: int | None = None, progress: Progress 
     engine = open_compiled(directory, settings.runtime, settings.precision, threads)
     if not settings.scheduler:
         settings = replace(settings, scheduler=scheduler_for(engine.manifest.scheduler))
-    assert settings.scheduler is not None
-    for difference in differences(settings.scheduler, engine.manifest.scheduler):
-        log.info("Note: %s (--scheduler chooses another).", difference)
+        assert settings.scheduler is not None
+        for difference in differences(settings.scheduler, engine.manifest.scheduler):
+            log.info("Note: %s (--scheduler chooses another).", difference)
     return Opened(recipe, engine, settings, threads)
 
 
