@@ -12,6 +12,7 @@ python benchmarks/fuzz_weights.py --only onnx:17        # one case again, with i
 from __future__ import annotations
 
 import argparse
+import copy
 import io
 import json
 import logging
@@ -227,7 +228,7 @@ def mutated_json(data: bytes, rng: random.Random) -> bytes:
             elif rng.random() < 0.1:
                 del table[key]
             else:
-                table[key] = rng.choice(HOSTILE)
+                table[key] = copy.deepcopy(rng.choice(HOSTILE))
             break
     return json.dumps(content).encode()
 
