@@ -168,7 +168,8 @@ def test_variate_says_it_before_the_export(
     place = Path(shutil.copytree(tiny_model, tmp_path / "model"))
     path = place / "scheduler" / "scheduler_config.json"
     source = draw_photos(tmp_path / "source", ["a.png"])
-    path.write_text(json.dumps({**json.loads(path.read_text()), "steps_offset": 1}))
+    late = {"steps_offset": 1, "timestep_spacing": "leading"}
+    path.write_text(json.dumps({**json.loads(path.read_text()), **late}))
     command = ["variate", str(source), "-o", str(tmp_path / "out"), "--engine", str(place)]
     assert main([*command, "--steps", "1000", "--scheduler", "ddim"]) == 1
     assert "steps_offset 1" in capsys.readouterr().err
