@@ -47,7 +47,7 @@ def test_sizes_in_every_form(copied: Path) -> None:
 @pytest.mark.parametrize(
     ("part", "values", "message"),
     [
-        ("unet", {"num_class_embeds": 7}, "num_class_embeds 7|cannot be read"),
+        ("unet", {"num_class_embeds": 7}, "num_class_embeds 7|class_embedding"),
         ("unet", {"layers_per_block": 10**5}, "layers_per_block"),
         ("unet", {"layers_per_block": [10**5, 1]}, "layers_per_block"),
         ("unet", {"block_out_channels": [10**9, 10**9]}, "block_out_channels"),
