@@ -6,8 +6,9 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffclean.engine.manifest_check import is_inside, tensors_of
+from diffclean.data.hashes import is_inside
 from diffclean.errors import DiffcleanError
+from diffclean.families.bounds import tensors_of
 
 if TYPE_CHECKING:
     import onnx

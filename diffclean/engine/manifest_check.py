@@ -6,10 +6,11 @@ import math
 import mmap
 import re
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
-from diffclean.data.hashes import damage
+from diffclean.data.hashes import damage, is_inside
+from diffclean.families.bounds import tensors_of
 
 LARGEST_SIDE = 8192
 """Of a square, in pixels."""
@@ -79,13 +80,6 @@ def _check_files(where: str, files: Any) -> None:
         _be(is_inside(name), where, "files inside the folder", name)
 
 
-def is_inside(name: str) -> bool:
-    """Whether a relative POSIX path stays in its folder, and is spelled the plain way."""
-    path = PurePosixPath(name)
-    plain = "\\" not in name and "\0" not in name and str(path) == name and name not in ("", ".")
-    return plain and not path.is_absolute() and ".." not in path.parts
-
-
 def _be(holds: bool, where: str, expected: str, found: object) -> None:
     if not holds:
         raise ValueError(f"{where}: expected {expected}, found {str(found)[:80]}")
@@ -124,20 +118,6 @@ def weights_beside(path: Path) -> set[str]:
     except Exception:  # protobuf's DecodeError is of no public type; the runtime says what is wrong
         return set()
     return {entry.value for tensor in tensors_of(model) for entry in tensor.external_data if entry.key == "location"}
-
-
-def tensors_of(model: Any) -> list[Any]:
-    """Every constant of an ONNX model: its initializers and those in attributes, also of nodes within nodes."""
-    graphs, found = [model.graph, *model.functions], []
-    while graphs:
-        graph = graphs.pop()
-        found += list(getattr(graph, "initializer", ()))
-        for sparse in getattr(graph, "sparse_initializer", ()):
-            found += [sparse.values, sparse.indices]
-        for attribute in (attribute for node in graph.node for attribute in node.attribute):
-            found += [attribute.t, *attribute.tensors]
-            graphs += [each for each in (attribute.g, *attribute.graphs) if each.node]
-    return found
 
 
 def changed(directory: Path, components: Mapping[str, Any], files: Mapping[str, str], graph: str) -> list[str]:

@@ -20,10 +20,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from diffclean.data.hashes import damage, short
+from diffclean.data.hashes import damage, is_inside, short
 from diffclean.data.json_file import read_json
 from diffclean.engine.manifest import FILE_NAME, SUMS_NAME, EngineManifest, model_hashes, read_manifest
-from diffclean.engine.manifest_check import is_inside
 from diffclean.environment import cache_dir, prebuilt_dir
 from diffclean.errors import DiffcleanError
 from diffclean.export.build import ExportOptions, export_engine, temporary_prefix, tool_versions

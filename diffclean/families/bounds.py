@@ -167,3 +167,17 @@ def check_finite(where: Path, tensors: Mapping[str, Tensor]) -> None:
             "or infinite), so whatever it answers means nothing.",
             "Was its training cut off, or did it diverge? Take an earlier state.",
         )
+
+
+def tensors_of(model: Any) -> list[Any]:
+    """Every constant of an ONNX model: its initializers and those in attributes, also of nodes within nodes."""
+    graphs, found = [model.graph, *model.functions], []
+    while graphs:
+        graph = graphs.pop()
+        found += list(getattr(graph, "initializer", ()))
+        for sparse in getattr(graph, "sparse_initializer", ()):
+            found += [sparse.values, sparse.indices]
+        for attribute in (attribute for node in graph.node for attribute in node.attribute):
+            found += [attribute.t, *attribute.tensors]
+            graphs += [each for each in (attribute.g, *attribute.graphs) if each.node]
+    return found
