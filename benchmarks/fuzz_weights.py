@@ -218,7 +218,7 @@ def mutated_json(data: bytes, rng: random.Random) -> bytes:
         return b"[" * 10**5
     content = json.loads(data)
     for _ in range(rng.choice((1, 1, 2))):
-        spots = [(content, key) for key in content] if isinstance(content, dict) else []
+        spots: list[tuple[Any, Any]] = [(content, key) for key in content] if isinstance(content, dict) else []
         while spots:  # down to any depth
             table, key = rng.choice(spots)
             inner = table[key]

@@ -173,8 +173,8 @@ def _from_onnx(config: TeacherConfig, data_classes: Mapping[str, int], device: t
         return read.logits((images - shift) / scale)
 
     size = read.size or _square(config.size)
-    told = {"name": str(config.path), "classes_assumed": config.classes is None}
-    return Teacher(network, _classes(config, data_classes), size, None, sha256, **told)
+    name, assumed = str(config.path), config.classes is None
+    return Teacher(network, _classes(config, data_classes), size, None, sha256, [], name, assumed)
 
 
 def _from_state_dict(
@@ -204,8 +204,8 @@ def _from_state_dict(
         if given is not None and not torch.allclose(held.flatten(), torch.tensor(given)):
             raise UsageError(f"{config.path} holds its own {name}.", f"Leave out --teacher-{name}.")
     model.to(device).to(memory_format=torch.channels_last)
-    told = {"name": str(config.path), "classes_assumed": config.classes is None}
-    return Teacher(_still(model), classes, _square(config.size) or fixed, config.arch, sha256, **told)
+    name, assumed = str(config.path), config.classes is None
+    return Teacher(_still(model), classes, _square(config.size) or fixed, config.arch, sha256, [], name, assumed)
 
 
 def _normalisation(config: TeacherConfig, usual: Normalisation) -> Normalisation:

@@ -18,12 +18,12 @@ from diffclean.export.cache import ExportOptions, cached_engine
 from diffclean.export.opening import open_compiled
 from diffclean.families.hub import located
 from diffclean.families.registry import Recipe, family_named, load_recipe, recipe_for, recipe_names
-from diffclean.families.schedulers import read_scheduler
+from diffclean.families.schedulers import NEAREST, read_scheduler
 from diffclean.progress import Progress
 from diffclean.runtime.choose import Engine, graph_precision
 from diffclean.variation.color import ColorTransfer
 from diffclean.variation.sampler import Sampler, SamplerSettings
-from diffclean.variation.schedule import SCHEDULERS, differences, schedule_of, scheduler_for
+from diffclean.variation.schedule import SCHEDULERS, schedule_of, scheduler_for
 
 log = logging.getLogger(__name__)
 
@@ -168,9 +168,6 @@ def open_for(settings: Settings, threads: int | None = None, progress: Progress 
     engine = open_compiled(directory, settings.runtime, settings.precision, threads)
     if not settings.scheduler:
         settings = replace(settings, scheduler=scheduler_for(engine.manifest.scheduler))
-        assert settings.scheduler is not None
-        for difference in differences(settings.scheduler, engine.manifest.scheduler):
-            log.info("Note: %s (--scheduler chooses another).", difference)
     return Opened(recipe, engine, settings, threads)
 
 
@@ -178,4 +175,4 @@ def _check_schedule(recipe: Recipe, directory: Path, settings: Settings) -> None
     """Say before an export, which takes minutes, what would be wrong with the schedule after it."""
     assert settings.steps is not None
     config = read_scheduler(directory, steps_offset=getattr(family_named(recipe.family), "steps_offset", None))
-    schedule_of(settings.scheduler or scheduler_for(config), config, settings.steps)
+    schedule_of(settings.scheduler or NEAREST[config["_class_name"]], config, settings.steps)

@@ -305,7 +305,6 @@ def test_an_sdxl_model_is_refused_by_name(model: Path) -> None:
         ("DPMSolverMultistepScheduler", "dpm++"),
         ("UniPCMultistepScheduler", "unipc"),
         ("LMSDiscreteScheduler", "euler"),
-        ("SomethingNewScheduler", "ddim"),
     ],
 )
 def test_a_models_own_scheduler_or_the_nearest_with_a_note(
