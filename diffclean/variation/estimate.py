@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from diffclean.data.decode import Limits, decode_for
+from diffclean.data.decode import Limits, decoded
 from diffclean.data.encode import encode
 from diffclean.data.fit import from_square, to_square
 from diffclean.data.item import ItemError
@@ -69,11 +69,11 @@ def estimate(
     stride = max(1, len(items) // settings.batch)
     for item in itertools.islice(items, 0, None, stride):
         try:
-            image, (width, height) = decode_for(images.read(item), sampler.image_size, limits)
+            with decoded(images.read(item), sampler.image_size, limits) as (image, (width, height)):
+                square, placement = to_square(image, sampler.image_size, settings.fit)
         except ItemError:
             unreadable += 1
             continue
-        square, placement = to_square(image, sampler.image_size, settings.fit)
         squares.append(square)
         placements.append(replace(placement, width=width, height=height))
         if len(squares) == settings.batch:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffclean.data.atomic import Writer
-from diffclean.data.decode import Limits, decode_for
+from diffclean.data.decode import Limits, decoded
 from diffclean.data.encode import encode
 from diffclean.data.fit import Placement, from_square, to_square
 from diffclean.data.item import Item, ItemError
@@ -69,11 +69,11 @@ class Work:
         try:
             data = self.images.read(item)
             digest = hashlib.sha256(data).hexdigest()
-            image, (width, height) = decode_for(data, self.image_size, self._limits)
+            with decoded(data, self.image_size, self._limits) as (image, (width, height)):
+                square, placement = to_square(image, self.image_size, self.settings.fit)
         except ItemError as error:
             reason = error.message
             return [replace(row, output="", status=Status.FAILED, error=reason, source_sha256=digest) for row in rows]
-        square, placement = to_square(image, self.image_size, self.settings.fit)
         placement = replace(placement, width=width, height=height)
         colors = statistics(square, self.settings.color_transfer)
         own = placement.own(self.image_size)
