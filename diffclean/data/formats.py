@@ -54,7 +54,7 @@ _STARTS: tuple[tuple[str, re.Pattern[bytes]], ...] = tuple(
         ("AVIF", rb"....ftyp(?:avi[fs]|.{4}.{4}(?:.{4}){0,8}avi[fs])"),
         (HEIF, rb"....ftyp(?:he[iv][cxms]|mif1|msf1)"),
         ("JPEG2000", rb"\xff\x4f\xff\x51|\0\0\0\x0cjP  \r\n\x87\n"),
-        ("PPM", rb"P[1-6fF][\s#]"),
+        ("PPM", rb"P[1-6fF]\s+(?:#|[0-9])"),
         ("QOI", rb"qoif"),
         ("SGI", rb"\x01\xda[\0\x01][\x01\x02]\0[\x01-\x03]"),
         ("PCX", rb"\x0a[\0\x02\x03\x05]\x01[\x01\x02\x04\x08]"),

@@ -78,7 +78,7 @@ def test_every_kind_of_netpbm(data: bytes, expected: list[int]) -> None:
         (b"P2 2 1 9\n1 10", "above the greatest"),
         (b"P2 1 1 9\n00000000000000000001", "too many digits"),
         (b"P6 9999999999 1 255\n", "limit"),
-        (b"P6 -1 1 255\n", "header"),
+        (b"P6 1 -1 255\n", "header"),
     ],
 )
 def test_damaged_netpbm(data: bytes, reason: str) -> None:
