@@ -138,10 +138,12 @@ def plain_passes(kind: str, data: bytes) -> int | None:
     if kind == "JPEG":
         header = jpeg_header(data)
         return header.scans if header.segments <= _SEGMENTS and len(data) <= _PLAIN_BYTES else None
-    plain = len(data) <= _PLAIN_BYTES and (
-        kind == "PNG"
-        or kind == "WEBP"
-        or (kind == "PPM" and (data[1:2] not in b"123" or len(data) < 2**20))
+    if len(data) > _PLAIN_BYTES:
+        return None
+    if kind in ("PNG", "WEBP"):
+        return 2 if kind == "PNG" else 4  # a pixel of theirs costs about as much as so many of a JPEG's scan
+    plain = (
+        (kind == "PPM" and (data[1:2] not in b"123" or len(data) < 2**20))
         or (kind == "BMP" and data[:2] == b"BM" and data[30:34] in _NOT_RUN_LENGTHS)
         or (kind == "GIF" and len(data) < 2**20)
     )
