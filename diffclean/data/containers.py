@@ -9,12 +9,17 @@ from diffclean.data.limits import DecodeError, Limits
 _BOXES_BYTES = 2**20
 _PNG = b"\x89PNG\r\n\x1a\n"
 _ICONS = 256
+_ENUMERATED = (12, 16, 17, 18)
+"""Of JPEG 2000: CMYK, sRGB, grey, sYCC."""
 
 
 def box_colour(data: bytes) -> tuple[int, int] | bytes | None:
     """What the first box `colr` says: (primaries, transfer) of ITU-T H.273, or an ICC profile; None: there is none.
 
     ISO/IEC 23008-12 (nclx, prof, rICC) and ISO/IEC 15444-1 annex I.5.3.3 (method 2: an ICC profile).
+
+    Raises:
+        DecodeError: a colour space of JPEG 2000 that is not known here.
     """
     at = data.find(b"colr", 0, _BOXES_BYTES)
     if at < 4:
@@ -26,6 +31,8 @@ def box_colour(data: bytes) -> tuple[int, int] | bytes | None:
         return primaries, transfer
     if content[:4] in (b"prof", b"rICC"):
         return content[4:] or None
+    if content[:1] == b"\1" and int.from_bytes(content[3:7], "big") not in _ENUMERATED:
+        raise DecodeError(f"not supported here (JPEG 2000 of colour space {int.from_bytes(content[3:7], 'big')})")
     if content[:1] == b"\2":
         return content[3:] or None
     return None

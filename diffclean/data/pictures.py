@@ -20,7 +20,6 @@ from PIL import (  # noqa: F401
     Image,
     Jpeg2KImagePlugin,
     JpegImagePlugin,
-    MpoImagePlugin,
     PcxImagePlugin,
     PngImagePlugin,
     PpmImagePlugin,
@@ -119,7 +118,9 @@ def _of_pillow(data: bytes, kind: str, limits: Limits) -> Iterator[Picture]:
         limits.check(*canvas)
     elif kind == HEIF and not heif_is_there():
         raise DecodeError("not an image that can be read here without an extra (HEIC): pip install 'diffclean[heic]'")
-    with Image.OPEN[kind][0](io.BytesIO(data), "") as image:
+    # Of a JPEG not what Pillow registers: that looks for further pictures, and a fault there would cost the first.
+    factory = JpegImagePlugin.JpegImageFile if kind == "JPEG" else Image.OPEN[kind][0]
+    with factory(io.BytesIO(data), "") as image:
         limits.check(*image.size)
         if isinstance(image, TiffImagePlugin.TiffImageFile):
             limits.check(*tile_size(image))
@@ -149,7 +150,7 @@ def _png(data: bytes, limits: Limits) -> tuple[bytes, Meaning, bytes]:
     meaning = Meaning(
         transparent=parts.transparent,
         bits=parts.bits if parts.colour_type == 0 else None,
-        profile=parts.profile,
+        profile=None if parts.cicp else parts.profile,
         gamma=parts.gamma if parts.gamma and abs(parts.gamma * 2.2 - 1) > 0.05 else None,
         primaries=primaries_from_cicp(*parts.cicp) if parts.cicp else None,
     )

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from image_files import slow_file
 
 from diffclean.cli.main import main
 from diffclean.data.journal import journal_path, read_journal
@@ -282,3 +283,15 @@ def test_limits_and_labels_are_options(source: Path, options: list[str], tmp_pat
     assert "--label-from subfolder" in capsys.readouterr().err
     assert main([*arguments, "--label-from", "subfolder"]) == ExitCode.DONE
     assert read_manifest_classes(tmp_path / "out-2/manifest.parquet") == {"cat": 0, "dog": 1}
+
+
+def test_an_image_that_takes_too_long_fails_and_the_next_run_does_not_die_of_it(
+    source: Path, options: list[str], tmp_path: Path, capsys: Capture
+) -> None:
+    (source / "cat/slow.bmp").write_bytes(slow_file())
+    arguments = ["variate", str(source), "-o", str(tmp_path / "out"), "--time-limit", "1", *options]
+    for made in (5, 0):
+        assert main(arguments) == ExitCode.SOME_FAILED
+        said = capsys.readouterr().out
+        assert f"{made} variations in" in said
+        assert "cat/slow.bmp: took more than 1 s to decode" in said

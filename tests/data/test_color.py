@@ -261,3 +261,36 @@ def test_the_end_of_a_file_without_its_last_chunk() -> None:
     header = (b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0))
     data = png_chunks(header, (b"IDAT", zlib.compress(b"\0\x37")))
     assert first(data[:-12]) == [55] * 3
+
+
+def test_code_points_count_more_than_a_profile() -> None:
+    chunks = [(b"cICP", bytes([1, 13, 0, 1])), (b"iCCP", b"p\0\0" + zlib.compress(P3))]
+    assert first(png_pixel(8, 2, bytes([200, 60, 60]), *chunks)) == [200, 60, 60]
+
+
+def test_the_colour_box_of_jpeg_2000_is_read() -> None:
+    data = saved(Image.new("RGB", (16, 16), (200, 60, 60)), "JPEG2000")
+    at = data.index(b"colr")
+    lab = data[: at + 7] + struct.pack(">I", 14) + data[at + 11 :]
+    with pytest.raises(DecodeError, match=r"not supported here \(JPEG 2000 of colour space 14"):
+        decode(lab)
+    box = b"colr\2\0\0" + P3
+    header = data.index(b"jp2h")
+    length = int.from_bytes(data[header - 4 : header], "big") + len(box) + 4 - 15
+    with_profile = (
+        data[: header - 4]
+        + struct.pack(">I", length)
+        + data[header : at - 4]
+        + struct.pack(">I", len(box) + 4)
+        + box
+        + data[at + 11 :]
+    )
+    assert close(first(with_profile), [219, 37, 49], 2)
+
+
+def test_a_fault_in_the_list_of_further_pictures_does_not_cost_the_first() -> None:
+    image = Image.new("RGB", (16, 16), (200, 60, 60))
+    data = saved(image, "MPO", save_all=True, append_images=[image], quality=95)
+    at = data.index(b"MPF\0") + 4
+    for size in (4, 8, 30):
+        assert close(first(data[:at] + b"\xff" * size + data[at + size :]), [200, 60, 60], 2)

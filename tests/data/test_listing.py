@@ -6,10 +6,12 @@ import logging
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from image_files import saved
 from PIL import Image
 
+from diffclean.data.decode import decode
 from diffclean.data.item import ReadError
 from diffclean.data.sources import ImageFolder
 from diffclean.errors import DiffcleanError, UsageError
@@ -199,3 +201,13 @@ def test_a_table_that_cannot_be_used(tmp_path: Path, content: bytes, asked: str,
     put(tmp_path, "metadata.csv", data=content)
     with pytest.raises(UsageError, match=said):
         ImageFolder(tmp_path, label_from=asked).items()
+
+
+def test_heic_with_its_extra(tmp_path: Path) -> None:
+    heif = pytest.importorskip("pillow_heif", reason="the extra heic is not installed")
+    heif.register_heif_opener()
+    put(tmp_path, "a/1.heic", "a/2", data=saved(RED.resize((64, 48)), "HEIF", quality=100))
+    source = ImageFolder(tmp_path)
+    assert [item.key for item in source.items()] == ["a/1.heic", "a/2"]
+    found = decode(source.read(source.items()[1]))
+    assert np.abs(found.astype(int) - [200, 60, 60]).max() <= 3

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 
 import numpy as np
 import pytest
-from image_files import jpeg_of_scans, saved, tiff
+from image_files import jpeg_of_scans, saved, slow_file, tiff
 from PIL import Image
 
 from diffclean.data import spare
@@ -104,15 +104,6 @@ def test_an_icon_is_as_large_as_the_picture_in_it() -> None:
     at = data.rindex(b"IHDR") + 4
     with pytest.raises(DecodeError, match="60000x60000 pixels"):
         decode(data[:at] + struct.pack(">II", 60_000, 60_000) + data[at + 8 :])
-
-
-def slow_file() -> bytes:
-    """A run-length coded BMP that Pillow takes pixel by pixel: hundreds of thousands of short runs."""
-    width, height = 8000, 3000
-    rows = (b"\1\7" * width + b"\0\0") * height
-    header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(rows), 0, 0, 256, 0)
-    start = 14 + 40 + 1024
-    return b"BM" + struct.pack("<IHHI", start + len(rows), 0, 0, start) + header + bytes(1024) + rows
 
 
 def test_what_takes_too_long_is_ended_and_the_next_one_is_decoded() -> None:

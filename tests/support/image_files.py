@@ -126,3 +126,12 @@ def jpeg_of_scans(image: Image.Image, scans: int) -> bytes:
     data = saved(image, "JPEG", progressive=True)
     last = data.rindex(b"\xff\xda")
     return data[:last] + data[last:-2] * (scans - data.count(b"\xff\xda") + 1) + b"\xff\xd9"
+
+
+def slow_file() -> bytes:
+    """A run-length coded BMP that Pillow takes pixel by pixel: hundreds of thousands of short runs."""
+    width, height = 8000, 3000
+    rows = (b"\1\7" * width + b"\0\0") * height
+    header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(rows), 0, 0, 256, 0)
+    start = 14 + 40 + 1024
+    return b"BM" + struct.pack("<IHHI", start + len(rows), 0, 0, start) + header + bytes(1024) + rows
