@@ -49,13 +49,20 @@ SHOWN_FAILURES = 20
 )
 @click.option("--variations", type=int, default=1, help="How many of each image.")
 @click.option("--seed", type=int, default=0, help="Of the run; each image's own seed follows from it and its name.")
-@click.option("--batch", type=int, help="Images the engine takes at once.  [default: the engine's]")
+@click.option("--batch", type=int, help="Images or windows the engine takes at once.  [default: the engine's]")
 @click.option("--size", default="source", help="Of what comes out: source, native, or the longest side in pixels.")
 @click.option(
     "--fit",
     type=click.Choice(["squash", "crop", "pad"]),
     default="squash",
     help="How an image meets the model's square; undone on the way out, but what crop cuts off stays off.",
+)
+@click.option(
+    "--detail",
+    type=int,
+    metavar="PX",
+    help="Longer side at which a picture is looked at; more than the engine's square means overlapping windows, and "
+    "time in proportion.  [default: the engine's]",
 )
 @click.option("--format", "format_", type=click.Choice(["png", "webp", "jpeg"]), default="png", help="Of the files.")
 @click.option(
@@ -110,7 +117,10 @@ def command(
     with run.stopping() as stop:
         report = variate(source, out, settings, shard=part, concurrency=concurrency, progress=run.progress, stop=stop)
     rate = report.made / report.seconds if report.seconds else 0.0
-    lines = [f"{report.made} variations in {report.out} ({rate:.1f} images/s, engine {report.engine})."]
+    speed = f"{rate:.1f} images/s"
+    if report.windows > report.made + len(report.failed):
+        speed += f", {report.windows / report.seconds:.0f} windows/s"
+    lines = [f"{report.made} variations in {report.out} ({speed}, engine {report.engine})."]
     if report.kept:
         lines.append(f"{report.kept} were there already.")
     if report.failed:
@@ -126,6 +136,7 @@ def command(
         "failed": [{"key": row.key, "variant": row.variant, "error": row.error} for row in report.failed],
         "seconds": report.seconds,
         "images_per_second": rate,
+        "windows": report.windows,
         "engine": report.engine,
         "settings": _as_json(report.settings),
     }
@@ -150,6 +161,13 @@ def _as_json(settings: Any) -> dict[str, Any]:
     return asdict(settings) | {"size": str(settings.size)}
 
 
+def _windows(found: Any) -> list[str]:
+    if found.windows_per_image == 1:
+        return []
+    each = f"{found.windows_per_image:.0f} windows an image at --detail {found.settings.detail}"
+    return [f"{found.windows:,} windows in all ({each}), {found.windows_per_second:.0f} a second."]
+
+
 def _estimated(source: Path, out: Path, settings: Any, part: Any, threads: int | None) -> frame.Result:
     from diffclean.variation.estimate import estimate
 
@@ -157,6 +175,7 @@ def _estimated(source: Path, out: Path, settings: Any, part: Any, threads: int |
     megabytes = found.bytes / 1e6
     lines = [
         f"{found.images} images, {found.variations} variations, {found.already_made} of them made already.",
+        *_windows(found),
         f"About {found.seconds:.0f} s at {found.images_per_second:.1f} images/s (one batch measured, {found.engine}).",
         f"About {megabytes:.1f} MB in {out}. Nothing was written.",
     ]

@@ -106,6 +106,19 @@ def decode_for(data: bytes, side: int | None, limits: Limits | None = None) -> t
     return upright, (size[::-1] if orientation in _TURNED else size)
 
 
+def size_of(data: bytes, limits: Limits | None = None) -> tuple[int, int]:
+    """(width, height) from an image's header; EXIF orientation may still exchange the two.
+
+    Raises:
+        DecodeError: as `decode`, for what a header can say.
+    """
+    if not data:
+        raise DecodeError("empty file")
+    with _pillow_errors(data), Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        _check_size(image, limits or Limits())
+        return image.size
+
+
 def _check_size(image: Image.Image, limits: Limits) -> None:
     sizes = [image.size]
     if isinstance(image, TiffImagePlugin.TiffImageFile):

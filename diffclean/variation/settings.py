@@ -10,7 +10,7 @@ from typing import Any
 
 from diffclean.data.decode import Limits
 from diffclean.data.encode import ImageFormat
-from diffclean.data.fit import Fit, OutputSize
+from diffclean.data.fit import LONGEST_SIDE, Fit, OutputSize
 from diffclean.engine.manifest import FILE_NAME as ENGINE_FILE
 from diffclean.engine.manifest import read_manifest
 from diffclean.errors import UsageError
@@ -45,6 +45,7 @@ class Settings:
         batch: images the engine takes at once.
         size: of what comes out.
         fit: how an image meets the model's square.
+        detail: the longer side at which a picture is looked at, in pixels; more than the model's square: in windows.
         format: of the files.
         color_transfer: none, mean-std or lab.
         pixel_limit: the largest image that is decoded, in pixels.
@@ -63,6 +64,7 @@ class Settings:
     batch: int | None = None
     size: OutputSize = field(default_factory=OutputSize)
     fit: Fit = Fit.SQUASH
+    detail: int | None = None
     format: ImageFormat = ImageFormat.PNG
     color_transfer: ColorTransfer = ColorTransfer.NONE
     pixel_limit: int = Limits().pixels
@@ -73,12 +75,13 @@ class Settings:
         Raises:
             UsageError: names everything that is out of range, together.
         """
-        names = ("steps", "strength", "guidance", "scheduler", "batch")
+        names = ("steps", "strength", "guidance", "scheduler", "batch", "detail")
         full = replace(self, **{name: defaults[name] for name in names if getattr(self, name) is None})
         assert full.steps is not None
         assert full.strength is not None
         assert full.guidance is not None
         assert full.batch is not None
+        assert full.detail is not None
         low, high = full.guidance_interval
         problems = [
             text
@@ -91,6 +94,7 @@ class Settings:
                 (not 1 <= full.variations <= 1000, f"--variations {full.variations} (1 to 1000)"),
                 (not 0 <= full.seed < 2**63, f"--seed {full.seed} (0 to 2^63 - 1)"),
                 (not 1 <= full.batch <= 4096, f"--batch {full.batch} (1 to 4096)"),
+                (not 1 <= full.detail <= LONGEST_SIDE, f"--detail {full.detail} (1 to {LONGEST_SIDE})"),
                 (full.pixel_limit < 1, f"--pixel-limit {full.pixel_limit} (1 or more)"),
             )
             if wrong
@@ -163,6 +167,8 @@ def open_for(settings: Settings, threads: int | None = None, progress: Progress 
             recipe, ExportOptions(graph_precision(settings.runtime, settings.precision)), progress
         )
     engine = open_compiled(directory, settings.runtime, settings.precision, threads)
+    assert settings.detail is not None
+    settings = replace(settings, detail=max(settings.detail, engine.manifest.image_size))
     if not settings.scheduler:
         settings = replace(settings, scheduler=scheduler_for(engine.manifest.scheduler))
     return Opened(recipe, engine, settings, threads)
