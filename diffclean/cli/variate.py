@@ -71,6 +71,13 @@ SHOWN_FAILURES = 20
     default="none",
     help="Copy colour statistics of the (suspect) source.",
 )
+@click.option(
+    "--labels",
+    metavar="WHICH",
+    default="keep",
+    help="Of the variations: keep (the source's, as suspect as it is), none, or the file of a classifier that is asked "
+    "about each variation.",
+)
 @click.option("--pixel-limit", type=int, default=100_000_000, help="Larger images are not decoded.")
 @click.option("--shard", help="I/N: only the Ith of N parts; `diffclean merge` joins them.")
 @click.option(
@@ -90,8 +97,9 @@ def command(
 ) -> frame.Result:
     """Regenerate every image below SOURCE with an image-variation model.
 
-    What an image shows is kept; a trigger is not. Variations land in OUT under the same folders, so OUT is a labelled
-    data set as SOURCE was. A run that was stopped goes on when the same command is typed again.
+    What an image shows is kept; a trigger is weakened. Variations land in OUT under the same folders, so OUT is a
+    labelled data set as SOURCE was, and its labels are as suspect: see --labels. A run that was stopped goes on when
+    the same command is typed again.
     """
     from diffclean.data.encode import ImageFormat
     from diffclean.data.fit import Fit, OutputSize
@@ -111,16 +119,20 @@ def command(
     )
     if run.dry_run:
         return _estimated(source, out, settings, part, threads)
+    from diffclean.variation.labels import KEEP, note_on
     from diffclean.variation.variate import Concurrency, variate
 
     concurrency = Concurrency(processes, workers, threads)
     with run.stopping() as stop:
         report = variate(source, out, settings, shard=part, concurrency=concurrency, progress=run.progress, stop=stop)
+    labels_note = note_on(report.settings.labels) if report.classes or report.settings.labels != KEEP else ""
     rate = report.made / report.seconds if report.seconds else 0.0
     speed = f"{rate:.1f} images/s"
     if report.windows > report.made + len(report.failed):
         speed += f", {report.windows / report.seconds:.0f} windows/s"
     lines = [f"{report.made} variations in {report.out} ({speed}, engine {report.engine})."]
+    if labels_note:
+        lines.append(labels_note)
     if report.kept:
         lines.append(f"{report.kept} were there already.")
     if report.failed:
@@ -137,6 +149,7 @@ def command(
         "seconds": report.seconds,
         "images_per_second": rate,
         "windows": report.windows,
+        "labels": labels_note,
         "engine": report.engine,
         "settings": _as_json(report.settings),
     }

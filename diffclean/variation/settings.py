@@ -21,6 +21,7 @@ from diffclean.families.registry import Recipe, load_recipe, recipe_for, recipe_
 from diffclean.progress import Progress
 from diffclean.runtime.choose import Engine, graph_precision
 from diffclean.variation.color import ColorTransfer
+from diffclean.variation.labels import KEEP, identity_of
 from diffclean.variation.sampler import Sampler, SamplerSettings
 from diffclean.variation.schedule import SCHEDULERS, scheduler_for
 
@@ -48,6 +49,7 @@ class Settings:
         detail: the longer side at which a picture is looked at, in pixels; more than the model's square: in windows.
         format: of the files.
         color_transfer: none, mean-std or lab.
+        labels: of the variations: keep (the source's), none, or the file of a classifier that is asked.
         pixel_limit: the largest image that is decoded, in pixels.
     """
 
@@ -67,6 +69,7 @@ class Settings:
     detail: int | None = None
     format: ImageFormat = ImageFormat.PNG
     color_transfer: ColorTransfer = ColorTransfer.NONE
+    labels: str = KEEP
     pixel_limit: int = Limits().pixels
 
     def resolved(self, defaults: dict[str, Any]) -> Settings:
@@ -115,6 +118,7 @@ class Settings:
     def identity(self, source: Path, engine: Engine) -> dict[str, Any]:
         """What decides the bytes of the output: a run resumes only with the same."""
         content = asdict(self) | {"size": str(self.size), "engine": engine.identity, "source": str(source.resolve())}
+        content["labels"] = identity_of(self.labels)
         for name in ("runtime", "precision"):  # said by the engine's identity
             del content[name]
         return content

@@ -24,6 +24,7 @@ from diffclean.environment import usable_cores
 from diffclean.errors import ExitCode, Interrupted
 from diffclean.progress import NoProgress, Progress
 from diffclean.variation.cost import Cost, cost_of, in_words, loss_in_words
+from diffclean.variation.labels import labeller_for, note_on
 from diffclean.variation.pipeline import Stages, stream
 from diffclean.variation.processes import default_processes, parts_of, side_by_side
 from diffclean.variation.settings import Opened, Settings, open_for, recipe_of
@@ -59,6 +60,7 @@ class Report:
         failed: their rows.
         seconds: this run's, without opening the engine.
         windows: that this run has regenerated.
+        classes: how many the output has; 0: it has no labels.
         engine: what ran.
         settings: resolved.
     """
@@ -70,6 +72,7 @@ class Report:
     failed: list[Row]
     seconds: float
     windows: int
+    classes: int
     engine: str
     settings: Settings
 
@@ -114,8 +117,10 @@ def variate(
     check_collisions([i.key for i in images.items()], variants=settings.variations, extension=settings.format.extension)
     concurrency = concurrency or Concurrency()
     opened = open_for(settings, concurrency.threads, progress)
+    labeller = labeller_for(settings.labels)
+    classes = labeller.classes(images.class_to_idx)
     with Lock(out, shard.name):
-        record = RunRecord(opened.settings.identity(source, opened.engine), images.class_to_idx, _other(opened))
+        record = RunRecord(opened.settings.identity(source, opened.engine), classes, _other(opened))
         if open_run(out, record):
             clean_temporaries(out, shard.name)
         with closing(Journal.open(journal_path(out, shard))) as journal:
@@ -135,10 +140,19 @@ def variate(
                     f"Stopped: {made + run.kept_count} of {total} variations are in {out}, {left} are left.",
                     "Type the same command again to go on.",
                 )
-            write_manifest(out, journal.rows(), class_to_idx=images.class_to_idx, shard=shard)
+            write_manifest(out, journal.rows(), class_to_idx=classes, shard=shard)
     seconds = time.monotonic() - run.started
     return Report(
-        out, total, made, run.kept_count, run.failed, seconds, run.windows, opened.engine.identity, opened.settings
+        out,
+        total,
+        made,
+        run.kept_count,
+        run.failed,
+        seconds,
+        run.windows,
+        len(classes),
+        opened.engine.identity,
+        opened.settings,
     )
 
 
@@ -164,6 +178,7 @@ def _other(opened: Opened) -> dict[str, Any]:
         "engine_fingerprint": manifest.fingerprint,
         "engine_tools": manifest.tools,
         "license": opened.recipe.license_note,
+        "labels": note_on(opened.settings.labels),
     }
 
 

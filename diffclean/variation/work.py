@@ -19,6 +19,7 @@ from diffclean.data.manifest import Row, Status
 from diffclean.data.sources import Source
 from diffclean.families.seeds import image_seed
 from diffclean.variation.color import ColorStatistics, statistics, transferred
+from diffclean.variation.labels import KEEP, labeller_for
 from diffclean.variation.picture import Slot
 from diffclean.variation.settings import Settings
 from diffclean.variation.windows import Layout, from_canvas, layout, to_canvas
@@ -49,11 +50,13 @@ class Work:
 
     def __post_init__(self) -> None:
         self.writer = Writer(self.out, self.owner)
+        self.labeller = labeller_for(self.settings.labels)
         self._limits = Limits(pixels=self.settings.pixel_limit)
 
     def prepare(self, job: Job) -> list[Slot | Row]:
         """Read and decode one image: a slot a wanted variation, or a failed row each."""
         item, variants = job
+        label = item.label if self.settings.labels == KEEP else ""  # of another the labeller decides
         detail = self.settings.detail
         assert detail is not None
         rows = [
@@ -61,7 +64,8 @@ class Work:
                 item.key,
                 variant,
                 variation_name(item.key, variant, self.settings.format.extension),
-                item.label,
+                label,
+                source_label=item.label,
                 seed=image_seed(self.settings.seed, item.key, variant),
                 engine=self.fingerprint,
             )
@@ -88,6 +92,7 @@ class Work:
         """Encode and write what the sampler made: a whole canvas, (H, W, 3) uint8."""
         pixels = transferred(pixels, colors, self.settings.color_transfer)
         pixels = from_canvas(pixels, plan, self.settings.size)
+        row = self.labeller.labelled(row, pixels)
         try:
             encoded = encode(pixels, self.settings.format)
         except ItemError as error:

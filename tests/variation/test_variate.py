@@ -120,6 +120,7 @@ def test_what_is_written(run: Run, source: Path, tmp_path: Path, settings: Setti
             key=row.key,
             output=names[row.key],
             label=row.key.split("/")[0],
+            source_label=row.key.split("/")[0],
             seed=image_seed(0, row.key, 0),
             source_sha256=hashlib.sha256(data).hexdigest(),
             output_sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
