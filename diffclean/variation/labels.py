@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -42,9 +42,6 @@ _BY_TEACHER = (
 class Labeller(Protocol):
     """Decides the label of a variation."""
 
-    identity: str
-    """What decides the labels, for `run.json`."""
-
     def classes(self, of_source: Mapping[str, int]) -> dict[str, int]:
         """The `class_to_idx` of the output, from the source's."""
 
@@ -57,10 +54,7 @@ class Labeller(Protocol):
         """
 
 
-@dataclass(frozen=True)
 class _Kept:
-    identity: str = KEEP
-
     def classes(self, of_source: Mapping[str, int]) -> dict[str, int]:
         return dict(of_source)
 
@@ -68,10 +62,7 @@ class _Kept:
         return row
 
 
-@dataclass(frozen=True)
 class _Without:
-    identity: str = NONE
-
     def classes(self, of_source: Mapping[str, int]) -> dict[str, int]:
         return {}
 
@@ -85,7 +76,6 @@ class _ByTeacher:
     def __init__(self, teacher: Teacher) -> None:
         self._teacher = teacher
         self._names = list(teacher.class_to_idx)
-        self.identity = teacher.sha256
 
     def classes(self, of_source: Mapping[str, int]) -> dict[str, int]:
         return dict(self._teacher.class_to_idx)
@@ -128,7 +118,11 @@ def labeller_for(labels: str) -> Labeller:
 
 
 def identity_of(labels: str) -> str:
-    """What `Labeller.identity` would be, without opening the classifier; a file that is not there has none."""
+    """What decides the labels, for `run.json`: of a classifier its content, wherever it lies.
+
+    Raises:
+        DiffcleanError: there is no such file.
+    """
     if labels in (KEEP, NONE):
         return labels
     try:
