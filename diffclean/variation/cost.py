@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from diffclean.data.decode import Limits, size_of
+from diffclean.data.decode import size_of
 from diffclean.data.item import Item, ItemError
 from diffclean.data.sources import Source
 from diffclean.variation.settings import Settings
@@ -45,7 +45,7 @@ def cost_of(source: Source, items: Sequence[Item], settings: Settings, side: int
     counts, coarsened = [], 0
     for item in itertools.islice(items, 0, None, max(1, len(items) // _SAMPLE)):
         try:
-            width, height = size_of(source.read(item), Limits(pixels=settings.pixel_limit))
+            width, height = size_of(source.read(item), settings.limits)
         except ItemError:
             continue
         plan = layout(width, height, side, settings.detail, settings.fit)

@@ -9,18 +9,18 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from diffclean.data.decode import Limits, decode_for
+from diffclean.data.decode import decoded
 from diffclean.data.encode import encode
 from diffclean.data.fit import restored
 from diffclean.data.item import Item, ItemError
 from diffclean.data.journal import journal_path, read_journal
-from diffclean.data.keys import check_collisions
 from diffclean.data.run_record import check_separate
 from diffclean.data.shard import Shard
-from diffclean.data.sources import ImageFolder, Source
+from diffclean.data.sources import Source
 from diffclean.errors import DiffcleanError
 from diffclean.variation.cost import cost_of
 from diffclean.variation.sampler import Sampler
@@ -45,6 +45,7 @@ class Estimate:
     bytes: int
     settings: Settings
     engine: str
+    passed_over: dict[str, Any]
 
 
 def estimate(
@@ -57,10 +58,11 @@ def estimate(
     """
     settings = settings.resolved(recipe_of(settings).defaults)
     check_separate(source, out)
-    images = ImageFolder(source)
+    images = settings.images(source)
     shard = shard or Shard()
     items = [item for item in images.items() if shard.takes(item.key)]
-    check_collisions([i.key for i in images.items()], variants=settings.variations, extension=settings.format.extension)
+    settings.check_names(images)
+    _ = images.class_to_idx  # where labels are is asked before any work
     opened = open_for(settings, threads)
     settings, sampler = opened.settings, opened.sampler()
     assert settings.batch is not None
@@ -89,6 +91,7 @@ def estimate(
         bytes=round(left * written / max(1, len(sample))),
         settings=settings,
         engine=opened.engine.identity,
+        passed_over=images.passed_over.as_json(),
     )
 
 
@@ -105,12 +108,12 @@ def _sampled(
     unreadable = 0
     for item in itertools.islice(items, 0, None, max(1, len(items) // settings.batch)):
         try:
-            image, (width, height) = decode_for(source.read(item), settings.detail, Limits(pixels=settings.pixel_limit))
+            with decoded(source.read(item), settings.detail, settings.limits) as (image, (width, height)):
+                plan = layout(width, height, side, settings.detail, settings.fit)
+                square = plan.windows.cut(to_canvas(image, plan), len(plan.windows) // 2)
         except ItemError:
             unreadable += 1
             continue
-        plan = layout(width, height, side, settings.detail, settings.fit)
-        square = plan.windows.cut(to_canvas(image, plan), len(plan.windows) // 2)
         sample.append((square.copy(), plan))
         if len(sample) == settings.batch:
             break

@@ -11,6 +11,8 @@ from typing import Any
 from diffclean.data.decode import Limits
 from diffclean.data.encode import ImageFormat
 from diffclean.data.fit import LONGEST_SIDE, Fit, OutputSize
+from diffclean.data.keys import check_collisions, variation_name
+from diffclean.data.sources import BYTE_LIMIT, ImageFolder
 from diffclean.engine.manifest import FILE_NAME as ENGINE_FILE
 from diffclean.engine.manifest import read_manifest
 from diffclean.errors import UsageError
@@ -51,6 +53,10 @@ class Settings:
         color_transfer: none, mean-std or lab.
         labels: of the variations: keep (the source's), none, or the file of a classifier that is asked.
         pixel_limit: the largest image that is decoded, in pixels.
+        byte_limit: the largest file that is read.
+        time_limit_s: processor time that decoding one image may take, in seconds.
+        full_names: the original's extension stays in a variation's name.
+        label_from: where labels are, see `data.labels`.
     """
 
     engine: str = "micro"
@@ -71,6 +77,10 @@ class Settings:
     color_transfer: ColorTransfer = ColorTransfer.NONE
     labels: str = KEEP
     pixel_limit: int = Limits().pixels
+    byte_limit: int = BYTE_LIMIT
+    time_limit_s: int = Limits().seconds
+    full_names: bool = False
+    label_from: str | None = None
 
     def resolved(self, defaults: dict[str, Any]) -> Settings:
         """With the recipe's defaults filled in, checked.
@@ -99,12 +109,33 @@ class Settings:
                 (not 1 <= full.batch <= 4096, f"--batch {full.batch} (1 to 4096)"),
                 (not 1 <= full.detail <= LONGEST_SIDE, f"--detail {full.detail} (1 to {LONGEST_SIDE})"),
                 (full.pixel_limit < 1, f"--pixel-limit {full.pixel_limit} (1 or more)"),
+                (full.byte_limit < 1, f"--byte-limit {full.byte_limit} (1 or more)"),
+                (not 1 <= full.time_limit_s <= 86_400, f"--time-limit {full.time_limit_s} (1 to 86400)"),
             )
             if wrong
         ]
         if problems:
             raise UsageError("Out of range: " + "; ".join(problems) + ".")
         return full
+
+    def images(self, source: Path) -> ImageFolder:
+        """The images below a folder, as these settings take them."""
+        return ImageFolder(source, self.byte_limit, self.label_from)
+
+    def check_names(self, images: ImageFolder) -> None:
+        """Raises NameCollisionError where variations could not lie side by side."""
+        keys = [item.key for item in images.items()]
+        extension = self.format.extension
+        check_collisions(keys, variants=self.variations, extension=extension, full_names=self.full_names)
+
+    def name_of(self, key: str, variant: int) -> str:
+        """Of a variation, below the output folder."""
+        return variation_name(key, variant, self.format.extension, self.full_names)
+
+    @property
+    def limits(self) -> Limits:
+        """Of decoding."""
+        return Limits(pixels=self.pixel_limit, seconds=self.time_limit_s)
 
     @property
     def sampler(self) -> SamplerSettings:
@@ -119,7 +150,8 @@ class Settings:
         """What decides the bytes of the output: a run resumes only with the same."""
         content = asdict(self) | {"size": str(self.size), "engine": engine.identity, "source": str(source.resolve())}
         content["labels"] = identity_of(self.labels)
-        for name in ("runtime", "precision"):  # said by the engine's identity
+        # The first two are said by the engine's identity; limits decide which images fail, and no bytes.
+        for name in ("runtime", "precision", "byte_limit", "time_limit_s"):
             del content[name]
         return content
 

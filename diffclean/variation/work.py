@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from diffclean.data.atomic import Writer
-from diffclean.data.decode import Limits, decode_for
+from diffclean.data.atomic import NameWriteError, Writer
+from diffclean.data.decode import decoded
 from diffclean.data.encode import encode
 from diffclean.data.item import Item, ItemError
-from diffclean.data.keys import variation_name
+from diffclean.data.keys import NAME_LIMIT_BYTES, is_too_long
 from diffclean.data.manifest import Row, Status
 from diffclean.data.sources import Source
 from diffclean.families.seeds import image_seed
@@ -51,7 +51,7 @@ class Work:
     def __post_init__(self) -> None:
         self.writer = Writer(self.out, self.owner)
         self.labeller = labeller_for(self.settings.labels)
-        self._limits = Limits(pixels=self.settings.pixel_limit)
+        self._limits = self.settings.limits
 
     def prepare(self, job: Job) -> list[Slot | Row]:
         """Read and decode one image: a slot a wanted variation, or a failed row each."""
@@ -63,7 +63,7 @@ class Work:
             Row(
                 item.key,
                 variant,
-                variation_name(item.key, variant, self.settings.format.extension),
+                self.settings.name_of(item.key, variant),
                 label,
                 source_label=item.label,
                 seed=image_seed(self.settings.seed, item.key, variant),
@@ -73,14 +73,16 @@ class Work:
         ]
         digest = ""
         try:
+            if is_too_long(rows[-1].output):
+                raise ItemError(f"its variation would have a name of more than {NAME_LIMIT_BYTES} bytes")
             data = self.images.read(item)
             digest = hashlib.sha256(data).hexdigest()
-            image, (width, height) = decode_for(data, max(self.image_size, detail), self._limits)
+            with decoded(data, max(self.image_size, detail), self._limits) as (image, (width, height)):
+                plan = layout(width, height, self.image_size, detail, self.settings.fit)
+                canvas = to_canvas(image, plan)
         except ItemError as error:
             reason = error.message
             return [replace(row, output="", status=Status.FAILED, error=reason, source_sha256=digest) for row in rows]
-        plan = layout(width, height, self.image_size, detail, self.settings.fit)
-        canvas = to_canvas(image, plan)
         colors = statistics(canvas, self.settings.color_transfer)
         slots: list[Slot | Row] = []
         for row in rows:
@@ -95,8 +97,8 @@ class Work:
         row = self.labeller.labelled(row, pixels)
         try:
             encoded = encode(pixels, self.settings.format)
-        except ItemError as error:
+            self.writer.write(row.output, encoded)
+        except (ItemError, NameWriteError) as error:
             return replace(row, status=Status.FAILED, error=error.message)
-        self.writer.write(row.output, encoded)
         done = replace(row, width=pixels.shape[1], height=pixels.shape[0])
         return replace(done, output_sha256=hashlib.sha256(encoded).hexdigest())
