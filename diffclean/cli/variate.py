@@ -49,7 +49,7 @@ SHOWN_FAILURES = 20
 )
 @click.option("--variations", type=int, default=1, help="How many of each image.")
 @click.option("--seed", type=int, default=0, help="Of the run; each image's own seed follows from it and its name.")
-@click.option("--batch", type=int, help="Images the engine takes at once.  [default: the engine's]")
+@click.option("--batch", type=int, help="Images or windows the engine takes at once.  [default: the engine's]")
 @click.option("--size", default="source", help="Of what comes out: source, native, or the longest side in pixels.")
 @click.option(
     "--fit",
@@ -57,12 +57,26 @@ SHOWN_FAILURES = 20
     default="squash",
     help="How an image meets the model's square; undone on the way out, but what crop cuts off stays off.",
 )
+@click.option(
+    "--detail",
+    type=int,
+    metavar="PX",
+    help="Longer side at which a picture is looked at; more than the engine's square means overlapping windows, and "
+    "time in proportion.  [default: the engine's]",
+)
 @click.option("--format", "format_", type=click.Choice(["png", "webp", "jpeg"]), default="png", help="Of the files.")
 @click.option(
     "--color-transfer",
     type=click.Choice(["none", "mean-std", "lab"]),
     default="none",
     help="Copy colour statistics of the (suspect) source.",
+)
+@click.option(
+    "--labels",
+    metavar="WHICH",
+    default="keep",
+    help="Of the variations: keep (the source's, as suspect as it is), none, or the file of a classifier that is asked "
+    "about each variation.",
 )
 @click.option("--pixel-limit", type=int, default=100_000_000, help="Larger images are not decoded.")
 @click.option("--byte-limit", type=int, default=512 * 2**20, help="Larger files are not read.")
@@ -98,8 +112,9 @@ def command(
 ) -> frame.Result:
     """Regenerate every image below SOURCE with an image-variation model.
 
-    What an image shows is kept; a trigger is not. Variations land in OUT under the same folders, so OUT is a labelled
-    data set as SOURCE was. A run that was stopped goes on when the same command is typed again.
+    What an image shows is kept; a trigger is weakened. Variations land in OUT under the same folders, so OUT is a
+    labelled data set as SOURCE was, and its labels are as suspect: see --labels. A run that was stopped goes on when
+    the same command is typed again.
     """
     from diffclean.data.encode import ImageFormat
     from diffclean.data.fit import Fit, OutputSize
@@ -119,13 +134,20 @@ def command(
     )
     if run.dry_run:
         return _estimated(source, out, settings, part, threads)
+    from diffclean.variation.labels import KEEP, note_on
     from diffclean.variation.variate import Concurrency, variate
 
     concurrency = Concurrency(processes, workers, threads)
     with run.stopping() as stop:
         report = variate(source, out, settings, shard=part, concurrency=concurrency, progress=run.progress, stop=stop)
+    labels_note = note_on(report.settings.labels) if report.classes or report.settings.labels != KEEP else ""
     rate = report.made / report.seconds if report.seconds else 0.0
-    lines = [f"{report.made} variations in {report.out} ({rate:.1f} images/s, engine {report.engine})."]
+    speed = f"{rate:.1f} images/s"
+    if report.windows > report.made + len(report.failed):
+        speed += f", {report.windows / report.seconds:.0f} windows/s"
+    lines = [f"{report.made} variations in {report.out} ({speed}, engine {report.engine})."]
+    if labels_note:
+        lines.append(labels_note)
     if report.kept:
         lines.append(f"{report.kept} were there already.")
     if report.failed:
@@ -142,6 +164,8 @@ def command(
         "failed": [{"key": row.key, "variant": row.variant, "error": row.error} for row in report.failed],
         "seconds": report.seconds,
         "images_per_second": rate,
+        "windows": report.windows,
+        "labels": labels_note,
         "engine": report.engine,
         "settings": _as_json(report.settings),
     }
@@ -166,6 +190,13 @@ def _as_json(settings: Any) -> dict[str, Any]:
     return asdict(settings) | {"size": str(settings.size)}
 
 
+def _windows(found: Any) -> list[str]:
+    if found.windows_per_image == 1:
+        return []
+    each = f"{found.windows_per_image:.0f} windows an image at --detail {found.settings.detail}"
+    return [f"{found.windows:,} windows in all ({each}), {found.windows_per_second:.0f} a second."]
+
+
 def _estimated(source: Path, out: Path, settings: Any, part: Any, threads: int | None) -> frame.Result:
     from diffclean.variation.estimate import estimate
 
@@ -173,6 +204,7 @@ def _estimated(source: Path, out: Path, settings: Any, part: Any, threads: int |
     megabytes = found.bytes / 1e6
     lines = [
         f"{found.images} images, {found.variations} variations, {found.already_made} of them made already.",
+        *_windows(found),
         f"About {found.seconds:.0f} s at {found.images_per_second:.1f} images/s (one batch measured, {found.engine}).",
         f"About {megabytes:.1f} MB in {out}. Nothing was written.",
     ]

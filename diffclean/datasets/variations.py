@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from diffclean.data.classes import check_not_marked
 from diffclean.data.item import Item
 from diffclean.data.keys import key_bytes
 from diffclean.data.manifest import Row, Status, latest, read_manifest, read_manifest_classes, shard_manifests
@@ -124,6 +125,8 @@ def load_variations(
     rows = sorted((row for row in last if row.status is Status.OK), key=_place)
     if not rows:
         raise DiffcleanError(f"{root} holds no variation: all {len(last)} attempts failed.", f"See {root / MANIFEST}.")
+    if labelled:
+        check_not_marked(root, (row.output for row in rows))
     if len(rows) < len(last):
         log.warning("%d variations failed when they were made, and are left out.", len(last) - len(rows))
     return _grouped(root, rows, class_to_idx, size, labelled, memory, progress)

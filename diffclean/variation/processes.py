@@ -26,6 +26,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,7 +57,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def default_processes(opened: Opened, left: int) -> int:
-    """How many processes are quickest for `left` variations."""
+    """How many processes are quickest for `left` windows."""
     if opened.engine.runtime.device != "cpu" or opened.engine.manifest.image_size > _SMALL_PX:
         return 1
     assert opened.settings.steps is not None
@@ -130,6 +131,7 @@ def side_by_side(
     jobs: Iterable[Job],
     record: Callable[[Sequence[Row]], None],
     began: Callable[[], None],
+    windows: Callable[[int], None],
     stop: threading.Event,
 ) -> None:
     """Do all jobs in children, one a part.
@@ -139,6 +141,7 @@ def side_by_side(
         jobs: handed out in this order, to whoever is ready.
         record: told of finished rows, whose files are on disk; called from this thread.
         began: called when the first child has opened its engine.
+        windows: told how many windows a child's batch held.
         stop: when set, what the children have in flight is finished and recorded, then this returns.
 
     Raises:
@@ -167,6 +170,8 @@ def side_by_side(
                     continue
                 if kind == "rows":
                     record(content)
+                elif kind == "windows":
+                    windows(content)
                 elif kind == "log":
                     logging.getLogger(content[0]).log(*content[1:])
                 elif kind == "error":
@@ -322,7 +327,8 @@ def _work(part: Part, jobs: Iterator[Job], tell: Callable[..., None], stop: thre
 
     assert part.settings.batch is not None
     tell("ready")
-    stream(jobs, Stages(work.prepare, sampler, opened.fallback, commit), part.settings.batch, part.workers, stop)
+    stages = Stages(work.prepare, sampler, opened.fallback, commit, partial(tell, "windows"))
+    stream(jobs, stages, part.settings.batch, part.workers, stop)
 
 
 class _Telling(logging.Handler):

@@ -10,7 +10,7 @@ from typing import Any
 
 from diffclean.data.decode import Limits
 from diffclean.data.encode import ImageFormat
-from diffclean.data.fit import Fit, OutputSize
+from diffclean.data.fit import LONGEST_SIDE, Fit, OutputSize
 from diffclean.data.keys import check_collisions, variation_name
 from diffclean.data.sources import BYTE_LIMIT, ImageFolder
 from diffclean.engine.manifest import FILE_NAME as ENGINE_FILE
@@ -23,6 +23,7 @@ from diffclean.families.registry import Recipe, load_recipe, recipe_for, recipe_
 from diffclean.progress import Progress
 from diffclean.runtime.choose import Engine, graph_precision
 from diffclean.variation.color import ColorTransfer
+from diffclean.variation.labels import KEEP, identity_of
 from diffclean.variation.sampler import Sampler, SamplerSettings
 from diffclean.variation.schedule import SCHEDULERS, scheduler_for
 
@@ -47,8 +48,10 @@ class Settings:
         batch: images the engine takes at once.
         size: of what comes out.
         fit: how an image meets the model's square.
+        detail: the longer side at which a picture is looked at, in pixels; more than the model's square: in windows.
         format: of the files.
         color_transfer: none, mean-std or lab.
+        labels: of the variations: keep (the source's), none, or the file of a classifier that is asked.
         pixel_limit: the largest image that is decoded, in pixels.
         byte_limit: the largest file that is read.
         time_limit_s: processor time that decoding one image may take, in seconds.
@@ -69,8 +72,10 @@ class Settings:
     batch: int | None = None
     size: OutputSize = field(default_factory=OutputSize)
     fit: Fit = Fit.SQUASH
+    detail: int | None = None
     format: ImageFormat = ImageFormat.PNG
     color_transfer: ColorTransfer = ColorTransfer.NONE
+    labels: str = KEEP
     pixel_limit: int = Limits().pixels
     byte_limit: int = BYTE_LIMIT
     time_limit_s: int = Limits().seconds
@@ -83,12 +88,13 @@ class Settings:
         Raises:
             UsageError: names everything that is out of range, together.
         """
-        names = ("steps", "strength", "guidance", "scheduler", "batch")
+        names = ("steps", "strength", "guidance", "scheduler", "batch", "detail")
         full = replace(self, **{name: defaults[name] for name in names if getattr(self, name) is None})
         assert full.steps is not None
         assert full.strength is not None
         assert full.guidance is not None
         assert full.batch is not None
+        assert full.detail is not None
         low, high = full.guidance_interval
         problems = [
             text
@@ -101,6 +107,7 @@ class Settings:
                 (not 1 <= full.variations <= 1000, f"--variations {full.variations} (1 to 1000)"),
                 (not 0 <= full.seed < 2**63, f"--seed {full.seed} (0 to 2^63 - 1)"),
                 (not 1 <= full.batch <= 4096, f"--batch {full.batch} (1 to 4096)"),
+                (not 1 <= full.detail <= LONGEST_SIDE, f"--detail {full.detail} (1 to {LONGEST_SIDE})"),
                 (full.pixel_limit < 1, f"--pixel-limit {full.pixel_limit} (1 or more)"),
                 (full.byte_limit < 1, f"--byte-limit {full.byte_limit} (1 or more)"),
                 (not 1 <= full.time_limit_s <= 86_400, f"--time-limit {full.time_limit_s} (1 to 86400)"),
@@ -142,6 +149,7 @@ class Settings:
     def identity(self, source: Path, engine: Engine) -> dict[str, Any]:
         """What decides the bytes of the output: a run resumes only with the same."""
         content = asdict(self) | {"size": str(self.size), "engine": engine.identity, "source": str(source.resolve())}
+        content["labels"] = identity_of(self.labels)
         # The first two are said by the engine's identity; limits decide which images fail, and no bytes.
         for name in ("runtime", "precision", "byte_limit", "time_limit_s"):
             del content[name]
@@ -195,6 +203,8 @@ def open_for(settings: Settings, threads: int | None = None, progress: Progress 
             recipe, ExportOptions(graph_precision(settings.runtime, settings.precision)), progress
         )
     engine = open_compiled(directory, settings.runtime, settings.precision, threads)
+    assert settings.detail is not None
+    settings = replace(settings, detail=max(settings.detail, engine.manifest.image_size))
     if not settings.scheduler:
         settings = replace(settings, scheduler=scheduler_for(engine.manifest.scheduler))
     return Opened(recipe, engine, settings, threads)

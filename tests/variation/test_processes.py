@@ -37,7 +37,7 @@ def source(tmp_path: Path, draw_photos: Draw) -> Path:
 
 @pytest.fixture
 def settings(tiny_model: Path, tiny_engine: Path) -> Settings:
-    return Settings(engine=str(tiny_model), runtime="onnxruntime", steps=2, batch=3)
+    return Settings(engine=str(tiny_model), runtime="onnxruntime", steps=2, batch=3, detail=16)
 
 
 @pytest.fixture
