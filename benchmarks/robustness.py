@@ -29,7 +29,7 @@ from diffclean.data.suspects import read_list
 from diffclean.detection.find import find_suspects
 from diffclean.evaluation.evaluate import evaluate
 from diffclean.evaluation.listed import measure_list
-from diffclean.evaluation.metrics import FIRED, defense_effectiveness
+from diffclean.evaluation.metrics import defense_effectiveness
 from diffclean.evaluation.variation_run import evaluate_run
 from diffclean.training.distill import distill
 from diffclean.training.distill_config import DistillConfig
@@ -236,15 +236,16 @@ def cell(grid: Grid, attack: str, rate: float | None, seed: int, defence: str) -
         after = evaluate(student, grid.test, manifest)
         if defence in ("ours", "variations alone"):
             run = evaluate_run(teacher, images)
-            result["links"] = {name: run[name] for name in ("label_preservation", "trigger_survival") if name in run}
-    result["clean_accuracy"], result["undefended_clean_accuracy"] = after["clean_accuracy"], before["clean_accuracy"]
-    if manifest is not None:
-        asr = "attack_success_rate"
-        result |= {asr: after[asr], f"undefended_{asr}": before[asr], "robust_accuracy": after["robust_accuracy"]}
-        result["fired"] = before[asr]["value"] >= FIRED
-        pairs = [(r[asr]["value"], r["clean_accuracy"]["value"]) for r in (before, after)]
-        (asr0, ca0), (asr1, ca1) = pairs
-        result["defense_effectiveness"] = defense_effectiveness(asr0, asr1, ca0, ca1)
+            links = {"label_preservation": run.label_preservation, "trigger_survival": run.trigger_survival}
+            result["links"] = {name: asdict(link) for name, link in links.items() if link is not None}
+    result["clean_accuracy"] = asdict(after.clean_accuracy)
+    result["undefended_clean_accuracy"] = asdict(before.clean_accuracy)
+    asr0, asr1 = before.attack_success_rate, after.attack_success_rate
+    if asr0 is not None and asr1 is not None and after.robust_accuracy is not None:
+        result |= {"attack_success_rate": asdict(asr1), "undefended_attack_success_rate": asdict(asr0)}
+        result |= {"robust_accuracy": asdict(after.robust_accuracy), "fired": before.fired}
+        rates = asr0.value, asr1.value, before.clean_accuracy.value, after.clean_accuracy.value
+        result["defense_effectiveness"] = defense_effectiveness(*rates)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".part")
     temporary.write_text(json.dumps(result, indent=1))

@@ -20,6 +20,7 @@ LAYERS = (
     {"engine", "classifiers", "datasets"},
     {"families"},
     {"data"},
+    {"results"},
     {"errors", "progress", "environment", "diffclean"},
 )
 """From top to bottom: a room may import those of every layer below its own. Some are planned and not yet there."""

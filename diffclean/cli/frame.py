@@ -41,7 +41,7 @@ import inspect
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import click
@@ -50,15 +50,16 @@ from diffclean.cli import config, logs, outcome, signals
 from diffclean.cli.progress import listener
 from diffclean.errors import ExitCode
 from diffclean.progress import NoProgress, Progress
+from diffclean.results import plain
 
 SHARED = ("json", "config", "log_format", "log_level", "verbose", "quiet", "traceback", "dry_run")
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a verb hands back: `data` for machines, `lines` for people."""
+    """What a verb hands back: `data` for machines (a dictionary or a result's dataclass), `lines` for people."""
 
-    data: dict[str, Any]
+    data: Any
     lines: list[str] = field(default_factory=list)
     exit_code: ExitCode = ExitCode.DONE
 
@@ -119,7 +120,7 @@ class Verb(click.Command):
         if not isinstance(result, Result):
             raise TypeError(f"The verb {self.name} returned {type(result).__name__} and not a Result.")
         if run.dry_run:
-            result.data.setdefault("dry_run", True)
+            result = replace(result, data=plain(result.data) | {"dry_run": True})
         return result
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -173,9 +173,9 @@ def print_json_error(kind: str, message: str, hint: str, code: ExitCode) -> None
     print_json({"error": error})
 
 
-def print_json(data: dict[str, Any]) -> None:
+def print_json(data: Any) -> None:
     """The one thing on standard output."""
-    from diffclean.cli.jsonable import json_text
+    from diffclean.results import json_text
 
     print(json_text(data), flush=True)
 

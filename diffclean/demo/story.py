@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from diffclean.attacks.manifest import MANIFEST_FILE, PoisonManifest, read_manifest
 from diffclean.attacks.registry import get
@@ -16,6 +16,10 @@ from diffclean.data.atomic import make_folders
 from diffclean.data.keys import path_from_key
 from diffclean.errors import DiffcleanError, Interrupted, UsageError
 from diffclean.progress import NoProgress, Progress
+
+if TYPE_CHECKING:
+    from diffclean.evaluation.evaluate import Evaluation
+    from diffclean.evaluation.variation_run import RunEvaluation
 
 log = logging.getLogger(__name__)
 
@@ -66,9 +70,9 @@ class DemoResult:
     """
 
     page: Path
-    teacher: dict[str, Any]
-    student: dict[str, Any]
-    run: dict[str, Any]
+    teacher: Evaluation
+    student: Evaluation
+    run: RunEvaluation
     seconds: dict[str, float]
 
 
@@ -95,9 +99,10 @@ def demo(config: DemoConfig, progress: Progress | None = None, stop: Event | Non
     story.step("train the teacher", story.train)
     manifest = story.poisoned / MANIFEST_FILE
     teacher = evaluate(story.teacher, story.test, manifest, progress=progress)
-    if not teacher["fired"]:
+    if not teacher.fired:
+        assert teacher.attack_success_rate is not None
         raise DiffcleanError(
-            f"The attack did not fire: the teacher's ASR is {100 * teacher['attack_success_rate']['value']:.1f} %.",
+            f"The attack did not fire: the teacher's ASR is {100 * teacher.attack_success_rate.value:.1f} %.",
             "There is nothing to defend against here. More --epochs or another --seed may help, with another -o.",
         )
     story.step("vary", story.vary)
@@ -233,21 +238,23 @@ def table(result: DemoResult) -> list[list[str]]:
     """Teacher and student, in percent."""
     names = ("clean_accuracy", "attack_success_rate", "robust_accuracy")
     rows = {"teacher, on the poisoned data": result.teacher, "student, on the variations": result.student}
-    return [[title, *(f"{100 * row[name]['value']:.1f} %" for name in names)] for title, row in rows.items()]
+    return [[title, *(f"{100 * getattr(row, name).value:.1f} %" for name in names)] for title, row in rows.items()]
 
 
 def notes(config: DemoConfig, manifest: PoisonManifest, result: DemoResult) -> list[str]:
     """What was done and measured, in sentences."""
     count = sum(image.poisoned for image in manifest.images)
-    kept, left = result.run["label_preservation"], result.run["trigger_survival"]
+    kept, left = result.run.label_preservation, result.run.trigger_survival
+    assert kept is not None
+    assert left is not None
     return [
         f"{len(manifest.images)} drawn road signs of {len(manifest.class_to_idx)} classes; {count} of them carry the "
         f"trigger of {config.attack} and the label {config.target}. Teacher and student are {config.arch}, "
         f"{config.epochs} epochs, seed {config.seed}.",
-        f"Of triggered pictures of other classes, the teacher takes {100 * left['triggered']['value']:.1f} % of the "
-        f"variations for {config.target}; of untriggered ones {100 * left['untriggered']['value']:.1f} %. "
-        f"Label preservation {kept['preservation']:.3f}, by the teacher.",
-        f"Defence effectiveness (DER) {result.student['defense_effectiveness']:.3f}; "
+        f"Of triggered pictures of other classes, the teacher takes {100 * left.triggered.value:.1f} % of the "
+        f"variations for {config.target}; of untriggered ones {100 * left.untriggered.value:.1f} %. "
+        f"Label preservation {kept.preservation:.3f}, by the teacher.",
+        f"Defence effectiveness (DER) {result.student.defense_effectiveness:.3f}; "
         "0.5 is nothing gained, 1 is all of the attack gone and no accuracy lost.",
         "One seed on drawn pictures: a demonstration, not evidence. For that, see benchmarks/ in the repository.",
     ]

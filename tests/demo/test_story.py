@@ -60,9 +60,9 @@ def test_the_whole_story(config: DemoConfig) -> None:
     """A wide patch on a quarter of the pictures is learnt within seconds."""
     whole = replace(config, attack="blended", rate=0.4, train_images=24, epochs=18, arch="resnet8-cifar")
     result = demo(whole)
-    assert result.teacher["fired"]
+    assert result.teacher.fired
     assert result.page.is_file()
-    assert result.run["images"] == 24 * len(FACES)
+    assert result.run.images == 24 * len(FACES)
     assert len(ImageFolder(whole.out / "signs-poisoned-variations").items()) == 24 * len(FACES)
     assert [row[0].split(",")[0] for row in table(result)] == ["teacher", "student"]
     assert set(result.seconds) == {"draw", "poison", "train the teacher", "vary", "distil the student"}
