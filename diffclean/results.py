@@ -69,8 +69,11 @@ def json_text(data: Any) -> str:
     return json.dumps(plain(data), indent=2, allow_nan=False)
 
 
-def table(rows: Iterable[Mapping[str, Any]]) -> DataFrame:
+def table(rows: Iterable[Any]) -> DataFrame:
     """Rows as a pandas table.
+
+    Args:
+        rows: a dictionary each, or a dataclass.
 
     Raises:
         DiffcleanError: pandas is not installed.
@@ -79,4 +82,8 @@ def table(rows: Iterable[Mapping[str, Any]]) -> DataFrame:
         import pandas
     except ImportError as error:
         raise DiffcleanError("A table needs pandas, which is not installed.", "pip install pandas") from error
-    return pandas.DataFrame([dict(row) for row in rows])
+    return pandas.DataFrame([row if isinstance(row, Mapping) else _shallow(row) for row in rows])
+
+
+def _shallow(row: Any) -> dict[str, Any]:
+    return {field.name: getattr(row, field.name) for field in dataclasses.fields(row)}

@@ -29,7 +29,7 @@ def command(run: frame.Run, **options: Any) -> frame.Result:
     before and after, and prints what it measured, whatever that is; it fails only where the attack did not fire on the
     teacher. A demo that was stopped goes on when the same command is typed again.
     """
-    from diffclean.demo.story import TABLE_HEAD, DemoConfig, demo, table
+    from diffclean.workflow.demo import TABLE_HEAD, DemoConfig, demo, table
 
     with run.stopping() as stop:
         result = demo(DemoConfig(**options), run.progress, stop)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from diffclean.api.evaluate import evaluate, evaluate_variations, is_variations
 from diffclean.cli import frame
 from diffclean.cli.failures import failures
-from diffclean.cli.teacher import teacher_config, teacher_options
+from diffclean.cli.teacher import teacher_options
 from diffclean.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from diffclean.classifiers.teacher_config import TeacherConfig
     from diffclean.evaluation.evaluate import Evaluation, Undefended
     from diffclean.evaluation.variation_run import RunEvaluation
 
@@ -25,7 +25,7 @@ NAMES = {
 }
 
 
-@frame.verb("evaluate")
+@frame.verb("evaluate", door=evaluate)
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option(
@@ -56,16 +56,14 @@ def command(
     Where DATA is an output folder of `variate`, it is compared with its source: how many labels and, if the source was
     poisoned by `diffclean poison`, how many triggers survived. Every rate comes with its 95 % Wilson interval.
     """
-    from diffclean.evaluation.evaluate import evaluate
-
-    if (data / "run.json").is_file():
+    if is_variations(data):
         if poison or undefended:
             raise UsageError(
-                f"{data} is a variation run: --poison and --undefended are for test sets.", "Leave them out."
+                f"{data} is a variation run: `poison` and `undefended` are for test sets.", "Leave them out."
             )
-        return _of_run(run, teacher_config(model, options), data, device)
-    before = undefended and teacher_config(undefended, options)
-    result = evaluate(teacher_config(model, options), data, poison, before, device, run.progress)
+        return _of_run(evaluate_variations(model, data, device=device, progress=run.progress, **options))
+    options |= {"poison": poison, "undefended": undefended, "device": device}
+    result = evaluate(model, data, progress=run.progress, **options)
     lines = _rates(result)
     if result.undefended:
         lines += [f"undefended: {line}" for line in _rates(result.undefended)]
@@ -82,10 +80,7 @@ def command(
     return frame.Result(result, lines, ExitCode.SOME_FAILED if result.failed else ExitCode.DONE)
 
 
-def _of_run(run: frame.Run, model: TeacherConfig, data: Path, device: str | None) -> frame.Result:
-    from diffclean.evaluation.variation_run import evaluate_run
-
-    result = evaluate_run(model, data, device, run.progress)
+def _of_run(result: RunEvaluation) -> frame.Result:
     lines = []
     if kept := result.label_preservation:
         lines += [

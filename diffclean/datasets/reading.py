@@ -136,5 +136,5 @@ def _check_shape(source: ImageFolder, item: Item, found: tuple[int, ...], first:
         raise UsageError(
             f"The images in {source.root} differ in size: {item.key} has {found[2]}x{found[1]} px, "
             f"those before it {first[2]}x{first[1]}.",
-            "Give the side that all are resized to, for example: --size 64 (for evaluate: --teacher-size 64)",
+            "Give the side that all are resized to, for example: `size` 64 (for evaluate: `teacher_size` 64)",
         )

@@ -105,7 +105,7 @@ class Samples:
         if share > 0 and not all(len(part) for part in parts):
             raise DiffcleanError(
                 f"Of {len(self.keys)} images, {len(parts[1])} would be held out for validation.",
-                "That is too few images for this --validation-share: give more images, or another share.",
+                "That is too few images for this `validation_share`: give more images, or another share.",
             )
         return parts
 

@@ -75,9 +75,9 @@ def checked(data: Path | None, detector: str, teacher: object | None, variations
 def _check_needs(detector: Detector, teacher: object, variations: object) -> None:
     lacking = []
     if detector.needs_teacher and teacher is None:
-        lacking.append("a teacher (--teacher t.pt, from: diffclean train DATA -o t.pt)")
+        lacking.append("a teacher (`teacher` t.pt, from: diffclean train DATA -o t.pt)")
     if detector.needs_variations and variations is None:
-        lacking.append("variations (--variations FOLDER, from: diffclean variate DATA --strength 0.4 --variations 4)")
+        lacking.append("variations (`variations` FOLDER, from: diffclean variate DATA --strength 0.4 --variations 4)")
     if lacking:
         raise UsageError(f"The detector {detector.name} needs {' and '.join(lacking)}.")
 

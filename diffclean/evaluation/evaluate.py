@@ -115,7 +115,7 @@ def evaluate(
     from diffclean.classifiers.networks import pick_device
 
     if undefended is not None and poison_manifest is None:
-        raise UsageError("DER needs the attack: --undefended was given without --poison.", "Add: --poison poison.json")
+        raise UsageError("DER needs the attack: `undefended` was given without `poison`.", "Add: `poison` poison.json")
     if (data / MANIFEST_FILE).exists():
         raise UsageError(f"{data} is poisoned already ({MANIFEST_FILE} is there).", "Give the clean test set.")
     progress = progress or NoProgress()

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from diffclean.data.decode import Limits
 from diffclean.data.encode import ImageFormat
 from diffclean.data.fit import Fit, OutputSize
 from diffclean.engine.manifest import FILE_NAME as ENGINE_FILE
@@ -20,6 +19,7 @@ from diffclean.families.hub import located
 from diffclean.families.registry import Recipe, load_recipe, recipe_for, recipe_names
 from diffclean.progress import Progress
 from diffclean.runtime.choose import Engine, graph_precision
+from diffclean.variation import defaults
 from diffclean.variation.color import ColorTransfer
 from diffclean.variation.sampler import Sampler, SamplerSettings
 from diffclean.variation.schedule import SCHEDULERS, scheduler_for
@@ -50,31 +50,31 @@ class Settings:
         pixel_limit: the largest image that is decoded, in pixels.
     """
 
-    engine: str = "micro"
-    runtime: str = "auto"
+    engine: str = defaults.ENGINE
+    runtime: str = defaults.RUNTIME
     precision: str | None = None
     steps: int | None = None
     strength: float | None = None
     guidance: float | None = None
     scheduler: str | None = None
-    guidance_interval: tuple[float, float] = (0.0, 1.0)
-    variations: int = 1
-    seed: int = 0
+    guidance_interval: tuple[float, float] = defaults.GUIDANCE_INTERVAL
+    variations: int = defaults.VARIATIONS
+    seed: int = defaults.SEED
     batch: int | None = None
-    size: OutputSize = field(default_factory=OutputSize)
-    fit: Fit = Fit.SQUASH
-    format: ImageFormat = ImageFormat.PNG
-    color_transfer: ColorTransfer = ColorTransfer.NONE
-    pixel_limit: int = Limits().pixels
+    size: OutputSize = field(default_factory=lambda: OutputSize.parse(defaults.SIZE))
+    fit: Fit = Fit(defaults.FIT)  # noqa: RUF009 # a member of an enumeration cannot change
+    format: ImageFormat = ImageFormat(defaults.FORMAT)  # noqa: RUF009
+    color_transfer: ColorTransfer = ColorTransfer(defaults.COLOR_TRANSFER)  # noqa: RUF009
+    pixel_limit: int = defaults.PIXEL_LIMIT
 
-    def resolved(self, defaults: dict[str, Any]) -> Settings:
+    def resolved(self, recipe: dict[str, Any]) -> Settings:
         """With the recipe's defaults filled in, checked.
 
         Raises:
             UsageError: names everything that is out of range, together.
         """
         names = ("steps", "strength", "guidance", "scheduler", "batch")
-        full = replace(self, **{name: defaults[name] for name in names if getattr(self, name) is None})
+        full = replace(self, **{name: recipe[name] for name in names if getattr(self, name) is None})
         assert full.steps is not None
         assert full.strength is not None
         assert full.guidance is not None
@@ -83,21 +83,25 @@ class Settings:
         problems = [
             text
             for wrong, text in (
-                (not 1 <= full.steps <= 1000, f"--steps {full.steps} (1 to 1000)"),
-                (not 0 < full.strength <= 1, f"--strength {full.strength} (above 0, at most 1)"),
-                (not 0 <= full.guidance <= 100, f"--guidance {full.guidance} (0 to 100)"),
-                (not 0 <= low <= high <= 1, f"--guidance-interval {low:g}:{high:g} (low:high, both in 0 to 1)"),
-                (full.scheduler not in (*SCHEDULERS, ""), f"--scheduler {full.scheduler} ({', '.join(SCHEDULERS)})"),
-                (not 1 <= full.variations <= 1000, f"--variations {full.variations} (1 to 1000)"),
-                (not 0 <= full.seed < 2**63, f"--seed {full.seed} (0 to 2^63 - 1)"),
-                (not 1 <= full.batch <= 4096, f"--batch {full.batch} (1 to 4096)"),
-                (full.pixel_limit < 1, f"--pixel-limit {full.pixel_limit} (1 or more)"),
+                (not 1 <= full.steps <= 1000, f"`steps` {full.steps} (1 to 1000)"),
+                (not 0 < full.strength <= 1, f"`strength` {full.strength} (above 0, at most 1)"),
+                (not 0 <= full.guidance <= 100, f"`guidance` {full.guidance} (0 to 100)"),
+                (not 0 <= low <= high <= 1, f"`guidance_interval` {low:g}:{high:g} (low:high, both in 0 to 1)"),
+                (full.scheduler not in (*SCHEDULERS, ""), f"`scheduler` {full.scheduler} ({', '.join(SCHEDULERS)})"),
+                (not 1 <= full.variations <= 1000, f"`variations` {full.variations} (1 to 1000)"),
+                (not 0 <= full.seed < 2**63, f"`seed` {full.seed} (0 to 2^63 - 1)"),
+                (not 1 <= full.batch <= 4096, f"`batch` {full.batch} (1 to 4096)"),
+                (full.pixel_limit < 1, f"`pixel_limit` {full.pixel_limit} (1 or more)"),
             )
             if wrong
         ]
         if problems:
             raise UsageError("Out of range: " + "; ".join(problems) + ".")
         return full
+
+    def for_json(self) -> dict[str, Any]:
+        """The fields, with the size as people type it."""
+        return vars(self) | {"size": str(self.size)}
 
     @property
     def sampler(self) -> SamplerSettings:

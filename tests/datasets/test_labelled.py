@@ -51,7 +51,7 @@ def test_classes_stored_with_the_data_set(name: str, folder: Path) -> None:
 
 def test_sizes_that_differ_need_a_size(folder: Path) -> None:
     Image.new("RGB", (9, 6)).save(folder / "b" / "y.png")
-    with pytest.raises(UsageError, match=r"(?s)b/y\.png is 9x6|b/y\.png has 9x6 px.*--size"):
+    with pytest.raises(UsageError, match=r"(?s)b/y\.png is 9x6|b/y\.png has 9x6 px.*`size`"):
         folder_samples(folder)
     assert images_of(folder_samples(folder, (16, 20)).pixels).shape == (4, 3, 16, 20)
 
