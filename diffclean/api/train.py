@@ -115,5 +115,5 @@ def loop_config(options: dict[str, Any]) -> LoopConfig:
 
 
 def with_paths(options: dict[str, Any], *names: str) -> dict[str, Any]:
-    """`options` with those that name a file or folder as paths."""
-    return options | {name: path_of(options[name]) for name in names}
+    """`options`, in which those of `names` that are there are made paths."""
+    return options | {name: path_of(options[name]) for name in names if name in options}

@@ -77,11 +77,11 @@ def command(run: frame.Run, out: Path, overwrite: bool, poison: Path | None, **o
     given = {"variations": variations, "out": out, "overwrite": overwrite, "poison": poison}
     with run.stopping() as stop:
         found = find_suspects(source, **options | given, progress=run.progress, stop=stop)
-    assert found.list is not None
-    lines = [*findings(found.list), f"The list is in {out}."]
+    assert found.listed is not None
+    lines = [*findings(found.listed), f"The list is in {out}."]
     if found.against_manifest is not None:
         lines += compared(found.against_manifest)
-    lines += next_commands(found.list, out, options["teacher"], variations)
+    lines += next_commands(found.listed, out, options["teacher"], variations)
     lines += failures(found.failed)
     return frame.Result(found, lines, ExitCode.SOME_FAILED if found.failed else ExitCode.DONE)
 

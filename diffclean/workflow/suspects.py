@@ -27,7 +27,7 @@ class FoundSuspects:
         classes: what was found of each class.
         failed: key -> why an image was not judged.
         against_manifest: precision and recall, where a poison manifest was given.
-        list: the list itself, with every image.
+        listed: the list itself, with every image.
     """
 
     out: Path | None
@@ -38,18 +38,18 @@ class FoundSuspects:
     classes: list[JudgedClass]
     failed: dict[str, str]
     against_manifest: ListFigures | None = field(default=None, metadata=WHERE_MEASURED)
-    list: SuspectList | None = field(default=None, metadata=KEPT_BACK, repr=False)
+    listed: SuspectList | None = field(default=None, metadata=KEPT_BACK, repr=False)
 
     @property
     def keys(self) -> frozenset[str]:
         """The keys of the listed images."""
-        assert self.list is not None
-        return self.list.keys
+        assert self.listed is not None
+        return self.listed.keys
 
     def to_pandas(self) -> DataFrame:
         """A row an image: key, label, score, probability, suspect. Needs pandas."""
-        assert self.list is not None
-        return table(self.list.images)
+        assert self.listed is not None
+        return table(self.listed.images)
 
 
 def told(found: SuspectList, out: Path | None, poison: Path | None = None) -> FoundSuspects:
