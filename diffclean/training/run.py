@@ -34,11 +34,12 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainMetrics:
     """What was measured of a training; shares are in [0, 1], and what was not measured is None.
 
     Attributes:
+        teacher_accuracy: share of the labels that the teacher of a student agrees with.
         loss: mean training loss of the last epoch.
         train_accuracy: share of the labels that were hit in the last epoch, on augmented images while the weights
             still moved.
@@ -47,10 +48,10 @@ class TrainMetrics:
         validation_accuracy: the same.
         validation_agreement: the same.
         best_epoch: the epoch that was kept, where training could end early.
-        teacher_accuracy: share of the labels that the teacher of a student agrees with.
         test_accuracy: on the test set.
     """
 
+    teacher_accuracy: float | None = field(default=None, metadata=WHERE_MEASURED)
     loss: float
     train_accuracy: float | None = field(default=None, metadata=WHERE_MEASURED)
     train_agreement: float | None = field(default=None, metadata=WHERE_MEASURED)
@@ -58,7 +59,6 @@ class TrainMetrics:
     validation_accuracy: float | None = field(default=None, metadata=WHERE_MEASURED)
     validation_agreement: float | None = field(default=None, metadata=WHERE_MEASURED)
     best_epoch: int | None = field(default=None, metadata=WHERE_MEASURED)
-    teacher_accuracy: float | None = field(default=None, metadata=WHERE_MEASURED)
     test_accuracy: float | None = field(default=None, metadata=WHERE_MEASURED)
 
 
