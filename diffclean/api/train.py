@@ -21,6 +21,7 @@ def train(
     *,
     arch: str = TrainConfig.arch,
     label_smoothing: float = TrainConfig.label_smoothing,
+    label_from: str | None = TrainConfig.label_from,
     epochs: int = LoopConfig.epochs,
     batch_size: int = LoopConfig.batch_size,
     optimizer: str = LoopConfig.optimizer,
@@ -59,6 +60,7 @@ def train(
         out: the classifier's file: .pt or .safetensors. The log is written beside it as .jsonl.
         arch: resnet18-cifar, preact-resnet18, wrn-16-1, resnet9-cifar, resnet8-cifar, or any timm model.
         label_smoothing: share of the target that is spread over all classes.
+        label_from: where labels are: "folder", "subfolder", or a table below `data`; None: the first folder.
         epochs: times that each image is seen.
         batch_size: images a step.
         optimizer: "sgd" or "adamw".

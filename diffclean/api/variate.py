@@ -36,6 +36,10 @@ def variate(
     format: str = defaults.FORMAT,
     color_transfer: str = defaults.COLOR_TRANSFER,
     pixel_limit: int = defaults.PIXEL_LIMIT,
+    byte_limit: int = defaults.BYTE_LIMIT,
+    time_limit_s: int = defaults.TIME_LIMIT_S,
+    full_names: bool = defaults.FULL_NAMES,
+    label_from: str | None = None,
     shard: str | None = None,
     processes: int | None = None,
     workers: int | None = None,
@@ -66,6 +70,10 @@ def variate(
         format: of the files: "png", "webp" or "jpeg".
         color_transfer: "none", "mean-std" or "lab": colour statistics of the (suspect) source are copied.
         pixel_limit: larger images are not decoded.
+        byte_limit: larger files are not read.
+        time_limit_s: seconds of processor time to decode one image.
+        full_names: keep the original's extension in the name, so that 1.jpg and 1.png can both be there.
+        label_from: where labels are: "folder", "subfolder", or a table below `source`; None: the first folder.
         shard: "I/N": only the Ith of N parts.
         processes: that share the cores; None: what is quickest here.
         workers: threads that read and write; None: one a core.
@@ -99,6 +107,10 @@ def variate(
         format=format,
         color_transfer=color_transfer,
         pixel_limit=pixel_limit,
+        byte_limit=byte_limit,
+        time_limit_s=time_limit_s,
+        full_names=full_names,
+        label_from=label_from,
     )
     folder = path_of(source)
     part = Shard.parse(shard) if shard else None

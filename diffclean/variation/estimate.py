@@ -8,19 +8,17 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diffclean.data.decode import Limits, decode_for
+from diffclean.data.decode import decoded
 from diffclean.data.encode import encode
 from diffclean.data.fit import from_square, to_square
 from diffclean.data.item import ItemError
 from diffclean.data.journal import journal_path, read_journal
-from diffclean.data.keys import check_collisions
 from diffclean.data.run_record import check_separate
 from diffclean.data.shard import Shard
-from diffclean.data.sources import ImageFolder
 from diffclean.errors import DiffcleanError
 from diffclean.variation.sampler import Sampler
 from diffclean.variation.settings import Settings, open_for, recipe_of
@@ -43,6 +41,7 @@ class Estimate:
     bytes: int
     settings: Settings
     engine: str
+    passed_over: dict[str, Any]
 
 
 def estimate(
@@ -55,25 +54,25 @@ def estimate(
     """
     settings = settings.resolved(recipe_of(settings).defaults)
     check_separate(source, out)
-    images = ImageFolder(source)
+    images = settings.images(source)
     shard = shard or Shard()
     items = [item for item in images.items() if shard.takes(item.key)]
-    check_collisions([i.key for i in images.items()], variants=settings.variations, extension=settings.format.extension)
+    settings.check_names(images)
+    _ = images.class_to_idx  # where labels are is asked before any work
     opened = open_for(settings, threads)
     assert settings.batch is not None
     sampler = opened.sampler()
     squares, placements = [], []
-    limits = Limits(pixels=settings.pixel_limit)
     unreadable = 0
     # Evenly spread, so that a folder that begins with its smallest images is not taken for all of it.
     stride = max(1, len(items) // settings.batch)
     for item in itertools.islice(items, 0, None, stride):
         try:
-            image, (width, height) = decode_for(images.read(item), sampler.image_size, limits)
+            with decoded(images.read(item), sampler.image_size, settings.limits) as (image, (width, height)):
+                square, placement = to_square(image, sampler.image_size, settings.fit)
         except ItemError:
             unreadable += 1
             continue
-        square, placement = to_square(image, sampler.image_size, settings.fit)
         squares.append(square)
         placements.append(replace(placement, width=width, height=height))
         if len(squares) == settings.batch:
@@ -103,6 +102,7 @@ def estimate(
         round(left * written / max(1, len(placements))),
         settings,
         opened.engine.identity,
+        images.passed_over.as_json(),
     )
 
 

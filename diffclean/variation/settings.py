@@ -10,6 +10,9 @@ from typing import Any
 
 from diffclean.data.encode import ImageFormat
 from diffclean.data.fit import Fit, OutputSize
+from diffclean.data.keys import check_collisions, variation_name
+from diffclean.data.limits import Limits
+from diffclean.data.sources import ImageFolder
 from diffclean.engine.manifest import FILE_NAME as ENGINE_FILE
 from diffclean.engine.manifest import read_manifest
 from diffclean.errors import UsageError
@@ -48,6 +51,10 @@ class Settings:
         format: of the files.
         color_transfer: none, mean-std or lab.
         pixel_limit: the largest image that is decoded, in pixels.
+        byte_limit: the largest file that is read.
+        time_limit_s: processor time that decoding one image may take, in seconds.
+        full_names: the original's extension stays in a variation's name.
+        label_from: where labels are, see `data.labels`.
     """
 
     engine: str = defaults.ENGINE
@@ -66,6 +73,10 @@ class Settings:
     format: ImageFormat = ImageFormat(defaults.FORMAT)  # noqa: RUF009
     color_transfer: ColorTransfer = ColorTransfer(defaults.COLOR_TRANSFER)  # noqa: RUF009
     pixel_limit: int = defaults.PIXEL_LIMIT
+    byte_limit: int = defaults.BYTE_LIMIT
+    time_limit_s: int = defaults.TIME_LIMIT_S
+    full_names: bool = defaults.FULL_NAMES
+    label_from: str | None = None
 
     def resolved(self, recipe: dict[str, Any]) -> Settings:
         """With the recipe's defaults filled in, checked.
@@ -92,6 +103,8 @@ class Settings:
                 (not 0 <= full.seed < 2**63, f"`seed` {full.seed} (0 to 2^63 - 1)"),
                 (not 1 <= full.batch <= 4096, f"`batch` {full.batch} (1 to 4096)"),
                 (full.pixel_limit < 1, f"`pixel_limit` {full.pixel_limit} (1 or more)"),
+                (full.byte_limit < 1, f"`byte_limit` {full.byte_limit} (1 or more)"),
+                (not 1 <= full.time_limit_s <= 86_400, f"`time_limit_s` {full.time_limit_s} (1 to 86400)"),
             )
             if wrong
         ]
@@ -102,6 +115,25 @@ class Settings:
     def for_json(self) -> dict[str, Any]:
         """The fields, with the size as people type it."""
         return vars(self) | {"size": str(self.size)}
+
+    def images(self, source: Path) -> ImageFolder:
+        """The images below a folder, as these settings take them."""
+        return ImageFolder(source, self.byte_limit, self.label_from)
+
+    def check_names(self, images: ImageFolder) -> None:
+        """Raises NameCollisionError where variations could not lie side by side."""
+        keys = [item.key for item in images.items()]
+        extension = self.format.extension
+        check_collisions(keys, variants=self.variations, extension=extension, full_names=self.full_names)
+
+    def name_of(self, key: str, variant: int) -> str:
+        """Of a variation, below the output folder."""
+        return variation_name(key, variant, self.format.extension, self.full_names)
+
+    @property
+    def limits(self) -> Limits:
+        """Of decoding."""
+        return Limits(pixels=self.pixel_limit, seconds=self.time_limit_s)
 
     @property
     def sampler(self) -> SamplerSettings:
@@ -115,7 +147,8 @@ class Settings:
     def identity(self, source: Path, engine: Engine) -> dict[str, Any]:
         """What decides the bytes of the output: a run resumes only with the same."""
         content = asdict(self) | {"size": str(self.size), "engine": engine.identity, "source": str(source.resolve())}
-        for name in ("runtime", "precision"):  # said by the engine's identity
+        # The first two are said by the engine's identity; limits decide which images fail, and no bytes.
+        for name in ("runtime", "precision", "byte_limit", "time_limit_s"):
             del content[name]
         return content
 

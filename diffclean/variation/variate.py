@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from diffclean.data.atomic import clean_temporaries
 from diffclean.data.item import Item
 from diffclean.data.journal import Journal, journal_path
-from diffclean.data.keys import check_collisions, path_from_key
+from diffclean.data.keys import path_from_key
 from diffclean.data.lock import Lock
 from diffclean.data.manifest import Row, Status, latest, read_manifest, write_manifest
 from diffclean.data.run_record import RunRecord, check_separate, open_run
@@ -63,6 +63,7 @@ class Report:
         seconds: this run's, without opening the engine.
         engine: what ran.
         settings: resolved.
+        passed_over: what is in the source and was not taken.
     """
 
     out: Path
@@ -73,6 +74,7 @@ class Report:
     seconds: float
     engine: str
     settings: Settings
+    passed_over: dict[str, Any]
 
     @property
     def exit_code(self) -> ExitCode:
@@ -124,9 +126,10 @@ def variate(
     shard = shard or Shard()
     settings = settings.resolved(recipe_of(settings).defaults)  # what is wrong with them is said before any work
     check_separate(source, out)
-    images = ImageFolder(source)
+    images = settings.images(source)
     items = [item for item in images.items() if shard.takes(item.key)]
-    check_collisions([i.key for i in images.items()], variants=settings.variations, extension=settings.format.extension)
+    settings.check_names(images)
+    _ = images.class_to_idx  # where labels are is asked before any work
     concurrency = concurrency or Concurrency()
     opened = open_for(settings, concurrency.threads, progress)
     with Lock(out, shard.name):
@@ -151,7 +154,8 @@ def variate(
                 )
             write_manifest(out, journal.rows(), class_to_idx=images.class_to_idx, shard=shard)
     seconds = time.monotonic() - run.started
-    return Report(out, total, made, run.kept_count, run.failed, seconds, opened.engine.identity, settings)
+    passed_over = images.passed_over.as_json()
+    return Report(out, total, made, run.kept_count, run.failed, seconds, opened.engine.identity, settings, passed_over)
 
 
 def made_already(out: Path, rows: Iterable[Row], items: Sequence[Item], variations: int) -> set[tuple[str, int]]:
