@@ -50,7 +50,7 @@ def load_into(model: Classifier, state: Mapping[str, Tensor], path: Path, what: 
     if problems:
         raise DiffcleanError(
             f"{path} does not fit {what}: {'; '.join(problems)}.",
-            "Check --teacher-arch, and --teacher-classes: one name for each of its logits.",
+            "Check `teacher_arch`, and `teacher_classes`: one name for each of its logits.",
         )
     target.load_state_dict(state)
 

@@ -136,6 +136,6 @@ def checked_size(image_size: int | None, native: int, factor: int) -> int:
         near = max(1, math.floor(size / (8 * factor) + 0.5)) * 8 * factor
         raise DiffcleanError(
             f"This model cannot regenerate squares of {size} px: a multiple of {8 * factor} is needed.",
-            f"Try: --size {near}",
+            f"Try: `size` {near}",
         )
     return size

@@ -58,21 +58,21 @@ class PretrainConfig:
 
     def __post_init__(self) -> None:
         if self.size % 8:
-            raise UsageError(f"--size {self.size} must be a multiple of 8.")
+            raise UsageError(f"`size` {self.size} must be a multiple of 8.")
         for name, share in (("low-resolution", self.low_resolution), ("start-share", self.start_share)):
             if not 0 <= share <= 1:
-                raise UsageError(f"--{name} {share} (0 to 1)")
+                raise UsageError(f"`{name}` {share} (0 to 1)")
         if 4 * self.channels % self.heads:
-            raise UsageError(f"--heads {self.heads} must divide four times --channels {self.channels}.")
+            raise UsageError(f"`heads` {self.heads} must divide four times `channels` {self.channels}.")
         if not 0 <= self.seed < 2**32:
-            raise UsageError(f"--seed {self.seed} (0 to 2^32 - 1)")
+            raise UsageError(f"`seed` {self.seed} (0 to 2^32 - 1)")
         if self.minutes is not None and self.minutes <= 0:
-            raise UsageError(f"--minutes {self.minutes} (above 0)")
+            raise UsageError(f"`minutes` {self.minutes} (above 0)")
         if self.minutes is not None and self.decay_share > _MOST_DECAY:
             raise UsageError(
-                f"--decay-share {self.decay_share} is too much for --minutes: how many steps the run has is measured "
+                f"`decay_share` {self.decay_share} is too much for `minutes`: how many steps the run has is measured "
                 f"before the rate falls.",
-                f"Give at most {_MOST_DECAY}, or --images in place of --minutes.",
+                f"Give at most {_MOST_DECAY}, or `images` in place of `minutes`.",
             )
 
     @property

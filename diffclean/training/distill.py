@@ -169,7 +169,7 @@ def _probe(teacher: Teacher, data: Samples, world: World, precision: str) -> dic
     if share < min(2 * luck, luck + 0.1) and count >= 50:
         log.warning(
             "The teacher agrees with only %.0f%% of the variations' labels. Are these variations of its own training "
-            "data, in its class order (--teacher-classes) and under its normalisation (--teacher-mean, --teacher-std)?",
+            "data, in its class order (`teacher_classes`) and under its normalisation (`teacher_mean`, `teacher_std`)?",
             100 * share,
         )
     return {"teacher_accuracy": share}

@@ -51,7 +51,7 @@ def scheduler_for(config: Mapping[str, Any]) -> str:
         if class_name == found:
             return name
     name = _NEAREST.get(found, "ddim")
-    log.info("The model's scheduler is %s; %s stands in for it (--scheduler chooses another).", found, name)
+    log.info("The model's scheduler is %s; %s stands in for it (`scheduler` chooses another).", found, name)
     return name
 
 
@@ -111,7 +111,7 @@ def schedule_of(name: str, config: Mapping[str, Any], steps: int, start: float =
     if int(steps * start) < 1:
         raise UsageError(
             f"{start:g} of {steps} steps is less than one: nothing would be regenerated.",
-            f"Give more --steps (at least {math.ceil(1 / start)}) or more --strength.",
+            f"Give more `steps` (at least {math.ceil(1 / start)}) or more `strength`.",
         )
     first = steps - min(steps, int(steps * start))
     timesteps = scheduler.timesteps[first:]

@@ -9,26 +9,30 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from diffclean.data.atomic import clean_temporaries
 from diffclean.data.item import Item
 from diffclean.data.journal import Journal, journal_path
 from diffclean.data.keys import path_from_key
 from diffclean.data.lock import Lock
-from diffclean.data.manifest import Row, Status, latest, write_manifest
+from diffclean.data.manifest import Row, Status, latest, read_manifest, write_manifest
 from diffclean.data.run_record import RunRecord, check_separate, open_run
 from diffclean.data.shard import Shard
 from diffclean.data.sources import ImageFolder
 from diffclean.environment import usable_cores
 from diffclean.errors import ExitCode, Interrupted
 from diffclean.progress import NoProgress, Progress
+from diffclean.results import table
 from diffclean.variation.cost import Cost, cost_of, in_words, loss_in_words
-from diffclean.variation.labels import labeller_for, note_on
+from diffclean.variation.labels import KEEP, labeller_for, note_on
 from diffclean.variation.pipeline import Stages, stream
 from diffclean.variation.processes import default_processes, parts_of, side_by_side
 from diffclean.variation.settings import Opened, Settings, open_for, recipe_of
 from diffclean.variation.work import Job, Work
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +86,26 @@ class Report:
     def exit_code(self) -> ExitCode:
         """Done, or some failed."""
         return ExitCode.SOME_FAILED if self.failed else ExitCode.DONE
+
+    @property
+    def images_per_second(self) -> float:
+        """Variations made a second."""
+        return self.made / self.seconds if self.seconds else 0.0
+
+    def for_json(self) -> dict[str, Any]:
+        """The fields, with the rate; of a row that failed, what it is and why."""
+        failed = [{"key": row.key, "variant": row.variant, "error": row.error} for row in self.failed]
+        figures = {"failed": failed, "images_per_second": self.images_per_second, "labels": self.labels_note}
+        return {name: value for name, value in vars(self).items() if name != "classes"} | figures
+
+    @property
+    def labels_note(self) -> str:
+        """What the labels of the output are worth; empty where it has none and none were asked for."""
+        return note_on(self.settings.labels) if self.classes or self.settings.labels != KEEP else ""
+
+    def to_pandas(self) -> DataFrame:
+        """A row an attempt, as the manifest has it. Needs pandas."""
+        return table(latest(read_manifest(self.out / "manifest.parquet")).values())
 
 
 def variate(

@@ -40,7 +40,7 @@ def test_a_classifier_of_ours_says_all(suffix: str, tmp_path: Path) -> None:
     found = teachers.load(TeacherConfig(path), DATA, CPU)
     assert (found.class_to_idx, found.arch, found.size, found.sketch) == (CLASSES, "tiny", (16, 16), ["ab", "cd"])
     assert torch.allclose(found.logits(IMAGES), model()(IMAGES), atol=1e-5)
-    with pytest.raises(UsageError, match=r"(?s)says all about itself.*--teacher-arch, --teacher-mean"):
+    with pytest.raises(UsageError, match=r"(?s)says all about itself.*`teacher_arch`, `teacher_mean`"):
         teachers.load(TeacherConfig(path, arch="tiny", mean=MEAN), DATA, CPU)
 
 
@@ -68,7 +68,7 @@ def saved_state(path: Path, form: str) -> Path:
 )
 def test_a_state_dict_needs_its_architecture(form: str, tmp_path: Path) -> None:
     path = saved_state(tmp_path / "weights.pth", form)
-    with pytest.raises(UsageError, match=r"(?s)does not say of which network.*--teacher-arch.*--teacher-classes"):
+    with pytest.raises(UsageError, match=r"(?s)does not say of which network.*`teacher_arch`.*`teacher_classes`"):
         teachers.load(TeacherConfig(path), DATA, CPU)
     told = TeacherConfig(path, arch="tiny", classes=listed(tmp_path), mean=MEAN, std=STD)
     found = teachers.load(told, DATA, CPU)
@@ -88,7 +88,7 @@ def test_what_is_assumed_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     assert "--teacher-classes" in caplog.text
     expected = Classifier(model().net, IMAGENET_MEAN, IMAGENET_STD)
     assert torch.allclose(found.logits(IMAGES), expected(IMAGES), atol=1e-5)
-    with pytest.raises(UsageError, match=r"(?s)Neither .* nor the data says.*--teacher-classes"):
+    with pytest.raises(UsageError, match=r"(?s)Neither .* nor the data says.*`teacher_classes`"):
         teachers.load(TeacherConfig(path, arch="tiny"), {}, CPU)
 
 
@@ -181,7 +181,7 @@ def test_files_that_would_have_to_be_trusted(
     with pytest.raises(UnsafeFileError, match=f"(?s){reason}") as found:
         teachers.load(TeacherConfig(path, arch="tiny"), DATA, CPU)
     assert "torch.save(model.state_dict(), 'weights.pt')" in found.value.hint
-    assert "--teacher-arch" in found.value.hint
+    assert "`teacher_arch`" in found.value.hint
     assert "weights_only" not in str(found.value), "no advice to load it unsafely"
     assert not (tmp_path / "pwned").exists()
 
@@ -198,7 +198,7 @@ def test_a_size_that_a_network_cannot_take(tmp_path: Path) -> None:
     network = build("vit_tiny_patch16_224", 3)
     torch.save(network.net.state_dict(), tmp_path / "vit.pth")
     told = TeacherConfig(tmp_path / "vit.pth", arch="vit_tiny_patch16_224", classes=listed(tmp_path), size=32)
-    with pytest.raises(DiffcleanError, match=r"(?s)fails on images of 32x32 px.*--teacher-size"):
+    with pytest.raises(DiffcleanError, match=r"(?s)fails on images of 32x32 px.*`teacher_size`"):
         teachers.load(told, DATA, CPU).logits(IMAGES)
 
 

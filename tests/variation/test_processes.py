@@ -142,7 +142,7 @@ def test_a_child_that_is_killed(source: Path, settings: Settings, tmp_path: Path
     slow = replace(settings, steps=100)
     with pytest.raises(DiffcleanError, match="killed by SIGKILL") as caught:
         variate(source, out, slow, concurrency=TWO, progress=kill)
-    assert "--processes 1" in caught.value.hint
+    assert "`processes` 1" in caught.value.hint
     assert children(os.getpid()) == []
     variate(source, out, slow, concurrency=TWO)
     assert files(out).keys() == files(undisturbed).keys()

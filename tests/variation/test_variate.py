@@ -476,7 +476,7 @@ def test_all_mistakes_are_told_together_and_at_once(
     ],
 )
 def test_the_ends_of_ranges(run: Run, source: Path, tmp_path: Path, options: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match=f"Out of range: --{next(iter(options))} "):
+    with pytest.raises(UsageError, match=f"Out of range: `{next(iter(options))}` "):
         run(source, tmp_path / "out", **options)
 
 
