@@ -14,7 +14,7 @@ import click
 
 from diffclean.cli.board import Board
 from diffclean.cli.flags import with_flags
-from diffclean.display.style import strong
+from diffclean.display.style import safe, strong
 
 LEVELS = ("debug", "info", "warning", "error")
 _COLORS = {"DEBUG": "2", "WARNING": "1;33", "ERROR": "1;31", "CRITICAL": "1;31"}
@@ -44,7 +44,7 @@ class _Text(logging.Formatter):
     """An information is its message; anything else is named."""
 
     def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
+        text = safe(super().format(record))
         if record.levelno == logging.INFO:
             return text
         label = strong(f"{record.levelname.capitalize()}:", sys.stderr, _COLORS.get(record.levelname, "1"))

@@ -16,7 +16,7 @@ import click
 
 from diffclean.cli import container
 from diffclean.cli.flags import with_flags
-from diffclean.display.style import strong
+from diffclean.display.style import safe, strong
 from diffclean.errors import DiffcleanError, ExitCode, Interrupted, UsageError
 
 
@@ -76,7 +76,7 @@ def show_result(result: Any, output: Output, args: Sequence[str]) -> int:
     people = sys.stderr if output.json else sys.stdout
     if not (output.json and (output.quiet or output.log_format == "json")):
         for line in result.lines:
-            print(line, file=people)
+            print(safe(line), file=people)
         people.flush()
     if output.json:
         print_json(result.data)
@@ -98,7 +98,7 @@ def show_error(error: BaseException, output: Output, args: Sequence[str]) -> int
         return show_bug(error, output, args)
     output.exit_code = known.exit_code
     if output.traceback:
-        traceback.print_exception(error)
+        show_traceback(error)
     message = with_flags(known.message, output.command)
     hint = with_flags("\n".join(filter(None, [known.hint, container.hint(error)])), output.command)
     say_error(message, hint, output)
@@ -152,11 +152,17 @@ def show_bug(error: BaseException, output: Output, args: Sequence[str]) -> int:
         trace = "".join(traceback.format_exception(error))
         print(logs.record_line("error", message, hint=hint, traceback=trace), file=sys.stderr)
     else:
-        traceback.print_exception(error)
+        show_traceback(error)
         say_error(message, hint, output)
     if output.json:
         print_json_error(type(error).__name__, message, hint, ExitCode.BUG)
     return ExitCode.BUG
+
+
+def show_traceback(error: BaseException) -> None:
+    """Print a traceback, whose last lines are the error's own words."""
+    for part in traceback.format_exception(error):
+        print(safe(part.rstrip("\n")), file=sys.stderr)
 
 
 def say_error(message: str, hint: str, output: Output) -> None:
@@ -166,9 +172,9 @@ def say_error(message: str, hint: str, output: Output) -> None:
 
         print(logs.record_line("error", message, hint=hint), file=sys.stderr)
         return
-    print(f"{strong('Error:', sys.stderr)} {message}", file=sys.stderr)
+    print(f"{strong('Error:', sys.stderr)} {safe(message)}", file=sys.stderr)
     for line in hint.splitlines():
-        print(f"  {line}", file=sys.stderr)
+        print(f"  {safe(line)}", file=sys.stderr)
 
 
 def print_json_error(kind: str, message: str, hint: str, code: ExitCode, problems: Sequence[str] | None = None) -> None:

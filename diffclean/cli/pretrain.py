@@ -88,8 +88,8 @@ def command(run: frame.Run, data: Path, out: Path, workers: int, corruptions: st
 
 
 def _estimated(data: Path, out: Path, config: PretrainConfig) -> frame.Result:
-    from diffclean.cli.meter import seconds_text
     from diffclean.data.sources import ImageFolder
+    from diffclean.display.meter import seconds_text
     from diffclean.pretraining.estimate import seconds_a_step
 
     count = len(ImageFolder(data).items())

@@ -12,7 +12,7 @@ import time
 from diffclean.cli.board import Board, PlainBoard
 from diffclean.cli.logs import record_line
 from diffclean.display.meter import Meter
-from diffclean.display.style import is_terminal
+from diffclean.display.style import is_terminal, safe
 from diffclean.progress import NoProgress, Progress
 
 PLAIN_INTERVAL_S = 10.0
@@ -52,7 +52,7 @@ class PlainProgress:
 
     def say(self, meter: Meter, ended: bool) -> None:
         """Print one line."""
-        print(meter.line(ended), file=sys.stderr, flush=True)
+        print(safe(meter.line(ended)), file=sys.stderr, flush=True)
 
 
 class JsonProgress(PlainProgress):

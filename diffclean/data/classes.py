@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -57,5 +58,5 @@ def checked_classes(stored: object) -> dict[str, int]:
         if sorted(numbers) == list(range(len(classes))) and all(isinstance(label, str) for label in classes):
             return dict(sorted(classes.items(), key=lambda pair: pair[1]))
     raise DiffcleanError(
-        f"class_to_idx should give each label one number from 0 up without a gap; found {str(stored)[:200]}."
+        f"class_to_idx should give each label one number from 0 up without a gap; found {reprlib.repr(stored)}."
     )

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 1
 _VERSION_KEY, _CLASSES_KEY = b"diffclean.format_version", b"diffclean.class_to_idx"
+_MANY_ROWS = 100_000
 _SHARD_NAME = re.compile(r"manifest-(\d+)-of-(\d+)\.parquet")
 
 
@@ -172,7 +173,10 @@ def _table(path: Path) -> pa.Table:
     try:
         # Not read_table: that would take a folder name like `a=b` on the way for a column.
         # One thread: Arrow's own let go of the bytes late, and Python must not have ended by then.
-        table = pq.ParquetFile(io.BytesIO(path.read_bytes())).read(use_threads=False)
+        data = path.read_bytes()
+        file = pq.ParquetFile(io.BytesIO(data))
+        _check_rows(path, file.metadata.num_rows, len(data))
+        table = file.read(use_threads=False)
     except FileNotFoundError:
         raise DiffcleanError(f"{path} does not exist.") from None
     except (OSError, pa.ArrowException) as error:
@@ -184,6 +188,12 @@ def _table(path: Path) -> pa.Table:
             "Is it a diffclean manifest? If so: pip install --upgrade diffclean",
         )
     return table
+
+
+def _check_rows(path: Path, rows: int, size_bytes: int) -> None:
+    """Refuse a small file of many equal rows before they are built: a row of ours has a seed of its own, 8 bytes."""
+    if rows > _MANY_ROWS and 8 * rows > size_bytes:
+        raise DiffcleanError(f"{path} is not a diffclean manifest: {size_bytes} bytes cannot hold {rows:,} images.")
 
 
 def rows_as_lines(rows: Iterable[Row]) -> bytes:

@@ -153,13 +153,19 @@ def _measure(
     device: torch.device,
     progress: Progress,
 ) -> Evaluation:
+    import torch
+
+    from diffclean.classifiers.class_order import check_agreement
     from diffclean.datasets.samples import edited, folder_samples, memory_limit
 
     classifier = opened(model, data, device)
     memory = memory_limit(None, 1)
     clean = folder_samples(data, classifier.size, classifier.class_to_idx, memory=memory, progress=progress)
     labels = clean.labels.numpy()
-    right = metrics.clean_accuracy(classes_by(classifier, clean.pixels, device, progress), labels)
+    guessed = classes_by(classifier, clean.pixels, device, progress)
+    if classifier.classes_assumed and len(labels):
+        check_agreement(classifier.name, torch.from_numpy(guessed), clean.labels, classifier.class_to_idx, str(data))
+    right = metrics.clean_accuracy(guessed, labels)
     result = Evaluation(str(path_of(model)), str(data), right, len(clean.keys), clean.failed)
     if manifest is None:
         return result
@@ -199,11 +205,14 @@ def classes_by(classifier: Teacher, pixels: Pixels, device: torch.device, progre
     import torch
 
     from diffclean.classifiers.networks import unit_floats
+    from diffclean.classifiers.teachers import check_answers
 
     progress.begin("Classifying", len(pixels))
     answers = []
     for batch in pixels.batches(torch.arange(len(pixels)).split(_BATCH)):
-        answers.append(classifier.logits(unit_floats(batch.to(device))).argmax(1).cpu())
+        logits = classifier.logits(unit_floats(batch.to(device))).cpu()
+        check_answers(logits, classifier.name)
+        answers.append(logits.argmax(1))
         progress.advance(len(batch))
     progress.end()
     classes: NDArray[np.int64] = torch.cat(answers).numpy()

@@ -95,10 +95,13 @@ def predict_arrays(checkpoint: Checkpoint, images: NDArray[np.uint8], batch_size
     import torch
 
     from diffclean.classifiers.networks import predict
+    from diffclean.classifiers.teachers import check_answers
     from diffclean.datasets.pixels import resized
 
     if images.shape[1:3] != checkpoint.size:
         images = np.stack([resized(image, checkpoint.size) for image in images])
     tensor = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
-    classes: NDArray[np.int64] = predict(checkpoint.model, tensor, batch_size).argmax(1).numpy()
+    logits = predict(checkpoint.model, tensor, batch_size)
+    check_answers(logits, f"The classifier ({checkpoint.arch})")
+    classes: NDArray[np.int64] = logits.argmax(1).numpy()
     return classes

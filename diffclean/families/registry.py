@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import re
 import tomllib
 from collections.abc import Mapping
@@ -11,8 +10,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from diffclean.data.json_file import read_json
 from diffclean.errors import DiffcleanError, UsageError
-from diffclean.families.base import Family
+from diffclean.families.base import Family, Model
+from diffclean.families.lookalikes import check_known
 
 FAMILIES = {
     "micro": "diffclean.families.micro:Micro",
@@ -35,6 +36,28 @@ def family_named(name: str) -> Family:
     module, _, attribute = FAMILIES[name].partition(":")
     family: Family = getattr(importlib.import_module(module), attribute)()
     return family
+
+
+def load_model(family: Family, directory: Path, image_size: int | None = None) -> Model:
+    """`family.load`; parts of others that do not go together are a message, whichever library notices it.
+
+    Raises:
+        DiffcleanError: as `Family.load`, or the parts do not fit together.
+    """
+    try:
+        return family.load(directory, image_size)
+    except _MISFITS as error:
+        if type(error).__name__ == "OutOfMemoryError":
+            raise
+        reason = (str(error).strip().splitlines() or [""])[0]
+        raise DiffcleanError(
+            f"The parts of {directory} do not fit together ({type(error).__name__}: {reason}).",
+            "Are they of one model, and unchanged? Copy it again; --traceback shows where it fails.",
+        ) from error
+
+
+_MISFITS = (ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError, RuntimeError, TypeError,
+            ValueError)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -139,6 +162,8 @@ def recipe_for(engine: str) -> Recipe:
         UsageError: it can only be a folder, and there is none.
     """
     directory = Path(engine)
+    if engine not in recipe_names() and directory.is_file() and not engine.endswith(".toml"):
+        check_known(directory)
     if engine not in recipe_names() and directory.is_dir():
         family = family_of(directory)
         own = {"scheduler": ""} if family != "micro" else {}
@@ -177,14 +202,15 @@ def family_of(directory: Path) -> str:
     """
     index = directory / "model_index.json"
     if not index.is_file():
+        check_known(directory)
         raise DiffcleanError(
             f"{directory} is neither an engine (it has no engine.json) nor a model (no model_index.json).",
             "Point at the `model` folder that `diffclean pretrain` writes, or at a model in diffusers' layout.",
         )
-    try:
-        found = str(json.loads(index.read_text())["_class_name"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise DiffcleanError(f"{index} is damaged: {error!r}.") from error
+    content = read_json(index)
+    found = content.get("_class_name") if isinstance(content, dict) else None
+    if not isinstance(found, str):
+        raise DiffcleanError(f"{index} is damaged: it names no pipeline (_class_name).")
     kinds = {kind: name for name in reversed(FAMILIES) for kind in family_named(name).pipelines}  # the first wins
     if found not in kinds:
         raise DiffcleanError(

@@ -19,14 +19,15 @@ from diffclean.errors import UsageError
 from diffclean.export.cache import ExportOptions, cached_engine
 from diffclean.export.opening import open_compiled
 from diffclean.families.hub import located
-from diffclean.families.registry import Recipe, load_recipe, recipe_for, recipe_names
+from diffclean.families.registry import Recipe, family_named, load_recipe, recipe_for, recipe_names
+from diffclean.families.schedulers import read_scheduler
 from diffclean.progress import Progress
 from diffclean.runtime.choose import Engine, graph_precision
 from diffclean.variation import defaults
 from diffclean.variation.color import ColorTransfer
 from diffclean.variation.labels import identity_of
 from diffclean.variation.sampler import Sampler, SamplerSettings
-from diffclean.variation.schedule import SCHEDULERS, scheduler_for
+from diffclean.variation.schedule import SCHEDULERS, differences, schedule_of, scheduler_for
 
 log = logging.getLogger(__name__)
 
@@ -204,6 +205,8 @@ def open_for(settings: Settings, threads: int | None = None, progress: Progress 
     settings = settings.resolved(recipe.defaults)
     directory = recipe.directory
     if directory is None or not (directory / ENGINE_FILE).is_file():
+        if directory is not None and directory.is_dir():
+            _check_schedule(recipe, directory, settings)
         directory = cached_engine(
             recipe, ExportOptions(graph_precision(settings.runtime, settings.precision)), progress
         )
@@ -212,4 +215,14 @@ def open_for(settings: Settings, threads: int | None = None, progress: Progress 
     settings = replace(settings, detail=max(settings.detail, engine.manifest.image_size))
     if not settings.scheduler:
         settings = replace(settings, scheduler=scheduler_for(engine.manifest.scheduler))
+        assert settings.scheduler is not None
+        for difference in differences(settings.scheduler, engine.manifest.scheduler):
+            log.info("Note: %s (--scheduler chooses another).", difference)
     return Opened(recipe, engine, settings, threads)
+
+
+def _check_schedule(recipe: Recipe, directory: Path, settings: Settings) -> None:
+    """Say before an export, which takes minutes, what would be wrong with the schedule after it."""
+    assert settings.steps is not None
+    config = read_scheduler(directory, steps_offset=getattr(family_named(recipe.family), "steps_offset", None))
+    schedule_of(settings.scheduler or scheduler_for(config), config, settings.steps)
