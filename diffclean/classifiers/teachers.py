@@ -112,7 +112,7 @@ def check_answers(logits: Tensor, name: str) -> None:
         raise DiffcleanError(
             f"{name} answers {wrong} of {len(logits)} images with values that are not finite (NaN or infinite); no "
             "figure can be made of them.",
-            "Is its normalisation another (--teacher-mean, --teacher-std), or does it overflow in "
+            "Is its normalisation another (`teacher_mean`, `teacher_std`), or does it overflow in "
             "half precision? `distill` takes --precision fp32.",
         )
     if probabilities and len(logits):

@@ -61,7 +61,7 @@ def in_words(cost: Cost, variations: int, settings: Settings, side: int) -> str:
     if cost.windows == 1:
         return ""
     return (
-        f"A picture is looked at in {cost.windows:.0f} windows of {side} px on average (--detail {settings.detail}): "
+        f"A picture is looked at in {cost.windows:.0f} windows of {side} px on average (`detail` {settings.detail}): "
         f"about {round(cost.windows * variations):,} windows for {variations:,} variations."
     )
 
@@ -72,6 +72,6 @@ def loss_in_words(cost: Cost, settings: Settings) -> str:
         return ""
     return (
         f"{cost.coarsened} of {cost.sampled} pictures that were tried are more than twice as large as the "
-        f"{settings.detail} px (--detail) at which they are looked at: what is finer will be lost in their variations. "
-        "A larger --detail keeps more of it, takes longer, and lets more of a trigger pass."
+        f"{settings.detail} px (`detail`) at which they are looked at: what is finer will be lost in their variations. "
+        "A larger `detail` keeps more of it, takes longer, and lets more of a trigger pass."
     )

@@ -111,7 +111,7 @@ def labeller_for(labels: str) -> Labeller:
         teacher = teachers.load(TeacherConfig(Path(labels)), {}, torch.device("cpu"))
     except UsageError as error:
         raise UsageError(
-            f"--labels {labels}: {error.message}", "Give keep, none, or a classifier that `diffclean train` wrote."
+            f"`labels` {labels}: {error.message}", "Give keep, none, or a classifier that `diffclean train` wrote."
         ) from error
     _check_folders(teacher.class_to_idx, labels)
     return _ByTeacher(teacher)
@@ -130,7 +130,7 @@ def identity_of(labels: str) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise DiffcleanError(
-            f"--labels {labels}: {error.strerror}.", "Give keep, none, or the file of a classifier."
+            f"`labels` {labels}: {error.strerror}.", "Give keep, none, or the file of a classifier."
         ) from error
 
 
@@ -143,7 +143,7 @@ def _check_folders(classes: Mapping[str, int], file: str) -> None:
     """A class becomes a folder: its name comes from a file and must not lead anywhere else."""
     for name in classes:
         if "/" in name or name.startswith("."):
-            raise DiffcleanError(f"--labels {file}: its class {name!a} cannot be the name of a folder.")
+            raise DiffcleanError(f"`labels` {file}: its class {name!a} cannot be the name of a folder.")
         key_bytes(name)
     if twice := [name for name, count in Counter(name.casefold() for name in classes).items() if count > 1]:
-        raise DiffcleanError(f"--labels {file}: {twice[0]!a} is one folder for several classes on some disks.")
+        raise DiffcleanError(f"`labels` {file}: {twice[0]!a} is one folder for several classes on some disks.")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _DECIDE = ("num_train_timesteps", "beta_schedule", "prediction_type", "timestep_spacing", "steps_offset",
            "rescale_betas_zero_snr", "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas")  # fmt: skip
 """The keys of a configuration that a message names."""
-_ANOTHER = "Try other --steps or another --scheduler, or mend the model's scheduler_config.json."
+_ANOTHER = "Try other `steps` or another `scheduler`, or mend the model's scheduler_config.json."
 
 SCHEDULERS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "ddim": ("DDIMScheduler", {}),

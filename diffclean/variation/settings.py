@@ -217,7 +217,7 @@ def open_for(settings: Settings, threads: int | None = None, progress: Progress 
         settings = replace(settings, scheduler=scheduler_for(engine.manifest.scheduler))
         assert settings.scheduler is not None
         for difference in differences(settings.scheduler, engine.manifest.scheduler):
-            log.info("Note: %s (--scheduler chooses another).", difference)
+            log.info("Note: %s (`scheduler` chooses another).", difference)
     return Opened(recipe, engine, settings, threads)
 
 
