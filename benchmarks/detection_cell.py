@@ -132,7 +132,7 @@ SEEN = {("cifar10", "sig"), ("cifar10", "bpp"), ("cifar10", "blended-picture"), 
 
 
 LAST_BENIGN = 10
-"""Benign runs with seeds up to this one serve for choices, and those with later seeds are reported: on every data set."""
+"""Benign runs with seeds up to this one serve for choices, those with later seeds are reported, on all data sets."""
 
 
 def half_of(data: str, attack: str, seed: int = 1) -> str:
