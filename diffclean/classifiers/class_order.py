@@ -103,12 +103,12 @@ def check_agreement(name: str, answers: Tensor, labels: Tensor, class_to_idx: Ma
         listed = json.dumps(order, ensure_ascii=False) if len(order) <= _SHOWN_CLASSES else ""
         log.warning(
             "Its logits seem to be in another class order: in %s it would agree with %.0f %%. Write that order to a "
-            "file%s and give it: --teacher-classes FILE",
+            "file%s and give it: `teacher_classes` FILE",
             title, 100 * better, f" ({listed})" if listed else "",
         )  # fmt: skip
     else:
         log.warning(
-            "Are these its own training data, in its class order (--teacher-classes) and under its normalisation "
-            "(--teacher-mean, --teacher-std)? No other class order fits better."
+            "Are these its own training data, in its class order (`teacher_classes`) and under its normalisation "
+            "(`teacher_mean`, `teacher_std`)? No other class order fits better."
         )
     return share

@@ -96,7 +96,7 @@ def fitted(table: Table, shapes: Mapping[str, torch.Size], path: Path, what: str
             return {f"{before}{name.removeprefix(prefix)}": state[name] for name in own}
     raise DiffcleanError(
         f"{path} does not fit {what}: {'; '.join(problems)}.",
-        "Check --teacher-arch, and --teacher-classes: one name for each of its logits.",
+        "Check `teacher_arch`, and `teacher_classes`: one name for each of its logits.",
     )
 
 

@@ -79,13 +79,13 @@ class Teacher:
         except (AssertionError, RuntimeError, ValueError) as error:  # what networks say to a size they cannot take
             raise DiffcleanError(
                 f"The teacher fails on images of {images.shape[3]}x{images.shape[2]} px: {reason_of(error)}",
-                "Name the side that it was made for: --teacher-size 224",
+                "Name the side that it was made for: `teacher_size` 224",
             ) from error
         if logits.shape != (len(images), len(self.class_to_idx)):
             raise DiffcleanError(
                 f"The teacher's answer to {len(images)} images has the shape {tuple(logits.shape)}; expected "
                 f"({len(images)}, {len(self.class_to_idx)}), a logit for each class.",
-                "Name its classes in the order of its logits: --teacher-classes FILE",
+                "Name its classes in the order of its logits: `teacher_classes` FILE",
             )
         number = next(self._calls)
         if logits.device.type == "cpu" or number < _LOOKED_AT or number % _LOOKED_AT == 0:
@@ -112,7 +112,7 @@ def check_answers(logits: Tensor, name: str) -> None:
         raise DiffcleanError(
             f"{name} answers {wrong} of {len(logits)} images with values that are not finite (NaN or infinite); no "
             "figure can be made of them.",
-            "Is its normalisation another (--teacher-mean, --teacher-std), or does it overflow in "
+            "Is its normalisation another (`teacher_mean`, `teacher_std`), or does it overflow in "
             "half precision? `distill` takes --precision fp32.",
         )
     if probabilities and len(logits):
@@ -163,7 +163,7 @@ def _from_onnx(config: TeacherConfig, data_classes: Mapping[str, int], device: t
     if read.class_to_idx is not None:  # written by us: the normalisation is inside
         _refuse_options(config)
         return Teacher(read.logits, read.class_to_idx, read.size, None, sha256, name=str(config.path))
-    also = {"--teacher-arch": config.arch is not None, "--teacher-size": bool(config.size and read.size)}
+    also = {"`teacher_arch`": config.arch is not None, "`teacher_size`": bool(config.size and read.size)}
     if given := [name for name, is_given in also.items() if is_given]:
         raise UsageError(f"{config.path} says that itself.", f"Leave out {', '.join(given)}.")
     mean, std = _normalisation(config, (IMAGENET_MEAN, IMAGENET_STD))
@@ -173,8 +173,8 @@ def _from_onnx(config: TeacherConfig, data_classes: Mapping[str, int], device: t
         return read.logits((images - shift) / scale)
 
     size = read.size or _square(config.size)
-    name, assumed = str(config.path), config.classes is None
-    return Teacher(network, _classes(config, data_classes), size, None, sha256, [], name, assumed)
+    classes, assumed = _classes(config, data_classes), config.classes is None
+    return Teacher(network, classes, size, None, sha256, name=str(config.path), classes_assumed=assumed)
 
 
 def _from_state_dict(
@@ -190,8 +190,8 @@ def _from_state_dict(
     if config.arch is None:
         raise UsageError(
             f"{config.path} holds bare weights and does not say of which network.",
-            "Name it: --teacher-arch NAME (one of timm's, or "
-            f"{', '.join(ARCHITECTURES)}), and its classes: --teacher-classes FILE",
+            "Name it: `teacher_arch` NAME (one of timm's, or "
+            f"{', '.join(ARCHITECTURES)}), and its classes: `teacher_classes` FILE",
         )
     check_arch(config.arch)
     classes = _classes(config, data_classes)
@@ -202,16 +202,17 @@ def _from_state_dict(
     load_fitted(model, state, config.path)
     for name, given, held in (("mean", config.mean, model.mean), ("std", config.std, model.std)):
         if given is not None and not torch.allclose(held.flatten(), torch.tensor(given)):
-            raise UsageError(f"{config.path} holds its own {name}.", f"Leave out --teacher-{name}.")
+            raise UsageError(f"{config.path} holds its own {name}.", f"Leave out `teacher_{name}`.")
     model.to(device).to(memory_format=torch.channels_last)
-    name, assumed = str(config.path), config.classes is None
-    return Teacher(_still(model), classes, _square(config.size) or fixed, config.arch, sha256, [], name, assumed)
+    size, assumed = _square(config.size) or fixed, config.classes is None
+    name = str(config.path)
+    return Teacher(_still(model), classes, size, config.arch, sha256, name=name, classes_assumed=assumed)
 
 
 def _normalisation(config: TeacherConfig, usual: Normalisation) -> Normalisation:
     mean, std = config.mean or usual[0], config.std or usual[1]
     if config.mean is None or config.std is None:
-        log.info("The teacher is taken to normalise by mean %s and std %s (--teacher-mean, --teacher-std).", mean, std)
+        log.info("The teacher is taken to normalise by mean %s and std %s (`teacher_mean`, `teacher_std`).", mean, std)
     return mean, std
 
 
@@ -221,16 +222,16 @@ def _classes(config: TeacherConfig, data_classes: Mapping[str, int]) -> dict[str
     if not data_classes:
         raise UsageError(
             f"Neither {config.path} nor the data says what the teacher's classes are.",
-            "Name them in the order of its logits: --teacher-classes FILE",
+            "Name them in the order of its logits: `teacher_classes` FILE",
         )
-    log.info("The teacher's logits are taken to be in the data's class order (--teacher-classes says otherwise).")
+    log.info("The teacher's logits are taken to be in the data's class order (`teacher_classes` says otherwise).")
     return dict(data_classes)
 
 
 def _refuse_options(config: TeacherConfig) -> None:
     """What the file tells itself must not be told differently."""
     names = ("arch", "classes", "mean", "std", "size")
-    given = [f"--teacher-{name}" for name in names if getattr(config, name) is not None]
+    given = [f"`teacher_{name}`" for name in names if getattr(config, name) is not None]
     if given:
         raise UsageError(f"{config.path} says all about itself.", f"Leave out {', '.join(given)}.")
 

@@ -15,7 +15,8 @@ from typing import Any
 import click
 
 from diffclean.cli import container
-from diffclean.cli.style import safe, strong
+from diffclean.cli.flags import with_flags
+from diffclean.display.style import safe, strong
 from diffclean.errors import DiffcleanError, ExitCode, Interrupted, UsageError
 
 
@@ -28,6 +29,8 @@ class Output:
     log_format: str = "text"
     quiet: bool = False
     resumes: bool = False
+    command: click.Command | None = None
+    """The verb that runs, once that is known."""
     exit_code: int = ExitCode.DONE
     """What it comes to, noted before it is told: the listener may hang up."""
 
@@ -96,10 +99,11 @@ def show_error(error: BaseException, output: Output, args: Sequence[str]) -> int
     output.exit_code = known.exit_code
     if output.traceback:
         show_traceback(error)
-    hint = "\n".join(filter(None, [known.hint, container.hint(error)]))
-    say_error(known.message, hint, output)
+    message = with_flags(known.message, output.command)
+    hint = with_flags("\n".join(filter(None, [known.hint, container.hint(error)])), output.command)
+    say_error(message, hint, output)
     if output.json:
-        print_json_error(type(known).__name__, known.message, hint, known.exit_code)
+        print_json_error(type(known).__name__, message, hint, known.exit_code, getattr(known, "problems", None))
     return known.exit_code
 
 
@@ -173,15 +177,17 @@ def say_error(message: str, hint: str, output: Output) -> None:
         print(f"  {safe(line)}", file=sys.stderr)
 
 
-def print_json_error(kind: str, message: str, hint: str, code: ExitCode) -> None:
-    """The one JSON object of a run that failed."""
-    error = {"kind": kind, "message": message, "hint": hint, "exit_code": int(code)}
+def print_json_error(kind: str, message: str, hint: str, code: ExitCode, problems: Sequence[str] | None = None) -> None:
+    """The one JSON object of a run that failed; `problems` is the whole list where the message is cut short."""
+    error: dict[str, Any] = {"kind": kind, "message": message, "hint": hint, "exit_code": int(code)}
+    if problems is not None:
+        error["problems"] = list(problems)
     print_json({"error": error})
 
 
-def print_json(data: dict[str, Any]) -> None:
+def print_json(data: Any) -> None:
     """The one thing on standard output."""
-    from diffclean.cli.jsonable import json_text
+    from diffclean.results import json_text
 
     print(json_text(data), flush=True)
 

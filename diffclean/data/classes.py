@@ -10,6 +10,9 @@ from diffclean.data.item import Item
 from diffclean.data.keys import key_bytes
 from diffclean.errors import DiffcleanError
 
+UNLABELLED = "no-labels"
+"""The folder of images that are to be taken for no class: what lies in it is refused wherever labels are read."""
+
 
 def class_to_idx(labels: Iterable[str]) -> dict[str, int]:
     """Labels, sorted by their raw bytes, to 0, 1, 2 ... The empty label (an image in no folder) is no class."""
@@ -17,14 +20,30 @@ def class_to_idx(labels: Iterable[str]) -> dict[str, int]:
 
 
 def check_labelled(root: Path, items: Iterable[Item]) -> None:
-    """Refuse images that lie in no class folder.
+    """Refuse images that lie in no class folder, and those that are marked to have no label.
 
     Raises:
         DiffcleanError: how many, and the first of them.
     """
+    items = list(items)
+    check_not_marked(root, (item.key for item in items))
     if flat := [item for item in items if item.label == ""]:
         why = f": {flat[0].key}: {flat[0].problem}" if flat[0].problem else f", such as {flat[0].key}"
         raise DiffcleanError(f"{root} has {len(flat)} images in no class folder{why}.", "Expected DATA/<class>/image.")
+
+
+def check_not_marked(root: Path, keys: Iterable[str]) -> None:
+    """Refuse images that are marked to have no label.
+
+    Raises:
+        DiffcleanError: how many there are.
+    """
+    if count := sum(key.startswith(f"{UNLABELLED}/") for key in keys):
+        raise DiffcleanError(
+            f"{root} has {count} images without labels, in the folder {UNLABELLED}/.",
+            "They were made with `variate --labels none`. `distill` needs no labels (--alpha 1); or make them with "
+            "--labels TEACHER, a classifier's file.",
+        )
 
 
 def checked_classes(stored: object) -> dict[str, int]:

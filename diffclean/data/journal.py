@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 
-from diffclean.data.atomic import sync_folders, write_error
+from diffclean.data.atomic import check_plain, read_plain, sync_folders, write_error
 from diffclean.data.manifest import Row, row_from_dict, rows_as_lines
 from diffclean.data.shard import Shard, file_name
 from diffclean.errors import DiffcleanError
@@ -30,7 +30,7 @@ def read_journal(path: Path) -> list[Row]:
         DiffcleanError: damaged in the middle.
     """
     try:
-        return _parse(path.read_bytes(), path)[0]
+        return _parse(read_plain(path), path)[0]
     except FileNotFoundError:
         return []
 
@@ -52,9 +52,12 @@ class Journal:
             WriteError: it cannot be written.
         """
         try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+            # Not waited for: what is there may be a pipe.
+            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            descriptor = os.open(path, flags, 0o666)
             try:
-                rows, good_bytes = _parse(path.read_bytes(), path)
+                check_plain(descriptor, path)
+                rows, good_bytes = _parse(read_plain(path), path)
                 os.ftruncate(descriptor, good_bytes)
                 os.fsync(descriptor)
                 sync_folders(path.parent)

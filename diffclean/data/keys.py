@@ -24,6 +24,15 @@ NAME_LIMIT_BYTES = 255
 _SHOWN = 5
 
 
+class NameCollisionError(DiffcleanError):
+    """Images whose variations could not have separate names; `problems` has one line for each."""
+
+    def __init__(self, problems: list[str], hint: str) -> None:
+        more = f"\n  ... and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        super().__init__("Some images cannot keep separate names:\n  " + "\n  ".join(problems[:_SHOWN]) + more, hint)
+        self.problems = problems
+
+
 class BadKeyError(DiffcleanError):
     """A text that is no key: it would lead out of its folder, or it is not spelled the one right way."""
 
@@ -64,19 +73,25 @@ def path_from_key(key: str) -> Path:
     return Path(os.fsdecode(key_bytes(key)))
 
 
+def safe_text(text: str) -> str:
+    """A text from outside with what could lie to a reader escaped, as in keys."""
+    return _text(os.fsencode(text))
+
+
 def label_of(key: str) -> str:
     """The label of an image: its first folder, or `""` for an image that lies in no folder."""
     folder, slash, _ = key.partition("/")
     return folder if slash else ""
 
 
-def variation_name(key: str, variant: int, extension: str) -> str:
+def variation_name(key: str, variant: int, extension: str, full_names: bool = False) -> str:
     """The key of a variation under the output folder: `cat/1.jpg`, 0, `png` -> `cat/1_v00.png`.
 
     Args:
         key: the original image.
         variant: 0 or more; written with at least two digits.
         extension: letters and digits, without the dot.
+        full_names: the original's extension stays in the name: `cat/1.jpg_v00.png`.
 
     Raises:
         BadKeyError: `key` is not a key.
@@ -86,19 +101,26 @@ def variation_name(key: str, variant: int, extension: str) -> str:
         raise ValueError(f"variant {variant!r}, extension {extension!r}")
     key_bytes(key)
     folder, slash, name = key.rpartition("/")
-    stem = name.rpartition(".")[0] or name
+    stem = name if full_names else name.rpartition(".")[0] or name
     return f"{folder}{slash}{stem}_v{variant:02d}.{extension}"
 
 
-def check_collisions(keys: Iterable[str], *, variants: int = 1, extension: str = "png") -> None:
+def is_too_long(key: str) -> bool:
+    """Whether a file so named is more than file systems take; that one image fails, and no other."""
+    return len(key_bytes(key).rpartition(b"/")[2]) > NAME_LIMIT_BYTES
+
+
+def check_collisions(
+    keys: Iterable[str], *, variants: int = 1, extension: str = "png", full_names: bool = False
+) -> None:
     """Refuse, before any work, keys whose variations could not lie side by side on every disk.
 
     Two keys collide when they differ only in extension, in upper and lower case or in Unicode normal form; a folder
-    spelled in two cases would make one class out of two; a variation can need the name that a folder has; and a name
-    can grow past what a file system takes.
+    spelled in two cases would make one class out of two; and a variation can need the name that a folder has. With
+    `full_names` keys may differ in extension alone.
 
     Raises:
-        DiffcleanError: lists the first few and says what to rename.
+        NameCollisionError: lists the first few and says what to rename or type.
     """
     owners: dict[str, str] = {}
     folders: dict[str, str] = {}
@@ -110,14 +132,10 @@ def check_collisions(keys: Iterable[str], *, variants: int = 1, extension: str =
                 problems.append(f"{other}/ and {folder}/ are one folder on a disk that ignores case")
                 folders[_folded(folder)] = folder  # the next image of this folder is not news
         for variant in range(variants):
-            output = variation_name(key, variant, extension)
+            output = variation_name(key, variant, extension, full_names)
             other = owners.setdefault(_folded(output), key)
             if other != key:
                 problems.append(f"{other} and {key} would both become {output}")
-                break
-            name_bytes = len(key_bytes(output).rpartition(b"/")[2])
-            if name_bytes > NAME_LIMIT_BYTES:
-                problems.append(f"{output} has a name of {name_bytes} bytes; {NAME_LIMIT_BYTES} is the most")
                 break
     for name in sorted(owners.keys() & folders.keys()):
         problems.append(f"{owners[name]} would need the name of the folder {folders[name]}/")
@@ -125,11 +143,10 @@ def check_collisions(keys: Iterable[str], *, variants: int = 1, extension: str =
         f"the folder {folder}/ has the name of a file of diffclean" for folder in filter(_OWN.fullmatch, folders)
     ]
     if problems:
-        problems = list(dict.fromkeys(problems))
-        more = f"\n  ... and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        raise DiffcleanError(
-            "Some images cannot keep separate names:\n  " + "\n  ".join(problems[:_SHOWN]) + more,
-            "Nothing was written. Rename one of each in the source: they must differ in more than extension or case.",
+        option = "" if full_names else " Where only extensions differ, --full-names keeps them in the names."
+        raise NameCollisionError(
+            list(dict.fromkeys(problems)),
+            f"Nothing was written. Rename one of each in the source: they must differ in more than case.{option}",
         )
 
 

@@ -53,6 +53,7 @@ class Row:
         source_width: of the original in pixels, as seen (after EXIF orientation); 0 if unknown.
         source_height: as source_width.
         engine: the fingerprint of the engine.
+        source_label: the class that the source has, where `label` may be another (`variate --labels`).
     """
 
     key: str
@@ -69,6 +70,7 @@ class Row:
     source_width: int = 0
     source_height: int = 0
     engine: str = ""
+    source_label: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "status", Status(self.status))
@@ -87,6 +89,7 @@ def row_from_dict(values: Mapping[str, Any]) -> Row:
     Raises:
         ValueError: a column is missing, unknown or of the wrong type.
     """
+    values = {"source_label": values.get("label", ""), **values}  # it came later than the others
     if set(values) != set(COLUMNS):
         raise ValueError(f"expected the columns {', '.join(COLUMNS)}; found {', '.join(map(str, values))}")
     for column in fields(Row):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from diffclean.data.atomic import write_error, write_new
+from diffclean.data.atomic import read_plain, write_error, write_new
 from diffclean.data.classes import checked_classes
 from diffclean.errors import DiffcleanError
 
@@ -86,7 +86,7 @@ def read_run(out: Path) -> RunRecord:
     """
     path = out / RUN_FILE
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(read_plain(path))
         version = content["format_version"]
         if version != FORMAT_VERSION:
             raise DiffcleanError(

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
 from diffclean.data import classes
+from diffclean.data.beneath import Beneath, why_not_opened
+from diffclean.data.formats import NAMED
 from diffclean.data.item import Item, ReadError
-from diffclean.data.keys import key_bytes, key_from_path, label_of
+from diffclean.data.keys import key_bytes
+from diffclean.data.labels import check_layout, labelled_from
+from diffclean.data.listing import Listing, file_problem
+from diffclean.data.passed_over import PassedOver
 from diffclean.errors import DiffcleanError
 
-EXTENSIONS = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif", "ppm", "pgm", "pbm"})
-BYTE_LIMIT = 256 * 2**20
+BYTE_LIMIT = 512 * 2**20
+"""Holds an uncompressed picture of as many pixels as are decoded, in four bytes each."""
+
+log = logging.getLogger(__name__)
+_SAID: set[tuple[str, str]] = set()
 
 
 class Source(Protocol):
@@ -35,22 +43,26 @@ class Source(Protocol):
 class ImageFolder:
     """A folder of images, flat or nested; the first folder of an image is its label.
 
-    Hidden files and folders are skipped, and so is whatever has no image extension. A symbolic link that leads to
-    something inside the folder is followed, but not from inside a folder that was itself reached by a link: so a tree
-    of links can neither loop nor explode. Links that lead out, loops, broken links, folders that cannot be listed,
-    things that are not plain files and files over the byte limit become items with a `problem`: they are listed, never
-    read. The folder is listed once, at the first use.
+    What has the extension of an image is taken, and so is any other file whose first bytes say that it is one. Hidden
+    files, other files and folders that no person made are passed over, counted and told (`passed_over`). A symbolic
+    link that leads to something inside the folder is followed, but not from inside a folder that was itself reached by
+    a link: so a tree of links can neither loop nor explode. Links that lead out, loops, broken links, folders that
+    cannot be listed, things that are not plain files and files over the byte limit become items with a `problem`: they
+    are listed, never read. The folder is listed once, at the first use, and held open: what is read is what lies in it,
+    whatever is put in its place.
 
     Args:
         root: the folder.
         byte_limit: the largest file that is read.
+        label_from: where labels are, see `labels.labelled_from`; None: the first folder, where that can be meant.
 
     Raises:
         DiffcleanError: `root` is missing or not a folder (at once), or holds no image (on `items()`).
     """
 
-    def __init__(self, root: Path | str, byte_limit: int | None = None) -> None:
+    def __init__(self, root: Path | str, byte_limit: int | None = None, label_from: str | None = None) -> None:
         self.root = Path(root)
+        self.label_from = label_from
         self.byte_limit = BYTE_LIMIT if byte_limit is None else byte_limit
         try:
             mode = self.root.stat().st_mode
@@ -63,21 +75,56 @@ class ImageFolder:
         """Every image, sorted by the raw bytes of its key."""
         return self._items
 
+    @property
+    def passed_over(self) -> PassedOver:
+        """What is there and was not taken."""
+        return self._listing.passed_over
+
+    @cached_property
+    def _below(self) -> Beneath:
+        try:
+            return Beneath(self.root)
+        except OSError as error:
+            raise DiffcleanError(f"{self.root} cannot be listed ({error.strerror}).") from error
+
+    @cached_property
+    def _listing(self) -> Listing:
+        listing = Listing(self._below, self.byte_limit)
+        listing.walk()
+        for line in listing.passed_over.lines():
+            if (str(self.root), line) not in _SAID:  # a verb may look at a folder more than once
+                _SAID.add((str(self.root), line))
+                log.warning("%s: %s", self.root, line)
+        return listing
+
     @cached_property
     def _items(self) -> list[Item]:
-        listing = _Listing(Path(os.path.realpath(self.root)), self.byte_limit)
-        listing.walk()
+        listing = self._listing
         if not listing.items:
             raise DiffcleanError(
-                f"{self.root} holds no images ({listing.others} other files).",
-                f"Expected files ending in {', '.join(sorted(EXTENSIONS))}, here or in sub-folders.",
+                f"{self.root} holds no images ({listing.passed_over.kinds.total()} other files).",
+                f"Expected {NAMED}, here or in sub-folders.",
             )
-        return sorted(listing.items, key=lambda item: key_bytes(item.key))
+        items = sorted(listing.items, key=lambda item: key_bytes(item.key))
+        return labelled_from(self.root, items, self.label_from)
 
     @cached_property
     def class_to_idx(self) -> dict[str, int]:
-        """Which number a label has; empty for a folder without sub-folders."""
-        return classes.class_to_idx(item.label for item in self._items)
+        """Which number a label has; empty for a folder without sub-folders.
+
+        A class that holds nothing that is taken keeps its number.
+
+        Raises:
+            DiffcleanError: first folders are hardly meant as classes (`train`, `val`), and `label_from` says nothing.
+        """
+        if self.label_from is None:
+            check_layout(self.root, self._items)
+        labels = {item.label for item in self._items}
+        return classes.class_to_idx(labels | (self.passed_over.labels if labels - {""} and self._by_folder else set()))
+
+    @property
+    def _by_folder(self) -> bool:
+        return self.label_from in (None, "folder")
 
     def read(self, item: Item) -> bytes:
         """The encoded bytes of one image.
@@ -88,97 +135,12 @@ class ImageFolder:
         if item.problem is not None:
             raise ReadError(item.problem)
         try:
-            # What was a plain file when listed may be a link or a pipe by now: neither followed nor waited for.
-            descriptor = os.open(item.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            descriptor = self._below.open(str(item.path))
             with os.fdopen(descriptor, "rb") as file:
-                problem = _file_problem(os.fstat(descriptor), self.byte_limit)
+                problem = file_problem(os.fstat(descriptor), self.byte_limit)
                 data = b"" if problem else file.read(self.byte_limit + 1)
         except OSError as error:
-            raise ReadError(f"cannot be read ({error.strerror})") from error
+            raise ReadError(why_not_opened(error)) from error
         if problem or len(data) > self.byte_limit:
             raise ReadError(problem or f"grew past the limit of {self.byte_limit} bytes while it was read")
         return data
-
-
-@dataclass
-class _Listing:
-    """One walk over a folder."""
-
-    root: Path
-    byte_limit: int
-    items: list[Item] = field(default_factory=list)
-    others: int = 0
-    _todo: list[tuple[str, str, bool]] = field(default_factory=list)  # real folder, its path in keys, through a link?
-
-    def walk(self) -> None:
-        # A list of what is left to do, not recursion: folders can be nested deeper than Python's stack.
-        self._todo = [(str(self.root), "", False)]
-        while self._todo:
-            folder, relative, linked = self._todo.pop()
-            try:
-                with os.scandir(folder) as entries:
-                    for entry in entries:
-                        if not entry.name.startswith("."):
-                            self._entry(entry, os.path.join(relative, entry.name), linked)  # noqa: PTH118 - hot
-            except OSError as error:
-                if not relative:
-                    raise DiffcleanError(f"{self.root} cannot be listed ({error.strerror}).") from error
-                self._add(relative, folder, f"folder cannot be listed ({error.strerror})")
-
-    def _entry(self, entry: os.DirEntry[str], relative: str, linked: bool) -> None:
-        image = entry.name.rpartition(".")[2].lower() in EXTENSIONS and "." in entry.name
-        if entry.is_symlink():
-            self._link(entry.path, relative, linked, image)
-        elif entry.is_dir(follow_symlinks=False):
-            self._todo.append((entry.path, relative, linked))
-        elif image:
-            self._file(entry.path, relative)
-        else:
-            self.others += 1
-
-    def _link(self, path: str, relative: str, linked: bool, image: bool) -> None:
-        try:
-            target = os.path.realpath(path, strict=True)
-            is_folder = Path(target).is_dir()
-        except OSError as error:
-            # A broken link with another extension is some other file; without one it may have been a whole class.
-            if image or not Path(path).suffix:
-                self._add(relative, path, f"broken link or link loop ({error.strerror})")
-            else:
-                self.others += 1
-            return
-        if not is_folder and not image:
-            self.others += 1
-        elif not _inside(target, str(self.root)):
-            self._add(relative, path, f"link leads out of the source, to {target!a}")
-        elif not is_folder:
-            self._file(target, relative)
-        elif _inside(os.path.dirname(path), target):  # noqa: PTH120 - a str, as the rest here
-            self._add(relative, path, "link loop: leads to a folder that holds it")
-        elif linked:
-            self._add(relative, path, "link to a folder inside a linked folder: links are followed once")
-        else:
-            self._todo.append((target, relative, True))
-
-    def _file(self, path: str, relative: str) -> None:
-        try:
-            problem = _file_problem(os.lstat(path), self.byte_limit)
-        except OSError as error:
-            problem = f"cannot be read ({error.strerror})"
-        self._add(relative, path, problem)
-
-    def _add(self, relative: str, path: str, problem: str | None) -> None:
-        key = key_from_path(relative)
-        self.items.append(Item(key, Path(path), label_of(key), problem))
-
-
-def _file_problem(found: os.stat_result, byte_limit: int) -> str | None:
-    if not stat.S_ISREG(found.st_mode):
-        return "not a plain file"
-    if found.st_size > byte_limit:
-        return f"file of {found.st_size} bytes; the limit is {byte_limit}"
-    return None
-
-
-def _inside(path: str, folder: str) -> bool:
-    return path == folder or path.startswith(folder.rstrip("/") + "/")

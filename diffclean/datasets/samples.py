@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from diffclean.data.keys import key_from_path
+from diffclean.data.passed_over import is_machine_made
 from diffclean.data.sources import ImageFolder
 from diffclean.datasets.bits import Bits, Purpose, ids_of, random_bits
 from diffclean.datasets.labelled import check_classes, named, stored_classes
-from diffclean.datasets.pixels import Chosen, Pixels
+from diffclean.datasets.pixels import Chosen, Edit, Pixels, Streamed
 from diffclean.datasets.reading import read_images
 from diffclean.environment import memory_bytes
 from diffclean.errors import DiffcleanError, UsageError
@@ -105,7 +106,7 @@ class Samples:
         if share > 0 and not all(len(part) for part in parts):
             raise DiffcleanError(
                 f"Of {len(self.keys)} images, {len(parts[1])} would be held out for validation.",
-                "That is too few images for this --validation-share: give more images, or another share.",
+                "That is too few images for this `validation_share`: give more images, or another share.",
             )
         return parts
 
@@ -147,6 +148,7 @@ def folder_samples(
     without: Collection[str] = (),
     memory: int | None = None,
     progress: Progress | None = None,
+    label_from: str | None = None,
 ) -> Samples:
     """Read root/<class>/**/image.
 
@@ -158,13 +160,14 @@ def folder_samples(
         without: keys of images that are left out.
         memory: bytes that the decoded images may take, else they are streamed; None: no limit.
         progress: told of each image.
+        label_from: where labels are, see `data.labels`; None: the first folder.
 
     Raises:
         UsageError: `without` names no image that is there, or all; sizes differ and none was given; a class that
             `class_to_idx` does not have.
         DiffcleanError: no labelled image that can be read.
     """
-    source = ImageFolder(root)
+    source = ImageFolder(root, label_from=label_from)
     classes = dict(class_to_idx or stored_classes(root) or source.class_to_idx)
     if labelled:
         check_classes(source, classes)
@@ -173,6 +176,20 @@ def folder_samples(
     labels = torch.tensor([classes.get(item.label, -1) for item in read.items])
     digest = digest_of(zip(keys, read.sha256s, strict=True))
     return Samples(read.pixels, torch.arange(len(keys) + 1), keys, labels, classes, read.failed, read.sha256s, digest)
+
+
+def edited(samples: Samples, root: Path, edit: Edit) -> Pixels:
+    """The pixels of the same images with something done to each, read anew when they are asked for.
+
+    Args:
+        samples: of a folder, from `folder_samples`.
+        root: the folder.
+        edit: what is done to each image at its own size, before it is resized (a trigger is put on it).
+    """
+    source = ImageFolder(root)
+    items = {item.key: item for item in source.items()}
+    shape = samples.pixels.shape
+    return Streamed(source, [items[key] for key in samples.keys], shape, shape, edit=edit)
 
 
 def left_after(without: Collection[str], found: Iterable[Keyed], root: Path) -> list[Keyed]:
@@ -211,6 +228,5 @@ def check_trainable(root: Path, samples: Samples) -> None:
 
 def _folders_without_images(root: Path, classes: Mapping[str, int]) -> list[str]:
     folders = (path for path in root.iterdir() if path.is_dir() and path.name[0] != ".")
-    # TensorBoard's events of a training whose classifier lies here are no class either.
-    names = {key_from_path(path.name) for path in folders if path.suffix != ".tensorboard"}
-    return sorted(names - set(classes) - {"lost+found"})
+    names = {key_from_path(path.name) for path in folders if not is_machine_made(path.name)}
+    return sorted(names - set(classes))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from diffclean.data.classes import check_not_marked
 from diffclean.data.item import Item
 from diffclean.data.keys import key_bytes
 from diffclean.data.manifest import Row, Status, latest, read_manifest, read_manifest_classes, shard_manifests
@@ -27,7 +28,7 @@ _ALIKE = 0.5
 """Share of the teacher's images below which the variations are taken for another data set's."""
 
 
-def find_variations(folder: Path, option: str = "--data") -> Path:
+def find_variations(folder: Path, option: str = "`data`") -> Path:
     """The one `*-variations` folder in `folder`.
 
     Args:
@@ -56,15 +57,15 @@ def is_variation_run(root: Path) -> bool:
     return (root / RUN_FILE).is_file()
 
 
-def classes_of(root: Path) -> dict[str, int]:
-    """The classes of a data set without reading its images: stored ones, or its folders'.
+def classes_of(root: Path, label_from: str | None = None) -> dict[str, int]:
+    """The classes of a data set without reading its images: stored ones, or its folders' (see `data.labels`).
 
     Raises:
         DiffcleanError: `root` is no folder of images, or its manifest cannot be read.
     """
     if is_variation_run(root):
         return read_manifest_classes(_manifest(root))
-    return stored_classes(root) or ImageFolder(root).class_to_idx
+    return stored_classes(root) or ImageFolder(root, label_from=label_from).class_to_idx
 
 
 def compare_classes(root: Path, classes: Mapping[str, int], teacher: Mapping[str, int], labelled: bool) -> None:
@@ -86,9 +87,9 @@ def compare_classes(root: Path, classes: Mapping[str, int], teacher: Mapping[str
         return
     found = f"The classes of {root} and of the teacher do not match: " + "; ".join(parts) + "."
     if labelled:
-        raise UsageError(found, "Give the data that the teacher was trained for; or --alpha 1, which needs no label.")
+        raise UsageError(found, "Give the data that the teacher was trained for; or `alpha` 1, which needs no label.")
     if len(classes) > 1:  # one folder, or none, is hardly meant as classes
-        log.warning("%s Labels teach nothing here (--alpha 1), so go on if that is meant.", found)
+        log.warning("%s Labels teach nothing here (`alpha` 1), so go on if that is meant.", found)
 
 
 def load_variations(
@@ -99,6 +100,7 @@ def load_variations(
     without: Collection[str] = (),
     memory: int | None = None,
     progress: Progress | None = None,
+    label_from: str | None = None,
 ) -> Samples:
     """Read an output folder of `variate`, or any image folder.
 
@@ -110,6 +112,7 @@ def load_variations(
         without: keys of images (of originals, for variations) that are left out.
         memory: bytes that the decoded images may take, else they are streamed; None: no limit.
         progress: told of each image.
+        label_from: where labels are, see `data.labels`; of variations the manifest says it.
 
     Raises:
         UsageError: `without` names no image that is there, or all; sizes differ and none was given; classes that do
@@ -117,11 +120,13 @@ def load_variations(
         DiffcleanError: the run is not finished, or has no variation.
     """
     if not is_variation_run(root):
-        return folder_samples(root, size, class_to_idx, labelled, without, memory, progress)
+        return folder_samples(root, size, class_to_idx, labelled, without, memory, progress, label_from)
     last = left_after(without, latest(read_manifest(_manifest(root))).values(), root)
     rows = sorted((row for row in last if row.status is Status.OK), key=_place)
     if not rows:
         raise DiffcleanError(f"{root} holds no variation: all {len(last)} attempts failed.", f"See {root / MANIFEST}.")
+    if labelled:
+        check_not_marked(root, (row.output for row in rows))
     if len(rows) < len(last):
         log.warning("%d variations failed when they were made, and are left out.", len(last) - len(rows))
     return _grouped(root, rows, class_to_idx, size, labelled, memory, progress)
@@ -157,7 +162,7 @@ def _grouped(
     if labelled and (strange := [row.key for row in firsts if row.label not in class_to_idx]):
         raise DiffcleanError(
             f"{len(strange)} images in {root} have no class that is known, such as {strange[0]}.",
-            "Expected <class>/image; or give distill --alpha 1, which needs no label.",
+            "Expected <class>/image; or give distill `alpha` 1, which needs no label.",
         )
     labels = [class_to_idx.get(row.label, -1) for row in firsts]
     texts = [(row.output, sha256, row.label) for row, sha256 in zip(kept, read.sha256s, strict=True)]

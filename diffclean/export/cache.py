@@ -33,7 +33,7 @@ from diffclean.progress import Progress
 log = logging.getLogger(__name__)
 
 _CACHE_HINT = "Set DIFFCLEAN_CACHE to a folder that can be written to and has room."
-_OWN_HINT = "Choose another folder with -o: one that can be written to and has room; for a volume, a folder inside it."
+_OWN_HINT = "Choose another `out`: a folder that can be written to and has room; for a volume, a folder inside it."
 
 
 def cached_engine(recipe: Recipe, options: ExportOptions | None = None, progress: Progress | None = None) -> Path:
@@ -195,8 +195,8 @@ def check_replaceable(place: Path, wanted: Mapping[str, Any], overwrite: bool) -
         return
     if not (place / FILE_NAME).is_file():
         kind = "a folder that holds something else" if place.is_dir() else "no folder"
-        raise DiffcleanError(f"{place} is {kind}, not an engine.", "Choose another folder with -o.")
-    problem, hint = "", "Choose another folder with -o, or replace it: --overwrite."
+        raise DiffcleanError(f"{place} is {kind}, not an engine.", "Choose another folder with `out`.")
+    problem, hint = "", "Choose another folder with `out`, or replace it: `overwrite`."
     try:
         problem = "; ".join(_differences(read_manifest(place), wanted))
     except DiffcleanError as error:
@@ -246,7 +246,7 @@ def verify_model(directory: Path) -> None:
     if found := damage(directory, expected):
         raise DiffcleanError(
             f"The model in {directory} was changed: {'; '.join(found)}.",
-            "Install diffclean again, or point --engine at a model that you trust.",
+            "Install diffclean again, or point `engine` at a model that you trust.",
         )
 
 

@@ -148,7 +148,7 @@ def checked_reference(component: Component, batch: int, name: str, model: str) -
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise DiffcleanError(
             f"The {name} of {model} cannot be run: {reason}",
-            "Are its parts of one model, and unchanged? Another --size may help; --traceback shows where it fails.",
+            "Are its parts of one model, and unchanged? Another `size` may help; --traceback shows where it fails.",
         ) from error
     for port, output in zip(component.outputs, expected, strict=True):
         if not _flags(port.name, output):
@@ -189,7 +189,7 @@ def parity_of_onnx(
     ):
         raise OverflowInHalfError(
             f"{path.parent.name}: in {precision} it gives values that are not finite, and in fp32 it does not.",
-            "Export it in another precision: --precision bf16, or fp32.",
+            "Export it in another precision: `precision` bf16, or fp32.",
         )
     if relative > limit:
         raise DiffcleanError(

@@ -184,13 +184,13 @@ def square_of(image_size: int | None, unet: Any, vae: Any) -> int:
     sides = list(found) if isinstance(found, list | tuple) else [found]
     if image_size is None:
         if sides == [None]:
-            raise DiffcleanError("The model does not say for which size it is (sample_size).", "Name one: --size 512")
+            raise DiffcleanError("The model does not say for which size it is (sample_size).", "Name one: `size` 512")
         if len(set(map(str, sides))) != 1:
-            raise DiffcleanError(f"The model is made for {sides}, which is no square.", "Name a square: --size 512")
+            raise DiffcleanError(f"The model is made for {sides}, which is no square.", "Name a square: `size` 512")
         if type(sides[0]) is not int or not 0 < sides[0] * factor <= LARGEST_NATIVE:
             raise DiffcleanError(
                 f"The model's sample_size is {sides[0]}; expected a number up to {LARGEST_NATIVE // factor}.",
-                "Name the size: --size 512",
+                "Name the size: `size` 512",
             )
         image_size = sides[0] * factor
     return checked_size(image_size, image_size, factor)
@@ -208,6 +208,6 @@ def checked_size(image_size: int | None, native: int, factor: int) -> int:
         near = max(1, math.floor(size / (8 * factor) + 0.5)) * 8 * factor
         raise DiffcleanError(
             f"This model cannot regenerate squares of {size} px: a multiple of {8 * factor} is needed.",
-            f"Try: --size {near}",
+            f"Try: `size` {near}",
         )
     return size

@@ -83,7 +83,7 @@ class Recipe:
         name: what `--engine` calls it.
         family: its family.
         directory: the model directory; None where it has to be fetched from a hub first (`hub.located`).
-        defaults: steps, strength, scheduler, guidance, batch; a scheduler of "" is the model's own.
+        defaults: steps, strength, scheduler, guidance, batch, detail; a scheduler of "" is the model's own.
         license_note: what the weights may be used for.
         hub: where to fetch it from.
     """
@@ -102,6 +102,7 @@ _DEFAULTS: dict[str, tuple[type, ...]] = {
     "guidance": (int, float),
     "scheduler": (str,),
     "batch": (int,),
+    "detail": (int,),
 }
 
 
@@ -135,7 +136,8 @@ def load_recipe(name: str) -> Recipe:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not valid TOML: {error}.") from error
     try:
-        family, source, defaults = content["family"], dict(content["source"]), dict(content["defaults"])
+        family, source = content["family"], dict(content["source"])
+        defaults = {"detail": 1, **content["defaults"]}  # 1: one window, whatever the model's square is
         complete = all(isinstance(defaults[key], kind) for key, kind in _DEFAULTS.items())
         hub = HubModel(source["hub"], source["revision"], dict(source.get("sha256", {}))) if "hub" in source else None
         place = None if hub else (path.parent / source["path"]).resolve()

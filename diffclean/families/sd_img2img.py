@@ -65,8 +65,8 @@ class SdImg2Img:
         """
         if strength >= 1:
             raise UsageError(
-                "--strength 1 would leave nothing of the images: this model knows of them only where it begins.",
-                "Give less, for instance: --strength 0.5",
+                "`strength` 1 would leave nothing of the images: this model knows of them only where it begins.",
+                "Give less, for instance: `strength` 0.5",
             )
         return latent_calls.share_of_schedule(strength)
 

@@ -49,7 +49,7 @@ class OnnxRuntime:
         self.name = "onnxruntime" if device == "cpu" else "onnxruntime-cuda"
         self.precision = as_exported(self.name, manifest, precision)
         if device == "cpu" and self.precision == "bf16":
-            raise DiffcleanError("ONNX Runtime on a CPU has no bf16.", "Use --runtime openvino, or export in fp32.")
+            raise DiffcleanError("ONNX Runtime on a CPU has no bf16.", "Use `runtime` openvino, or export in fp32.")
         self._outputs = {name: entry.outputs for name, entry in manifest.components.items()}
         self._gpu = _Gpu(self.name) if device == "cuda" else None
         self._index = self._gpu.index if self._gpu else 0

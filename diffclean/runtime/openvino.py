@@ -57,7 +57,7 @@ class OpenVino:
         if self.precision not in _HINTS:
             raise UsageError(f"The runtime openvino computes in {' or '.join(_HINTS)}, not in {precision}.")
         if self.precision == "bf16" and best_precision() != "bf16":
-            raise DiffcleanError("This CPU does not compute in bf16.", "Use --precision fp32.")
+            raise DiffcleanError("This CPU does not compute in bf16.", "Use `precision` fp32.")
         cores = threads or max(1, int(usable_cores()))
         core = openvino.Core()
         config: dict[str, Any] = {

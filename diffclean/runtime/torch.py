@@ -54,7 +54,7 @@ class Torch:
         if compiled and not any(map(shutil.which, _COMPILERS)):
             raise DiffcleanError(
                 "torch.compile needs a C compiler, and none is on the path.",
-                "Install one (on Debian and Ubuntu: apt-get install g++), or use --runtime torch.",
+                "Install one (on Debian and Ubuntu: apt-get install g++), or use `runtime` torch.",
             )
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.precision = precision or (manifest.precision if self.device == "cuda" else "fp32")
@@ -111,7 +111,7 @@ def _modules(manifest: EngineManifest, precision: str, device: str) -> dict[str,
     ):
         raise DiffcleanError(
             f"The engine's model in {source} is gone or was changed: {'; '.join(found[:3])}.",
-            "Use --runtime onnxruntime or openvino, which need the engine directory alone.",
+            "Use `runtime` onnxruntime or openvino, which need the engine directory alone.",
         )
     family = family_named(manifest.family)
     model = load_model(family, with_safetensors(source, family.parts), manifest.image_size)

@@ -1,33 +1,32 @@
-"""`variate --dry-run`: how many images, how long, how much disk, from a measured batch."""
+"""`variate --dry-run`: how many images and windows, how long, how much disk, from a measured batch."""
 
 from __future__ import annotations
 
 import itertools
 import math
 import time
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
-from diffclean.data.decode import Limits, decode_for
+from diffclean.data.decode import decoded
 from diffclean.data.encode import encode
-from diffclean.data.fit import from_square, to_square
-from diffclean.data.item import ItemError
+from diffclean.data.fit import restored
+from diffclean.data.item import Item, ItemError
 from diffclean.data.journal import journal_path, read_journal
-from diffclean.data.keys import check_collisions
 from diffclean.data.run_record import check_separate
 from diffclean.data.shard import Shard
-from diffclean.data.sources import ImageFolder
+from diffclean.data.sources import Source
 from diffclean.errors import DiffcleanError
+from diffclean.variation.cost import cost_of
 from diffclean.variation.sampler import Sampler
 from diffclean.variation.settings import Settings, open_for, recipe_of
 from diffclean.variation.variate import made_already
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from diffclean.variation.windows import Layout, Pixels, from_canvas, layout, to_canvas
 
 
 @dataclass(frozen=True)
@@ -38,11 +37,15 @@ class Estimate:
     variations: int
     already_made: int
     unreadable: int
+    windows_per_image: float
+    windows: int
+    windows_per_second: float
     images_per_second: float
     seconds: float
     bytes: int
     settings: Settings
     engine: str
+    passed_over: dict[str, Any]
 
 
 def estimate(
@@ -55,61 +58,88 @@ def estimate(
     """
     settings = settings.resolved(recipe_of(settings).defaults)
     check_separate(source, out)
-    images = ImageFolder(source)
+    images = settings.images(source)
     shard = shard or Shard()
     items = [item for item in images.items() if shard.takes(item.key)]
-    check_collisions([i.key for i in images.items()], variants=settings.variations, extension=settings.format.extension)
+    settings.check_names(images)
+    _ = images.class_to_idx  # where labels are is asked before any work
     opened = open_for(settings, threads)
+    settings, sampler = opened.settings, opened.sampler()
     assert settings.batch is not None
-    sampler = opened.sampler()
-    squares, placements = [], []
-    limits = Limits(pixels=settings.pixel_limit)
-    unreadable = 0
-    # Evenly spread, so that a folder that begins with its smallest images is not taken for all of it.
-    stride = max(1, len(items) // settings.batch)
-    for item in itertools.islice(items, 0, None, stride):
-        try:
-            image, (width, height) = decode_for(images.read(item), sampler.image_size, limits)
-        except ItemError:
-            unreadable += 1
-            continue
-        square, placement = to_square(image, sampler.image_size, settings.fit)
-        squares.append(square)
-        placements.append(replace(placement, width=width, height=height))
-        if len(squares) == settings.batch:
-            break
-    if items and not squares:
+    sample, unreadable = _sampled(images, items, settings, sampler.image_size)
+    if items and not sample:
         raise DiffcleanError(f"None of the {unreadable} images tried in {source} can be read.")
-    import torch
-
-    batch = np.zeros((settings.batch, sampler.image_size, sampler.image_size, 3), np.uint8)
-    for index, square in enumerate(squares):
-        batch[index] = square
-    pixels = torch.from_numpy(batch)
-    made, batch_s = _measured(sampler, pixels)
-    written = 0
-    for image, placement in zip(made, placements, strict=False):
+    made, batch_s = _measured(sampler, [square for square, _ in sample], settings.batch)
+    written = 0.0
+    for square, (_, plan) in zip(made, sample, strict=False):
         with suppress(ItemError):  # too large for the format: listed as failed by the run
-            written += len(encode(from_square(np.array(image), placement, settings.size), settings.format))
+            written += _bytes(square, plan, settings)
+    cost = cost_of(images, items, settings, sampler.image_size)
     already = len(made_already(out, read_journal(journal_path(out, shard)), items, settings.variations))
     left = len(items) * settings.variations - already
+    windows, rate = round(left * cost.windows), settings.batch / batch_s
     return Estimate(
-        len(items),
-        len(items) * settings.variations,
-        already,
-        unreadable,
-        settings.batch / batch_s,
-        math.ceil(left / settings.batch) * batch_s,
-        round(left * written / max(1, len(placements))),
-        settings,
-        opened.engine.identity,
+        images=len(items),
+        variations=len(items) * settings.variations,
+        already_made=already,
+        unreadable=unreadable,
+        windows_per_image=cost.windows,
+        windows=windows,
+        windows_per_second=rate,
+        images_per_second=rate / cost.windows,
+        seconds=math.ceil(windows / settings.batch) * batch_s,
+        bytes=round(left * written / max(1, len(sample))),
+        settings=settings,
+        engine=opened.engine.identity,
+        passed_over=images.passed_over.as_json(),
     )
 
 
-def _measured(sampler: Sampler, pixels: Tensor) -> tuple[Tensor, float]:
+def _sampled(
+    source: Source, items: Sequence[Item], settings: Settings, side: int
+) -> tuple[list[tuple[Pixels, Layout]], int]:
+    """The middle window of as many pictures as a batch holds, and how many could not be read.
+
+    Evenly spread, so that a folder that begins with its smallest images is not taken for all of it.
+    """
+    assert settings.batch is not None
+    assert settings.detail is not None
+    sample: list[tuple[Pixels, Layout]] = []
+    unreadable = 0
+    for item in itertools.islice(items, 0, None, max(1, len(items) // settings.batch)):
+        try:
+            with decoded(source.read(item), settings.detail, settings.limits) as (image, (width, height)):
+                plan = layout(width, height, side, settings.detail, settings.fit)
+                square = plan.windows.cut(to_canvas(image, plan), len(plan.windows) // 2)
+        except ItemError:
+            unreadable += 1
+            continue
+        sample.append((square.copy(), plan))
+        if len(sample) == settings.batch:
+            break
+    return sample, unreadable
+
+
+def _measured(sampler: Sampler, squares: Sequence[Pixels], batch: int) -> tuple[Pixels, float]:
     """Variations of a batch, and the seconds that it takes."""
-    seeds = list(range(len(pixels)))
-    sampler.generate(pixels, seeds)  # the first is slower
+    import torch
+
+    pixels = np.zeros((batch, sampler.image_size, sampler.image_size, 3), np.uint8)
+    for index, square in enumerate(squares):
+        pixels[index] = square
+    seeds = list(range(batch))
+    sampler.generate(torch.from_numpy(pixels), seeds)  # the first is slower
     started = time.monotonic()
-    made, _ = sampler.generate(pixels, seeds)
-    return made, time.monotonic() - started
+    made, _ = sampler.generate(torch.from_numpy(pixels), seeds)
+    return made.numpy(), time.monotonic() - started
+
+
+def _bytes(window: Pixels, plan: Layout, settings: Settings) -> float:
+    """What a picture takes on disk, judged by one window of it: enlarged as the picture will be."""
+    if len(plan.windows) == 1:
+        return len(encode(from_canvas(window, plan, settings.size), settings.format))
+    width, height = plan.size(settings.size)
+    left, top, right, bottom = plan.box
+    side = plan.windows.side
+    across, down = max(1, round(side * width / (right - left))), max(1, round(side * height / (bottom - top)))
+    return len(encode(restored(window, across, down), settings.format)) * width * height / (across * down)

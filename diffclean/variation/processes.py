@@ -21,14 +21,17 @@ import pickle
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from diffclean.data.in_flight import IN_FLIGHT
 from diffclean.environment import memory_bytes, usable_cores
 from diffclean.errors import DiffcleanError
 from diffclean.variation.work import Job, Work
@@ -54,7 +57,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def default_processes(opened: Opened, left: int) -> int:
-    """How many processes are quickest for `left` variations."""
+    """How many processes are quickest for `left` windows."""
     if opened.engine.runtime.device != "cpu" or opened.engine.manifest.image_size > _SMALL_PX:
         return 1
     assert opened.settings.steps is not None
@@ -71,7 +74,7 @@ class Part:
     """All that a child is told once.
 
     Attributes:
-        root, byte_limit: of the `ImageFolder`.
+        root: of the images.
         out, owner: see `Work`.
         recipe, settings: resolved.
         directory, runtime, precision, fingerprint: of the engine; the child's must be the same.
@@ -82,7 +85,6 @@ class Part:
     """
 
     root: Path
-    byte_limit: int
     out: Path
     owner: str
     recipe: Recipe
@@ -106,7 +108,6 @@ def parts_of(
     engine = opened.engine
     first = Part(
         root=images.root,
-        byte_limit=images.byte_limit,
         out=work.out,
         owner=work.owner,
         recipe=opened.recipe,
@@ -130,6 +131,7 @@ def side_by_side(
     jobs: Iterable[Job],
     record: Callable[[Sequence[Row]], None],
     began: Callable[[], None],
+    windows: Callable[[int], None],
     stop: threading.Event,
 ) -> None:
     """Do all jobs in children, one a part.
@@ -139,6 +141,7 @@ def side_by_side(
         jobs: handed out in this order, to whoever is ready.
         record: told of finished rows, whose files are on disk; called from this thread.
         began: called when the first child has opened its engine.
+        windows: told how many windows a child's batch held.
         stop: when set, what the children have in flight is finished and recorded, then this returns.
 
     Raises:
@@ -146,7 +149,9 @@ def side_by_side(
         Exception: a bug in a child.
     """
     lots = _Lots(jobs)
-    children = [_Child(part) for part in parts]
+    # Locked by the child that decodes a picture larger than its part of the room; never written to.
+    with tempfile.TemporaryFile() as shared:
+        children = [_Child(part, shared.fileno(), len(parts)) for part in parts]
     try:
         for child in children:
             threading.Thread(target=child.feed, args=(lots, stop), daemon=True).start()
@@ -165,6 +170,8 @@ def side_by_side(
                     continue
                 if kind == "rows":
                     record(content)
+                elif kind == "windows":
+                    windows(content)
                 elif kind == "log":
                     logging.getLogger(content[0]).log(*content[1:])
                 elif kind == "error":
@@ -206,20 +213,21 @@ class _Lots:
 class _Child:
     """A child process, seen from the parent."""
 
-    def __init__(self, part: Part) -> None:
+    def __init__(self, part: Part, room: int, count: int) -> None:
         jobs_out, jobs_in = os.pipe()
         told_out, told_in = os.pipe()
         if hasattr(fcntl, "F_SETPIPE_SZ"):  # as short a queue as can be: what one child holds, no other can take
             fcntl.fcntl(jobs_in, fcntl.F_SETPIPE_SZ, _QUEUE_BYTES)
         package = str(Path(__file__).parents[2])
-        code = f"import sys; sys.path.append({package!r}); from {__name__} import serve; serve({jobs_out}, {told_in})"
+        numbers = f"{jobs_out}, {told_in}, {room}, {count}"
+        code = f"import sys; sys.path.append({package!r}); from {__name__} import serve; serve({numbers})"
         try:
             self.process = subprocess.Popen(
                 # -P: the folder that the user stands in may hold hostile files, and is no place for modules.
                 [sys.executable, "-P", "-c", code],
                 stdin=subprocess.DEVNULL,
                 stdout=2,  # what libraries print there must not get between the lines of --json
-                pass_fds=(jobs_out, told_in),
+                pass_fds=(jobs_out, told_in, room),
                 env=os.environ | {"OMP_NUM_THREADS": str(part.threads)},
             )
         finally:  # so that each side sees the other's end
@@ -243,7 +251,7 @@ class _Child:
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"gone (exit code {code})"
         return DiffcleanError(
             f"A process of this run was {how}; was there too little memory?",
-            "The same command resumes; with --processes 1 it takes the least memory.",
+            "The same command resumes; with `processes` 1 it takes the least memory.",
         )
 
     def end(self) -> None:
@@ -253,8 +261,9 @@ class _Child:
         self.told.close()
 
 
-def serve(jobs_descriptor: int, told_descriptor: int) -> None:
-    """The whole life of a child."""
+def serve(jobs_descriptor: int, told_descriptor: int, room: int, count: int) -> None:
+    """The whole life of a child, one of `count`; `room` is what they lock to decode a large picture alone."""
+    IN_FLIGHT.share(count, room)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group, and the parent decides
@@ -299,7 +308,6 @@ def _received(jobs: Connection) -> Iterator[Job]:
 
 def _work(part: Part, jobs: Iterator[Job], tell: Callable[..., None], stop: threading.Event) -> None:
     """What a run in one process does, on this process's part."""
-    from diffclean.data.sources import ImageFolder
     from diffclean.export.opening import open_compiled
     from diffclean.variation.pipeline import Stages, stream
     from diffclean.variation.settings import Opened
@@ -310,7 +318,7 @@ def _work(part: Part, jobs: Iterator[Job], tell: Callable[..., None], stop: thre
     logging.basicConfig(handlers=[_Telling(tell)], level=logging.INFO)
     opened = Opened(part.recipe, engine, part.settings, part.threads)
     sampler = opened.sampler()
-    images = ImageFolder(part.root, part.byte_limit)
+    images = part.settings.images(part.root)
     work = Work(images, part.out, part.owner, part.settings, sampler.image_size, part.fingerprint)
 
     def commit(rows: Sequence[Row]) -> None:
@@ -319,7 +327,8 @@ def _work(part: Part, jobs: Iterator[Job], tell: Callable[..., None], stop: thre
 
     assert part.settings.batch is not None
     tell("ready")
-    stream(jobs, Stages(work.prepare, sampler, opened.fallback, commit), part.settings.batch, part.workers, stop)
+    stages = Stages(work.prepare, sampler, opened.fallback, commit, partial(tell, "windows"))
+    stream(jobs, stages, part.settings.batch, part.workers, stop)
 
 
 class _Telling(logging.Handler):

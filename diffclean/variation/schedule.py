@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 _DECIDE = ("num_train_timesteps", "beta_schedule", "prediction_type", "timestep_spacing", "steps_offset",
            "rescale_betas_zero_snr", "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas")  # fmt: skip
 """The keys of a configuration that a message names."""
-_ANOTHER = "Try other --steps or another --scheduler, or mend the model's scheduler_config.json."
+_ANOTHER = "Try other `steps` or another `scheduler`, or mend the model's scheduler_config.json."
 
 SCHEDULERS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "ddim": ("DDIMScheduler", {}),
@@ -46,7 +46,7 @@ def scheduler_for(config: Mapping[str, Any]) -> str:
     check_scheduler(config, "The model")
     name = NEAREST[config["_class_name"]]
     for difference in differences(name, config):
-        log.info("Note: %s (--scheduler chooses another).", difference)
+        log.info("Note: %s (`scheduler` chooses another).", difference)
     return name
 
 
@@ -161,7 +161,7 @@ def _worked_out(name: str, config: Mapping[str, Any], steps: int, start: float) 
     if int(steps * start) < 1:
         raise UsageError(
             f"{start:g} of {steps} steps is less than one: nothing would be regenerated.",
-            f"Give more --steps (at least {math.ceil(1 / start)}) or more --strength.",
+            f"Give more `steps` (at least {math.ceil(1 / start)}) or more `strength`.",
         )
     first = steps - min(steps, int(steps * start))
     timesteps = scheduler.timesteps[first:]

@@ -8,9 +8,11 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from diffclean.data.decode import Limits
 from diffclean.data.encode import ImageFormat
-from diffclean.data.fit import Fit, OutputSize
+from diffclean.data.fit import LONGEST_SIDE, Fit, OutputSize
+from diffclean.data.keys import check_collisions, variation_name
+from diffclean.data.limits import Limits
+from diffclean.data.sources import ImageFolder
 from diffclean.engine.manifest import FILE_NAME as ENGINE_FILE
 from diffclean.engine.manifest import read_manifest
 from diffclean.errors import UsageError
@@ -21,7 +23,9 @@ from diffclean.families.registry import Recipe, family_named, load_recipe, recip
 from diffclean.families.schedulers import NEAREST, read_scheduler
 from diffclean.progress import Progress
 from diffclean.runtime.choose import Engine, graph_precision
+from diffclean.variation import defaults
 from diffclean.variation.color import ColorTransfer
+from diffclean.variation.labels import identity_of
 from diffclean.variation.sampler import Sampler, SamplerSettings
 from diffclean.variation.schedule import SCHEDULERS, schedule_of, scheduler_for
 
@@ -46,59 +50,98 @@ class Settings:
         batch: images the engine takes at once.
         size: of what comes out.
         fit: how an image meets the model's square.
+        detail: the longer side at which a picture is looked at, in pixels; more than the model's square: in windows.
         format: of the files.
         color_transfer: none, mean-std or lab.
+        labels: of the variations: keep (the source's), none, or the file of a classifier that is asked.
         pixel_limit: the largest image that is decoded, in pixels.
+        byte_limit: the largest file that is read.
+        time_limit_s: processor time that decoding one image may take, in seconds.
+        full_names: the original's extension stays in a variation's name.
+        label_from: where labels are, see `data.labels`.
     """
 
-    engine: str = "micro"
-    runtime: str = "auto"
+    engine: str = defaults.ENGINE
+    runtime: str = defaults.RUNTIME
     precision: str | None = None
     steps: int | None = None
     strength: float | None = None
     guidance: float | None = None
     scheduler: str | None = None
-    guidance_interval: tuple[float, float] = (0.0, 1.0)
-    variations: int = 1
-    seed: int = 0
+    guidance_interval: tuple[float, float] = defaults.GUIDANCE_INTERVAL
+    variations: int = defaults.VARIATIONS
+    seed: int = defaults.SEED
     batch: int | None = None
-    size: OutputSize = field(default_factory=OutputSize)
-    fit: Fit = Fit.SQUASH
-    format: ImageFormat = ImageFormat.PNG
-    color_transfer: ColorTransfer = ColorTransfer.NONE
-    pixel_limit: int = Limits().pixels
+    size: OutputSize = field(default_factory=lambda: OutputSize.parse(defaults.SIZE))
+    fit: Fit = Fit(defaults.FIT)  # noqa: RUF009 # a member of an enumeration cannot change
+    detail: int | None = None
+    format: ImageFormat = ImageFormat(defaults.FORMAT)  # noqa: RUF009
+    color_transfer: ColorTransfer = ColorTransfer(defaults.COLOR_TRANSFER)  # noqa: RUF009
+    labels: str = defaults.LABELS
+    pixel_limit: int = defaults.PIXEL_LIMIT
+    byte_limit: int = defaults.BYTE_LIMIT
+    time_limit_s: int = defaults.TIME_LIMIT_S
+    full_names: bool = defaults.FULL_NAMES
+    label_from: str | None = None
 
-    def resolved(self, defaults: dict[str, Any]) -> Settings:
+    def resolved(self, recipe: dict[str, Any]) -> Settings:
         """With the recipe's defaults filled in, checked.
 
         Raises:
             UsageError: names everything that is out of range, together.
         """
-        names = ("steps", "strength", "guidance", "scheduler", "batch")
-        full = replace(self, **{name: defaults[name] for name in names if getattr(self, name) is None})
+        names = ("steps", "strength", "guidance", "scheduler", "batch", "detail")
+        full = replace(self, **{name: recipe[name] for name in names if getattr(self, name) is None})
         assert full.steps is not None
         assert full.strength is not None
         assert full.guidance is not None
         assert full.batch is not None
+        assert full.detail is not None
         low, high = full.guidance_interval
         problems = [
             text
             for wrong, text in (
-                (not 1 <= full.steps <= 1000, f"--steps {full.steps} (1 to 1000)"),
-                (not 0 < full.strength <= 1, f"--strength {full.strength} (above 0, at most 1)"),
-                (not 0 <= full.guidance <= 100, f"--guidance {full.guidance} (0 to 100)"),
-                (not 0 <= low <= high <= 1, f"--guidance-interval {low:g}:{high:g} (low:high, both in 0 to 1)"),
-                (full.scheduler not in (*SCHEDULERS, ""), f"--scheduler {full.scheduler} ({', '.join(SCHEDULERS)})"),
-                (not 1 <= full.variations <= 1000, f"--variations {full.variations} (1 to 1000)"),
-                (not 0 <= full.seed < 2**63, f"--seed {full.seed} (0 to 2^63 - 1)"),
-                (not 1 <= full.batch <= 4096, f"--batch {full.batch} (1 to 4096)"),
-                (full.pixel_limit < 1, f"--pixel-limit {full.pixel_limit} (1 or more)"),
+                (not 1 <= full.steps <= 1000, f"`steps` {full.steps} (1 to 1000)"),
+                (not 0 < full.strength <= 1, f"`strength` {full.strength} (above 0, at most 1)"),
+                (not 0 <= full.guidance <= 100, f"`guidance` {full.guidance} (0 to 100)"),
+                (not 0 <= low <= high <= 1, f"`guidance_interval` {low:g}:{high:g} (low:high, both in 0 to 1)"),
+                (full.scheduler not in (*SCHEDULERS, ""), f"`scheduler` {full.scheduler} ({', '.join(SCHEDULERS)})"),
+                (not 1 <= full.variations <= 1000, f"`variations` {full.variations} (1 to 1000)"),
+                (not 0 <= full.seed < 2**63, f"`seed` {full.seed} (0 to 2^63 - 1)"),
+                (not 1 <= full.batch <= 4096, f"`batch` {full.batch} (1 to 4096)"),
+                (not 1 <= full.detail <= LONGEST_SIDE, f"`detail` {full.detail} (1 to {LONGEST_SIDE})"),
+                (full.pixel_limit < 1, f"`pixel_limit` {full.pixel_limit} (1 or more)"),
+                (full.byte_limit < 1, f"`byte_limit` {full.byte_limit} (1 or more)"),
+                (not 1 <= full.time_limit_s <= 86_400, f"`time_limit_s` {full.time_limit_s} (1 to 86400)"),
             )
             if wrong
         ]
         if problems:
             raise UsageError("Out of range: " + "; ".join(problems) + ".")
         return full
+
+    def for_json(self) -> dict[str, Any]:
+        """The fields, with the size as people type it."""
+        return vars(self) | {"size": str(self.size)}
+
+    def images(self, source: Path) -> ImageFolder:
+        """The images below a folder, as these settings take them."""
+        return ImageFolder(source, self.byte_limit, self.label_from)
+
+    def check_names(self, images: ImageFolder) -> None:
+        """Raises NameCollisionError where variations could not lie side by side."""
+        keys = [item.key for item in images.items()]
+        extension = self.format.extension
+        check_collisions(keys, variants=self.variations, extension=extension, full_names=self.full_names)
+
+    def name_of(self, key: str, variant: int) -> str:
+        """Of a variation, below the output folder."""
+        return variation_name(key, variant, self.format.extension, self.full_names)
+
+    @property
+    def limits(self) -> Limits:
+        """Of decoding."""
+        return Limits(pixels=self.pixel_limit, seconds=self.time_limit_s)
 
     @property
     def sampler(self) -> SamplerSettings:
@@ -112,7 +155,9 @@ class Settings:
     def identity(self, source: Path, engine: Engine) -> dict[str, Any]:
         """What decides the bytes of the output: a run resumes only with the same."""
         content = asdict(self) | {"size": str(self.size), "engine": engine.identity, "source": str(source.resolve())}
-        for name in ("runtime", "precision"):  # said by the engine's identity
+        content["labels"] = identity_of(self.labels)
+        # The first two are said by the engine's identity; limits decide which images fail, and no bytes.
+        for name in ("runtime", "precision", "byte_limit", "time_limit_s"):
             del content[name]
         return content
 
@@ -166,6 +211,8 @@ def open_for(settings: Settings, threads: int | None = None, progress: Progress 
             recipe, ExportOptions(graph_precision(settings.runtime, settings.precision)), progress
         )
     engine = open_compiled(directory, settings.runtime, settings.precision, threads)
+    assert settings.detail is not None
+    settings = replace(settings, detail=max(settings.detail, engine.manifest.image_size))
     if not settings.scheduler:
         settings = replace(settings, scheduler=scheduler_for(engine.manifest.scheduler))
     return Opened(recipe, engine, settings, threads)

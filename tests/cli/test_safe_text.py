@@ -11,7 +11,7 @@ from diffclean.cli.board import PlainBoard
 from diffclean.cli.logs import logging_to
 from diffclean.cli.main import main
 from diffclean.cli.progress import PlainProgress
-from diffclean.cli.style import safe
+from diffclean.display.style import safe
 
 HOSTILE = (
     "red\x1b[31m bell\x07 c1\x9b2J left\u202egnp.exe mark\u200f bom\ufeff half\ud800 line\u2028 back\r tag\U000e0041"
@@ -66,7 +66,7 @@ def test_the_doors(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_bar_on_a_terminal(tiny: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     import io
 
-    from diffclean.cli.bar import Bar
+    from diffclean.display.bar import Bar
 
     stream = io.StringIO()
     monkeypatch.setattr("sys.stderr", stream)

@@ -318,5 +318,5 @@ def test_a_models_own_scheduler_or_the_nearest_with_a_note(
     assert bool(caplog.records) == (own not in {name for name, _ in SCHEDULERS.values()})
     if caplog.records:
         assert own in caplog.text
-        assert "--scheduler" in caplog.text
+        assert "`scheduler`" in caplog.text
     assert len(schedule_of(ours, config, 4).timesteps) == 4

@@ -6,8 +6,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.text import Text
 
-from diffclean.cli.meter import figures_text, rate_text, seconds_text
-from diffclean.cli.style import safe
+from diffclean.display.meter import figures_text, rate_text, seconds_text
+from diffclean.display.style import safe
 
 
 class _Speed(ProgressColumn):
@@ -47,6 +47,11 @@ class Bar:
         self._progress: Progress | None = None
         self._task = TaskID(0)
         self._figures: dict[str, float] = {}
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether there is a terminal or a notebook that it is drawn in."""
+        return self._console.is_terminal or self._console.is_jupyter
 
     def begin(self, what: str, total: int | None, unit: str = "images", done: int = 0) -> None:
         """Start a task; an earlier one is closed."""
