@@ -42,6 +42,8 @@ _ACCEPTED = 0.99
 """An image is accepted that is surer than this share of the images of *other* labels, which are not of the group."""
 _REFINE_ACCEPTED, _DOUBTED_ACCEPTED = 0.98, 0.9
 """The same once the label is known to be poisoned, and for an image whose label is doubted."""
+_UNDOUBTED = 0.1
+"""Share of the doubted images that are accepted which an image whose label is not doubted must surpass."""
 _MARGIN = 1.3
 """Times its accepted images that are left out as the group: those that come next may belong to it too."""
 _REFINE_MARGIN = 1.1
@@ -133,10 +135,16 @@ def refined(
             network that has not learned the trigger gives another label.
         seed: of the networks.
     """
+    if doubted[group.members].any():  # those whose label is not doubted are mostly clean
+        group = replace(group, members=group.members[doubted[group.members]])
     for number in range(_REFINE_ROUNDS):
         round_ = _Round(bench, labels, chosen, group.proposal, seed + number, _REFINE_WIDTH, _REFINE_STEPS)
         scores, networks = round_.learn(group.members, group.rest)
         limit, doubted_limit = (round_.limit(scores, share) for share in (_REFINE_ACCEPTED, _DOUBTED_ACCEPTED))
+        ranked = round_.ranked(scores)
+        surely = scores[ranked[doubted[ranked] & (scores[ranked] > doubted_limit)]]
+        if len(surely):
+            limit = max(limit, float(np.quantile(surely, _UNDOUBTED)))
         above = scores - np.where(doubted, doubted_limit, limit)
         ranked = round_.ranked(above)
         members = ranked[above[ranked] > 0]
