@@ -35,12 +35,12 @@ def test_sizes_in_every_form(copied: Path) -> None:
     change(copied, "unet", sample_size=[8, 8])
     assert load(copied).image_size == 32
     change(copied, "unet", sample_size=None)
-    with pytest.raises(DiffcleanError, match=r"(?s)does not say for which size.*--size"):
+    with pytest.raises(DiffcleanError, match=r"(?s)does not say for which size.*`size`"):
         load(copied)
     assert load(copied, 64).image_size == 64
     for wrong in ([8, 16], "8", 10**6, -8):
         change(copied, "unet", sample_size=wrong)
-        with pytest.raises(DiffcleanError, match=r"--size 512"):
+        with pytest.raises(DiffcleanError, match=r"`size` 512"):
             load(copied)
 
 
