@@ -17,9 +17,9 @@ from PIL import Image, ImageFilter
 from diffclean.attacks.outputs import output_name
 from diffclean.data.decode import decode
 from diffclean.data.encode import encode
+from diffclean.data.folder import ImageFolder
 from diffclean.data.manifest import latest, read_manifest, write_manifest
 from diffclean.data.run_record import RunRecord, open_run, read_run
-from diffclean.data.sources import ImageFolder
 from diffclean.variation.settings import Settings
 from diffclean.variation.variate import Concurrency, variate
 

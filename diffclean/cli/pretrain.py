@@ -67,9 +67,9 @@ def command(run: frame.Run, data: Path, out: Path, workers: int, corruptions: st
 
     config = PretrainConfig(**options, corruptions=CORRUPTIONS[corruptions])
     if run.dry_run:
-        from diffclean.data.sources import ImageFolder
+        from diffclean.data.formats import open_source
 
-        count = len(ImageFolder(data).items())
+        count = len(open_source(data).items())
         steps = f"{config.steps} steps" if config.steps else f"{config.minutes:g} minutes of steps"
         lines = [f"{count} images, {steps} of {config.batch}, into {out}. Nothing was written."]
         return frame.Result({"images": count, "steps": config.steps, "out": out}, lines)

@@ -141,11 +141,11 @@ def _planned(
 ) -> frame.Result:
     """What a dry run says, after it has opened everything that it names."""
     from diffclean.classifiers.networks import pick_device
-    from diffclean.data.sources import ImageFolder
+    from diffclean.data.formats import open_source
     from diffclean.datasets.variations import classes_of
     from diffclean.evaluation.evaluate import opened
 
-    count = len(ImageFolder(folder).items())
+    count = len(open_source(folder).items())
     if teacher is not None:
         opened(teacher, folder, pick_device("cpu"))
     if variations is not None:

@@ -34,11 +34,11 @@ def command(run: frame.Run, data: Path, out: Path, **options: Any) -> frame.Resu
     config = TrainConfig(data=data, out=out, loop=loop_config(options), **options)
     if run.dry_run:
         from diffclean.classifiers.networks import check_arch
-        from diffclean.data.sources import ImageFolder
+        from diffclean.data.formats import open_source
 
         check(config)
         check_arch(config.arch)
-        source = ImageFolder(data)
+        source = open_source(data)
         count, classes = len(source.items()), len(source.class_to_idx)
         lines = [f"{count} images of {classes} classes, {config.loop.epochs} epochs of {config.arch}, into {out}."]
         return frame.Result({"images": count, "classes": classes, "out": out}, [*lines, "Nothing was written."])

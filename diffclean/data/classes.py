@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 from diffclean.data.item import Item
 from diffclean.data.keys import key_bytes
@@ -15,7 +14,7 @@ def class_to_idx(labels: Iterable[str]) -> dict[str, int]:
     return {label: index for index, label in enumerate(sorted({*labels} - {""}, key=key_bytes))}
 
 
-def check_labelled(root: Path, items: Iterable[Item]) -> None:
+def check_labelled(where: object, items: Iterable[Item]) -> None:
     """Refuse images that lie in no class folder.
 
     Raises:
@@ -23,7 +22,7 @@ def check_labelled(root: Path, items: Iterable[Item]) -> None:
     """
     if flat := [item for item in items if item.label == ""]:
         why = f": {flat[0].key}: {flat[0].problem}" if flat[0].problem else f", such as {flat[0].key}"
-        raise DiffcleanError(f"{root} has {len(flat)} images in no class folder{why}.", "Expected DATA/<class>/image.")
+        raise DiffcleanError(f"{where} has {len(flat)} images in no class folder{why}.", "Expected DATA/<class>/image.")
 
 
 def checked_classes(stored: object) -> dict[str, int]:

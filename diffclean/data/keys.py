@@ -11,7 +11,8 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Iterable
+from array import array
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePath
 
 from diffclean.errors import DiffcleanError
@@ -21,6 +22,8 @@ _UNSAFE = re.compile("[\x00-\x1f%\x7f-\x9f\u2028-\u202e\u2066-\u2069\udc80-\udcf
 _ESCAPE = re.compile(rb"%([0-9A-F]{2})")
 _OWN = re.compile(r"run\.json|journal.*\.jsonl|manifest.*\.parquet")
 NAME_LIMIT_BYTES = 255
+_SURELY_SHORT_BYTES = 220
+"""A stem of so many bytes leaves room for the ending of any variation."""
 _SHOWN = 5
 
 
@@ -95,42 +98,91 @@ def check_collisions(keys: Iterable[str], *, variants: int = 1, extension: str =
 
     Two keys collide when they differ only in extension, in upper and lower case or in Unicode normal form; a folder
     spelled in two cases would make one class out of two; a variation can need the name that a folder has; and a name
-    can grow past what a file system takes.
+    can grow past what a file system takes. Of each key only a number of eight bytes is held.
+
+    Args:
+        keys: of all images; gone through twice where something may collide, so an iterator is made a list first.
+        variants: of each image.
+        extension: of the files that are written.
 
     Raises:
         DiffcleanError: lists the first few and says what to rename.
     """
-    owners: dict[str, str] = {}
+    keys = list(keys) if isinstance(keys, Iterator) else keys
     folders: dict[str, str] = {}
-    problems: list[str] = []
+    problems: dict[str, None] = {}  # a set that keeps the order
+    stems = array("q")
+    last_folder = ""
     for key in keys:
-        for folder in _folders(key):
-            other = folders.setdefault(_folded(folder), folder)
-            if other != folder:
-                problems.append(f"{other}/ and {folder}/ are one folder on a disk that ignores case")
-                folders[_folded(folder)] = folder  # the next image of this folder is not news
+        stem = _stem(key)
+        stems.append(hash(_folded(stem)))
+        folder, _, name = stem.rpartition("/")
+        if folder != last_folder:
+            last_folder = folder
+            problems |= dict.fromkeys(_respelled(folder, folders))
+        if 4 * len(name) > _SURELY_SHORT_BYTES:
+            problems |= dict.fromkeys(_too_long(key, variants, extension))
+    wanted = _repeated(stems) | {hash(_folded(stem)) for stem in _stems_of_names(folders, extension)}
+    if wanted:
+        doubtful = (key for key in keys if hash(_folded(_stem(key))) in wanted)
+        problems |= dict.fromkeys(_shared(doubtful, variants, extension, folders))
+    own = (folder for folder in folders.values() if _OWN.fullmatch(folder))
+    problems |= dict.fromkeys(f"the folder {folder}/ has the name of a file of diffclean" for folder in own)
+    if problems:
+        more = f"\n  ... and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        raise DiffcleanError(
+            "Some images cannot keep separate names:\n  " + "\n  ".join(list(problems)[:_SHOWN]) + more,
+            "Nothing was written. Rename one of each in the source: they must differ in more than extension or case.",
+        )
+
+
+def _stem(key: str) -> str:
+    """The key without its extension; its variations differ from it in their endings alone."""
+    folder, slash, name = key.rpartition("/")
+    return f"{folder}{slash}{name.rpartition('.')[0] or name}"
+
+
+def _respelled(folder: str, folders: dict[str, str]) -> Iterator[str]:
+    """Note a folder and those above it; problems where one is there in another spelling."""
+    for each in _folders(folder + "/"):
+        other = folders.setdefault(_folded(each), each)
+        if other != each:
+            yield f"{other}/ and {each}/ are one folder on a disk that ignores case"
+
+
+def _too_long(key: str, variants: int, extension: str) -> Iterator[str]:
+    output = variation_name(key, variants - 1, extension)
+    name_bytes = len(key_bytes(output).rpartition(b"/")[2])
+    if name_bytes > NAME_LIMIT_BYTES:
+        yield f"{output} has a name of {name_bytes} bytes; {NAME_LIMIT_BYTES} is the most"
+
+
+def _repeated(numbers: array[int]) -> set[int]:
+    """Those that are there more than once."""
+    import numpy as np
+
+    ordered = np.sort(np.frombuffer(numbers, np.int64)) if numbers else np.empty(0, np.int64)
+    return {int(number) for number in np.unique(ordered[1:][ordered[1:] == ordered[:-1]])}
+
+
+def _stems_of_names(folders: Iterable[str], extension: str) -> Iterator[str]:
+    """The stems of the keys whose variations would have these (folded) names."""
+    variation = re.compile(rf"(.*)_v[0-9]{{2,}}\.{re.escape(extension)}", re.DOTALL)
+    return (found[1] for found in map(variation.fullmatch, folders) if found)
+
+
+def _shared(keys: Iterable[str], variants: int, extension: str, folders: dict[str, str]) -> Iterator[str]:
+    """The names that two of these keys, or one of them and a folder, would both need."""
+    owners: dict[str, str] = {}
+    for key in keys:
         for variant in range(variants):
             output = variation_name(key, variant, extension)
             other = owners.setdefault(_folded(output), key)
             if other != key:
-                problems.append(f"{other} and {key} would both become {output}")
-                break
-            name_bytes = len(key_bytes(output).rpartition(b"/")[2])
-            if name_bytes > NAME_LIMIT_BYTES:
-                problems.append(f"{output} has a name of {name_bytes} bytes; {NAME_LIMIT_BYTES} is the most")
+                yield f"{other} and {key} would both become {output}"
                 break
     for name in sorted(owners.keys() & folders.keys()):
-        problems.append(f"{owners[name]} would need the name of the folder {folders[name]}/")
-    problems += [
-        f"the folder {folder}/ has the name of a file of diffclean" for folder in filter(_OWN.fullmatch, folders)
-    ]
-    if problems:
-        problems = list(dict.fromkeys(problems))
-        more = f"\n  ... and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        raise DiffcleanError(
-            "Some images cannot keep separate names:\n  " + "\n  ".join(problems[:_SHOWN]) + more,
-            "Nothing was written. Rename one of each in the source: they must differ in more than extension or case.",
-        )
+        yield f"{owners[name]} would need the name of the folder {folders[name]}/"
 
 
 def _text(raw: bytes) -> str:
@@ -151,4 +203,6 @@ def _folders(key: str) -> list[str]:
 
 
 def _folded(text: str) -> str:
+    if text.isascii():
+        return text.lower()
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from diffclean.data.classes import check_labelled, checked_classes
-from diffclean.data.sources import ImageFolder
+from diffclean.data.formats import open_source
+from diffclean.data.sources import Source
 from diffclean.datasets.pixels import Edit, InMemory
 from diffclean.datasets.reading import read_images
 from diffclean.errors import DiffcleanError, UsageError
@@ -60,7 +61,7 @@ def load(
         UsageError: sizes differ and none was given; a class that `class_to_idx` does not have.
         DiffcleanError: no labelled image that can be read.
     """
-    source = ImageFolder(root)
+    source = open_source(root)
     classes = dict(class_to_idx or stored_classes(root) or source.class_to_idx)
     check_classes(source, classes)
     read = read_images(source, source.items(), size, edit, progress=progress)
@@ -82,17 +83,17 @@ def stored_classes(root: Path) -> dict[str, int] | None:
     return None
 
 
-def check_classes(source: ImageFolder, classes: Mapping[str, int]) -> None:
+def check_classes(source: Source, classes: Mapping[str, int]) -> None:
     """Refuse images in no class folder, and folders that are no class.
 
     Raises:
         DiffcleanError: images without a label.
         UsageError: a class that `classes` does not have.
     """
-    check_labelled(source.root, source.items())
+    check_labelled(source.where, source.items())
     if unknown := sorted(set(source.class_to_idx) - set(classes)):
         raise UsageError(
-            f"{source.root} has classes that are not expected: {named(unknown, 5)}.", f"Expected: {named(classes)}."
+            f"{source.where} has classes that are not expected: {named(unknown, 5)}.", f"Expected: {named(classes)}."
         )
 
 

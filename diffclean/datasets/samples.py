@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffclean.data.formats import open_source
 from diffclean.data.keys import key_from_path
-from diffclean.data.sources import ImageFolder
 from diffclean.datasets.bits import Bits, Purpose, ids_of, random_bits
 from diffclean.datasets.labelled import check_classes, named, stored_classes
 from diffclean.datasets.pixels import Chosen, Pixels
@@ -164,7 +164,7 @@ def folder_samples(
             `class_to_idx` does not have.
         DiffcleanError: no labelled image that can be read.
     """
-    source = ImageFolder(root)
+    source = open_source(root)
     classes = dict(class_to_idx or stored_classes(root) or source.class_to_idx)
     if labelled:
         check_classes(source, classes)

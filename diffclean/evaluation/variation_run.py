@@ -14,7 +14,7 @@ from diffclean.attacks.base import Form
 from diffclean.attacks.manifest import MANIFEST_FILE, read_manifest
 from diffclean.data.manifest import Status, latest
 from diffclean.data.manifest import read_manifest as read_rows
-from diffclean.data.run_record import read_run
+from diffclean.data.run_record import source_of
 from diffclean.errors import DiffcleanError
 from diffclean.evaluation import metrics
 from diffclean.evaluation.evaluate import classes_by, opened, path_of
@@ -51,7 +51,7 @@ def evaluate_run(
     from diffclean.datasets import labelled
 
     progress = progress or NoProgress()
-    source = Path(read_run(run).identity["source"])
+    source = source_of(run)
     if not source.is_dir():
         raise DiffcleanError(f"The source of {run}, {source}, is no longer there.", "Put it back: it is compared with.")
     where = pick_device(device)

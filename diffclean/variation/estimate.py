@@ -15,16 +15,14 @@ import numpy as np
 from diffclean.data.decode import Limits, decode_for
 from diffclean.data.encode import encode
 from diffclean.data.fit import from_square, to_square
+from diffclean.data.formats import open_sink, open_source
 from diffclean.data.item import ItemError
-from diffclean.data.journal import journal_path, read_journal
-from diffclean.data.keys import check_collisions
-from diffclean.data.run_record import check_separate
+from diffclean.data.journal import Journal, journal_name
 from diffclean.data.shard import Shard
-from diffclean.data.sources import ImageFolder
+from diffclean.data.survey import Comparison, Survey
 from diffclean.errors import DiffcleanError
 from diffclean.variation.sampler import Sampler
 from diffclean.variation.settings import Settings, open_for, recipe_of
-from diffclean.variation.variate import made_already
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -54,11 +52,11 @@ def estimate(
         DiffcleanError: as `variate`, or no image can be read.
     """
     settings = settings.resolved(recipe_of(settings).defaults)
-    check_separate(source, out)
-    images = ImageFolder(source)
     shard = shard or Shard()
-    items = [item for item in images.items() if shard.takes(item.key)]
-    check_collisions([i.key for i in images.items()], variants=settings.variations, extension=settings.format.extension)
+    images, sink = open_source(source), open_sink(out).for_shard(shard)
+    sink.check_apart(images)
+    survey = Survey(images, shard)
+    sink.check_keys(survey.keys, settings.variations, settings.format.extension)
     opened = open_for(settings, threads)
     assert settings.batch is not None
     sampler = opened.sampler()
@@ -66,8 +64,8 @@ def estimate(
     limits = Limits(pixels=settings.pixel_limit)
     unreadable = 0
     # Evenly spread, so that a folder that begins with its smallest images is not taken for all of it.
-    stride = max(1, len(items) // settings.batch)
-    for item in itertools.islice(items, 0, None, stride):
+    stride = max(1, survey.count // settings.batch)
+    for item in itertools.islice(survey.items(), 0, None, stride):
         try:
             image, (width, height) = decode_for(images.read(item), sampler.image_size, limits)
         except ItemError:
@@ -78,7 +76,7 @@ def estimate(
         placements.append(replace(placement, width=width, height=height))
         if len(squares) == settings.batch:
             break
-    if items and not squares:
+    if survey.count and not squares:
         raise DiffcleanError(f"None of the {unreadable} images tried in {source} can be read.")
     import torch
 
@@ -91,11 +89,12 @@ def estimate(
     for image, placement in zip(made, placements, strict=False):
         with suppress(ItemError):  # too large for the format: listed as failed by the run
             written += len(encode(from_square(np.array(image), placement, settings.size), settings.format))
-    already = len(made_already(out, read_journal(journal_path(out, shard)), items, settings.variations))
-    left = len(items) * settings.variations - already
+    with Journal(sink.records.log(journal_name(shard), write=False)) as journal:
+        already = Comparison(survey, journal, images, sink, settings.variations).kept
+    left = survey.count * settings.variations - already
     return Estimate(
-        len(items),
-        len(items) * settings.variations,
+        survey.count,
+        survey.count * settings.variations,
         already,
         unreadable,
         settings.batch / batch_s,

@@ -108,9 +108,9 @@ class Settings:
         assert self.scheduler is not None
         return SamplerSettings(self.steps, self.strength, self.guidance, self.scheduler, self.guidance_interval)
 
-    def identity(self, source: Path, engine: Engine) -> dict[str, Any]:
-        """What decides the bytes of the output: a run resumes only with the same."""
-        content = asdict(self) | {"size": str(self.size), "engine": engine.identity, "source": str(source.resolve())}
+    def identity(self, engine: Engine) -> dict[str, Any]:
+        """What decides the bytes of the output, beside those of the images: a run resumes only with the same."""
+        content = asdict(self) | {"size": str(self.size), "engine": engine.identity}
         for name in ("runtime", "precision"):  # said by the engine's identity
             del content[name]
         return content

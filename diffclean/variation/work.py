@@ -5,18 +5,17 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diffclean.data.atomic import Writer
 from diffclean.data.decode import Limits, decode_for
 from diffclean.data.encode import encode
 from diffclean.data.fit import Placement, from_square, to_square
 from diffclean.data.item import Item, ItemError
 from diffclean.data.keys import variation_name
 from diffclean.data.manifest import Row, Status
+from diffclean.data.sinks import Sink
 from diffclean.data.sources import Source
 from diffclean.families.seeds import image_seed
 from diffclean.variation.color import ColorStatistics, statistics, transferred
@@ -32,23 +31,20 @@ class Work:
     """What is done before and after the sampler; safe to use from several threads.
 
     Attributes:
-        images: what is read.
-        out: the folder that is written to.
-        owner: a shard's name.
+        source: what is read.
+        sink: what is written to.
         settings: resolved.
         image_size: S, the side of the model's square in pixels.
         fingerprint: of the engine, for the rows.
     """
 
-    images: Source
-    out: Path
-    owner: str
+    source: Source
+    sink: Sink
     settings: Settings
     image_size: int
     fingerprint: str
 
     def __post_init__(self) -> None:
-        self.writer = Writer(self.out, self.owner)
         self._limits = Limits(pixels=self.settings.pixel_limit)
 
     def prepare(self, job: Job) -> list[Slot | Row]:
@@ -62,12 +58,13 @@ class Work:
                 item.label,
                 seed=image_seed(self.settings.seed, item.key, variant),
                 engine=self.fingerprint,
+                source_stamp=item.stamp,
             )
             for variant in variants
         ]
         digest = ""
         try:
-            data = self.images.read(item)
+            data = self.source.read(item)
             digest = hashlib.sha256(data).hexdigest()
             image, (width, height) = decode_for(data, self.image_size, self._limits)
         except ItemError as error:
@@ -91,6 +88,6 @@ class Work:
             encoded = encode(pixels, self.settings.format)
         except ItemError as error:
             return replace(row, status=Status.FAILED, error=error.message)
-        self.writer.write(row.output, encoded)
-        done = replace(row, width=pixels.shape[1], height=pixels.shape[0])
+        self.sink.write(row.output, encoded)
+        done = replace(row, width=pixels.shape[1], height=pixels.shape[0], output_bytes=len(encoded))
         return replace(done, output_sha256=hashlib.sha256(encoded).hexdigest())

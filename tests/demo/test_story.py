@@ -8,7 +8,7 @@ from threading import Event
 
 import pytest
 
-from diffclean.data.sources import ImageFolder
+from diffclean.data.folder import ImageFolder
 from diffclean.demo.signs import FACES
 from diffclean.demo.story import DemoConfig, demo, table
 from diffclean.errors import DiffcleanError, Interrupted, UsageError

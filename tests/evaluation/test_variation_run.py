@@ -12,9 +12,9 @@ from PIL import Image
 
 from diffclean.attacks.manifest import read_manifest
 from diffclean.attacks.poison import poison
+from diffclean.data.folder import ImageFolder
 from diffclean.data.manifest import Row, Status, write_manifest
 from diffclean.data.run_record import RunRecord, open_run
-from diffclean.data.sources import ImageFolder
 from diffclean.errors import DiffcleanError
 from diffclean.evaluation.variation_run import evaluate_run
 

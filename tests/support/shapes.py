@@ -11,10 +11,10 @@ from PIL import Image
 from torch import nn
 
 from diffclean.data.classes import class_to_idx
+from diffclean.data.folder import ImageFolder
 from diffclean.data.keys import variation_name
 from diffclean.data.manifest import Row, write_manifest
 from diffclean.data.run_record import RunRecord, open_run
-from diffclean.data.sources import ImageFolder
 
 
 def draw(root: Path, count: int, seed: int, side: int = 16) -> Path:

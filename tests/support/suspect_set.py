@@ -9,9 +9,9 @@ import numpy as np
 from bright_corner import CLASSES
 from PIL import Image
 
+from diffclean.data.folder import ImageFolder
 from diffclean.data.manifest import Row, Status, write_manifest
 from diffclean.data.run_record import RunRecord, open_run
-from diffclean.data.sources import ImageFolder
 
 COUNT = 100
 """Images of a class."""

@@ -499,8 +499,15 @@ def test_another_configuration_is_refused(run: Run, source: Path, tmp_path: Path
 
 
 def test_another_source_is_refused(run: Run, tmp_path: Path, undisturbed: Path, draw_photos: Draw) -> None:
-    with pytest.raises(DiffcleanError, match="source: "):
-        run(draw_photos(tmp_path / "other", KEYS), undisturbed)
+    """A mistyped folder must not cost all variations, whether its images have other names or the same."""
+    before = images(undisturbed)
+    other = draw_photos(tmp_path / "other", ["cat/x.png"])
+    shutil.copy(other / "cat/x.png", other / "cat/a.png")
+    (other / "cat/x.png").unlink()
+    for source in (other, draw_photos(tmp_path / "third", ["ant/a.png"])):
+        with pytest.raises(DiffcleanError, match=f"none of its 7 images is in .*{source.name}"):
+            run(source, undisturbed)
+    assert images(undisturbed) == before
 
 
 def test_two_runs_on_one_folder(run: Run, source: Path, tmp_path: Path) -> None:
