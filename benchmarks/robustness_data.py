@@ -122,7 +122,8 @@ def variations_of(poisoned: Path, clean: Path, settings: Settings, root: Path) -
             if row.key in keys:
                 rows[place] = (run, row)
     record = read_run(of_changed)
-    open_run(part, RunRecord({**record.identity, "source": str(poisoned.resolve())}, read_run(of_clean).class_to_idx))
+    classes = read_run(of_clean).class_to_idx
+    open_run(part, RunRecord(record.identity, classes, source=str(poisoned.resolve())))
     for run, row in rows.values():
         if row.output:
             (part / row.output).parent.mkdir(parents=True, exist_ok=True)

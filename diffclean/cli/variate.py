@@ -67,6 +67,12 @@ SHOWN_FAILURES = 20
 @click.option("--pixel-limit", type=int, default=100_000_000, help="Larger images are not decoded.")
 @click.option("--shard", help="I/N: only the Ith of N parts; `diffclean merge` joins them.")
 @click.option(
+    "--verify",
+    is_flag=True,
+    help="Before going on with an earlier run, compare every original and every variation with its recorded sha256, "
+    "not only with its size and date.",
+)
+@click.option(
     "--processes", type=click.IntRange(1, 64), help="Processes that share the cores.  [default: what is quickest here]"
 )
 @click.option("--workers", type=click.IntRange(1, 64), help="Threads that read and write.  [default: one a core]")
@@ -76,6 +82,7 @@ def command(
     source: Path,
     out: Path | None,
     shard: str | None,
+    verify: bool,
     processes: int | None,
     workers: int | None,
     threads: int | None,
@@ -108,7 +115,16 @@ def command(
 
     concurrency = Concurrency(processes, workers, threads)
     with run.stopping() as stop:
-        report = variate(source, out, settings, shard=part, concurrency=concurrency, progress=run.progress, stop=stop)
+        report = variate(
+            source,
+            out,
+            settings,
+            shard=part,
+            concurrency=concurrency,
+            progress=run.progress,
+            stop=stop,
+            verify=verify,
+        )
     rate = report.made / report.seconds if report.seconds else 0.0
     lines = [f"{report.made} variations in {report.out} ({rate:.1f} images/s, engine {report.engine})."]
     if report.kept:
@@ -123,6 +139,7 @@ def command(
         "total": report.total,
         "made": report.made,
         "kept": report.kept,
+        "changes": report.changes,
         "failed": [{"key": row.key, "variant": row.variant, "error": row.error} for row in report.failed],
         "seconds": report.seconds,
         "images_per_second": rate,

@@ -58,11 +58,9 @@ class JournalIndex:
     def all(self) -> Iterator[Found]:
         """Every attempt, sorted by key, variant and number. Nothing may change meanwhile."""
         with _errors():
-            # A loop, not `yield from`: that would close the cursor of a database that may be closed by then.
-            for found in self._database.execute(
-                "SELECT offset, length, stamp FROM attempts ORDER BY key, variant, number"
-            ):
-                yield found
+            found = self._database.execute("SELECT offset, length, stamp FROM attempts ORDER BY key, variant, number")
+            # Not the cursor itself: a generator that ends early would close it, perhaps after the database.
+            yield from iter(found.fetchone, None)
 
     def last(self) -> Iterator[Found]:
         """The last attempt at each place, sorted by key and variant. Nothing may change meanwhile."""

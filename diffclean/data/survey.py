@@ -200,7 +200,7 @@ class Comparison:
                 return False
         except ItemError:
             return False
-        if not stamped:
+        if item.stamp and not stamped:
             self._stamps.append([item.key, item.stamp])
         return True
 

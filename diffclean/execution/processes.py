@@ -5,9 +5,9 @@ long where one of them lost its core to a thread that decodes; and Python runs t
 a time. A process a core has neither trouble.
 
 Why not `concurrent.futures.ProcessPoolExecutor`: its workers do one call at a time, so a station would run empty
-between two lots instead of reading ahead and writing behind; it starts the caller's main script anew in each worker, which
-a script without a `__main__` guard does not survive; and its workers import from the folder that the user stands in,
-which may be a hostile data set.
+between two lots instead of reading ahead and writing behind. It runs the caller's main script anew in each worker,
+which a script without a `__main__` guard does not survive. And its workers import from the folder that the user stands
+in, which may be a hostile data set.
 
 The parent hands jobs out in small lots through pipes that nobody else can open, and records what comes back. A child
 ends with its parent, however that ends.

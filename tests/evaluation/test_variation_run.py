@@ -25,7 +25,7 @@ Change = Callable[[np.ndarray, str], np.ndarray]
 
 def varied(source: Path, run: Path, change: Change) -> Path:
     """A run whose variations are `change(image, key)`."""
-    open_run(run, RunRecord({"source": str(source)}, CLASSES))
+    open_run(run, RunRecord({}, CLASSES, source=str(source)))
     rows = []
     for item in ImageFolder(source).items():
         output = f"{item.key.rpartition('.')[0]}_v00.png"

@@ -38,7 +38,7 @@ def varied(source: Path, out: Path, variants: int = 1, change: Callable[[Row], R
     """A folder as `variate` writes it; its images are the originals, a little darker each time."""
     folder = ImageFolder(source)
     classes = class_to_idx(item.label for item in folder.items())
-    open_run(out, RunRecord({"source": str(source)}, classes))
+    open_run(out, RunRecord({}, classes, source=str(source)))
     rows = []
     for item in folder.items():
         data = folder.read(item)
