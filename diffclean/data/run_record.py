@@ -72,10 +72,7 @@ def open_run(out: Path | Records, record: RunRecord) -> RunRecord | None:
     found = _found(records)
     if found is not None:
         if different := differences(found, record):
-            raise DiffcleanError(
-                f"{records.where} holds a run with other settings:\n  " + "\n  ".join(_first(different)),
-                "Choose another output folder with -o, or give the settings it was begun with.",
-            )
+            raise other_run(records, different)
         return found
     strangers = records.strangers()
     if RUN_FILE in strangers:  # another shard began since we looked
@@ -88,6 +85,14 @@ def open_run(out: Path | Records, record: RunRecord) -> RunRecord | None:
         )
     # And may still have: its record is then the one to compare with.
     return None if records.write_new(RUN_FILE, record.as_json().encode()) else open_run(records, record)
+
+
+def other_run(records: Records, different: list[str]) -> DiffcleanError:
+    """What to say where a run is begun in the place of another; `different` as from `differences`."""
+    return DiffcleanError(
+        f"{records.where} holds a run with other settings:\n  " + "\n  ".join(_first(different)),
+        "Choose another output folder with -o, or give the settings it was begun with.",
+    )
 
 
 def update_run(records: Records, found: RunRecord, now: RunRecord) -> None:

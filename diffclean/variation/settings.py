@@ -12,7 +12,7 @@ from diffclean.data.decode import Limits
 from diffclean.data.encode import ImageFormat
 from diffclean.data.fit import Fit, OutputSize
 from diffclean.engine.manifest import FILE_NAME as ENGINE_FILE
-from diffclean.engine.manifest import read_manifest
+from diffclean.engine.manifest import EngineManifest, read_manifest
 from diffclean.errors import UsageError
 from diffclean.export.cache import ExportOptions, cached_engine
 from diffclean.export.opening import open_compiled
@@ -108,12 +108,47 @@ class Settings:
         assert self.scheduler is not None
         return SamplerSettings(self.steps, self.strength, self.guidance, self.scheduler, self.guidance_interval)
 
-    def identity(self, engine: Engine) -> dict[str, Any]:
-        """What decides the bytes of the output, beside those of the images: a run resumes only with the same."""
-        content = asdict(self) | {"size": str(self.size), "engine": engine.identity}
+    def identity(self, engine: str) -> dict[str, Any]:
+        """What decides the bytes of the output, beside those of the images: a run resumes only with the same.
+
+        Args:
+            engine: `Engine.identity`.
+        """
+        content = asdict(self) | {"size": str(self.size), "engine": engine}
         for name in ("runtime", "precision"):  # said by the engine's identity
             del content[name]
         return content
+
+
+@dataclass(frozen=True)
+class Located:
+    """An engine that was found, or exported, and is not open yet: that takes seconds and half a gigabyte.
+
+    Attributes:
+        recipe: what it was made from.
+        directory: where it is.
+        manifest: of the engine.
+        settings: resolved.
+    """
+
+    recipe: Recipe
+    directory: Path
+    manifest: EngineManifest
+    settings: Settings
+
+    def open(self, threads: int | None = None) -> Opened:
+        """Open it; `threads` are the engine's, None for all cores."""
+        settings = self.settings
+        engine = open_compiled(self.directory, settings.runtime, settings.precision, threads)
+        return Opened(self.recipe, engine, settings, threads)
+
+    def could_be(self, identity: object) -> bool:
+        """Whether, opened, it might turn out to be the engine of that identity (`Engine.identity`)."""
+        fingerprint, _, rest = str(identity).partition("/")
+        runtime, _, precision = rest.partition("/")
+        asked = self.settings
+        same = fingerprint == self.manifest.fingerprint[:16]
+        return same and asked.runtime in ("auto", runtime) and asked.precision in (None, precision)
 
 
 @dataclass(frozen=True)
@@ -153,8 +188,8 @@ def recipe_of(settings: Settings) -> Recipe:
     return replace(load_recipe(family), name=directory.resolve().name, directory=directory, hub=None)
 
 
-def open_for(settings: Settings, threads: int | None = None, progress: Progress | None = None) -> Opened:
-    """Find, export if need be, and open the engine that settings name."""
+def locate(settings: Settings, progress: Progress | None = None) -> Located:
+    """Find, and export if need be, the engine that settings name."""
     recipe = recipe_of(settings)
     settings = settings.resolved(recipe.defaults)
     directory = recipe.directory
@@ -162,7 +197,12 @@ def open_for(settings: Settings, threads: int | None = None, progress: Progress 
         directory = cached_engine(
             recipe, ExportOptions(graph_precision(settings.runtime, settings.precision)), progress
         )
-    engine = open_compiled(directory, settings.runtime, settings.precision, threads)
+    manifest = read_manifest(directory)
     if not settings.scheduler:
-        settings = replace(settings, scheduler=scheduler_for(engine.manifest.scheduler))
-    return Opened(recipe, engine, settings, threads)
+        settings = replace(settings, scheduler=scheduler_for(manifest.scheduler))
+    return Located(recipe, directory, manifest, settings)
+
+
+def open_for(settings: Settings, threads: int | None = None, progress: Progress | None = None) -> Opened:
+    """Find, export if need be, and open the engine that settings name."""
+    return locate(settings, progress).open(threads)

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,38 @@ def test_a_run_of_an_earlier_version_goes_on(run: Run, source: Path, out: Path) 
     assert (run(source, out).kept, read_run(out).images) == (4, 4)
     (out / "cat/a_v00.png").write_bytes(b"cut")
     assert (run(source, out).made, len(images(out))) == (1, 4)
+
+
+def test_where_nothing_is_left_to_do_no_engine_is_opened(
+    run: Run, source: Path, out: Path, monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    """It takes seconds and half a gigabyte; the record says which engine it was."""
+
+    def opened(*arguments: object) -> None:
+        raise AssertionError("an engine was opened")
+
+    manifest = (out / "manifest.parquet").read_bytes()
+    monkeypatch.setattr("diffclean.variation.settings.open_compiled", opened)
+    report = run(source, out)
+    assert (report.kept, report.engine) == (4, read_run(out).identity["engine"])
+    (source / "dog/d.png").unlink()
+    assert run(source, out).kept == 3
+    assert (out / "manifest.parquet").read_bytes() != manifest
+    with pytest.raises(AssertionError, match="opened"):
+        variate(source, out, replace(settings, runtime="openvino"))  # another than that of the run
+
+
+def test_an_engine_that_turns_out_to_be_another_is_refused_before_anything_is_dropped(
+    source: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`auto` may have meant another runtime when the run was begun."""
+    out = variate(source, tmp_path / "out", replace(settings, runtime="onnxruntime")).out
+    before = images(out)
+    (source / "dog/d.png").unlink()
+    replace_image(source / "cat/a.png")
+    with pytest.raises(DiffcleanError, match=r"engine: .*/onnxruntime/fp32 there, .*/openvino/.* asked for"):
+        variate(source, out, replace(settings, runtime="auto"))
+    assert images(out) == before
 
 
 # What changes is brought up to date.

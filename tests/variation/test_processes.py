@@ -235,7 +235,7 @@ def test_a_bug_in_a_child_is_a_bug(
         assert sent is not None
         return replace(sent, settings=None)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("diffclean.variation.variate.sent_task", broken)
+    monkeypatch.setattr("diffclean.variation.run.sent_task", broken)
     with pytest.raises(AttributeError) as caught:
         variate(source, tmp_path / "out", settings, concurrency=TWO)
     assert "work.py" in "".join(caught.value.__notes__)
