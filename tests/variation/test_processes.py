@@ -112,6 +112,7 @@ def test_a_shard(source: Path, settings: Settings, tmp_path: Path) -> None:
     assert files(one) == files(two)
 
 
+@pytest.mark.slow
 def test_stopped_and_resumed(source: Path, settings: Settings, tmp_path: Path) -> None:
     """What is in flight is kept, and the rest is made by the next run."""
     out, stop = tmp_path / "out", threading.Event()
@@ -134,6 +135,7 @@ def test_stopped_before_it_began(source: Path, settings: Settings, tmp_path: Pat
         variate(source, tmp_path / "out", settings, concurrency=TWO, stop=stop)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="finds processes as Linux lists them")
 def test_a_child_that_is_killed(source: Path, settings: Settings, tmp_path: Path, undisturbed: Path) -> None:
     """As the kernel does where memory runs out."""
@@ -166,6 +168,7 @@ def until(done: Callable[[], bool], seconds: float = 120) -> None:
         time.sleep(0.005)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="finds processes as Linux lists them")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_the_end_of_the_parent_is_that_of_its_children(
