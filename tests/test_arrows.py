@@ -7,7 +7,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 from diffclean.cli.main import VERBS
-from diffclean.data.formats import FORMATS
+from diffclean.data.registry import FORMATS
 
 PACKAGE = Path(__file__).parents[1] / "diffclean"
 

@@ -6,9 +6,9 @@ from pathlib import Path, PurePosixPath
 
 from diffclean.attacks.manifest import MANIFEST_FILE
 from diffclean.data.classes import check_labelled
-from diffclean.data.formats import open_source
 from diffclean.data.item import Item
 from diffclean.data.keys import NAME_LIMIT_BYTES, key_bytes
+from diffclean.data.registry import open_source
 from diffclean.data.sources import Source
 from diffclean.errors import DiffcleanError
 

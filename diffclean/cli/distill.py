@@ -82,7 +82,7 @@ def command(run: frame.Run, teacher: Path, data: Path | None, out: Path | None, 
 def _planned(config: DistillConfig) -> frame.Result:
     from diffclean.classifiers import teachers
     from diffclean.classifiers.networks import check_arch, pick_device
-    from diffclean.data.formats import open_source
+    from diffclean.data.registry import open_source
     from diffclean.datasets.variations import classes_of, compare_classes
     from diffclean.training.distill import DEFAULT_STUDENT
     from diffclean.training.distill_config import check

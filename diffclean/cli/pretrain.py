@@ -67,7 +67,7 @@ def command(run: frame.Run, data: Path, out: Path, workers: int, corruptions: st
 
     config = PretrainConfig(**options, corruptions=CORRUPTIONS[corruptions])
     if run.dry_run:
-        from diffclean.data.formats import open_source
+        from diffclean.data.registry import open_source
 
         count = len(open_source(data).items())
         steps = f"{config.steps} steps" if config.steps else f"{config.minutes:g} minutes of steps"

@@ -141,7 +141,7 @@ def _planned(
 ) -> frame.Result:
     """What a dry run says, after it has opened everything that it names."""
     from diffclean.classifiers.networks import pick_device
-    from diffclean.data.formats import open_source
+    from diffclean.data.registry import open_source
     from diffclean.datasets.variations import classes_of
     from diffclean.evaluation.evaluate import opened
 

@@ -34,7 +34,7 @@ def command(run: frame.Run, data: Path, out: Path, **options: Any) -> frame.Resu
     config = TrainConfig(data=data, out=out, loop=loop_config(options), **options)
     if run.dry_run:
         from diffclean.classifiers.networks import check_arch
-        from diffclean.data.formats import open_source
+        from diffclean.data.registry import open_source
 
         check(config)
         check_arch(config.arch)

@@ -1,4 +1,4 @@
-"""Where variations go: the `Sink` Protocol. `formats.open_sink` opens one."""
+"""Where variations go: the `Sink` Protocol. `registry.open_sink` opens one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where images come from: the `Source` Protocol. `formats.open_source` opens one."""
+"""Where images come from: the `Source` Protocol. `registry.open_source` opens one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Description:
     """What another process, or another machine, is told to open the same source or sink: `open_source(description)`.
 
     Attributes:
-        format: a name in `formats.FORMATS`.
+        format: a name in `registry.FORMATS`.
         where: a path without a link in it, or an address.
         options: of the format, as JSON can say them.
     """

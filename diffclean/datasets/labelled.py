@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from diffclean.data.classes import check_labelled, checked_classes
-from diffclean.data.formats import open_source
+from diffclean.data.registry import open_source
 from diffclean.data.sources import Source
 from diffclean.datasets.pixels import Edit, InMemory
 from diffclean.datasets.reading import read_images

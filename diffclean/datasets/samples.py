@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffclean.data.formats import open_source
 from diffclean.data.keys import key_from_path
+from diffclean.data.registry import open_source
 from diffclean.datasets.bits import Bits, Purpose, ids_of, random_bits
 from diffclean.datasets.labelled import check_classes, named, stored_classes
 from diffclean.datasets.pixels import Chosen, Pixels

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import torch
 
-from diffclean.data.formats import open_source
 from diffclean.data.item import Item
 from diffclean.data.keys import key_bytes
 from diffclean.data.manifest import Row, Status, latest, read_manifest, read_manifest_classes, shard_manifests
+from diffclean.data.registry import open_source
 from diffclean.data.run_record import RUN_FILE
 from diffclean.datasets.labelled import named, stored_classes
 from diffclean.datasets.reading import read_images

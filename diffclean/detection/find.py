@@ -160,8 +160,8 @@ def _own_size(source: Path) -> tuple[int, int]:
 
 def sampled_sizes(source: Path) -> set[tuple[int, int]]:
     """Every (height, width) among some 64 images that are spread over the whole data set."""
-    from diffclean.data.formats import open_source
     from diffclean.data.item import ItemError
+    from diffclean.data.registry import open_source
     from diffclean.datasets.pixels import read_pixels
 
     folder = open_source(source)

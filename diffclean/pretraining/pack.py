@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from diffclean.data.decode import decode
 from diffclean.data.fit import Fit, to_square
-from diffclean.data.formats import open_source
 from diffclean.data.item import Item, ItemError
+from diffclean.data.registry import open_source
 from diffclean.data.sources import Source
 from diffclean.errors import DiffcleanError, Interrupted
 from diffclean.progress import NoProgress, Progress

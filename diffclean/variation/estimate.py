@@ -15,9 +15,9 @@ import numpy as np
 from diffclean.data.decode import Limits, decode_for
 from diffclean.data.encode import encode
 from diffclean.data.fit import from_square, to_square
-from diffclean.data.formats import open_sink, open_source
 from diffclean.data.item import ItemError
 from diffclean.data.journal import Journal, journal_name
+from diffclean.data.registry import open_sink, open_source
 from diffclean.data.shard import Shard
 from diffclean.data.survey import Comparison, Survey
 from diffclean.errors import DiffcleanError

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
-from diffclean.data.formats import open_sink, open_source
 from diffclean.data.manifest import Row
+from diffclean.data.registry import open_sink, open_source
 from diffclean.data.sources import Description
 from diffclean.environment import memory_bytes, usable_cores
 from diffclean.errors import DiffcleanError

@@ -11,9 +11,9 @@ from pathlib import Path
 from threading import Event
 
 from diffclean.data.apart import path_from
-from diffclean.data.formats import open_sink, open_source
 from diffclean.data.journal import Journal
 from diffclean.data.manifest import Row, write_sorted_manifest
+from diffclean.data.registry import open_sink, open_source
 from diffclean.data.run_record import RunRecord, open_run, update_run
 from diffclean.data.shard import Shard
 from diffclean.data.sinks import Sink
@@ -78,7 +78,7 @@ def variate(
     """Regenerate every image of `source` into `out`.
 
     Args:
-        source: a data set in one of the `formats`, or one that is open.
+        source: a data set in one of the formats of `data.registry`, or one that is open.
         out: made if missing; a run that was killed is resumed, and one whose source has changed is brought up to date.
         settings: see `Settings`.
         shard: only this part of the data set; it may be empty, and is then done at once.

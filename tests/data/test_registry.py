@@ -14,8 +14,8 @@ import pytest
 from in_memory import MemorySource
 
 from diffclean.data.atomic import WriteError
-from diffclean.data.formats import FORMATS, format_of, open_sink, open_source
 from diffclean.data.item import ReadError
+from diffclean.data.registry import FORMATS, format_of, open_sink, open_source
 from diffclean.data.shard import Shard
 from diffclean.data.sources import Description
 from diffclean.errors import DiffcleanError
@@ -65,7 +65,7 @@ def test_a_format_is_one_module_and_one_line(monkeypatch: pytest.MonkeyPatch, fo
     module.reads = lambda where: where.endswith(".toy")
     module.open_source = lambda where, **options: MemorySource({"": {where: b"1"}})
     monkeypatch.setitem(sys.modules, "toy_format", module)
-    monkeypatch.setattr("diffclean.data.formats.FORMATS", {"toy": "toy_format", **FORMATS})
+    monkeypatch.setattr("diffclean.data.registry.FORMATS", {"toy": "toy_format", **FORMATS})
     assert [format_of("x.toy"), format_of(str(folder))] == ["toy", "folder"]
     assert [item.key for item in open_source("x.toy").items()] == ["x.toy"]
     assert len(open_source(folder).items()) == 4
