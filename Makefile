@@ -13,7 +13,7 @@ PIP_INSTALL = -m pip install --disable-pip-version-check --quiet
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install variate doctor test lint format docs bench image docker-test lock sbom audit clean clean-all
+.PHONY: help install variate doctor test test-all lint format docs bench image docker-test lock sbom audit clean clean-all
 
 help: ## List the tasks.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,7 +28,10 @@ variate: named-data $(VENV)/.installed-$(EXTRA) ## Regenerate a data set: make v
 doctor: $(VENV)/.installed-$(EXTRA) ## Say what this machine can run, and why not.
 	@"$(VENV)/bin/diffclean" doctor $(ARGS)
 
-test: $(DEV_VENV)/.installed-dev ## Run the tests: make test [ARGS="tests/cli -k config"]
+test: $(DEV_VENV)/.installed-dev ## Run the tests that are quick: make test [ARGS="tests/cli -k config"]
+	@"$(DEV_VENV)/bin/python" -m pytest -m "not slow" $(ARGS)
+
+test-all: $(DEV_VENV)/.installed-dev ## Run all tests, also those that take longer than about ten seconds each.
 	@"$(DEV_VENV)/bin/python" -m pytest $(ARGS)
 
 lint: $(DEV_VENV)/.installed-dev ## Check style and types.

@@ -112,7 +112,7 @@ def triggered_plan(manifest: PoisonManifest, data: Path) -> Plan:
         DiffcleanError: the data cannot be used.
     """
     source = labelled(data)
-    unknown = sorted(set(source.class_to_idx) - set(manifest.class_to_idx))
+    unknown = sorted({item.label for item in source.items()} - set(manifest.class_to_idx))
     if unknown:
         raise UsageError(
             f"{data} has classes that the poisoned training set did not have: {', '.join(unknown[:5])}.",

@@ -99,7 +99,7 @@ def show_error(error: BaseException, output: Output, args: Sequence[str]) -> int
     hint = "\n".join(filter(None, [known.hint, container.hint(error)]))
     say_error(known.message, hint, output)
     if output.json:
-        print_json_error(type(known).__name__, known.message, hint, known.exit_code)
+        print_json_error(type(known).__name__, known.message, hint, known.exit_code, getattr(known, "problems", None))
     return known.exit_code
 
 
@@ -167,9 +167,11 @@ def say_error(message: str, hint: str, output: Output) -> None:
         print(f"  {line}", file=sys.stderr)
 
 
-def print_json_error(kind: str, message: str, hint: str, code: ExitCode) -> None:
-    """The one JSON object of a run that failed."""
-    error = {"kind": kind, "message": message, "hint": hint, "exit_code": int(code)}
+def print_json_error(kind: str, message: str, hint: str, code: ExitCode, problems: Sequence[str] | None = None) -> None:
+    """The one JSON object of a run that failed; `problems` is the whole list where the message is cut short."""
+    error: dict[str, Any] = {"kind": kind, "message": message, "hint": hint, "exit_code": int(code)}
+    if problems is not None:
+        error["problems"] = list(problems)
     print_json({"error": error})
 
 

@@ -22,6 +22,12 @@ from diffclean.cli.training import loop_config, loop_options, own_progress, told
     help="resnet18-cifar, preact-resnet18, wrn-16-1, resnet9-cifar or resnet8-cifar (for CPUs), or any timm model.",
 )
 @click.option("--label-smoothing", type=click.FloatRange(0, 1, max_open=True), default=0.0, help="Softens the targets.")
+@click.option(
+    "--label-from",
+    metavar="WHERE",
+    help="folder: the first folder. subfolder: the second. Or a table below DATA: metadata.csv, metadata.csv:COLUMN.  "
+    "[default: the first folder]",
+)
 @loop_options
 def command(run: frame.Run, data: Path, out: Path, **options: Any) -> frame.Result:
     """Train a classifier on DATA, a folder with one folder of images a class.
@@ -38,10 +44,11 @@ def command(run: frame.Run, data: Path, out: Path, **options: Any) -> frame.Resu
 
         check(config)
         check_arch(config.arch)
-        source = open_source(data)
+        source = open_source(data, label_from=config.label_from)
         count, classes = len(source.items()), len(source.class_to_idx)
         lines = [f"{count} images of {classes} classes, {config.loop.epochs} epochs of {config.arch}, into {out}."]
-        return frame.Result({"images": count, "classes": classes, "out": out}, [*lines, "Nothing was written."])
+        told_data = {"images": count, "classes": classes, "out": out, "passed_over": source.passed_over.as_json()}
+        return frame.Result(told_data, [*lines, "Nothing was written."])
     from diffclean.training.train import train
 
     with run.stopping() as stop:

@@ -65,6 +65,21 @@ SHOWN_FAILURES = 20
     help="Copy colour statistics of the (suspect) source.",
 )
 @click.option("--pixel-limit", type=int, default=100_000_000, help="Larger images are not decoded.")
+@click.option("--byte-limit", type=int, default=512 * 2**20, help="Larger files are not read.")
+@click.option(
+    "--time-limit", "time_limit_s", type=int, default=30, help="Seconds of processor time to decode one image."
+)
+@click.option(
+    "--full-names",
+    is_flag=True,
+    help="Keep the original's extension in the name (1.jpg_v00.png), so that 1.jpg and 1.png can both be there.",
+)
+@click.option(
+    "--label-from",
+    metavar="WHERE",
+    help="folder: the first folder. subfolder: the second, below train and val. Or a table below SOURCE: "
+    "metadata.csv, metadata.csv:COLUMN.  [default: the first folder]",
+)
 @click.option("--shard", help="I/N: only the Ith of N parts; `diffclean merge` joins them.")
 @click.option(
     "--verify",
@@ -135,6 +150,7 @@ def command(
         if len(report.failed) > SHOWN_FAILURES:
             lines.append(f"  and {len(report.failed) - SHOWN_FAILURES} more, all in the manifest.")
     data = {
+        "passed_over": report.passed_over,
         "out": report.out,
         "total": report.total,
         "made": report.made,

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import re
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from threading import Lock
 from typing import BinaryIO
 
 from diffclean.data.keys import path_from_key
 from diffclean.errors import DiffcleanError
+
+log = logging.getLogger(__name__)
 
 # Hidden and not image-named: whoever reads the folder as a data set passes it by. The owner is a shard's name, so that
 # a shard that starts does not sweep away what another one is writing.
@@ -26,17 +31,26 @@ _REASONS = {
     errno.EACCES: ("permission denied", "Choose another output folder with -o, or make it writable for this user"),
     errno.EPERM: ("permission denied", "Choose another output folder with -o, or make it writable for this user"),
     errno.ENAMETOOLONG: ("the name is too long", "Rename the image in the source"),
+    errno.EILSEQ: ("this disk does not take such a name", "Rename the image in the source"),
+    errno.EINVAL: ("this disk does not take such a name", "Rename the image in the source"),
 }
+_OF_THE_NAME = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)
+_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.ENOSYS)
 
 
 class WriteError(DiffcleanError):
     """The output cannot be written: going on would only fail again."""
 
 
+class NameWriteError(WriteError):
+    """This one name cannot be written on this disk: other images are not concerned."""
+
+
 def write_error(error: OSError, path: Path) -> WriteError:
     """What an `OSError` means and what to do about it."""
     reason, remedy = _REASONS.get(error.errno or 0, (error.strerror or str(error), "Mend that"))
-    return WriteError(f"Cannot write {str(path)!a}: {reason}.", f"{remedy} and run the same command again: it resumes.")
+    kind = NameWriteError if error.errno in _OF_THE_NAME else WriteError
+    return kind(f"Cannot write {str(path)!a}: {reason}.", f"{remedy} and run the same command again: it resumes.")
 
 
 def write_whole(path: Path, data: bytes, *, owner: str = "", sync_folder: bool = True) -> None:
@@ -122,13 +136,52 @@ def make_folders(folder: Path) -> None:
 
 
 def sync_folders(*folders: Path) -> None:
-    """Make renames in these folders durable."""
+    """Make renames in these folders durable; on a disk that has no such thing (CIFS, vboxsf) one warning says so."""
     for folder in folders:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)
+        except OSError as error:
+            if error.errno not in _NO_FOLDER_SYNC:
+                raise
+            _warn_of_folder_sync()
         finally:
             os.close(descriptor)
+
+
+@cache
+def _warn_of_folder_sync() -> None:
+    log.warning("The disk cannot make names durable: after a power cut, files written last may be missing.")
+
+
+def read_plain(path: Path) -> bytes:
+    """The bytes of a plain file; never waits, as one would at a pipe, and follows no link.
+
+    Raises:
+        OSError: it cannot be read.
+        DiffcleanError: it is no plain file.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EMLINK, errno.ENXIO):
+            raise _not_plain(path) from None
+        raise
+    with os.fdopen(descriptor, "rb") as file:
+        check_plain(descriptor, path)
+        return file.read()
+
+
+def check_plain(descriptor: int, path: Path) -> None:
+    """Raises DiffcleanError where an open file is none (a pipe, a device)."""
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        raise _not_plain(path)
+
+
+def _not_plain(path: Path) -> DiffcleanError:
+    return DiffcleanError(
+        f"{str(path)!a} is not a plain file.", "Something else put it there: move it away, or choose another -o."
+    )
 
 
 def contained(out: Path, key: str) -> Path:

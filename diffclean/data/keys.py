@@ -22,9 +22,16 @@ _UNSAFE = re.compile("[\x00-\x1f%\x7f-\x9f\u2028-\u202e\u2066-\u2069\udc80-\udcf
 _ESCAPE = re.compile(rb"%([0-9A-F]{2})")
 _OWN = re.compile(r"run\.json|journal.*\.jsonl|manifest.*\.parquet")
 NAME_LIMIT_BYTES = 255
-_SURELY_SHORT_BYTES = 220
-"""A stem of so many bytes leaves room for the ending of any variation."""
 _SHOWN = 5
+
+
+class NameCollisionError(DiffcleanError):
+    """Images whose variations could not have separate names; `problems` has one line for each."""
+
+    def __init__(self, problems: list[str], hint: str) -> None:
+        more = f"\n  ... and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        super().__init__("Some images cannot keep separate names:\n  " + "\n  ".join(problems[:_SHOWN]) + more, hint)
+        self.problems = problems
 
 
 class BadKeyError(DiffcleanError):
@@ -67,19 +74,25 @@ def path_from_key(key: str) -> Path:
     return Path(os.fsdecode(key_bytes(key)))
 
 
+def safe_text(text: str) -> str:
+    """A text from outside with what could lie to a reader escaped, as in keys."""
+    return _text(os.fsencode(text))
+
+
 def label_of(key: str) -> str:
     """The label of an image: its first folder, or `""` for an image that lies in no folder."""
     folder, slash, _ = key.partition("/")
     return folder if slash else ""
 
 
-def variation_name(key: str, variant: int, extension: str) -> str:
+def variation_name(key: str, variant: int, extension: str, full_names: bool = False) -> str:
     """The key of a variation under the output folder: `cat/1.jpg`, 0, `png` -> `cat/1_v00.png`.
 
     Args:
         key: the original image.
         variant: 0 or more; written with at least two digits.
         extension: letters and digits, without the dot.
+        full_names: the original's extension stays in the name: `cat/1.jpg_v00.png`.
 
     Raises:
         BadKeyError: `key` is not a key.
@@ -89,24 +102,32 @@ def variation_name(key: str, variant: int, extension: str) -> str:
         raise ValueError(f"variant {variant!r}, extension {extension!r}")
     key_bytes(key)
     folder, slash, name = key.rpartition("/")
-    stem = name.rpartition(".")[0] or name
+    stem = name if full_names else name.rpartition(".")[0] or name
     return f"{folder}{slash}{stem}_v{variant:02d}.{extension}"
 
 
-def check_collisions(keys: Iterable[str], *, variants: int = 1, extension: str = "png") -> None:
+def is_too_long(key: str) -> bool:
+    """Whether a file so named is more than file systems take; that one image fails, and no other."""
+    return len(key_bytes(key).rpartition(b"/")[2]) > NAME_LIMIT_BYTES
+
+
+def check_collisions(
+    keys: Iterable[str], *, variants: int = 1, extension: str = "png", full_names: bool = False
+) -> None:
     """Refuse, before any work, keys whose variations could not lie side by side on every disk.
 
     Two keys collide when they differ only in extension, in upper and lower case or in Unicode normal form; a folder
-    spelled in two cases would make one class out of two; a variation can need the name that a folder has; and a name
-    can grow past what a file system takes. Of each key only a number of eight bytes is held.
+    spelled in two cases would make one class out of two; and a variation can need the name that a folder has. Of each
+    key only a number of eight bytes is held.
 
     Args:
         keys: of all images; gone through twice where something may collide, so an iterator is made a list first.
         variants: of each image.
         extension: of the files that are written.
+        full_names: the originals' extensions stay in the names, so keys may differ in extension alone.
 
     Raises:
-        DiffcleanError: lists the first few and says what to rename.
+        NameCollisionError: lists the first few and says what to rename or type.
     """
     keys = list(keys) if isinstance(keys, Iterator) else keys
     folders: dict[str, str] = {}
@@ -114,30 +135,30 @@ def check_collisions(keys: Iterable[str], *, variants: int = 1, extension: str =
     stems = array("q")
     last_folder = ""
     for key in keys:
-        stem = _stem(key)
+        stem = _stem(key, full_names)
         stems.append(hash(_folded(stem)))
-        folder, _, name = stem.rpartition("/")
+        folder = stem.rpartition("/")[0]
         if folder != last_folder:
             last_folder = folder
             problems |= dict.fromkeys(_respelled(folder, folders))
-        if 4 * len(name) > _SURELY_SHORT_BYTES:
-            problems |= dict.fromkeys(_too_long(key, variants, extension))
     wanted = _repeated(stems) | {hash(_folded(stem)) for stem in _stems_of_names(folders, extension)}
     if wanted:
-        doubtful = (key for key in keys if hash(_folded(_stem(key))) in wanted)
-        problems |= dict.fromkeys(_shared(doubtful, variants, extension, folders))
+        doubtful = (key for key in keys if hash(_folded(_stem(key, full_names))) in wanted)
+        problems |= dict.fromkeys(_shared(doubtful, variants, extension, full_names, folders))
     own = (folder for folder in folders.values() if _OWN.fullmatch(folder))
     problems |= dict.fromkeys(f"the folder {folder}/ has the name of a file of diffclean" for folder in own)
     if problems:
-        more = f"\n  ... and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
-        raise DiffcleanError(
-            "Some images cannot keep separate names:\n  " + "\n  ".join(list(problems)[:_SHOWN]) + more,
-            "Nothing was written. Rename one of each in the source: they must differ in more than extension or case.",
+        option = "" if full_names else " Where only extensions differ, --full-names keeps them in the names."
+        raise NameCollisionError(
+            list(problems),
+            f"Nothing was written. Rename one of each in the source: they must differ in more than case.{option}",
         )
 
 
-def _stem(key: str) -> str:
-    """The key without its extension; its variations differ from it in their endings alone."""
+def _stem(key: str, full_names: bool) -> str:
+    """What the names of a key's variations have before their endings: the key, perhaps without its extension."""
+    if full_names:
+        return key
     folder, slash, name = key.rpartition("/")
     return f"{folder}{slash}{name.rpartition('.')[0] or name}"
 
@@ -148,13 +169,6 @@ def _respelled(folder: str, folders: dict[str, str]) -> Iterator[str]:
         other = folders.setdefault(_folded(each), each)
         if other != each:
             yield f"{other}/ and {each}/ are one folder on a disk that ignores case"
-
-
-def _too_long(key: str, variants: int, extension: str) -> Iterator[str]:
-    output = variation_name(key, variants - 1, extension)
-    name_bytes = len(key_bytes(output).rpartition(b"/")[2])
-    if name_bytes > NAME_LIMIT_BYTES:
-        yield f"{output} has a name of {name_bytes} bytes; {NAME_LIMIT_BYTES} is the most"
 
 
 def _repeated(numbers: array[int]) -> set[int]:
@@ -171,12 +185,14 @@ def _stems_of_names(folders: Iterable[str], extension: str) -> Iterator[str]:
     return (found[1] for found in map(variation.fullmatch, folders) if found)
 
 
-def _shared(keys: Iterable[str], variants: int, extension: str, folders: dict[str, str]) -> Iterator[str]:
+def _shared(
+    keys: Iterable[str], variants: int, extension: str, full_names: bool, folders: dict[str, str]
+) -> Iterator[str]:
     """The names that two of these keys, or one of them and a folder, would both need."""
     owners: dict[str, str] = {}
     for key in keys:
         for variant in range(variants):
-            output = variation_name(key, variant, extension)
+            output = variation_name(key, variant, extension, full_names)
             other = owners.setdefault(_folded(output), key)
             if other != key:
                 yield f"{other} and {key} would both become {output}"

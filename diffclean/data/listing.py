@@ -1,4 +1,4 @@
-"""What lies in a folder of images, in order and without a list of it all."""
+"""One walk over a folder of images, in order: what is taken, what is passed over, what is known to be unreadable."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
+from diffclean.data.beneath import Beneath, why_not_opened
+from diffclean.data.formats import FORMATS, HEAD_BYTES, HEIF, heif_is_there, is_taken, sniffed
 from diffclean.data.item import Item
 from diffclean.data.keys import key_from_path, label_of
+from diffclean.data.passed_over import PassedOver, is_machine_made, is_of_the_system, is_own
 from diffclean.errors import DiffcleanError
-
-EXTENSIONS = frozenset({"jpg", "jpeg", "png", "webp", "bmp", "tif", "tiff", "gif", "ppm", "pgm", "pbm"})
-_EXTENSIONS = frozenset(extension.encode() for extension in EXTENSIONS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +26,8 @@ class _Folder:
         linked: whether a link was followed on the way.
     """
 
-    path: bytes
-    relative: bytes
+    path: str
+    relative: str
     linked: bool
 
 
@@ -36,108 +37,140 @@ class Listing:
     Memory is that of the names in one folder and in those above it.
 
     Args:
-        root: a real path (no link in it).
+        below: the folder.
         byte_limit: larger files become items with a problem.
 
     Attributes:
-        others: files that were passed over, so far.
+        passed_over: all other things; complete when the walk has come to its end.
     """
 
-    def __init__(self, root: str, byte_limit: int) -> None:
-        self.root = os.fsencode(root)
+    def __init__(self, below: Beneath, byte_limit: int) -> None:
+        self.below = below
         self.byte_limit = byte_limit
-        self.others = 0
+        self.passed_over = PassedOver()
 
     def walk(self) -> Iterator[Item]:
         """Every image.
 
         Raises:
-            DiffcleanError: the root itself cannot be listed.
+            DiffcleanError: the folder itself cannot be listed.
         """
         # A list of what is left to do, not recursion: folders can be nested deeper than Python's stack.
-        todo = [self._entries(_Folder(self.root, b"", False))]
+        todo = [self._entries(_Folder(self.below.path, "", False))]
         while todo:
             found = next(todo[-1], None)
             if found is None:
                 todo.pop()
             elif isinstance(found, Item):
+                self.passed_over.image_in(found.key.rpartition("/")[0])
                 yield found
             else:
                 todo.append(self._entries(found))
+        self.passed_over.end()
 
     def _entries(self, folder: _Folder) -> Iterator[Item | _Folder]:
         """What one folder holds. A sub-folder's name is sorted with its slash, as it stands in keys."""
-        names: list[bytes] = []
-        special: dict[bytes, Item | _Folder] = {}
+        names: list[str] = []
+        special: dict[str, Item | _Folder] = {}
         try:
             with os.scandir(folder.path) as entries:
                 for entry in entries:
-                    if not entry.name.startswith(b"."):
-                        self._enter(entry, folder, names, special)
+                    self._enter(entry, folder, names, special)
         except OSError as error:
             if not folder.relative:
-                shown = os.fsdecode(self.root)
-                raise DiffcleanError(f"{shown} cannot be listed ({error.strerror}).") from error
+                raise DiffcleanError(f"{folder.path} cannot be listed ({error.strerror}).") from error
             yield _item(folder.relative[:-1], folder.path, f"folder cannot be listed ({error.strerror})")
             return
-        names.sort()
+        names.sort(key=os.fsencode)
         for name in names:
+            path = os.path.join(folder.path, name)  # noqa: PTH118 - hot
             if name in special:
                 yield special.pop(name)
-            elif name.endswith(b"/"):
-                yield _Folder(folder.path + b"/" + name[:-1], folder.relative + name, folder.linked)
-            else:
-                yield self._file(folder.path + b"/" + name, folder.relative + name)
+            elif name.endswith("/"):
+                yield _Folder(path[:-1], folder.relative + name, folder.linked)
+            elif (item := self._file(path, folder.relative + name)) is not None:
+                yield item
 
     def _enter(
-        self, entry: os.DirEntry[bytes], folder: _Folder, names: list[bytes], special: dict[bytes, Item | _Folder]
+        self, entry: os.DirEntry[str], folder: _Folder, names: list[str], special: dict[str, Item | _Folder]
     ) -> None:
         """Note one entry's name; and in `special` what is to be said of it, where the name does not say it."""
-        image = b"." in entry.name and entry.name.rpartition(b".")[2].lower() in _EXTENSIONS
-        if entry.is_symlink():
-            found = self._link(entry.path, folder.relative + entry.name, folder.linked, image)
-            if found is None:
-                self.others += 1
-                return
-            name = entry.name + b"/" if isinstance(found, _Folder) else entry.name
-            names.append(name)
-            special[name] = found
-        elif entry.is_dir(follow_symlinks=False):
-            names.append(entry.name + b"/")
-        elif image:
+        if entry.name.startswith("."):
+            self.passed_over.hidden += not is_own(entry.name)
+        elif entry.is_symlink():
+            found = self._link(entry.path, folder.relative + entry.name, folder.linked)
+            if found is not None:
+                name = entry.name + "/" if isinstance(found, _Folder) else entry.name
+                names.append(name)
+                special[name] = found
+        elif not entry.is_dir(follow_symlinks=False):
             names.append(entry.name)
+        elif is_machine_made(entry.name):
+            self.passed_over.machine_made.append(key_from_path(folder.relative + entry.name))
         else:
-            self.others += 1
+            names.append(entry.name + "/")
 
-    def _link(self, path: bytes, relative: bytes, linked: bool, image: bool) -> Item | _Folder | None:
-        """What a symbolic link stands for; None: for a file that is no image."""
+    def _link(self, path: str, relative: str, linked: bool) -> Item | _Folder | None:
+        """What a symbolic link stands for; None: for a file that is not taken."""
         try:
             target = os.path.realpath(path, strict=True)
-            is_folder = stat.S_ISDIR(os.stat(target).st_mode)  # noqa: PTH116 - bytes, which pathlib does not take
+            is_folder = Path(target).is_dir()
         except OSError as error:
             # A broken link with another extension is some other file; without one it may have been a whole class.
-            if image or b"." not in os.path.basename(path)[1:]:  # noqa: PTH119
+            if is_taken(_extension(path)) or not Path(path).suffix:
                 return _item(relative, path, f"broken link or link loop ({error.strerror})")
+            self.passed_over.add(relative, _extension(path))
             return None
-        if not is_folder and not image:
-            return None
-        if not _inside(target, self.root):
-            return _item(relative, path, f"link leads out of the source, to {os.fsdecode(target)!a}")
-        if not is_folder:
+        inside = _inside(target, self.below.path)
+        if not is_folder and inside:
             return self._file(target, relative)
-        if _inside(os.path.dirname(path), target):  # noqa: PTH120
+        if not is_folder and not is_taken(_extension(path)):
+            self.passed_over.add(relative, _extension(path))  # not even looked at: it lies outside
+            return None
+        if not inside:
+            hint = "to take what it leads to, copy the source with cp -rL"
+            return _item(relative, path, f"link leads out of the source, to {target!a} ({hint})")
+        if _inside(os.path.dirname(path), target):  # noqa: PTH120 - a str, as the rest here
             return _item(relative, path, "link loop: leads to a folder that holds it")
         if linked:
             return _item(relative, path, "link to a folder inside a linked folder: links are followed once")
-        return _Folder(target, relative + b"/", True)
+        return _Folder(target, relative + "/", True)
 
-    def _file(self, path: bytes, relative: bytes) -> Item:
+    def _file(self, path: str, relative: str) -> Item | None:
+        """The item of a file; None: it is not taken."""
+        if not is_taken(_extension(relative)) and not self._is_image(path, relative):
+            return None
         try:
             found = os.lstat(path)
         except OSError as error:
-            return _item(relative, path, f"cannot be read ({error.strerror})")
+            return _item(relative, path, why_not_opened(error))
         problem = file_problem(found, self.byte_limit)
         return _item(relative, path, problem, "" if problem else f"{found.st_size}:{found.st_mtime_ns}")
+
+    def _is_image(self, path: str, relative: str) -> bool:
+        """Whether a file whose extension says nothing is an image by its content; what is not is noted."""
+        if "/" not in relative and is_own(relative):
+            return False
+        if is_of_the_system(relative.rpartition("/")[2]):
+            self.passed_over.hidden += 1
+            return False
+        format = self._looked_at(path)
+        if format in FORMATS or (format == HEIF and heif_is_there()):
+            return True
+        self.passed_over.add(relative, "heic" if format == HEIF else _extension(relative))
+        return False
+
+    def _looked_at(self, path: str) -> str | None:
+        """What a file's first bytes say; None also where they cannot be had."""
+        try:
+            descriptor = self.below.open(path)
+            try:
+                plain = stat.S_ISREG(os.fstat(descriptor).st_mode)
+                return sniffed(os.read(descriptor, HEAD_BYTES)) if plain else None
+            finally:
+                os.close(descriptor)
+        except OSError:
+            return None
 
 
 def file_problem(found: os.stat_result, byte_limit: int) -> str | None:
@@ -149,10 +182,16 @@ def file_problem(found: os.stat_result, byte_limit: int) -> str | None:
     return None
 
 
-def _item(relative: bytes, path: bytes, problem: str | None, stamp: str = "") -> Item:
+def _item(relative: str, path: str, problem: str | None, stamp: str = "") -> Item:
     key = key_from_path(relative)
-    return Item(key, os.fsdecode(path), label_of(key), problem, stamp)
+    return Item(key, path, label_of(key), problem, stamp)
 
 
-def _inside(path: bytes, folder: bytes) -> bool:
-    return path == folder or path.startswith(folder.rstrip(b"/") + b"/")
+def _extension(path: str) -> str:
+    """Lower case, without the dot; `""` where there is none."""
+    name = path.rpartition("/")[2]
+    return name.rpartition(".")[2].lower() if "." in name else ""
+
+
+def _inside(path: str, folder: str) -> bool:
+    return path == folder or path.startswith(folder.rstrip("/") + "/")

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from diffclean.data.atomic import clean_temporaries, sync_folders, whole_file, write_error, write_new, write_whole
+from diffclean.data.atomic import (
+    check_plain,
+    clean_temporaries,
+    read_plain,
+    sync_folders,
+    whole_file,
+    write_error,
+    write_new,
+    write_whole,
+)
 from diffclean.data.lock import Lock
 from diffclean.errors import DiffcleanError
 
@@ -109,14 +117,10 @@ class FolderRecords:
         return sorted(name for name in names if name[0] != "." and name not in NAMES_OF_EMPTY)
 
     def read(self, name: str) -> bytes | None:
-        """A plain file; a pipe of that name is not waited for."""
+        """See `read_plain`."""
         path = self.folder / name
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-            with os.fdopen(descriptor, "rb") as file:
-                if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                    raise DiffcleanError(f"{path} is not a plain file.")
-                return file.read()
+            return read_plain(path)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
@@ -159,11 +163,12 @@ class FileLog:
         self._descriptor = -1
         try:
             self._descriptor = os.open(path, mode | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
-            if not stat.S_ISREG(os.fstat(self._descriptor).st_mode):
-                self.close()
-                raise DiffcleanError(f"{path} is not a plain file.", "Remove it, or choose another -o.")
+            check_plain(self._descriptor, path)
             if write:
                 sync_folders(path.parent)
+        except DiffcleanError:
+            self.close()
+            raise
         except OSError as error:
             self.close()
             if not write and isinstance(error, FileNotFoundError):

@@ -24,7 +24,11 @@ class Format(Protocol):
         """Whether a path or an address is of this format; quick, and never raises for what is not there."""
 
     def open_source(self, where: str, **options: Any) -> Source:
-        """Open it for reading; raises `DiffcleanError` where nothing is there."""
+        """Open it for reading; raises `DiffcleanError` where nothing is there.
+
+        Every format takes the options `byte_limit` (the largest file that is read) and `label_from` (where labels are,
+        see `labels`), and None for either.
+        """
 
     def open_sink(self, where: str, **options: Any) -> Sink:
         """Open it for writing; nothing is made yet."""

@@ -29,16 +29,17 @@ class Sink(Protocol):
     def check_apart(self, source: Source) -> None:
         """Refuse a source that this sink lies in, or that lies in it; raises `DiffcleanError`."""
 
-    def check_keys(self, keys: Iterable[str], variants: int, extension: str) -> None:
+    def check_keys(self, keys: Iterable[str], variants: int, extension: str, full_names: bool = False) -> None:
         """Refuse, before any work, keys whose variations could not lie side by side here.
 
         Args:
             keys: of all images; may be iterated twice.
             variants: of each image.
             extension: of the files, without the dot.
+            full_names: the originals' extensions stay in the names.
 
         Raises:
-            DiffcleanError: names the first few.
+            NameCollisionError: names the first few.
         """
 
     def write(self, key: str, data: bytes) -> None:

@@ -7,6 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from diffclean.data.item import Item
+from diffclean.data.passed_over import PassedOver
+
+BYTE_LIMIT = 512 * 2**20
+"""The largest file that is read, unless a source is told otherwise. Holds an uncompressed picture of as many pixels as
+are decoded, in four bytes each."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,17 @@ class Source(Protocol):
 
     @property
     def class_to_idx(self) -> dict[str, int]:
-        """Which number a label has; empty for a data set without labels."""
+        """Which number a label has; empty for a data set without labels. A class of which nothing is taken has one too.
+
+        Costs no listing after `stream` has come to its end.
+
+        Raises:
+            DiffcleanError: it is not clear where the labels are.
+        """
+
+    @property
+    def passed_over(self) -> PassedOver:
+        """What is there and was not taken; costs no listing after `stream` has come to its end."""
 
     def describe(self) -> Description | None:
         """How another process opens it; None: it lives in this process alone."""

@@ -9,7 +9,6 @@ from itertools import groupby, islice
 from threading import Event
 from typing import TypeVar
 
-from diffclean.data.classes import class_to_idx
 from diffclean.data.item import Item, ItemError
 from diffclean.data.journal import Journal
 from diffclean.data.keys import key_bytes
@@ -38,21 +37,19 @@ class Survey:
         class_to_idx: which number a label has.
 
     Raises:
-        DiffcleanError: it cannot be listed, or holds no image.
+        DiffcleanError: it cannot be listed, holds no image, or it is not clear where its labels are.
     """
 
     def __init__(self, source: Source, shard: Shard | None = None) -> None:
         self._shard = shard or Shard()
         self._all = Spool()
         self.count = 0
-        labels: set[str] = set()
         for part in source.parts():
             for item in source.stream(part):
                 self._all.append([item.key, item.where, item.label, item.problem, item.stamp])
-                labels.add(item.label)
                 self.count += self._shard.takes(item.key)
         self.images = len(self._all)
-        self.class_to_idx = class_to_idx(labels)
+        self.class_to_idx = dict(source.class_to_idx)
 
     def items(self) -> Iterator[Item]:
         """The images of the shard, sorted."""

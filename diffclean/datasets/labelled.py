@@ -91,7 +91,7 @@ def check_classes(source: Source, classes: Mapping[str, int]) -> None:
         UsageError: a class that `classes` does not have.
     """
     check_labelled(source.where, source.items())
-    if unknown := sorted(set(source.class_to_idx) - set(classes)):
+    if unknown := sorted({item.label for item in source.items()} - set(classes)):
         raise UsageError(
             f"{source.where} has classes that are not expected: {named(unknown, 5)}.", f"Expected: {named(classes)}."
         )

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from diffclean.data.decode import decode
+from diffclean.data.decode import decoded
 from diffclean.data.item import Item, ItemError
 from diffclean.data.sources import Source
 from diffclean.errors import DiffcleanError
@@ -152,9 +152,10 @@ def read_pixels(
 ) -> tuple[NDArray[np.uint8], str]:
     """(3, H, W) uint8, and the sha256 of the file; raises ItemError."""
     data = source.read(item)
-    image: NDArray[np.uint8] = decode(data)
-    image = edit(item.key, image) if edit else image
-    image = resized(image, size) if size else image
+    image: NDArray[np.uint8]
+    with decoded(data) as (image, _):
+        image = edit(item.key, image) if edit else image
+        image = resized(image, size) if size else image
     return np.ascontiguousarray(image.transpose(2, 0, 1)), hashlib.sha256(data).hexdigest()
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from diffclean.data.keys import key_from_path
+from diffclean.data.passed_over import is_machine_made
 from diffclean.data.registry import open_source
 from diffclean.datasets.bits import Bits, Purpose, ids_of, random_bits
 from diffclean.datasets.labelled import check_classes, named, stored_classes
@@ -147,6 +148,7 @@ def folder_samples(
     without: Collection[str] = (),
     memory: int | None = None,
     progress: Progress | None = None,
+    label_from: str | None = None,
 ) -> Samples:
     """Read root/<class>/**/image.
 
@@ -158,13 +160,14 @@ def folder_samples(
         without: keys of images that are left out.
         memory: bytes that the decoded images may take, else they are streamed; None: no limit.
         progress: told of each image.
+        label_from: where labels are, see `data.labels`; None: the first folder.
 
     Raises:
         UsageError: `without` names no image that is there, or all; sizes differ and none was given; a class that
             `class_to_idx` does not have.
         DiffcleanError: no labelled image that can be read.
     """
-    source = open_source(root)
+    source = open_source(root, label_from=label_from)
     classes = dict(class_to_idx or stored_classes(root) or source.class_to_idx)
     if labelled:
         check_classes(source, classes)
@@ -211,6 +214,5 @@ def check_trainable(root: Path, samples: Samples) -> None:
 
 def _folders_without_images(root: Path, classes: Mapping[str, int]) -> list[str]:
     folders = (path for path in root.iterdir() if path.is_dir() and path.name[0] != ".")
-    # TensorBoard's events of a training whose classifier lies here are no class either.
-    names = {key_from_path(path.name) for path in folders if path.suffix != ".tensorboard"}
-    return sorted(names - set(classes) - {"lost+found"})
+    names = {key_from_path(path.name) for path in folders if not is_machine_made(path.name)}
+    return sorted(names - set(classes))

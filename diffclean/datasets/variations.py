@@ -56,15 +56,15 @@ def is_variation_run(root: Path) -> bool:
     return (root / RUN_FILE).is_file()
 
 
-def classes_of(root: Path) -> dict[str, int]:
-    """The classes of a data set without reading its images: stored ones, or its folders'.
+def classes_of(root: Path, label_from: str | None = None) -> dict[str, int]:
+    """The classes of a data set without reading its images: stored ones, or its folders' (see `data.labels`).
 
     Raises:
         DiffcleanError: `root` is no folder of images, or its manifest cannot be read.
     """
     if is_variation_run(root):
         return read_manifest_classes(_manifest(root))
-    return stored_classes(root) or open_source(root).class_to_idx
+    return stored_classes(root) or open_source(root, label_from=label_from).class_to_idx
 
 
 def compare_classes(root: Path, classes: Mapping[str, int], teacher: Mapping[str, int], labelled: bool) -> None:
@@ -99,6 +99,7 @@ def load_variations(
     without: Collection[str] = (),
     memory: int | None = None,
     progress: Progress | None = None,
+    label_from: str | None = None,
 ) -> Samples:
     """Read an output folder of `variate`, or any image folder.
 
@@ -110,6 +111,7 @@ def load_variations(
         without: keys of images (of originals, for variations) that are left out.
         memory: bytes that the decoded images may take, else they are streamed; None: no limit.
         progress: told of each image.
+        label_from: where labels are, see `data.labels`; of variations the manifest says it.
 
     Raises:
         UsageError: `without` names no image that is there, or all; sizes differ and none was given; classes that do
@@ -117,7 +119,7 @@ def load_variations(
         DiffcleanError: the run is not finished, or has no variation.
     """
     if not is_variation_run(root):
-        return folder_samples(root, size, class_to_idx, labelled, without, memory, progress)
+        return folder_samples(root, size, class_to_idx, labelled, without, memory, progress, label_from)
     last = left_after(without, latest(read_manifest(_manifest(root))).values(), root)
     rows = sorted((row for row in last if row.status is Status.OK), key=_place)
     if not rows:

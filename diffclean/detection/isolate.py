@@ -4,9 +4,10 @@ It needs no teacher, no variations, no clean data and no idea of the trigger.
 
 1. *Isolate* (`looks`): a small network learns the labels; labels that stick out among the surest or the most
    contradicted images give a few seeds each.
-2. *Spread* (`spread`): what do the seeds have in common, and which other images of their label have it too?
-3. *Ask* (`verdict`): a network is trained without all of these groups. A group that does not keep its label, or whose
-   common difference teaches a backdoor, is poisoned.
+2. *Spread* (`spread`): what do the seeds have in common, and which other images of their label have it too? Most seeds
+   of clean data have nothing in common, and the search ends there.
+3. *Ask* (`verdict`): a network is trained without the groups that remain. A group that does not keep its label, or
+   whose common difference teaches a backdoor, is poisoned.
 
 Groups that are poisoned are made whole and left out, and the three steps are repeated on what is left until nothing is
 found. Of a large data set a sample is learned from, and all images of a poisoned label are judged.
@@ -26,10 +27,10 @@ from torch import Tensor
 from diffclean.data.suspects import JudgedClass
 from diffclean.datasets.samples import Samples
 from diffclean.detection.base import Evidence, Judgement
-from diffclean.detection.looks import FEWEST, Kind, epochs_for, look, proposals
-from diffclean.detection.network import SmallNet, Workbench, ask, learn_labels, together
-from diffclean.detection.spread import Group, refined, spread
-from diffclean.detection.verdict import LIMIT, Verdict, judge_group
+from diffclean.detection.looks import FEWEST, Kind, Look, Proposal, look, proposals
+from diffclean.detection.network import Workbench, ask, together
+from diffclean.detection.spread import refined, spread
+from diffclean.detection.verdict import LIMIT, Verdict, doubted, judge_group, witness
 from diffclean.errors import UsageError
 from diffclean.progress import Progress
 
@@ -93,6 +94,7 @@ class _Search:
         listed: (M,) bool, found poisoned so far.
         found: the poisoned groups, made whole.
         verdicts: the most suspect verdict on each label.
+        cleared: the labels, and where their seeds lay, that need not be asked about again.
     """
 
     bench: Workbench
@@ -101,69 +103,61 @@ class _Search:
     listed: NDArray[np.bool_] = field(init=False)
     found: list[Verdict] = field(default_factory=list)
     verdicts: dict[int, Verdict] = field(default_factory=dict)
+    cleared: set[tuple[int, Kind]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.listed = np.zeros(len(self.labels), np.bool_)
 
     def run(self) -> None:
-        """Pass after pass until one finds nothing."""
-        most = _FIRST_LABELS
+        """Pass after pass. Where one finds nothing it is only the labels that come next that are worth another."""
+        most, seen = _FIRST_LABELS, None
         for number in range(_PASSES):
-            guilty = self._pass(1000 * (number + 1), most)
-            if not guilty:
+            seed = 1000 * (number + 1)
+            left = torch.from_numpy(np.flatnonzero(~self.listed))
+            first_try = seen is None
+            if seen is None:
+                seen = look(self.bench, self.labels, left, self.classes, seed)
+            guilty = self._pass(seen, left, seed, most)
+            if guilty:
+                seen = None
+                most *= 2 if len(guilty) >= most else 1
+            elif self.found or not first_try:
                 return
-            if len(guilty) >= most:
-                most *= 2
 
-    def _pass(self, seed: int, most: int) -> list[Verdict]:
-        left = torch.from_numpy(np.flatnonzero(~self.listed))
-        seen = look(self.bench, self.labels, left, self.classes, seed)
-        tasks = [
+    def _pass(self, seen: Look, left: Tensor, seed: int, most: int) -> list[Verdict]:
+        candidates = _one_a_label(proposals(seen, self.labels, self.classes, most, self.cleared))
+        spreads = [
             partial(spread, self.bench, self.labels, left, proposal, seed + 10 * (number + 1))
-            for number, proposal in enumerate(proposals(seen, self.labels, self.classes, most))
+            for number, proposal in enumerate(candidates)
         ]
-        groups = together(self.bench, tasks)
-        groups = [group for group in groups if len(group.members)]
+        groups = [group for group in together(self.bench, spreads) if group is not None]
+        self.cleared |= {(one.label, one.kind) for one in candidates}
         if not groups:
             return []
-        unseen = self._without(left, groups, seed)
-        verdicts = [
-            judge_group(self.bench, self.labels, left, group, seen.network, unseen[group.proposal.kind])
-            for group in groups
-        ]
+        unseen = witness(self.bench, self.labels, left, groups, self.classes, seed + 1)
+        verdicts = [judge_group(self.bench, self.labels, left, group, seen.network, unseen) for group in groups]
         for verdict in verdicts:
             self._note(verdict)
-        guilty = _one_a_label([verdict for verdict in verdicts if verdict.is_poisoned])
-        tasks = [
+        guilty = [verdict for verdict in verdicts if verdict.is_poisoned]
+        refinements = [
             partial(
-                refined,
-                self.bench,
-                self.labels,
-                left,
-                verdict.group,
-                verdict.doubted & verdict.has_dirty_labels,
-                seed + 500 + 10 * number,
+                refined, self.bench, self.labels, left, verdict.group, self.doubts(verdict), seed + 500 + 10 * number
             )
             for number, verdict in enumerate(guilty)
         ]
-        for verdict, whole in zip(guilty, together(self.bench, tasks), strict=True):
+        for verdict, whole in zip(guilty, together(self.bench, refinements), strict=True):
             self.listed[whole.members] = True
             self.found.append(replace(verdict, group=whole))
+            self.cleared.discard((whole.label, whole.proposal.kind))
         return guilty
 
-    def _without(self, left: Tensor, groups: list[Group], seed: int) -> dict[Kind, SmallNet]:
-        """For the groups of each kind a classifier that saw only the clean images of their labels."""
-        tasks = {}
-        for number, kind in enumerate(sorted({group.proposal.kind for group in groups})):
-            kept = left.numpy()
-            for group in groups:
-                if group.proposal.kind is kind:
-                    kept = kept[(self.labels.numpy()[kept] != group.label) | np.isin(kept, group.clean)]
-            chosen, epochs = torch.from_numpy(kept), epochs_for(len(kept))
-            tasks[kind] = partial(
-                learn_labels, self.bench, self.labels, chosen, self.classes, epochs, seed + 1 + number
-            )
-        return dict(zip(tasks, together(self.bench, list(tasks.values())), strict=True))
+    def doubts(self, verdict: Verdict) -> NDArray[np.bool_]:
+        """(M,) bool, images whose label speaks for a place in the group."""
+        found = np.zeros(len(self.labels), np.bool_)
+        if verdict.has_dirty_labels:
+            own = np.flatnonzero(self.labels.numpy() == verdict.group.label)
+            found[own] = doubted(self.bench, verdict.witness, verdict.group.label, self.bench.images[own])
+        return found
 
     def _note(self, verdict: Verdict) -> None:
         before = self.verdicts.get(verdict.group.label)
@@ -171,13 +165,13 @@ class _Search:
             self.verdicts[verdict.group.label] = verdict
 
 
-def _one_a_label(verdicts: list[Verdict]) -> list[Verdict]:
-    """Of several poisoned groups of one label the largest: they are mostly the same images."""
-    best: dict[int, Verdict] = {}
-    for verdict in verdicts:
-        before = best.get(verdict.group.label)
-        if before is None or len(verdict.group.members) > len(before.group.members):
-            best[verdict.group.label] = verdict
+def _one_a_label(candidates: list[Proposal]) -> list[Proposal]:
+    """Of several proposals of one label the one that sticks out most."""
+    best: dict[int, Proposal] = {}
+    for proposal in candidates:
+        before = best.get(proposal.label)
+        if before is None or proposal.share > before.share:
+            best[proposal.label] = proposal
     return list(best.values())
 
 
@@ -190,7 +184,7 @@ def _judgement(search: _Search, images: Samples, sample: Tensor) -> Judgement:
     place[sample.numpy()] = np.arange(len(sample))
     for verdict in search.found:
         own = torch.where(images.labels == verdict.group.label)[0]
-        margin = _margins(search.bench, images, own, place, verdict.group)
+        margin = _margins(search, images, own, place, verdict)
         chance = 1 / (1 + np.exp(-np.clip(margin / _SCALE, -50, 50)))
         scores[own] = np.maximum(scores[own], chance + np.maximum(0, margin) * 1e-3)
         chances[own] = np.maximum(chances[own], chance)
@@ -199,19 +193,24 @@ def _judgement(search: _Search, images: Samples, sample: Tensor) -> Judgement:
 
 
 def _margins(
-    bench: Workbench, images: Samples, own: Tensor, place: NDArray[np.int64], group: Group
+    search: _Search, images: Samples, own: Tensor, place: NDArray[np.int64], verdict: Verdict
 ) -> NDArray[np.float64]:
     """Scores above the group's limit of all images of its label."""
-    margins = np.zeros(len(own))
+    bench, group = search.bench, verdict.group
+    scores, doubts = np.zeros(len(own)), np.zeros(len(own), np.bool_)
     inside = place[own.numpy()]
     known = inside >= 0
-    margins[known] = np.nan_to_num(group.scores[inside[known]] - group.limit, neginf=-1e3)
+    scores[known] = group.scores[inside[known]]
+    doubts[known] = search.doubts(verdict)[inside[known]]
     outside = own[torch.from_numpy(~known)]
     if len(outside):
         chosen = images.chosen(outside).pixels
         answers = torch.stack([ask(bench, net, chosen)[:, 0] for net in group.networks]).mean(0)
-        margins[~known] = answers.double().numpy() - group.limit
-    return margins
+        scores[~known] = answers.double().numpy()
+        if verdict.has_dirty_labels:
+            doubts[~known] = doubted(bench, verdict.witness, group.label, chosen)
+    margins = scores - np.where(doubts, group.doubted_limit, group.limit)
+    return np.nan_to_num(margins, neginf=-1e3)
 
 
 def _classes(search: _Search, images: Samples, suspects: NDArray[np.bool_]) -> list[JudgedClass]:

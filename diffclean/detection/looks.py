@@ -1,23 +1,24 @@
 """Which images look as if they shared something that their label does not explain.
 
 One small network learns the labels as they are, and every image's loss is noted early and late. A trigger is
-a short cut, and short cuts show in one of two ways:
+a short cut, and short cuts show in one of three ways:
 
 - *low*: once the network has learned the trigger, poisoned images have the lowest losses of all (anti-backdoor
   learning: Li et al. 2021, arXiv 2110.11571), so one label has far more than its share among the surest images;
 - *high*: before that, an image with a dirty label looks like a mistake, so one label has far more than its share among
-  the images that the network contradicts most.
+  the images that the network contradicts most, and it learns them in the end;
+- *stubborn*: a trigger that so small a network does not learn leaves mistakes that stay mistakes to the end.
 
-A label is a candidate by its share. What the images share is not yet asked: `spread` does that.
+A label is a candidate by its share. What its images have in common is not asked here: `spread` does that.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
@@ -31,7 +32,13 @@ _TAIL = 0.02
 """Share of all images whose labels are counted at either end."""
 _LOW_SEEDS, _HIGH_SEEDS = 0.04, 0.06
 """Share of a label's images that are taken for seeds."""
+_CLEAN = (0.5, 0.85)
+"""Which part of a label's images, the most suspect first, is taken for clean. The last ones are left out: a poisoned
+image whose trigger was not learned lies at the end where those that were learned do not."""
+_OVERSIZED = 1.5
+"""Times the usual number of images of a label, see `Proposal.oversized`."""
 _FEWEST_SEEDS = 8
+_FEWEST_IN_TAIL = 20
 _STICKS_OUT = 1.5
 """Times its even share that a label must have at one end to be a candidate."""
 _SMALLEST_SHARE = 0.05
@@ -44,6 +51,7 @@ class Kind(StrEnum):
 
     LOW = "low"
     HIGH = "high"
+    STUBBORN = "stubborn"
 
 
 @dataclass(frozen=True)
@@ -72,7 +80,10 @@ class Proposal:
         kind: how they were found.
         share: of the label among all images at that end, in [0, 1].
         seeds: (S,) int64, most likely poisoned if any image of the label is.
-        clean: (C,) int64, images of the label at the other end.
+        clean: (C,) int64, images of the label that are most likely not; none where the label is oversized.
+        usual: the median number of images of a label.
+        oversized: the label has far more images than that, as if images of other classes had been given it. Most of
+            them may be poisoned then, so none is taken for clean.
     """
 
     label: int
@@ -80,6 +91,8 @@ class Proposal:
     share: float
     seeds: NDArray[np.int64]
     clean: NDArray[np.int64]
+    usual: float
+    oversized: bool
 
 
 def epochs_for(images: int) -> int:
@@ -122,7 +135,9 @@ def _early(epochs: int) -> range:
     return range(1, 1 + max(2, epochs // 5))
 
 
-def proposals(seen: Look, labels: Tensor, classes: int, most: int) -> list[Proposal]:
+def proposals(
+    seen: Look, labels: Tensor, classes: int, most: int, cleared: Collection[tuple[int, Kind]] = ()
+) -> list[Proposal]:
     """The labels that stick out at either end of the losses, and their seeds.
 
     Args:
@@ -130,47 +145,43 @@ def proposals(seen: Look, labels: Tensor, classes: int, most: int) -> list[Propo
         labels: (N,) int64.
         classes: how many there are.
         most: labels at either end.
+        cleared: labels that are passed over at one end: what sticks out is looked for among the others.
     """
     numbers, own = seen.chosen.numpy(), labels[seen.chosen].numpy()
-    found, usual = [], usual_size(labels[seen.chosen])
-    for kind, order in ((Kind.LOW, np.argsort(seen.late)), (Kind.HIGH, np.argsort(-seen.early))):
-        tail = own[order[: max(20, round(_TAIL * len(order)))]]
-        shares = np.bincount(tail, minlength=classes) / len(tail)
+    usual = _usual_size(own)
+    found = []
+    orders = {
+        Kind.LOW: np.argsort(seen.late),
+        Kind.HIGH: np.argsort(-seen.early),
+        Kind.STUBBORN: np.argsort(-seen.late),
+    }
+    for kind, order in orders.items():
+        passed = [label for label, where in cleared if where is kind]
+        order = order[~np.isin(own[order], passed)]
+        tail = own[order[: max(_FEWEST_IN_TAIL, round(_TAIL * len(order)))]]
+        shares = np.bincount(tail, minlength=classes) / max(1, len(tail))
         for label in np.argsort(-shares, kind="stable")[:most]:
             ranked = order[own[order] == label]
             if shares[label] >= max(_SMALLEST_SHARE, _STICKS_OUT / classes) and len(ranked) >= FEWEST:
-                seeds, clean = _ends(ranked, seen.late, kind, usual)
-                found.append(Proposal(int(label), kind, float(shares[label]), numbers[seeds], numbers[clean]))
+                oversized = len(ranked) > _OVERSIZED * usual
+                begin, end = (0, 0) if oversized else (int(part * len(ranked)) for part in _CLEAN)
+                seeds, clean = numbers[_seeds(ranked, seen.late, kind)], numbers[ranked[begin:end]]
+                found.append(Proposal(int(label), kind, float(shares[label]), seeds, clean, usual, oversized))
     return found
 
 
-def usual_size(labels: Tensor) -> float:
-    """The median number of images of a label that occurs in (N,) int64."""
-    counts = torch.bincount(labels)
-    return float(np.median(counts[counts > 0].numpy()))
+def _usual_size(labels: NDArray[np.int64]) -> float:
+    """The median number of images of a label that occurs."""
+    counts = np.bincount(labels)
+    return float(np.median(counts[counts > 0]))
 
 
-def clean_count(images: int, usual: float) -> int:
-    """How many of a label's images, those least suspect, are taken for clean.
-
-    A quarter of a class of the usual size, but a tenth of the label at least and three tenths at most: where one label
-    has far more images than the others, most of them may be poisoned.
-
-    Args:
-        images: of the label.
-        usual: from `usual_size`.
-    """
-    return max(4, int(np.clip(0.25 * usual, 0.1 * images, 0.3 * images)))
-
-
-def _ends(
-    ranked: NDArray[np.int64], late: NDArray[np.float32], kind: Kind, usual: float
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The seeds and the clean images among those of one label, the most suspect first."""
-    clean = ranked[-clean_count(len(ranked), usual) :]
-    if kind is Kind.LOW:
-        return ranked[: max(_FEWEST_SEEDS, int(_LOW_SEEDS * len(ranked)))], clean
-    count = max(_FEWEST_SEEDS, int(_HIGH_SEEDS * len(ranked)))
+def _seeds(ranked: NDArray[np.int64], late: NDArray[np.float32], kind: Kind) -> NDArray[np.int64]:
+    """The seeds among the images of one label, the most suspect first."""
+    share = _LOW_SEEDS if kind is Kind.LOW else _HIGH_SEEDS
+    count = max(_FEWEST_SEEDS, int(share * len(ranked)))
+    if kind is not Kind.HIGH:
+        return ranked[:count]
     contradicted = ranked[: 2 * count]
     # Those that were learned in the end: a trigger teaches them, a plain mistake stays one.
-    return contradicted[np.argsort(late[contradicted])][:count], clean
+    return contradicted[np.argsort(late[contradicted], kind="stable")][:count]

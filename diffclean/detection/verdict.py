@@ -1,13 +1,11 @@
-"""Is a group poisoned? Two questions, and a network that was trained without the group answers both.
+"""Is a group poisoned? Two questions, and a network that was trained without the group, the witness, answers both.
 
-Of the group's label that network has seen only the few images that are least of the group: a trigger that a few
-poisoned images keep alive would be known to it otherwise.
-
-1. *Does it keep its label?* A network that has never seen the group is asked about it. Images whose label fits keep
-   it; dirty labels, and pictures that a trigger spoils, do not.
+1. *Does it keep its label?* The witness is asked about the group, and about images of the same label that it has not
+   seen either and that are surely not of the group. Images whose label fits keep it about as often as those; dirty
+   labels, and pictures that a trigger spoils, do not.
 2. *Does what they have in common carry over?* The mean difference between the group and other images is put on images
-   of other classes. If that makes the network that has seen the group answer the group's label, and the one that has
-   not seen it does not, the group teaches a backdoor: this is cause and effect, and clean labels cannot hide it. A
+   of other classes. If that makes the network that has seen the group answer the group's label, and the witness does
+   not, the group teaches a backdoor: this is cause and effect, and clean labels cannot hide it. A
    trigger means nothing to a network that has not met it. What turns both networks is a part of the class, its colour
    for example, and speaks for the group.
    The difference is taken against other images of the label (which shows the trigger where labels are clean) and
@@ -16,6 +14,7 @@ poisoned images keep alive would be known to it otherwise.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,7 +22,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diffclean.detection.network import SmallNet, Workbench, ask
+from diffclean.datasets.pixels import Pixels
+from diffclean.detection.looks import epochs_for
+from diffclean.detection.network import SmallNet, Workbench, ask, learn_labels
 from diffclean.detection.spread import Group
 
 _ASKED = 500
@@ -31,17 +32,60 @@ _ASKED = 500
 _SHOWN = 2000
 """Images that a mean is taken over."""
 LIMIT = 0.5
-"""Separation from which on a group is poisoned. Set by a few runs, and not yet calibrated on many benign ones."""
+"""Separation from which on a group is poisoned."""
 _GAIN = 0.25
 """Share of images that change their answer at which the second question alone reaches the limit."""
 _MEANING = 3.0
 """How much heavier an answer weighs that turns without the group having been seen."""
 _KEPT = 0.4
 """Share of its label that a group keeps, of what other images keep, at which the first question alone reaches it."""
-_KNOWN = 0.4
-"""Share of other images of the label that keep it, below which the network does not know the class and is not asked."""
-_RECALL = 0.3
-"""Seeds found again below which the first question is not asked: mistakes have nothing in common."""
+_SCATTER = 0.4
+"""Scatter below which a lost label weighs less: images of a kind that the witness has not met, vans among cars, go to
+the one or two classes that are like them, and poisoned images of many classes go to many."""
+_KNOWN = 0.25
+"""Share of other images of the label that keep it, below which the witness does not know the class and is not asked."""
+_HELD = 0.2
+"""Share of the images that are surely not of a group that the witness does not see, for a comparison."""
+_FEWEST_HELD = 8
+
+
+@dataclass(frozen=True)
+class Witness:
+    """A classifier that has seen nothing of some groups.
+
+    Attributes:
+        network: the classifier.
+        held: (H,) int64, images of the groups' labels, not of the groups, that it has not seen either.
+    """
+
+    network: SmallNet
+    held: NDArray[np.int64]
+
+
+def witness(
+    bench: Workbench, labels: Tensor, chosen: Tensor, groups: Sequence[Group], classes: int, seed: int
+) -> Witness:
+    """Train a classifier without the groups.
+
+    Args:
+        bench: the images.
+        labels: (N,) int64.
+        chosen: (M,) int64, the images that count.
+        groups: one a label.
+        classes: how many there are.
+        seed: of the network.
+    """
+    rng = np.random.default_rng([bench.seed, seed])
+    numbers, given = chosen.numpy(), labels.numpy()
+    held, taken = [], [numbers[~np.isin(given[numbers], [group.label for group in groups])]]
+    for group in groups:
+        shuffled = rng.permutation(group.rest)
+        count = min(max(_FEWEST_HELD, int(_HELD * len(shuffled))), len(shuffled) // 2)
+        held.append(shuffled[:count])
+        taken.append(shuffled[count:])
+    learned = torch.from_numpy(np.sort(np.concatenate(taken)))
+    network = learn_labels(bench, labels, learned, classes, epochs_for(len(learned)), seed)
+    return Witness(network, np.concatenate(held))
 
 
 @dataclass(frozen=True)
@@ -50,41 +94,46 @@ class Verdict:
 
     Attributes:
         group: which.
-        kept: share of the group that keeps its label without having been seen.
-        others_kept: the same of images of the label that are hardly suspect and have not been seen either.
+        witness: who was asked.
+        kept: share of the group that keeps its label.
+        others_kept: the same of images of the label that are not of the group.
+        scatter: how evenly the images of the group that lose their label are spread over the other classes, from 0 (all
+            go to one class) to 1; 1 where there is one other class only.
         taught: share of images of other classes that get the label with the difference put on, by the network that has
             seen the group, less what they get without it.
-        untaught: the same by the network that has not.
+        untaught: the same by the witness.
         difference: (3, H, W) float32 grey levels, the one that taught most: a picture of the trigger.
-        doubted: (N,) bool, the images to which the network that has not seen the group gives another label.
     """
 
     group: Group
+    witness: Witness
     kept: float
     others_kept: float
+    scatter: float
     taught: float
     untaught: float
     difference: NDArray[np.float32]
-    doubted: NDArray[np.bool_]
 
     @property
     def separation(self) -> float:
         """From 0; at `LIMIT` and above the group is poisoned."""
         gain = max(0.0, _gain(self.taught, self.untaught)) / _GAIN
-        kept = self.kept / max(self.others_kept, 1e-9)
-        is_asked = self.group.recall >= _RECALL and self.others_kept >= _KNOWN
-        lost = max(0.0, 1 - kept) / (1 - _KEPT) if is_asked else 0.0
-        return LIMIT * max(gain, lost)
+        lost = max(0.0, 1 - self._kept_of_others) / (1 - _KEPT) if self.others_kept >= _KNOWN else 0.0
+        return LIMIT * max(gain, lost * min(1.0, self.scatter / _SCATTER))
 
     @property
     def has_dirty_labels(self) -> bool:
         """Whether the group loses its label, and not only what is done to other images with its help."""
-        return self.kept < _KEPT * self.others_kept
+        return self._kept_of_others < _KEPT
 
     @property
     def is_poisoned(self) -> bool:
         """Whether the images of the group should be left out."""
         return self.separation >= LIMIT
+
+    @property
+    def _kept_of_others(self) -> float:
+        return self.kept / max(self.others_kept, 1e-9)
 
     def why(self, name: str) -> str:
         """One sentence for people.
@@ -101,7 +150,7 @@ class Verdict:
 
 
 def judge_group(
-    bench: Workbench, labels: Tensor, chosen: Tensor, group: Group, seen: SmallNet, unseen: SmallNet
+    bench: Workbench, labels: Tensor, chosen: Tensor, group: Group, seen: SmallNet, witness: Witness
 ) -> Verdict:
     """Ask both questions.
 
@@ -111,32 +160,56 @@ def judge_group(
         chosen: (M,) int64, the images that count.
         group: from `spread`; at least one member.
         seen: a classifier that learned from all of `chosen`.
-        unseen: one that saw of the group's label only `group.clean`.
+        witness: that has not seen the group.
     """
-    numbers = chosen.numpy()
-    own = labels[chosen].numpy() == group.label
-    rest, others = np.setdiff1d(numbers[own], group.members), numbers[~own]
+    numbers, given = chosen.numpy(), labels.numpy()
+    others = numbers[given[numbers] != group.label]
     rng = np.random.default_rng([bench.seed, group.label])
-    asked = torch.from_numpy(rng.permutation(others)[:_ASKED])
-    pictures = bench.images[asked].float()
-    before = [_share(bench, net, pictures, group.label) for net in (seen, unseen)]
-    best = (-np.inf, 0.0, 0.0, np.zeros(bench.images.shape[1:], np.float32))
-    for reference in (rest, others):
-        if not len(reference):
-            continue
+    pictures = bench.images[torch.from_numpy(rng.permutation(others)[:_ASKED])].float()
+    networks = (seen, witness.network)
+    before = [_share(bench, net, pictures, group.label) for net in networks]
+    best: tuple[float, float, float, NDArray[np.float32]] | None = None
+    for reference in (group.rest, others):
         difference = _mean(bench, group.members, rng) - _mean(bench, reference, rng)
         taught, untaught = (
             _share(bench, net, pictures + difference, group.label) - base
-            for net, base in zip((seen, unseen), before, strict=True)
+            for net, base in zip(networks, before, strict=True)
         )
-        found = (_gain(taught, untaught), taught, untaught, difference.numpy())
-        best = max(best, found, key=lambda one: one[0])
-    doubted = np.zeros(len(labels), np.bool_)
-    label_images = numbers[own]
-    doubted[label_images] = (ask(bench, unseen, bench.images[chosen[own]]).argmax(1) != group.label).numpy()
-    compared = group.hardly if len(group.hardly) else group.clean
-    kept, others_kept = (1 - float(doubted[part].mean()) for part in (group.members, compared))
-    return Verdict(group, kept, others_kept, best[1], best[2], best[3], doubted)
+        if best is None or _gain(taught, untaught) > best[0]:
+            best = _gain(taught, untaught), taught, untaught, difference.numpy()
+    assert best is not None
+    held = witness.held[given[witness.held] == group.label]
+    answers, answers_of_others = (
+        ask(bench, witness.network, bench.images[torch.from_numpy(part)]).argmax(1).numpy()
+        for part in (group.members, held)
+    )
+    kept, others_kept = (float((some == group.label).mean()) for some in (answers, answers_of_others))
+    scatter = _scatter(answers[answers != group.label], given[others])
+    return Verdict(group, witness, kept, others_kept, scatter, best[1], best[2], best[3])
+
+
+def _scatter(answers: NDArray[np.int64], labels: NDArray[np.int64]) -> float:
+    """The exponential of the entropy of some answers, from 0 (one class) to 1 (as many as labels have)."""
+    if not len(answers):
+        return 0.0
+    effective, possible = (
+        float(np.exp(-(shares * np.log(shares)).sum()))
+        for shares in (counts[counts > 0] / counts.sum() for counts in (np.bincount(answers), np.bincount(labels)))
+    )
+    return min(1.0, (effective - 1) / (possible - 1)) if possible > 1 else 1.0
+
+
+def doubted(bench: Workbench, witness: Witness, label: int, pixels: Tensor | Pixels) -> NDArray[np.bool_]:
+    """(I,) bool, whether the witness gives images another label.
+
+    Args:
+        bench: the images.
+        witness: who is asked.
+        label: the one that they have.
+        pixels: (I, 3, H, W) uint8, or images that are read when they are asked for.
+    """
+    answers: NDArray[np.int64] = ask(bench, witness.network, pixels).argmax(1).numpy()
+    return answers != label
 
 
 def _gain(taught: float, untaught: float) -> float:

@@ -20,10 +20,15 @@ class Share:
     Attributes:
         threads: of the engine; None: all cores.
         workers: threads that read, and as many that write; None: one a core.
+        processes: how many do the work side by side, this one among them; memory is divided by it.
+        alone: the descriptor of a file that all of them have open; who locks it may use more memory than its part.
+            None: there is one process.
     """
 
     threads: int | None = None
     workers: int | None = None
+    processes: int = 1
+    alone: int | None = None
 
 
 class Station(Protocol[Job_contra, Outcome_co]):

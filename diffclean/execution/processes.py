@@ -23,6 +23,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -81,7 +82,9 @@ class Processes:
     ) -> None:
         """See `Executor.run`."""
         lots = _Lots(jobs)
-        children = [_Child(order) for order in self._orders(task)]
+        # Locked by the child that needs more memory than its part; never written to.
+        with tempfile.TemporaryFile() as alone:
+            children = [_Child(order) for order in self._orders(task, alone.fileno())]
         try:
             for child in children:
                 threading.Thread(target=child.feed, args=(lots, stop), daemon=True).start()
@@ -92,13 +95,14 @@ class Processes:
             for child in children:
                 child.end()
 
-    def _orders(self, task: AnyTask) -> list[Order]:
+    def _orders(self, task: AnyTask, alone: int) -> list[Order]:
         cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
         threads = max(1, (self.share.threads or int(usable_cores())) // self.count)
         workers = max(1, (self.share.workers or len(cores)) // self.count)
         enough = len(cores) >= self.count
         own = [frozenset(cores[index :: self.count] if enough else ()) for index in range(self.count)]
-        return [Order(task, Share(threads, workers), each, os.getpid()) for each in own]
+        share = Share(threads, workers, self.count, alone)
+        return [Order(task, share, each, os.getpid()) for each in own]
 
 
 def _listen(
@@ -171,7 +175,7 @@ class _Child:
                 [sys.executable, "-P", "-c", code],
                 stdin=subprocess.DEVNULL,
                 stdout=2,  # what libraries print there must not get between the lines of --json
-                pass_fds=(jobs_out, told_in),
+                pass_fds=[jobs_out, told_in, *([] if order.share.alone is None else [order.share.alone])],
                 env=os.environ | {"OMP_NUM_THREADS": str(order.share.threads)},
             )
         finally:  # so that each side sees the other's end

@@ -13,7 +13,7 @@ from threading import Event
 import numpy as np
 from numpy.typing import NDArray
 
-from diffclean.data.decode import decode
+from diffclean.data.decode import decoded
 from diffclean.data.fit import Fit, to_square
 from diffclean.data.item import Item, ItemError
 from diffclean.data.registry import open_source
@@ -97,7 +97,8 @@ def _decoded(folder: Source, items: list[Item], size: int, workers: int) -> Iter
 
     def square(item: Item) -> Pixels | ItemError:
         try:
-            return to_square(decode(folder.read(item)), size, Fit.CROP)[0]
+            with decoded(folder.read(item)) as (image, _):
+                return to_square(image, size, Fit.CROP)[0]
         except ItemError as error:
             return error
 

@@ -40,8 +40,16 @@ def train(config: TrainConfig, progress: Progress | None = None, stop: Event | N
         memory = memory_limit(config.loop.memory_gib, processes_here())
         size = (config.size, config.size) if config.size else None
         without = read_suspects(config.without) if config.without else frozenset()
-        classes = classes_of(config.data)
-        data = load_variations(config.data, classes, size, without=without, memory=memory, progress=progress)
+        classes = classes_of(config.data, config.label_from)
+        data = load_variations(
+            config.data,
+            classes,
+            size,
+            without=without,
+            memory=memory,
+            progress=progress,
+            label_from=config.label_from,
+        )
         check_trainable(config.data, data)
         job = Job(
             arch=config.arch,

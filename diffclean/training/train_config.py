@@ -26,6 +26,7 @@ class TrainConfig:
         arch: as in `networks.build`.
         label_smoothing: share of the target spread over all classes.
         onnx: where the classifier is written as ONNX too.
+        label_from: where labels are, see `data.labels`; None: the first folder.
         overwrite: replace `out` where it exists.
         loop: everything else.
     """
@@ -39,6 +40,7 @@ class TrainConfig:
     label_smoothing: float = 0.0
     onnx: Path | None = None
     overwrite: bool = False
+    label_from: str | None = None
     loop: LoopConfig = field(default_factory=LoopConfig)
 
 

@@ -8,11 +8,11 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from diffclean.data.decode import Limits, decode_for
+from diffclean.data.decode import decoded
 from diffclean.data.encode import encode
 from diffclean.data.fit import from_square, to_square
 from diffclean.data.item import ItemError
@@ -41,6 +41,7 @@ class Estimate:
     bytes: int
     settings: Settings
     engine: str
+    passed_over: dict[str, Any]
 
 
 def estimate(
@@ -53,25 +54,24 @@ def estimate(
     """
     settings = settings.resolved(recipe_of(settings).defaults)
     shard = shard or Shard()
-    images, sink = open_source(source), open_sink(out).for_shard(shard)
+    images, sink = open_source(source, **settings.reading), open_sink(out).for_shard(shard)
     sink.check_apart(images)
     survey = Survey(images, shard)
-    sink.check_keys(survey.keys, settings.variations, settings.format.extension)
+    settings.check_names(sink, survey.keys)
     opened = open_for(settings, threads)
     assert settings.batch is not None
     sampler = opened.sampler()
     squares, placements = [], []
-    limits = Limits(pixels=settings.pixel_limit)
     unreadable = 0
     # Evenly spread, so that a folder that begins with its smallest images is not taken for all of it.
     stride = max(1, survey.count // settings.batch)
     for item in itertools.islice(survey.items(), 0, None, stride):
         try:
-            image, (width, height) = decode_for(images.read(item), sampler.image_size, limits)
+            with decoded(images.read(item), sampler.image_size, settings.limits) as (image, (width, height)):
+                square, placement = to_square(image, sampler.image_size, settings.fit)
         except ItemError:
             unreadable += 1
             continue
-        square, placement = to_square(image, sampler.image_size, settings.fit)
         squares.append(square)
         placements.append(replace(placement, width=width, height=height))
         if len(squares) == settings.batch:
@@ -102,6 +102,7 @@ def estimate(
         round(left * written / max(1, len(placements))),
         settings,
         opened.engine.identity,
+        images.passed_over.as_json(),
     )
 
 

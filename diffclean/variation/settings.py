@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,9 @@ from typing import Any
 from diffclean.data.decode import Limits
 from diffclean.data.encode import ImageFormat
 from diffclean.data.fit import Fit, OutputSize
+from diffclean.data.keys import variation_name
+from diffclean.data.sinks import Sink
+from diffclean.data.sources import BYTE_LIMIT
 from diffclean.engine.manifest import FILE_NAME as ENGINE_FILE
 from diffclean.engine.manifest import EngineManifest, read_manifest
 from diffclean.errors import UsageError
@@ -48,6 +51,10 @@ class Settings:
         format: of the files.
         color_transfer: none, mean-std or lab.
         pixel_limit: the largest image that is decoded, in pixels.
+        byte_limit: the largest file that is read.
+        time_limit_s: processor time that decoding one image may take, in seconds.
+        full_names: the original's extension stays in a variation's name.
+        label_from: where labels are, see `data.labels`.
     """
 
     engine: str = "micro"
@@ -66,6 +73,10 @@ class Settings:
     format: ImageFormat = ImageFormat.PNG
     color_transfer: ColorTransfer = ColorTransfer.NONE
     pixel_limit: int = Limits().pixels
+    byte_limit: int = BYTE_LIMIT
+    time_limit_s: int = Limits().seconds
+    full_names: bool = False
+    label_from: str | None = None
 
     def resolved(self, defaults: dict[str, Any]) -> Settings:
         """With the recipe's defaults filled in, checked.
@@ -92,12 +103,32 @@ class Settings:
                 (not 0 <= full.seed < 2**63, f"--seed {full.seed} (0 to 2^63 - 1)"),
                 (not 1 <= full.batch <= 4096, f"--batch {full.batch} (1 to 4096)"),
                 (full.pixel_limit < 1, f"--pixel-limit {full.pixel_limit} (1 or more)"),
+                (full.byte_limit < 1, f"--byte-limit {full.byte_limit} (1 or more)"),
+                (not 1 <= full.time_limit_s <= 86_400, f"--time-limit {full.time_limit_s} (1 to 86400)"),
             )
             if wrong
         ]
         if problems:
             raise UsageError("Out of range: " + "; ".join(problems) + ".")
         return full
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """The options with which `open_source` opens a data set."""
+        return {"byte_limit": self.byte_limit, "label_from": self.label_from}
+
+    def check_names(self, sink: Sink, keys: Iterable[str]) -> None:
+        """Raises NameCollisionError where variations could not lie side by side; see `Sink.check_keys`."""
+        sink.check_keys(keys, self.variations, self.format.extension, self.full_names)
+
+    def name_of(self, key: str, variant: int) -> str:
+        """Of a variation, below the output folder."""
+        return variation_name(key, variant, self.format.extension, self.full_names)
+
+    @property
+    def limits(self) -> Limits:
+        """Of decoding."""
+        return Limits(pixels=self.pixel_limit, seconds=self.time_limit_s)
 
     @property
     def sampler(self) -> SamplerSettings:
@@ -115,7 +146,8 @@ class Settings:
             engine: `Engine.identity`.
         """
         content = asdict(self) | {"size": str(self.size), "engine": engine}
-        for name in ("runtime", "precision"):  # said by the engine's identity
+        # The first two are said by the engine's identity; limits decide which images fail, and no bytes.
+        for name in ("runtime", "precision", "byte_limit", "time_limit_s"):
             del content[name]
         return content
 

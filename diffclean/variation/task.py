@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
+from diffclean.data.in_flight import IN_FLIGHT
 from diffclean.data.manifest import Row
 from diffclean.data.registry import open_sink, open_source
 from diffclean.data.sources import Description
@@ -96,6 +97,7 @@ class SentTask:
         Raises:
             DiffcleanError: the engine is another one by now.
         """
+        IN_FLIGHT.share(share.processes, share.alone)
         engine = open_compiled(self.directory, self.runtime, self.precision, share.threads)
         if engine.manifest.fingerprint != self.fingerprint:
             raise DiffcleanError(f"The engine in {self.directory} was changed while it was in use.", "Start again.")

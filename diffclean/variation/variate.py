@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 from diffclean.data.apart import path_from
 from diffclean.data.journal import Journal
@@ -40,6 +41,7 @@ class Report:
         seconds: this run's, without opening the engine.
         engine: what ran.
         settings: resolved.
+        passed_over: what is in the source and was not taken.
         changes: what was found to differ from what an earlier run left, a sentence each.
     """
 
@@ -51,6 +53,7 @@ class Report:
     seconds: float
     engine: str
     settings: Settings
+    passed_over: dict[str, Any]
     changes: list[str] = field(default_factory=list)
 
     @property
@@ -94,11 +97,11 @@ def variate(
     progress, stop, shard = progress or NoProgress(), stop or Event(), shard or Shard()
     settings = settings.resolved(recipe_of(settings).defaults)  # what is wrong with them is said before any work
     concurrency = concurrency or Concurrency()
-    images = open_source(source) if isinstance(source, str | PathLike) else source
+    images = open_source(source, **settings.reading) if isinstance(source, str | PathLike) else source
     sink = (open_sink(out) if isinstance(out, str | PathLike) else out).for_shard(shard)
     sink.check_apart(images)
     survey = Survey(images, shard)
-    sink.check_keys(survey.keys, settings.variations, settings.format.extension)
+    settings.check_names(sink, survey.keys)
     located = locate(settings, progress)
     run = Run(images, sink, located, concurrency, progress)
     with sink.records.hold(shard.name):
@@ -123,7 +126,18 @@ def variate(
             rows, classes = journal.rows(), survey.class_to_idx
             write_sorted_manifest(sink.records, rows, class_to_idx=classes, shard=shard)
     total, seconds = survey.count * settings.variations, time.monotonic() - run.started
-    return Report(sink.where, total, run.made, found.kept, run.failed, seconds, run.engine, located.settings, changes)
+    return Report(
+        where=sink.where,
+        total=total,
+        made=run.made,
+        kept=found.kept,
+        failed=run.failed,
+        seconds=seconds,
+        engine=run.engine,
+        settings=located.settings,
+        passed_over=images.passed_over.as_json(),
+        changes=changes,
+    )
 
 
 def _record(run: Run, survey: Survey) -> RunRecord:

@@ -9,11 +9,12 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from diffclean.data.decode import Limits, decode_for
+from diffclean.data.atomic import NameWriteError
+from diffclean.data.decode import decoded
 from diffclean.data.encode import encode
 from diffclean.data.fit import Placement, from_square, to_square
 from diffclean.data.item import Item, ItemError
-from diffclean.data.keys import variation_name
+from diffclean.data.keys import NAME_LIMIT_BYTES, is_too_long
 from diffclean.data.manifest import Row, Status
 from diffclean.data.sinks import Sink
 from diffclean.data.sources import Source
@@ -45,7 +46,7 @@ class Work:
     fingerprint: str
 
     def __post_init__(self) -> None:
-        self._limits = Limits(pixels=self.settings.pixel_limit)
+        self._limits = self.settings.limits
 
     def prepare(self, job: Job) -> list[Slot | Row]:
         """Read and decode one image: a slot a wanted variation, or a failed row each."""
@@ -54,7 +55,7 @@ class Work:
             Row(
                 item.key,
                 variant,
-                variation_name(item.key, variant, self.settings.format.extension),
+                self.settings.name_of(item.key, variant),
                 item.label,
                 seed=image_seed(self.settings.seed, item.key, variant),
                 engine=self.fingerprint,
@@ -64,13 +65,15 @@ class Work:
         ]
         digest = ""
         try:
+            if is_too_long(rows[-1].output):
+                raise ItemError(f"its variation would have a name of more than {NAME_LIMIT_BYTES} bytes")
             data = self.source.read(item)
             digest = hashlib.sha256(data).hexdigest()
-            image, (width, height) = decode_for(data, self.image_size, self._limits)
+            with decoded(data, self.image_size, self._limits) as (image, (width, height)):
+                square, placement = to_square(image, self.image_size, self.settings.fit)
         except ItemError as error:
             reason = error.message
             return [replace(row, output="", status=Status.FAILED, error=reason, source_sha256=digest) for row in rows]
-        square, placement = to_square(image, self.image_size, self.settings.fit)
         placement = replace(placement, width=width, height=height)
         colors = statistics(square, self.settings.color_transfer)
         own = placement.own(self.image_size)
@@ -86,8 +89,8 @@ class Work:
         pixels = from_square(pixels, placement, self.settings.size)
         try:
             encoded = encode(pixels, self.settings.format)
-        except ItemError as error:
+            self.sink.write(row.output, encoded)
+        except (ItemError, NameWriteError) as error:
             return replace(row, status=Status.FAILED, error=error.message)
-        self.sink.write(row.output, encoded)
         done = replace(row, width=pixels.shape[1], height=pixels.shape[0], output_bytes=len(encoded))
         return replace(done, output_sha256=hashlib.sha256(encoded).hexdigest())

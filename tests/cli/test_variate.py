@@ -11,10 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from image_files import slow_file
 
 from diffclean.cli.main import main
 from diffclean.data.journal import journal_path, read_journal
-from diffclean.data.manifest import read_manifest
+from diffclean.data.manifest import read_manifest, read_manifest_classes
 from diffclean.errors import ExitCode
 from diffclean.families.registry import load_recipe
 
@@ -222,3 +223,75 @@ def test_killed_and_resumed(tmp_path: Path, tiny_model: Path, tiny_engine: Path,
 def test_a_model_that_is_not_there(source: Path, tmp_path: Path, capsys: Capture) -> None:
     assert main(["variate", str(source), "-o", str(tmp_path / "out"), "--engine", "./gone"]) == ExitCode.USAGE
     assert "There is no engine './gone'" in capsys.readouterr().err
+
+
+def test_what_was_passed_over_is_told_in_every_way(
+    source: Path, options: list[str], tmp_path: Path, capfd: Capture
+) -> None:
+    (source / "bird").mkdir()
+    (source / "bird/1.psd").write_bytes(b"8BPS")
+    (source / "@eaDir").mkdir()
+    (source / "@eaDir/a.png").write_bytes((source / "cat/a.png").read_bytes())
+    out = tmp_path / "out"
+    for more in (["--dry-run"], []):
+        assert main(["variate", str(source), "-o", str(out), "--json", *more, *options]) == ExitCode.DONE
+        captured = capfd.readouterr()
+        found = json.loads(captured.out)["passed_over"]
+        assert found["kinds"] == {"psd": 1}
+        assert found["folders_without_images"] == ["bird"]
+        assert found["folders_no_person_made"] == ["@eaDir"]
+    assert read_manifest_classes(out / "manifest.parquet") == {"bird": 0, "cat": 1, "dog": 2}
+
+
+def test_one_long_name_fails_alone(source: Path, options: list[str], tmp_path: Path, capsys: Capture) -> None:
+    name = "b" * 248 + ".png"
+    (source / "cat" / name).write_bytes((source / "cat/a.png").read_bytes())
+    out = tmp_path / "out"
+    assert main(["variate", str(source), "-o", str(out), *options]) == ExitCode.SOME_FAILED
+    assert "name of more than 255 bytes" in capsys.readouterr().out
+    assert len(images(out)) == 5
+
+
+def test_names_that_differ_in_their_extension_are_refused_or_kept(
+    source: Path, options: list[str], tmp_path: Path, capsys: Capture
+) -> None:
+    for number in range(8):
+        for extension in ("png", "webp"):
+            (source / f"cat/{number}.{extension}").write_bytes((source / "cat/a.png").read_bytes())
+    arguments = ["variate", str(source), "-o", str(tmp_path / "out"), "--json", *options]
+    assert main(arguments) == ExitCode.CANNOT
+    error = json.loads(capsys.readouterr().out)["error"]
+    assert len(error["problems"]) == 8
+    assert "--full-names" in error["hint"]
+    assert main([*arguments, "--full-names"]) == ExitCode.DONE
+    assert {"cat/0.png_v00.png", "cat/0.webp_v00.png", "cat/a.png_v00.png"} <= images(tmp_path / "out").keys()
+
+
+def test_limits_and_labels_are_options(source: Path, options: list[str], tmp_path: Path, capsys: Capture) -> None:
+    arguments = ["variate", str(source), "-o", str(tmp_path / "out"), *options]
+    assert main([*arguments, "--time-limit", "0", "--byte-limit", "0"]) == ExitCode.USAGE
+    assert "--byte-limit 0 (1 or more); --time-limit 0" in capsys.readouterr().err
+    assert main([*arguments, "--byte-limit", "10"]) == ExitCode.SOME_FAILED
+    assert "bytes; the limit is 10" in capsys.readouterr().out
+    assert main(arguments) == ExitCode.DONE  # the same run: a limit decides no bytes
+    parts = tmp_path / "parts"
+    (parts / "train").mkdir(parents=True)
+    (source / "cat").rename(parts / "train/cat")
+    (source / "dog").rename(parts / "train/dog")
+    arguments[1], arguments[3] = str(parts), str(tmp_path / "out-2")
+    assert main(arguments) == ExitCode.CANNOT
+    assert "--label-from subfolder" in capsys.readouterr().err
+    assert main([*arguments, "--label-from", "subfolder"]) == ExitCode.DONE
+    assert read_manifest_classes(tmp_path / "out-2/manifest.parquet") == {"cat": 0, "dog": 1}
+
+
+def test_an_image_that_takes_too_long_fails_and_the_next_run_does_not_die_of_it(
+    source: Path, options: list[str], tmp_path: Path, capsys: Capture
+) -> None:
+    (source / "cat/slow.bmp").write_bytes(slow_file())
+    arguments = ["variate", str(source), "-o", str(tmp_path / "out"), "--time-limit", "1", *options]
+    for made in (5, 0):
+        assert main(arguments) == ExitCode.SOME_FAILED
+        said = capsys.readouterr().out
+        assert f"{made} variations in" in said
+        assert "cat/slow.bmp: took more than 1 s to decode" in said

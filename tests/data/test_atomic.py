@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import stat
@@ -11,8 +12,21 @@ from pathlib import Path
 
 import pytest
 
-from diffclean.data.atomic import WriteError, Writer, clean_temporaries, contained, make_folders, write_whole
+from diffclean.data import atomic
+from diffclean.data.atomic import (
+    NameWriteError,
+    WriteError,
+    Writer,
+    clean_temporaries,
+    contained,
+    make_folders,
+    read_plain,
+    write_whole,
+)
+from diffclean.data.journal import Journal, read_journal
 from diffclean.data.keys import BadKeyError
+from diffclean.data.run_record import read_run
+from diffclean.errors import DiffcleanError
 
 
 def names(folder: Path) -> list[str]:
@@ -167,3 +181,43 @@ def test_a_killed_writer_leaves_only_what_is_swept_away(tmp_path: Path) -> None:
     assert clean_temporaries(tmp_path) == 1
     assert clean_temporaries(tmp_path, "2-of-4") == 1
     assert names(tmp_path / "cat") == [".diffclean-kept.part"]
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP])
+def test_a_disk_that_cannot_make_names_durable_is_warned_of_once(
+    tmp_path: Path, code: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:  # as CIFS and vboxsf answer; no such disk can be made in a test
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(code, os.strerror(code))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    atomic._warn_of_folder_sync.cache_clear()
+    writer = Writer(tmp_path)
+    for number in range(3):
+        assert writer.write(f"{number}.png", b"image").read_bytes() == b"image"
+        writer.sync()
+    assert caplog.text.count("cannot make names durable") == 1
+
+
+def test_a_name_that_cannot_be_written_is_told_apart_from_a_disk_that_cannot(tmp_path: Path) -> None:
+    with pytest.raises(NameWriteError, match="too long"):
+        write_whole(tmp_path / ("a" * 300), b"image")
+
+
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "run.json")
+    os.mkfifo(tmp_path / "journal.jsonl")
+    (tmp_path / "link").symlink_to(tmp_path / "run.json")
+    for name in ("run.json", "link"):
+        with pytest.raises(DiffcleanError, match="not a plain file"):
+            read_plain(tmp_path / name)
+    with pytest.raises(DiffcleanError, match="not a plain file"):
+        read_run(tmp_path)
+    with pytest.raises(DiffcleanError, match="not a plain file"):
+        Journal.open(tmp_path / "journal.jsonl")
+    with pytest.raises(DiffcleanError, match="not a plain file"):
+        read_journal(tmp_path / "journal.jsonl")

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from diffclean.data.keys import (
     BadKeyError,
+    NameCollisionError,
     check_collisions,
+    is_too_long,
     key_bytes,
     key_from_path,
     label_of,
@@ -98,7 +100,6 @@ def test_an_extension_that_is_none(extension: str) -> None:
         (["STRASSE.jpg", "straße.jpg"], ["STRASSE.jpg"]),
         (["e\u0301.jpg", "é.jpg"], ["both become"]),
         (["a.jpg", "a_v00.png/b.jpg"], ["a.jpg", "a_v00.png/"]),
-        (["a" * 250 + ".jpg"], ["258 bytes"]),
         (["run.json/a.jpg"], ["run.json/"]),
     ],
 )
@@ -122,3 +123,23 @@ def test_only_the_first_collisions_are_listed() -> None:
 
 def test_separate_names_pass() -> None:
     check_collisions(["a.jpg", "a_v00.png", "a_v00_v00.png", "b/a.jpg", "b/%FF.jpg", "b/%FE.jpg"], variants=12)
+
+
+def test_one_name_that_is_too_long_stops_nobody_else() -> None:
+    check_collisions(["a" * 251 + ".jpg", "b.jpg"])
+    assert is_too_long(variation_name("cat/" + "a" * 248 + ".jpg", 0, "png"))
+    assert not is_too_long(variation_name("cat/" + "a" * 247 + ".jpg", 0, "png"))
+
+
+def test_full_names_keep_apart_what_differs_in_its_extension() -> None:
+    assert variation_name("a/1.jpg", 0, "png", full_names=True) == "a/1.jpg_v00.png"
+    check_collisions(["a/1.jpg", "a/1.png", "a/1"], full_names=True)
+    with pytest.raises(NameCollisionError, match="would both become"):
+        check_collisions(["a/1.jpg", "a/1.JPG"], full_names=True)
+
+
+def test_every_collision_is_kept_for_programs() -> None:
+    with pytest.raises(NameCollisionError, match="and 95 more") as raised:
+        check_collisions(f"{n}.{ext}" for n in range(100) for ext in ("jpg", "png"))
+    assert len(raised.value.problems) == 100
+    assert "--full-names" in raised.value.hint

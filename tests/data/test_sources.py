@@ -206,7 +206,7 @@ def test_missing_file_and_empty_sources(tmp_path: Path) -> None:
     with pytest.raises(DiffcleanError, match="no images") as raised:
         ImageFolder(tmp_path / "empty").items()
     assert "2 other files" in raised.value.message
-    assert "jpeg, jpg" in raised.value.hint
+    assert "JPEG, PNG" in raised.value.hint
 
 
 def test_deeper_than_the_stack_of_python(tmp_path: Path) -> None:

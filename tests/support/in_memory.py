@@ -11,6 +11,7 @@ from typing import BinaryIO
 from diffclean.data import classes
 from diffclean.data.item import Item, ReadError
 from diffclean.data.keys import key_bytes, label_of
+from diffclean.data.passed_over import PassedOver
 from diffclean.data.records import Log
 from diffclean.data.shard import Shard
 from diffclean.data.sources import Source
@@ -24,6 +25,7 @@ class MemorySource:
     def __init__(self, parts: dict[str, dict[str, bytes]]) -> None:
         self._parts = parts
         self.listed = 0
+        self.passed_over = PassedOver()
 
     def parts(self) -> Sequence[str]:
         return sorted(self._parts)
@@ -45,7 +47,7 @@ class MemorySource:
 
     @property
     def class_to_idx(self) -> dict[str, int]:
-        return classes.class_to_idx(item.label for item in self.stream())
+        return classes.class_to_idx(label_of(key) for part in self._parts.values() for key in part)
 
     def describe(self) -> None:
         return None
@@ -130,7 +132,7 @@ class MemorySink:
     def check_apart(self, source: Source) -> None:
         pass
 
-    def check_keys(self, keys: Iterable[str], variants: int, extension: str) -> None:
+    def check_keys(self, keys: Iterable[str], variants: int, extension: str, full_names: bool = False) -> None:
         assert list(keys) == list(keys)  # may be asked twice
 
     def write(self, key: str, data: bytes) -> None:

@@ -1,0 +1,155 @@
+"""How large an image may be, and how much work and memory may go into one; looked up before any pixel is decoded."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from diffclean.data.item import ItemError
+
+SCANS = 500
+"""Of a progressive JPEG: so many passes over the picture. NVIDIA's DALI allows as many; photos have about ten."""
+_SEGMENTS = 500
+"""Of a JPEG's header; photos have under fifty."""
+_PLAIN_WORK = 200_000_000
+"""Pixels times passes that are decoded without a time limit: a few seconds at most."""
+_PLAIN_BYTES = 64 * 2**20
+_NEXT_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
+_NOT_RUN_LENGTHS = (b"\0\0\0\0", b"\3\0\0\0")
+_LENGTHLESS = frozenset([0x01, *range(0xD0, 0xD9)])
+_START_OF_SCAN, _END = 0xDA, 0xD9
+
+
+class DecodeError(ItemError):
+    """These bytes are not an image that can be used; the message is a short reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The largest image that is decoded.
+
+    Attributes:
+        pixels: width times height.
+        side: width, and height.
+        seconds: of processor time that one image may take (see `spare`).
+    """
+
+    pixels: int = 100_000_000
+    side: int = 65_535
+    seconds: int = 30
+
+    def check(self, width: int, height: int) -> None:
+        """Raises DecodeError where an image of that size is not decoded."""
+        if width < 1 or height < 1:
+            raise DecodeError(f"image of {width}x{height} pixels")
+        if width * height > self.pixels:
+            raise DecodeError(f"image of {width}x{height} pixels; the limit is {self.pixels}")
+        if max(width, height) > self.side:
+            raise DecodeError(f"image of {width}x{height} pixels; the limit is {self.side} a side")
+
+
+def webp_size(data: bytes) -> tuple[int, int] | None:
+    """(width, height) of the canvas, for which memory is taken as soon as the file is opened; None: not told."""
+    kind, body = data[12:16], data[20:30]
+    if kind == b"VP8X" and len(body) == 10:
+        return 1 + int.from_bytes(body[4:7], "little"), 1 + int.from_bytes(body[7:10], "little")
+    if kind == b"VP8 " and len(body) == 10:
+        return int.from_bytes(body[6:8], "little") & 0x3FFF, int.from_bytes(body[8:10], "little") & 0x3FFF
+    if kind == b"VP8L" and len(body) >= 5:
+        bits = int.from_bytes(body[1:5], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class JpegHeader:
+    """What is known of a JPEG before it is decoded.
+
+    Attributes:
+        scans: passes over the picture, 1 or more.
+        frame: the kind of its frame (the second byte of its SOF marker): 0xC0 to 0xCF; 0: none was found.
+        segments: markers before the first scan.
+        bits: of a sample.
+        components: samples a pixel.
+    """
+
+    scans: int
+    frame: int
+    segments: int
+    bits: int = 8
+    components: int = 3
+
+
+def jpeg_header(data: bytes) -> JpegHeader:
+    """Walk over a JPEG's markers (ITU-T T.81, annex B) up to the first scan; where there are many scans, over all.
+
+    Raises:
+        DecodeError: more than `SCANS` scans, or header segments beyond number.
+    """
+    at, segments, frame, bits, components = 2, 0, 0, 8, 3
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xFF or marker in _LENGTHLESS:
+            at += 1 if marker == 0xFF else 2
+            continue
+        if marker in (_START_OF_SCAN, _END):
+            break
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            frame, bits, components = marker, data[at + 4], data[at + 9] if at + 9 < len(data) else 0
+        at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        segments += 1
+        if segments > _SEGMENTS * 20:
+            raise DecodeError(f"JPEG with more than {_SEGMENTS * 20} comments or other segments before its picture")
+    # Counting these two bytes is quick, and can only find too many (in a thumbnail, or behind the picture).
+    scans = data.count(b"\xff\xda", at)
+    if scans > _SEGMENTS // 10:
+        scans = _scans(data, at)
+    if scans > SCANS:
+        raise DecodeError(f"progressive JPEG of more than {SCANS} scans: each is a pass over the whole picture")
+    return JpegHeader(max(1, scans), frame, segments, bits, components)
+
+
+def _scans(data: bytes, at: int) -> int:
+    """Scans from here to the end of the picture, at most one more than is allowed."""
+    scans = 0
+    while scans <= SCANS and (found := _NEXT_MARKER.search(data, at)):
+        marker, at = data[found.start() + 1], found.end()
+        if marker == _END:
+            break
+        scans += marker == _START_OF_SCAN
+        if marker not in _LENGTHLESS:
+            at += int.from_bytes(data[at : at + 2], "big")
+    return scans
+
+
+def plain_passes(kind: str, data: bytes) -> int | None:
+    """How often a decoder goes over the picture, where its work is known to follow pixels and passes; None: unknown.
+
+    Known of the formats that most data sets are made of. With few pixels and passes (`is_quick`) they need no time
+    limit; all else goes to a process that can be ended (`spare`).
+
+    Args:
+        kind: as `formats.sniffed`.
+        data: the file.
+
+    Raises:
+        DecodeError: a JPEG of too many scans or segments.
+    """
+    if kind == "JPEG":
+        header = jpeg_header(data)
+        return header.scans if header.segments <= _SEGMENTS and len(data) <= _PLAIN_BYTES else None
+    if len(data) > _PLAIN_BYTES:
+        return None
+    if kind in ("PNG", "WEBP"):
+        return 2 if kind == "PNG" else 4  # a pixel of theirs costs about as much as so many of a JPEG's scan
+    plain = (
+        (kind == "PPM" and (data[1:2] not in b"123" or len(data) < 2**20))
+        or (kind == "BMP" and data[:2] == b"BM" and data[30:34] in _NOT_RUN_LENGTHS)
+        or (kind == "GIF" and len(data) < 2**20)
+    )
+    return 1 if plain else None
+
+
+def is_quick(size: tuple[int, int], passes: int) -> bool:
+    """Whether going so often over a picture of that size takes a few seconds at most."""
+    return size[0] * size[1] * passes <= _PLAIN_WORK

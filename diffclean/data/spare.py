@@ -1,0 +1,260 @@
+"""A spare process that decodes what may take too long: a thread that hangs in a decoder can't be ended, a process can.
+
+Only files whose work is not known to be small come here (`limits.plain_passes`). A spare process is kept for the next
+one. It may use a bounded share of processor time and memory for each file, and the operating system sees to that: what
+hangs, crashes or eats memory ends the spare process and fails that one file. It ends with its parent.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import logging
+import os
+import resource
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diffclean.data.formats import sniffed  # noqa: F401 - what a spare process needs is imported when it starts
+from diffclean.data.in_flight import IN_FLIGHT
+from diffclean.data.limits import DecodeError, Limits
+from diffclean.data.pictures import opened
+
+log = logging.getLogger(__name__)
+
+_LENGTHS = struct.Struct(">IQ")
+_WAIT = 4
+"""Of wall clock for each second of processor time that is allowed: the machine may be busy."""
+_STARTING_S = 60
+_OPENING_BYTES = 512 * 2**20
+"""Of memory, beyond what the picture's size accounts for."""
+
+
+def decoded(
+    data: bytes, kind: str, side: int | None, limits: Limits, held: ExitStack
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """As `decode.decode_for`, in a spare process; the picture's memory counts as in flight until `held` is closed.
+
+    Raises:
+        DecodeError: as `decode.decode`, or it took too long, too much memory, or crashed the decoder.
+    """
+    with _SPARES.one() as child:
+        if child is None:  # nothing can be started here, which was said
+            with opened(data, kind, limits) as picture:
+                held.enter_context(IN_FLIGHT.room(picture.bytes))
+                return picture.rgb(side), picture.size
+        return child.decoded(data, kind, side, limits, held)
+
+
+class _Spare:
+    """A spare process, seen from its parent."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        package = str(Path(__file__).parents[2])
+        code = f"import sys; sys.path.append({package!r}); from {__name__} import serve; serve({theirs.fileno()})"
+        try:
+            self.process = subprocess.Popen(
+                # -P: the folder that the user stands in may hold hostile files, and is no place for modules.
+                [sys.executable, "-P", "-c", code],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,  # decoders' own chatter; what counts comes back as the reason
+                pass_fds=(theirs.fileno(),),
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        self.socket = ours
+        self._started = False
+
+    def decoded(
+        self, data: bytes, kind: str, side: int | None, limits: Limits, held: ExitStack
+    ) -> tuple[np.ndarray, tuple[int, int]]:
+        asked = {"kind": kind, "side": side, "limits": [limits.pixels, limits.side, limits.seconds]}
+        waits = limits.seconds * _WAIT
+        try:
+            self.socket.settimeout(waits + (0 if self._started else _STARTING_S))
+            _send(self.socket, asked, data)
+            found = self._told()
+            self._started = True
+            # The size is known; wait for room outside of the time limit.
+            held.enter_context(IN_FLIGHT.room(found["bytes"]))
+            self.socket.settimeout(waits)
+            _send(self.socket, {})
+            height, width = self._told()["shape"]
+            limits.check(width, height)  # what decodes hostile bytes is not believed either
+            pixels = np.empty((height, width, 3), np.uint8)
+            _fill(self.socket, pixels.data.cast("B"))
+        except TimeoutError:
+            self.end()
+            raise DecodeError(f"took more than {limits.seconds} s to decode") from None
+        except (EOFError, OSError):
+            raise DecodeError(self._how_it_ended(limits)) from None
+        width, height = found["size"]
+        return pixels, (width, height)
+
+    def _told(self) -> dict[str, Any]:
+        content, _ = _receive(self.socket)
+        if "error" in content:
+            raise DecodeError(content["error"])
+        return content
+
+    def _how_it_ended(self, limits: Limits) -> str:
+        self.socket.close()
+        code = self.process.wait()
+        if code == -signal.SIGXCPU:
+            return f"took more than {limits.seconds} s to decode"
+        if code == -signal.SIGKILL:
+            return "the process that decoded it was killed (too little memory?)"
+        return f"it crashed the decoder ({signal.Signals(-code).name})" if code < 0 else "it ended the decoder"
+
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None and self.socket.fileno() >= 0
+
+    def end(self) -> None:
+        """See to it that it is gone."""
+        self.socket.close()
+        self.process.kill()
+        self.process.wait()
+
+
+class _Spares:
+    """Those of this process: as many as it has cores, started when they are needed."""
+
+    def __init__(self) -> None:
+        self._idle: list[_Spare] = []
+        self._changing = threading.Lock()
+        self._places = threading.BoundedSemaphore(os.cpu_count() or 1)
+        self._refused = False
+
+    def one(self) -> _Lent:
+        """One of them for the block; None where none can be started."""
+        return _Lent(self)
+
+    def take(self) -> _Spare | None:
+        self._places.acquire()
+        with self._changing:
+            while self._idle:
+                if (child := self._idle.pop()).alive:
+                    return child
+        try:
+            return _Spare()
+        except OSError as error:
+            if not self._refused:
+                self._refused = True
+                log.warning("No process can be started for images that may take long (%s): no time limit.", error)
+            return None
+
+    def give(self, child: _Spare | None, good: bool) -> None:
+        if child is not None and not (good and child.alive):
+            child.end()
+        elif child is not None:
+            with self._changing:
+                self._idle.append(child)
+        self._places.release()
+
+    def end(self) -> None:
+        with self._changing:
+            while self._idle:
+                self._idle.pop().end()
+
+
+class _Lent:
+    def __init__(self, spares: _Spares) -> None:
+        self._spares = spares
+
+    def __enter__(self) -> _Spare | None:
+        self._child = self._spares.take()
+        return self._child
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        self._spares.give(self._child, error is None or isinstance(error, DecodeError))
+
+
+_SPARES = _Spares()
+
+
+def _forget() -> None:
+    """A forked process must not talk to its parent's."""
+    global _SPARES
+    _SPARES = _Spares()
+
+
+os.register_at_fork(after_in_child=_forget)
+atexit.register(lambda: _SPARES.end())
+
+
+def serve(descriptor: int) -> None:
+    """The whole life of a spare process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group, and the parent decides
+    with suppress(EOFError, OSError), socket.socket(fileno=descriptor) as parent:
+        while True:
+            asked, data = _receive(parent)
+            try:
+                _decode(parent, asked, data)
+            except DecodeError as error:
+                _send(parent, {"error": error.message})
+
+
+def _decode(parent: socket.socket, asked: dict[str, Any], data: bytes) -> None:
+    limits = Limits(*asked["limits"])
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    _limit(resource.RLIMIT_CPU, int(used.ru_utime + used.ru_stime) + 1 + limits.seconds)
+    _limit_memory(len(data))
+    with opened(data, asked["kind"], limits) as picture:
+        _send(parent, {"size": picture.size, "bytes": picture.bytes})
+        _receive(parent)
+        _limit_memory(2 * picture.bytes)
+        pixels = picture.rgb(asked["side"])
+    _send(parent, {"shape": pixels.shape[:2]})
+    parent.sendall(pixels.data.cast("B"))
+
+
+def _limit_memory(needed: int) -> None:
+    """So much more than now, and some: a decoder that wants more finds none, and says so."""
+    statm = Path("/proc/self/statm")
+    if statm.exists():
+        now = int(statm.read_text().split()[0]) * resource.getpagesize()
+        _limit(resource.RLIMIT_AS, now + needed + _OPENING_BYTES)
+
+
+def _limit(kind: int, most: int) -> None:
+    _, hard = resource.getrlimit(kind)
+    resource.setrlimit(kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+
+
+def _send(to: socket.socket, content: dict[str, Any], data: bytes = b"") -> None:
+    told = json.dumps(content).encode()
+    to.sendall(_LENGTHS.pack(len(told), len(data)) + told)
+    to.sendall(data)
+
+
+def _receive(from_: socket.socket) -> tuple[dict[str, Any], bytes]:
+    header = bytearray(_LENGTHS.size)
+    _fill(from_, memoryview(header))
+    told, length = _LENGTHS.unpack(header)
+    content, data = bytearray(told), bytearray(length)
+    _fill(from_, memoryview(content))
+    _fill(from_, memoryview(data))
+    return json.loads(content), bytes(data)
+
+
+def _fill(from_: socket.socket, view: memoryview) -> None:
+    while view:
+        count = from_.recv_into(view)
+        if not count:
+            raise EOFError
+        view = view[count:]
