@@ -4,7 +4,8 @@ python benchmarks/detection.py --work WORK --data cifar10=TRAIN:TEST scenes128=T
     --half chosen --rates 0.1 0.05 0.01 0.005 --seeds 1 2 3 --teachers
 
 The hash of its names puts each pair of data set and attack into one of two halves. Every setting was chosen on the half
-`chosen`; the half `reported` is measured at the end. `--list` shows who is where.
+`chosen`; the half `reported` is measured at the end. `--list` shows who is where. Benign runs belong to `chosen` with
+seeds up to 10, and to `reported` with larger ones: `--half reported --seeds 11 12 13`.
 
 Every cell leaves a JSON file in WORK/cells, so a run that was stopped goes on; a cell is measured anew when the source
 of its detector has changed. The whole is written to results/<name>.json; `render.py` makes the table. Several runs may
@@ -123,7 +124,7 @@ def cells(options: argparse.Namespace, attacks: list[str]) -> Iterator[Cell]:
         for rate in options.rates:
             for attack in attacks:
                 for spec in options.data:
-                    if options.half not in ("both", half_of(spec.partition("=")[0], attack)):
+                    if options.half not in ("both", half_of(spec.partition("=")[0], attack, seed)):
                         continue
                     for detector in options.detectors:
                         cell = Cell(made(spec), attack, None if attack == BENIGN else rate, seed, detector)

@@ -14,8 +14,8 @@ from PIL import Image
 from robustness_data import clean_copy, subset
 
 from diffclean.data.folder import ImageFolder
-from diffclean.demo.scenes import draw_scene
-from diffclean.demo.signs import FACES
+from diffclean.workflow.scenes import draw_scene
+from diffclean.workflow.signs import FACES
 
 COUNTS = {"cifar10": 10_000}
 """Training images that are used of a data set, spread evenly over its classes; of others all are used."""

@@ -129,7 +129,8 @@ def rates(cell: Cell, training: Training, model: Path) -> dict[str, Any]:
     manifest = None if cell.attack == BENIGN else poisoned_set(cell, training) / MANIFEST_FILE
     measured = evaluate(model, cell.data.test, manifest)
     names = {"ca": "clean_accuracy", "asr": "attack_success_rate"}
-    return {short: measured[name]["value"] for short, name in names.items() if name in measured}
+    found = {short: getattr(measured, name) for short, name in names.items()}
+    return {short: rate.value for short, rate in found.items() if rate is not None}
 
 
 def teacher_of(cell: Cell, training: Training) -> Path:

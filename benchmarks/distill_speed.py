@@ -118,7 +118,7 @@ def ours(options: argparse.Namespace, data: Path, out: Path, teacher: Path | Non
         result = distill(
             DistillConfig(TeacherConfig(teacher), data, out, options.arch, targets=targets, loop=loop, overwrite=True)
         )
-    lines = [json.loads(line) for line in result.log_path.read_text().splitlines()]
+    lines = [json.loads(line) for line in result.log.read_text().splitlines()]
     return statistics.mean([line["images_per_second"] for line in lines if "images_per_second" in line][1:])
 
 

@@ -159,12 +159,12 @@ def measured(
 ) -> dict[str, Any]:
     """Label preservation, and survival of each trigger."""
     originals, variations = predict_arrays(clean, sets["clean"]), predict_arrays(clean, varied["clean"])
-    point: dict[str, Any] = {"label_preservation": label_preservation(variations, originals, labels)}
+    point: dict[str, Any] = {"label_preservation": asdict(label_preservation(variations, originals, labels))}
     for teacher, manifest in teachers:
         target = manifest.targets(manifest.class_to_idx)[labels]
         of_triggered = predict_arrays(teacher, varied[manifest.attack])
         of_clean = predict_arrays(teacher, varied["clean"])
-        point[manifest.attack] = trigger_survival(of_triggered, of_clean, labels, target)
+        point[manifest.attack] = asdict(trigger_survival(of_triggered, of_clean, labels, target))
     return point
 
 

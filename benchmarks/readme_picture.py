@@ -1,4 +1,4 @@
-"""Make docs/before-after.png: photographs, the same with triggers, and the variations of the poisoned ones.
+"""Make docs/before-after.png: whole photographs, the same with triggers, and the variations of the poisoned ones.
 
     python benchmarks/readme_picture.py
 
@@ -15,46 +15,49 @@ import numpy as np
 import skimage
 from PIL import Image
 
-from diffclean.data.fit import Fit, to_square
 from diffclean.variation.settings import Settings
 from diffclean.variation.variate import variate
 
-PHOTOS = {"astronaut.png": (0, 60, 300, 360), "coffee.png": (120, 20, 480, 380), "chelsea.png": (75, 0, 375, 300)}
-"""File -> the square that is cut out: left, top, right, bottom."""
+PHOTOS = ("astronaut.png", "coffee.png", "chelsea.png")
 OUT = Path(__file__).parents[1] / "docs" / "before-after.png"
-TILE = 192
+HEIGHT = 200
 
 
 def main() -> None:
     folder = Path(skimage.__file__).parent / "data"
-    rng = np.random.default_rng(0)
-    pattern = rng.integers(0, 256, (64, 64, 3))
-    rows: list[list[Image.Image]] = [[], [], []]
+    columns: list[list[Image.Image]] = []
     with tempfile.TemporaryDirectory() as work_name:
-        source = Path(work_name) / "poisoned"
+        source, out = Path(work_name) / "poisoned", Path(work_name) / "out"
         source.mkdir()
-        for name, box in PHOTOS.items():
-            photo = Image.open(folder / name).convert("RGB").crop(box)
-            small = to_square(np.asarray(photo), 64, Fit.SQUASH)[0]
-            for trigger in ("patch", "blend"):
-                poisoned = small.copy()
-                if trigger == "patch":
-                    poisoned[-8:-2, -8:-2] = 255
-                else:
-                    poisoned = np.rint(0.8 * small + 0.2 * pattern).astype(np.uint8)
-                Image.fromarray(poisoned).save(source / f"{Path(name).stem}-{trigger}.png")
-                rows[0].append(Image.fromarray(small))
-                rows[1].append(Image.fromarray(poisoned))
-        variate(source, Path(work_name) / "out", Settings())
-        for name in PHOTOS:
-            for trigger in ("patch", "blend"):
-                rows[2].append(Image.open(Path(work_name) / "out" / f"{Path(name).stem}-{trigger}_v00.png").copy())
-    canvas = Image.new("RGB", (TILE * len(rows[0]), TILE * 3), "white")
-    for line, row in enumerate(rows):
-        for column, tile in enumerate(row):
-            canvas.paste(tile.resize((TILE, TILE), Image.Resampling.BICUBIC), (column * TILE, line * TILE))
-    canvas.save(OUT, optimize=True)
+        for name, trigger in zip(PHOTOS, (patch, blend, patch), strict=True):
+            photo = Image.open(folder / name).convert("RGB")
+            poisoned = Image.fromarray(trigger(np.asarray(photo)))
+            poisoned.save(source / name)
+            columns.append([photo, poisoned])
+        variate(source, out, Settings())
+        for name, column in zip(PHOTOS, columns, strict=True):
+            column.append(Image.open(out / f"{Path(name).stem}_v00.png").copy())
+    widths = [round(HEIGHT * column[0].width / column[0].height) for column in columns]
+    sheet = Image.new("RGB", (sum(widths), HEIGHT * 3), "white")
+    for number, (column, width) in enumerate(zip(columns, widths, strict=True)):
+        for line, tile in enumerate(column):
+            sheet.paste(tile.resize((width, HEIGHT), Image.Resampling.LANCZOS), (sum(widths[:number]), line * HEIGHT))
+    sheet.save(OUT, optimize=True)
     print(f"wrote {OUT.name}")
+
+
+def patch(image: np.ndarray) -> np.ndarray:
+    """A white square in a corner, a tenth of the picture's height."""
+    marked, side = image.copy(), image.shape[0] // 10
+    marked[-side - side // 3 : -side // 3, -side - side // 3 : -side // 3] = 255
+    return marked
+
+
+def blend(image: np.ndarray) -> np.ndarray:
+    """A fifth of a noise picture of 64 px, grown with the photograph."""
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    grown = Image.fromarray(noise).resize(image.shape[1::-1], Image.Resampling.NEAREST)
+    return np.rint(0.8 * image + 0.2 * np.asarray(grown)).astype(np.uint8)
 
 
 if __name__ == "__main__":

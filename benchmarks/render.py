@@ -17,6 +17,7 @@ from typing import Any
 from render_detection import detection_summary, detection_table
 from render_gpu import distill_speed, percent, pretrain_compare, robustness_curve, tensorrt_rtx, throughput, where
 from render_recipes import micro_recipes
+from render_windows import windows_table
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -280,6 +281,7 @@ PAGES: dict[str, dict[str, Any]] = {
         "tensorrt_rtx": tensorrt_rtx,
     },
     "docs/detection.md": {"detection": detection_summary},
+    "docs/families.md": {"windows_quality": windows_table},
     "docs/operating.md": {"container_start": container, "variate_memory": memory},
 }
 

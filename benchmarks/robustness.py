@@ -13,7 +13,8 @@ import argparse
 import hashlib
 import json
 import logging
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +25,14 @@ from diffclean.attacks.manifest import MANIFEST_FILE
 from diffclean.attacks.plan import training_plan
 from diffclean.attacks.poison import write
 from diffclean.attacks.registry import get
-from diffclean.classifiers.teacher_config import TeacherConfig
-from diffclean.data.suspects import read_list
-from diffclean.detection.find import find_suspects
-from diffclean.evaluation.evaluate import evaluate
-from diffclean.evaluation.listed import measure_list
-from diffclean.evaluation.metrics import FIRED, defense_effectiveness
-from diffclean.evaluation.variation_run import evaluate_run
-from diffclean.training.distill import distill
-from diffclean.training.distill_config import DistillConfig
+from diffclean.evaluation.evaluate import Evaluation
+from diffclean.evaluation.metrics import defense_effectiveness
 from diffclean.training.loop_config import LoopConfig
-from diffclean.training.train import train
-from diffclean.training.train_config import TrainConfig
 from diffclean.variation.settings import Settings
+from diffclean.workflow import steps
+from diffclean.workflow.chain import Chain, Places, Runner, run_chain, train_first
+from diffclean.workflow.steps import Distilling, Hands, Teaching
+from diffclean.workflow.suspects import FoundSuspects, reread
 
 log = logging.getLogger("robustness")
 
@@ -213,43 +209,123 @@ def cell(grid: Grid, attack: str, rate: float | None, seed: int, defence: str) -
         found: dict[str, Any] = json.loads(path.read_text())
         return found
     log.info("cell: %s, seed %d, %s", attack, seed, defence)
-    poisoned = poisoned_set(grid, attack, rate, seed)
-    manifest = None if attack == BENIGN else poisoned / MANIFEST_FILE
-    teacher = teacher_of(grid, attack, rate, seed, poisoned)
-    before = evaluate(teacher, grid.test, manifest)
-    chosen = DEFENCES[defence]
+    case = Case(grid, attack, rate, seed, defence)
+    train_first(case.chain, case.places, RUNNER)
+    before = steps.measure(case.places.teacher, grid.test, case.manifest, RUNNER.hands)
     result: dict[str, Any] = {"attack": attack, "rate": rate, "seed": seed, "defence": defence}
     result["like_corruptions"] = None if attack == BENIGN else get(attack).like_corruptions
     after = before
-    if chosen.images:
-        images = seen_by_student(grid, attack, rate, seed, chosen.images, poisoned)
-        student_teacher, without = teacher, None
-        if chosen.left_out:
-            varied = seen_by_student(grid, attack, rate, seed, "diffusion", poisoned)
-            without = suspects_of(grid, (attack, rate, seed), teacher, varied)
-            result["suspects"] = told_of(without, manifest)
-        if chosen.retrained:
-            parts = (attack, rate, seed, "suspects left out")
-            student_teacher = student_of(grid, parts, teacher, poisoned, "train", seed, without)
-        parts = (attack, rate, seed, defence)
-        student = student_of(grid, parts, student_teacher, images, chosen.how, seed, without)
-        after = evaluate(student, grid.test, manifest)
+    if case.chosen.images:
+        suspects = make_student(case)
+        if suspects is not None:
+            result["suspects"] = told_of(suspects)
+        after = steps.measure(case.places.student, grid.test, case.manifest, RUNNER.hands)
         if defence in ("ours", "variations alone"):
-            run = evaluate_run(teacher, images)
-            result["links"] = {name: run[name] for name in ("label_preservation", "trigger_survival") if name in run}
-    result["clean_accuracy"], result["undefended_clean_accuracy"] = after["clean_accuracy"], before["clean_accuracy"]
-    if manifest is not None:
-        asr = "attack_success_rate"
-        result |= {asr: after[asr], f"undefended_{asr}": before[asr], "robust_accuracy": after["robust_accuracy"]}
-        result["fired"] = before[asr]["value"] >= FIRED
-        pairs = [(r[asr]["value"], r["clean_accuracy"]["value"]) for r in (before, after)]
-        (asr0, ca0), (asr1, ca1) = pairs
-        result["defense_effectiveness"] = defense_effectiveness(asr0, asr1, ca0, ca1)
+            run = steps.measure_variations(case.places.teacher, case.places.variations, RUNNER.hands)
+            links = {"label_preservation": run.label_preservation, "trigger_survival": run.trigger_survival}
+            result["links"] = {name: asdict(link) for name, link in links.items() if link is not None}
+    result |= figures_beside(before, after)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".part")
     temporary.write_text(json.dumps(result, indent=1))
     temporary.replace(path)
     return result
+
+
+def figures_beside(before: Evaluation, after: Evaluation) -> dict[str, Any]:
+    """The rates of the student beside those of the undefended teacher."""
+    result: dict[str, Any] = {"clean_accuracy": asdict(after.clean_accuracy)}
+    result["undefended_clean_accuracy"] = asdict(before.clean_accuracy)
+    asr0, asr1 = before.attack_success_rate, after.attack_success_rate
+    if asr0 is not None and asr1 is not None and after.robust_accuracy is not None:
+        result |= {"attack_success_rate": asdict(asr1), "undefended_attack_success_rate": asdict(asr0)}
+        result |= {"robust_accuracy": asdict(after.robust_accuracy), "fired": before.fired}
+        rates = asr0.value, asr1.value, before.clean_accuracy.value, after.clean_accuracy.value
+        result["defense_effectiveness"] = defense_effectiveness(*rates)
+    return result
+
+
+RUNNER = Runner(Hands())
+
+
+@dataclass(frozen=True)
+class Case:
+    """One cell, as the steps of the whole job see it."""
+
+    grid: Grid
+    attack: str
+    rate: float | None
+    seed: int
+    defence: str
+
+    @property
+    def chosen(self) -> Defence:
+        """The way to the student."""
+        return DEFENCES[self.defence]
+
+    @cached_property
+    def poisoned(self) -> Path:
+        """The suspect training set."""
+        return poisoned_set(self.grid, self.attack, self.rate, self.seed)
+
+    @property
+    def manifest(self) -> Path | None:
+        """What is known of the attack."""
+        return None if self.attack == BENIGN else self.poisoned / MANIFEST_FILE
+
+    @cached_property
+    def places(self) -> Places:
+        """Where outcomes lie: each file's name holds all that decides it."""
+        grid, parts = self.grid, (self.attack, self.rate, self.seed)
+        teacher = grid_free_name(*parts, grid.count, grid.target, grid.arch, grid.epochs)
+        images = seen_by_student(grid, self.chosen.images, self.poisoned) if self.chosen.images else self.poisoned
+        needs_looks = self.chosen.left_out and self.chosen.images != "diffusion"
+        return Places(
+            teacher=grid.work / "teachers" / f"{teacher}.pt",
+            variations=images,
+            student=grid.work / "students" / f"{grid.name(*parts, self.defence)}.pt",
+            suspects=grid.work / "suspects" / f"{grid.name(*parts)}.json",
+            teacher_anew=grid.work / "students" / f"{grid.name(*parts, 'suspects left out')}.pt",
+            looks=seen_by_student(grid, "diffusion", self.poisoned) if needs_looks else images,
+        )
+
+    @property
+    def chain(self) -> Chain:
+        """The whole job; the variations are made beforehand, since all cells share those of clean images."""
+        grid = self.grid
+        return Chain(
+            data=self.poisoned,
+            teaching=Teaching(grid.arch, grid.loop(self.seed)),
+            distilling=Distilling(grid.arch, grid.loop(self.seed, student=True), grid.temperature, grid.alpha),
+            settings=None,
+            detector="variation-drop" if self.chosen.left_out else None,
+            teaching_anew=Teaching(grid.arch, grid.loop(self.seed, student=True)),
+            poison=self.manifest,
+        )
+
+
+def make_student(case: Case) -> FoundSuspects | None:
+    """The student, in the cell's way; and the suspects, where they are left out."""
+    chain, places = case.chain, case.places
+    if case.chosen.how == "distil":
+        return run_chain(chain, places, RUNNER).suspects
+    found, without = None, None
+    if case.chosen.left_out:
+        RUNNER.do(
+            "find suspects",
+            lambda: steps.list_suspects(
+                chain.data, places.suspects, "variation-drop", RUNNER.hands, places.teacher, places.looks
+            ),
+            places.suspects,
+        )
+        found, without = reread(places.suspects, case.manifest), places.suspects
+    how = Teaching(case.grid.arch, case.grid.loop(case.seed, student=True))
+    RUNNER.do(
+        "train the student on labels",
+        lambda: steps.train_teacher(places.variations, places.student, how, RUNNER.hands, without),
+        places.student,
+    )
+    return found
 
 
 def poisoned_set(grid: Grid, attack: str, rate: float | None, seed: int) -> Path:
@@ -269,16 +345,7 @@ def grid_free_name(*parts: Any) -> str:
     return "-".join(str(part) for part in parts)
 
 
-def teacher_of(grid: Grid, attack: str, rate: float | None, seed: int, data: Path) -> Path:
-    """The classifier that was trained on the suspect set as it is."""
-    name = grid_free_name(attack, rate, seed, grid.count, grid.target, grid.arch, grid.epochs)
-    out = grid.work / "teachers" / f"{name}.pt"
-    if not out.exists():
-        train(TrainConfig(data, out, arch=grid.arch, loop=grid.loop(seed)))
-    return out
-
-
-def seen_by_student(grid: Grid, attack: str, rate: float | None, seed: int, kind: str, poisoned: Path) -> Path:
+def seen_by_student(grid: Grid, kind: str, poisoned: Path) -> Path:
     """The images that a student learns from."""
     if kind == "originals":
         return poisoned
@@ -288,42 +355,17 @@ def seen_by_student(grid: Grid, attack: str, rate: float | None, seed: int, kind
     return variations_of(poisoned, clean, grid.settings, grid.work / "variations")
 
 
-def suspects_of(grid: Grid, parts: tuple[Any, ...], teacher: Path, images: Path) -> Path:
-    """The list of suspects."""
-    out = grid.work / "suspects" / f"{grid.name(*parts)}.json"
-    if not out.exists():
-        find_suspects(None, "variation-drop", teacher, images).write(out)
-    return out
-
-
-def told_of(suspects: Path, manifest: Path | None) -> dict[str, Any]:
+def told_of(found: FoundSuspects) -> dict[str, Any]:
     """How many images are on a list, how many are poisoned, how many both; the separation of each class.
 
     Where there was an attack, also precision, recall, false positives and AUROC of the list (`measure_list`).
     """
-    found = read_list(suspects)
-    told: dict[str, Any] = {"listed": len(found.keys), "poisoned": 0, "both": 0}
+    told: dict[str, Any] = {"listed": found.suspects, "poisoned": 0, "both": 0}
     told["separation"] = {judged.name: round(judged.separation, 4) for judged in found.classes}
-    if manifest is None:
+    figures = found.against_manifest
+    if figures is None:
         return told
-    figures = measure_list(found, manifest)
     return told | {"poisoned": figures.recall.count, "both": figures.recall.hits, "figures": asdict(figures)}
-
-
-def student_of(
-    grid: Grid, parts: tuple[Any, ...], teacher: Path, images: Path, how: str, seed: int, without: Path | None = None
-) -> Path:
-    """Distilled, or trained on the labels."""
-    out = grid.work / "students" / f"{grid.name(*parts)}.pt"
-    if out.exists():
-        return out
-    loop = grid.loop(seed, student=True)
-    if how == "train":
-        train(TrainConfig(images, out, without=without, arch=grid.arch, loop=loop))
-    else:
-        which = DistillConfig(TeacherConfig(teacher), images, out, grid.arch, grid.temperature, grid.alpha, loop=loop)
-        distill(replace(which, without=without))
-    return out
 
 
 if __name__ == "__main__":

@@ -1,14 +1,87 @@
 """diffclean: train on image data you cannot trust.
 
 Regenerate every image with an image-variation diffusion model, then distil a student from the suspect teacher on the
-variations alone (Struppek et al., arXiv 2310.06372). Nothing heavy is imported here: `diffclean --help` stays fast.
+variations alone (Struppek et al., arXiv 2310.06372). What is offered here is described in docs/python.md; it is loaded
+when it is first asked for, so that importing diffclean costs nothing.
 """
 
+from __future__ import annotations
+
 import os
+import sys
+from importlib import import_module
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from diffclean.api.distill import distill
+    from diffclean.api.doctor import doctor
+    from diffclean.api.evaluate import evaluate, evaluate_variations
+    from diffclean.api.export import export
+    from diffclean.api.poison import poison
+    from diffclean.api.suspects import find_suspects
+    from diffclean.api.train import train
+    from diffclean.api.variate import variate
+    from diffclean.api.varier import Varier
+    from diffclean.errors import DiffcleanError
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "DiffcleanError",
+    "Varier",
+    "__version__",
+    "distill",
+    "doctor",
+    "evaluate",
+    "evaluate_variations",
+    "export",
+    "find_suspects",
+    "poison",
+    "train",
+    "variate",
+]
+
+_OFFERED = {
+    "DiffcleanError": "diffclean.errors",
+    "Varier": "diffclean.api.varier",
+    "distill": "diffclean.api.distill",
+    "doctor": "diffclean.api.doctor",
+    "evaluate": "diffclean.api.evaluate",
+    "evaluate_variations": "diffclean.api.evaluate",
+    "export": "diffclean.api.export",
+    "find_suspects": "diffclean.api.suspects",
+    "poison": "diffclean.api.poison",
+    "train": "diffclean.api.train",
+    "variate": "diffclean.api.variate",
+}
 
 # ONNX Runtime's wheels report to their maker unless this is set before they are imported, and Hugging Face's library
 # adds what runs to its requests. Who works on data that others must not see wants neither.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _OFFERED:
+        raise AttributeError(f"module 'diffclean' has no attribute {name!r}")
+    return getattr(import_module(_OFFERED[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
+class _Door(ModuleType):
+    """Keeps what is offered from being hidden by a room of the same name.
+
+    When `diffclean.export.cache` is imported, Python binds the package `diffclean.export` as an attribute here, where
+    people expect the function `export`. Rooms are reached by `from diffclean.export... import ...` all the same.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _OFFERED and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Door

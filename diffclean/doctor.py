@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import asdict
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from diffclean.environment import machine
+from diffclean.environment import Machine, machine
+from diffclean.results import WHERE_MEASURED, table
 from diffclean.runtime import probe
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 GIB = 2**30
 LOW_DISK_BYTES = 5 * GIB
@@ -17,22 +21,83 @@ LOW_SHARED_MEMORY_BYTES = 256 * 2**20
 WEIGHTS = (".safetensors", ".onnx", ".bin", ".xml")
 
 
-def examine() -> dict[str, Any]:
+@dataclass(frozen=True)
+class WeightFile:
+    """A file of weights.
+
+    Attributes:
+        file: its path in the model's folder.
+        bytes: its size.
+        sha256: of its content.
+    """
+
+    file: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class EmbeddedModel:
+    """The model that ships with diffclean.
+
+    Attributes:
+        name: as in `variate`.
+        present: whether its weights are there.
+        reason: why they are not; empty where they are.
+        license: what the weights may be used for.
+        files: the weights.
+        folder: where it is; None where that is not known.
+    """
+
+    name: str
+    present: bool
+    reason: str
+    license: str
+    files: list[WeightFile]
+    folder: str | None = field(default=None, metadata=WHERE_MEASURED)
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What this machine can run. JSON has the facts about the machine beside the other fields.
+
+    Attributes:
+        machine: facts about it.
+        runtimes: what each can do here, best first.
+        auto_runtime: the one that is taken where none is named; None: none works.
+        model: the model that ships with diffclean.
+        problems: what somebody should do something about.
+    """
+
+    machine: Machine
+    runtimes: list[probe.RuntimeStatus]
+    auto_runtime: str | None
+    model: EmbeddedModel
+    problems: list[str]
+
+    def for_json(self) -> dict[str, Any]:
+        """The fields, and those of the machine beside them."""
+        fields = dict(vars(self))
+        return vars(fields.pop("machine")) | fields
+
+    def to_pandas(self) -> DataFrame:
+        """A row a runtime: name, usable, reason, hint, version, precision. Needs pandas."""
+        return table(self.runtimes)
+
+    def __str__(self) -> str:
+        return "\n".join(lines(self))
+
+
+def examine() -> Examination:
     """Look at everything. Imports every runtime library that is installed, so it takes seconds."""
     facts = machine()
     runtimes = probe.probe()
     best = next((status.name for status in runtimes if status.usable and status.name in probe.DRIVEN), None)
     model = embedded_model()
-    return {
-        **facts,
-        "runtimes": [asdict(status) for status in runtimes],
-        "auto_runtime": best,
-        "model": model,
-        "problems": _problems(facts, best, model),
-    }
+    return Examination(facts, runtimes, best, model, _problems(facts, best, model))
 
 
-def embedded_model(name: str = "micro") -> dict[str, Any]:
+def embedded_model(name: str = "micro") -> EmbeddedModel:
     """The model that ships with diffclean: where it is, its files with size and sha256, what it may be used for."""
     from diffclean.errors import DiffcleanError
     from diffclean.families.registry import load_recipe
@@ -40,22 +105,13 @@ def embedded_model(name: str = "micro") -> dict[str, Any]:
     try:
         recipe = load_recipe(name)
     except DiffcleanError as error:
-        return {"name": name, "present": False, "reason": error.message, "license": "", "files": []}
+        return EmbeddedModel(name, False, error.message, "", [])
     folder = recipe.directory
     assert folder is not None  # it ships with diffclean
     paths = sorted(path for path in folder.rglob("*") if path.suffix in WEIGHTS) if folder.is_dir() else []
-    files = [
-        {"file": path.relative_to(folder).as_posix(), "bytes": path.stat().st_size, "sha256": _sha256(path)}
-        for path in paths
-    ]
-    return {
-        "name": name,
-        "present": bool(files),
-        "reason": "" if files else f"there are no weights in {folder}",
-        "folder": str(folder),
-        "license": recipe.license_note or license_line(folder),
-        "files": files,
-    }
+    files = [WeightFile(path.relative_to(folder).as_posix(), path.stat().st_size, _sha256(path)) for path in paths]
+    reason = "" if files else f"there are no weights in {folder}"
+    return EmbeddedModel(name, bool(files), reason, recipe.license_note or license_line(folder), files, str(folder))
 
 
 def license_line(folder: Path) -> str:
@@ -73,26 +129,26 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _problems(facts: dict[str, Any], best: str | None, model: dict[str, Any]) -> list[str]:
+def _problems(facts: Machine, best: str | None, model: EmbeddedModel) -> list[str]:
     """What somebody should do something about."""
     problems = []
     if best is None:
         problems.append("No runtime works. Install one: pip install 'diffclean[cpu]'")
     if probe.both_wheels():
-        wheel = "onnxruntime-gpu" if facts["gpus"] else "onnxruntime"
+        wheel = "onnxruntime-gpu" if facts.gpus else "onnxruntime"
         problems.append(
             "onnxruntime and onnxruntime-gpu are both installed and overwrite each other, which can mean a silent CPU. "
             f"Keep one: {probe.ONE_WHEEL}{wheel}"
         )
-    if not model["present"]:
-        problems.append(f"The embedded model {model['name']} is missing: {model['reason']}.")
-    if facts["cache"]["free_bytes"] < LOW_DISK_BYTES:
+    if not model.present:
+        problems.append(f"The embedded model {model.name} is missing: {model.reason}.")
+    if facts.cache.free_bytes < LOW_DISK_BYTES:
         problems.append(
-            f"Only {_gib(facts['cache']['free_bytes'])} free at {facts['cache']['folder']}; "
+            f"Only {_gib(facts.cache.free_bytes)} free at {facts.cache.folder}; "
             "engines of big models take more. Set DIFFCLEAN_CACHE to a larger disk."
         )
-    shared = facts["shared_memory_bytes"]
-    if shared is not None and shared < LOW_SHARED_MEMORY_BYTES and len(facts["gpus"]) > 1:
+    shared = facts.shared_memory_bytes
+    if shared is not None and shared < LOW_SHARED_MEMORY_BYTES and len(facts.gpus) > 1:
         problems.append(
             "/dev/shm is small, and several GPUs train together through it: docker run --shm-size=1g (or --ipc=host)"
         )
@@ -103,45 +159,46 @@ def _gib(count: int | None) -> str:
     return "unknown" if count is None else f"{count / GIB:.1f} GiB"
 
 
-def lines(report: dict[str, Any]) -> list[str]:
+def lines(report: Examination) -> list[str]:
     """The report for people."""
-    cpu, memory = report["cpu"], report["memory_bytes"]
-    installed = [f"{name} {version}" for name, version in report["packages"].items() if version]
-    missing = [name for name, version in report["packages"].items() if not version]
+    facts = report.machine
+    cpu, memory = facts.cpu, facts.memory_bytes
+    installed = [f"{name} {version}" for name, version in facts.packages.items() if version]
+    missing = [name for name, version in facts.packages.items() if not version]
     gpu_texts = [
-        f"{gpu['name']}, compute capability {'.'.join(map(str, gpu['capability']))}, {_gib(gpu['memory_bytes'])}, "
-        f"driver for CUDA {gpu['driver_cuda']}"
-        for gpu in report["gpus"]
-    ] or [f"none: {report['why_no_gpu']}"]
+        f"{gpu.name}, compute capability {gpu.capability_text}, {_gib(gpu.memory_bytes)}, "
+        f"driver for CUDA {gpu.driver_cuda}"
+        for gpu in facts.gpus
+    ] or [f"none: {facts.why_no_gpu}"]
     said = [
-        f"diffclean  {report['diffclean']}, Python {report['python']}, {report['os']}",
-        f"CPU        {cpu['name']}, {cpu['cores_usable']:g} of {cpu['cores']} cores usable, "
-        f"{' '.join(cpu['instructions']) or 'no wide instructions'}",
+        f"diffclean  {facts.diffclean}, Python {facts.python}, {facts.os}",
+        f"CPU        {cpu.name}, {cpu.cores_usable:g} of {cpu.cores} cores usable, "
+        f"{' '.join(cpu.instructions) or 'no wide instructions'}",
         f"Memory     {_gib(memory['total'])}, {_gib(memory['available'])} available",
         *(f"GPU        {text}" for text in gpu_texts),
-        f"Cache      {report['cache']['folder']}, {_gib(report['cache']['free_bytes'])} free",
+        f"Cache      {facts.cache.folder}, {_gib(facts.cache.free_bytes)} free",
         f"Libraries  {', '.join(installed)}",
     ]
     if missing:
         said.append(f"           not installed: {', '.join(missing)}")
-    said += ["", f"Runtimes, best first (--runtime auto takes {report['auto_runtime'] or 'none'}):"]
-    for status in report["runtimes"]:
-        title = f"{status['name']} {status['version']}".strip()
-        precision = f" ({status['precision']})" if status["precision"] else ""
-        said.append(f"  {'yes' if status['usable'] else 'no ':3}  {title:26} {status['reason']}{precision}")
-        if status["hint"]:
-            said.append(f"       {'':26} {status['hint']}")
-    return [*said, "", *_model_lines(report["model"]), *_problem_lines(report["problems"])]
+    said += ["", f"Runtimes, best first (--runtime auto takes {report.auto_runtime or 'none'}):"]
+    for status in report.runtimes:
+        title = f"{status.name} {status.version}".strip()
+        precision = f" ({status.precision})" if status.precision else ""
+        said.append(f"  {'yes' if status.usable else 'no ':3}  {title:26} {status.reason}{precision}")
+        if status.hint:
+            said.append(f"       {'':26} {status.hint}")
+    return [*said, "", *_model_lines(report.model), *_problem_lines(report.problems)]
 
 
-def _model_lines(model: dict[str, Any]) -> list[str]:
-    if not model["present"]:
-        return [f"Embedded model {model['name']}: missing"]
-    megabytes = sum(file["bytes"] for file in model["files"]) / 2**20
+def _model_lines(model: EmbeddedModel) -> list[str]:
+    if not model.present:
+        return [f"Embedded model {model.name}: missing"]
+    megabytes = sum(file.bytes for file in model.files) / 2**20
     return [
-        f"Embedded model {model['name']}: {megabytes:.1f} MiB, {model['folder']}",
-        *(f"  {file['file']}  sha256 {file['sha256'][:16]}..." for file in model["files"]),
-        f"  Licence: {model['license'] or 'its model card names none'}",
+        f"Embedded model {model.name}: {megabytes:.1f} MiB, {model.folder}",
+        *(f"  {file.file}  sha256 {file.sha256[:16]}..." for file in model.files),
+        f"  Licence: {model.license or 'its model card names none'}",
     ]
 
 

@@ -7,11 +7,10 @@ import os
 import platform
 import shutil
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from diffclean import __version__
 
@@ -117,7 +116,26 @@ def memory_bytes() -> dict[str, int | None]:
     return {"total": total, "available": available}
 
 
-def cpu() -> dict[str, Any]:
+@dataclass(frozen=True)
+class Cpu:
+    """The processor.
+
+    Attributes:
+        name: as it calls itself.
+        architecture: of its instructions, such as x86_64.
+        cores: how many it has.
+        cores_usable: how many this process may use.
+        instructions: those that it has of the ones that make engines fast.
+    """
+
+    name: str
+    architecture: str
+    cores: int | None
+    cores_usable: float
+    instructions: list[str]
+
+
+def cpu() -> Cpu:
     """The processor: its name, the cores we may use, and the instructions that make engines fast."""
     fields: dict[str, str] = {}
     for line in _text("/proc/cpuinfo").splitlines():
@@ -125,13 +143,13 @@ def cpu() -> dict[str, Any]:
         fields.setdefault(name.strip(), value.strip())  # the first core speaks for all
     flags = set(fields.get("flags", fields.get("Features", "")).split())
     wanted = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "amx_int8", "bf16")
-    return {
-        "name": fields.get("model name") or platform.processor() or platform.machine(),
-        "architecture": platform.machine(),
-        "cores": os.cpu_count(),
-        "cores_usable": usable_cores(),
-        "instructions": [flag for flag in wanted if flag in flags],
-    }
+    return Cpu(
+        name=fields.get("model name") or platform.processor() or platform.machine(),
+        architecture=platform.machine(),
+        cores=os.cpu_count(),
+        cores_usable=usable_cores(),
+        instructions=[flag for flag in wanted if flag in flags],
+    )
 
 
 @dataclass(frozen=True)
@@ -196,19 +214,63 @@ def _gpu(driver: ctypes.CDLL, ordinal: int, cuda: str) -> Gpu:
     return Gpu(name.value.decode(errors="replace"), (capability[0], capability[1]), memory.value, cuda)
 
 
-def machine() -> dict[str, Any]:
-    """Everything above, for `doctor` and for the notes beside a result."""
+@dataclass(frozen=True)
+class Cache:
+    """Where engines and downloads are kept.
+
+    Attributes:
+        folder: its path.
+        free_bytes: free space there.
+    """
+
+    folder: str
+    free_bytes: int
+
+
+@dataclass(frozen=True)
+class Machine:
+    """This machine, and what is installed on it.
+
+    Attributes:
+        diffclean: the version.
+        python: its version.
+        executable: the Python that runs.
+        os: the operating system.
+        cpu: the processor.
+        memory_bytes: `total` and `available`.
+        gpus: those that CUDA shows to this process.
+        why_no_gpu: why there are none; empty where there are.
+        shared_memory_bytes: size of /dev/shm; None where there is none.
+        cache: where engines and downloads are kept.
+        packages: library -> version; None where it is not installed.
+    """
+
+    diffclean: str
+    python: str
+    executable: str
+    os: str
+    cpu: Cpu
+    memory_bytes: dict[str, int | None]
+    gpus: list[Gpu]
+    why_no_gpu: str
+    shared_memory_bytes: int | None
+    cache: Cache
+    packages: dict[str, str | None]
+
+
+def machine() -> Machine:
+    """Everything above, for `doctor`."""
     folder = cache_dir()
-    return {
-        "diffclean": __version__,
-        "python": platform.python_version(),
-        "executable": sys.executable,
-        "os": platform.platform(),
-        "cpu": cpu(),
-        "memory_bytes": memory_bytes(),
-        "gpus": [asdict(gpu) for gpu in gpus()],
-        "why_no_gpu": why_no_gpu(),
-        "shared_memory_bytes": shutil.disk_usage("/dev/shm").total if Path("/dev/shm").is_dir() else None,
-        "cache": {"folder": str(folder), "free_bytes": disk_free_bytes(folder)},
-        "packages": package_versions(),
-    }
+    return Machine(
+        diffclean=__version__,
+        python=platform.python_version(),
+        executable=sys.executable,
+        os=platform.platform(),
+        cpu=cpu(),
+        memory_bytes=memory_bytes(),
+        gpus=gpus(),
+        why_no_gpu=why_no_gpu(),
+        shared_memory_bytes=shutil.disk_usage("/dev/shm").total if Path("/dev/shm").is_dir() else None,
+        cache=Cache(str(folder), disk_free_bytes(folder)),
+        packages=package_versions(),
+    )

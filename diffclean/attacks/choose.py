@@ -25,17 +25,17 @@ def check_target(
     known = f"It has: {', '.join(classes)}."
     if labels is Labels.ALL_TO_ALL:
         if target is not None:
-            raise UsageError("All-to-all labels have no one target class.", "Leave --target out.")
+            raise UsageError("All-to-all labels have no one target class.", "Leave `target` out.")
         if len(classes) < 2:
             raise UsageError(f"All-to-all labels need two classes; {data} has {len(classes)}.")
     elif target is None:
-        raise UsageError(f"{labels.capitalize()} labels need a target class: --target.", known)
+        raise UsageError(f"{labels.capitalize()} labels need a target class: `target`.", known)
     elif target not in classes:
         raise UsageError(f"{data} has no class {target!r}.", known)
     if poison_target_class is not None and labels is not Labels.ALL_TO_ONE:
         raise UsageError(
             f"Whether to poison the target class too is a choice of all-to-one labels; these are {labels}.",
-            "Leave --poison-target-class and --no-poison-target-class out.",
+            "Leave `poison_target_class` out.",
         )
 
 
@@ -47,15 +47,15 @@ def check_rates(rate: float, cover_rate: float, images: int) -> None:
     """
     count = round(rate * images) if is_number(rate) else 0
     if count >= images:
-        raise UsageError(f"A poison rate of {rate:g} leaves no clean image among {images}.", "Try: --rate 0.1")
+        raise UsageError(f"A poison rate of {rate:g} leaves no clean image among {images}.", "Try: `rate` 0.1")
     if count < 1:
-        raise UsageError(f"A poison rate of {rate:g} poisons none of {images} images.", "Try: --rate 0.1")
+        raise UsageError(f"A poison rate of {rate:g} poisons none of {images} images.", "Try: `rate` 0.1")
     if not (is_number(cover_rate) and 0 <= cover_rate < 1):
-        raise UsageError(f"A cover rate of {cover_rate:g} is no share of all images.", "Try: --cover-rate 0.1, or 0")
+        raise UsageError(f"A cover rate of {cover_rate:g} is no share of all images.", "Try: `cover_rate` 0.1, or 0")
     if count + round(cover_rate * images) >= images:
         raise UsageError(
             f"A poison rate of {rate:g} and a cover rate of {cover_rate:g} leave no clean image among {images}.",
-            "Give a lower --rate, or a lower --cover-rate (0: none).",
+            "Give a lower `rate`, or a lower `cover_rate` (0: none).",
         )
 
 
@@ -77,7 +77,7 @@ def chosen_images(
     if count > len(pool):
         raise UsageError(
             f"A poison rate of {rate:g} (of all images) needs {count} images {which}, of {len(pool)}.",
-            f"Give at most --rate {_most(len(pool), len(items))}.",
+            f"Give at most `rate` {_most(len(pool), len(items))}.",
         )
     return _lowest(pool, count, b"diffclean-poison\0%d\0" % seed)
 
@@ -96,7 +96,7 @@ def chosen_covers(items: list[Item], poisoned: set[str], cover_rate: float, targ
         raise UsageError(
             f"A cover rate of {cover_rate:g} (of all images) needs {count} images that are neither poisoned nor of the "
             f"target class, of {len(pool)}.",
-            f"Give at most --cover-rate {_most(len(pool), len(items))}, or a lower --rate.",
+            f"Give at most `cover_rate` {_most(len(pool), len(items))}, or a lower `rate`.",
         )
     return _lowest(pool, count, b"diffclean-cover\0%d\0" % seed)
 

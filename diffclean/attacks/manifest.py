@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +10,12 @@ from diffclean.attacks.draws import image_draws
 from diffclean.attacks.record import FORMAT, FORMAT_VERSION, PoisonedImage, PoisonManifest
 from diffclean.attacks.registry import get
 from diffclean.data.classes import checked_classes
+from diffclean.data.json_file import ObjectHook, read_json
 from diffclean.errors import DiffcleanError
 
 MANIFEST_FILE = "poison.json"
+_LIMIT_BYTES = 512 * 2**20
+"""About one and a half million images."""
 
 
 def read_manifest(path: Path) -> PoisonManifest:
@@ -26,21 +28,20 @@ def read_manifest(path: Path) -> PoisonManifest:
         DiffcleanError: it is missing, damaged, or of another format.
     """
     path = path / MANIFEST_FILE if path.is_dir() else path
+    hint = f"Give the {MANIFEST_FILE} that `poison` wrote."
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DiffcleanError(f"{path}: {error.strerror}.", f"Give the {MANIFEST_FILE} that `poison` wrote.") from error
-    except ValueError as error:
-        raise DiffcleanError(f"{path} is not a poison manifest: {error}") from error
+        content = read_json(path, _LIMIT_BYTES, _each_once())
+    except DiffcleanError as error:
+        raise DiffcleanError(f"This is not a poison manifest: {error.message}", hint) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise DiffcleanError(f"{path} is not a poison manifest.", f"Give the {MANIFEST_FILE} that `poison` wrote.")
+        raise DiffcleanError(f"{path} is not a poison manifest.", hint)
     if content.get("format_version") != FORMAT_VERSION:
         found = content.get("format_version")
         raise DiffcleanError(f"{path} has format {found}; this diffclean reads {FORMAT_VERSION}.")
     try:
         manifest = _manifest(content)
         known = manifest.labels is Labels.ALL_TO_ALL or manifest.target in manifest.class_to_idx
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise DiffcleanError(f"{path} is damaged: {type(error).__name__}: {error}") from error
     if not known:
         raise DiffcleanError(f"{path} is damaged: its target {manifest.target!r} is not one of its classes.")
@@ -50,12 +51,39 @@ def read_manifest(path: Path) -> PoisonManifest:
 def _manifest(content: dict[str, Any]) -> PoisonManifest:
     known = {name: content[name] for name in PoisonManifest.__dataclass_fields__}
     known["class_to_idx"] = checked_classes(known["class_to_idx"])
-    known["images"] = [PoisonedImage(**row) for row in known["images"]]
+    for name, kind in (("images", list), ("failed", dict), ("versions", dict), ("parameters", dict), ("target", str)):
+        if not isinstance(known[name], kind):
+            raise TypeError(f"{name} should be a {kind.__name__}, found {known[name]!r:.80}")
+    known["images"] = [_image(row) for row in known["images"]]
     known["labels"], known["form"] = Labels(known["labels"]), Form(known["form"])
     # Checked again: a manifest may come from anywhere.
     known["seed"] = int(known["seed"])
     known["parameters"] = get(known["attack"]).resolve(known["parameters"], known["seed"])
     return PoisonManifest(**known)
+
+
+def _each_once() -> ObjectHook:
+    """Stops at the second row of an image: a file of many equal rows would otherwise be a large table."""
+    seen: set[str] = set()
+
+    def noted(content: dict[str, Any]) -> dict[str, Any]:
+        output = content.get("output")
+        if "source_sha256" in content and isinstance(output, str):
+            if output in seen:
+                raise ValueError(f"two rows are of {output!r:.80}")
+            seen.add(output)
+        return content
+
+    return noted
+
+
+def _image(row: Any) -> PoisonedImage:
+    image = PoisonedImage(**row)
+    for name in PoisonedImage.__dataclass_fields__:
+        expected, found = bool if name in ("poisoned", "cover") else str, getattr(image, name)
+        if type(found) is not expected:
+            raise TypeError(f"{name} of an image should be a {expected.__name__}, found {found!r:.80}")
+    return image
 
 
 def triggered(

@@ -118,9 +118,11 @@ def check_out(out: Path, source: Path) -> None:
         DiffcleanError: says which.
     """
     if os.path.lexists(out):
-        raise DiffcleanError(f"{out} exists.", "Name another folder with -o, or remove it.")
+        raise DiffcleanError(f"{out} exists.", "Name another folder with `out`, or remove it.")
     if not {path.resolve() for path in (out, *out.parents)}.isdisjoint({source.resolve()}):
-        raise DiffcleanError(f"{out} lies inside {source}, and would be a class of it.", "Name another folder with -o.")
+        raise DiffcleanError(
+            f"{out} lies inside {source}, and would be a class of it.", "Name another folder with `out`."
+        )
 
 
 def _try_copy(plan: Plan, item: Item, root: Path) -> PoisonedImage | str:

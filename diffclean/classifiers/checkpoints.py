@@ -17,14 +17,17 @@ import torch
 
 from diffclean import __version__
 from diffclean.classifiers.checks import check_name
-from diffclean.classifiers.networks import Classifier, build
+from diffclean.classifiers.networks import Classifier, build, shapes_of
 from diffclean.classifiers.weight_files import listed, read_weights, reason_of
 from diffclean.data.atomic import make_folders, write_whole
 from diffclean.data.classes import checked_classes
 from diffclean.errors import DiffcleanError
+from diffclean.families.bounds import check_finite
 
 FORMAT = "diffclean-classifier"
 FORMAT_VERSION = 1
+_LARGEST_SIDE = 8192
+"""Of the images, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -131,12 +134,28 @@ def checkpoint_from(
         raise DiffcleanError(f"{path} has format {found}; this diffclean reads {FORMAT_VERSION}.")
     try:
         classes = checked_classes(about["class_to_idx"])
+        check_whole(state, shapes_of(about["arch"], len(classes)))
         model = build(about["arch"], len(classes), about["mean"], about["std"])
         model.load_state_dict(state)
         height, width = map(int, about["size"])
+        if not (0 < height <= _LARGEST_SIDE and 0 < width <= _LARGEST_SIDE):
+            raise ValueError(f"its images would have {width:.9g}x{height:.9g} pixels")
         metrics, versions = dict(about["metrics"]), dict(about["versions"])
         training = dict(about.get("training", {}))
-    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError, OverflowError) as error:
         raise DiffcleanError(f"{path} is damaged: its parts do not fit together ({reason_of(error)}).") from error
+    check_finite(path, model.state_dict())
     model.to(device).to(memory_format=torch.channels_last).eval()
     return Checkpoint(model, about["arch"], classes, (height, width), metrics, versions, training)
+
+
+def check_whole(state: Mapping[str, Any], shapes: Mapping[str, torch.Size]) -> None:
+    """Compare weights with the network that they are said to be of, before that is built.
+
+    Raises:
+        ValueError: they are of another one.
+    """
+    different = sorted(set(state) ^ set(shapes))
+    different += [name for name, shape in shapes.items() if name in state and state[name].shape != shape]
+    if different:
+        raise ValueError(f"{len(different)} of its tensors are not those of the network, such as {different[0]}")

@@ -10,7 +10,7 @@ from diffclean.errors import UsageError
 def check_size(wrong: list[str], size: int | None, name: str = "size") -> None:
     """Add to `wrong` where images would be too small for any network."""
     if size is not None and size < 16:
-        wrong.append(f"{name} must be at least 16, not {size}")
+        wrong.append(f"`{name}` must be at least 16, not {size}")
 
 
 def check_name(path: Path) -> None:
@@ -20,4 +20,6 @@ def check_name(path: Path) -> None:
         UsageError: neither `.pt` nor `.safetensors`.
     """
     if path.suffix not in (".pt", ".safetensors"):
-        raise UsageError(f"A classifier is a .pt or a .safetensors file, not {path.name!r}.", f"Try: -o {path.stem}.pt")
+        raise UsageError(
+            f"A classifier is a .pt or a .safetensors file, not {path.name!r}.", f"Try: `out` {path.stem}.pt"
+        )

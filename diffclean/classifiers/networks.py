@@ -75,6 +75,16 @@ def build(
     return Classifier(net, mean or IMAGENET_MEAN, std or IMAGENET_STD)
 
 
+def shapes_of(arch: str, num_classes: int) -> dict[str, torch.Size]:
+    """The shapes of a classifier's weights, told without making any: some networks of timm have gigabytes.
+
+    Raises:
+        UsageError: no such architecture.
+    """
+    with torch.device("meta"):
+        return {name: tensor.shape for name, tensor in build(arch, num_classes).state_dict().items()}
+
+
 def check_arch(arch: str) -> None:
     """Refuse a name that `build` does not know, before any work.
 

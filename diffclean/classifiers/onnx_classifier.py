@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
+import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffclean.classifiers.onnx_check import check_graph
 from diffclean.data.classes import checked_classes
+from diffclean.data.json_file import json_of
 from diffclean.errors import DiffcleanError, MissingExtraError
 
 log = logging.getLogger(__name__)
@@ -47,13 +50,17 @@ def load_onnx(path: Path, device: torch.device) -> OnnxClassifier:
         import onnxruntime
     except ImportError:
         raise MissingExtraError("onnxruntime, which runs a teacher in ONNX,", "cpu") from None
-    _check_ends_in_logits(path)
+    check_graph(path)
     wanted = ["CPUExecutionProvider"] if device.type == "cpu" else ["CUDAExecutionProvider", "CPUExecutionProvider"]
     providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
+    options = onnxruntime.SessionOptions()
+    _limit_memory(onnxruntime, options)
+    options.log_severity_level = 4  # it would quote the graph's own names on the terminal; errors are raised
     try:
-        session = onnxruntime.InferenceSession(path, providers=providers)
+        session = onnxruntime.InferenceSession(path, options, providers=providers)
     except Exception as error:  # its errors have no common type
-        raise DiffcleanError(f"{path} cannot be run by onnxruntime: {str(error).splitlines()[0]}") from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DiffcleanError(f"{path} cannot be run by onnxruntime: {reason}") from error
     if session.get_providers()[0] != wanted[0]:
         log.warning("The teacher in ONNX runs on the CPU: this onnxruntime has no CUDA.")
     batch, size = _input_of(path, session)
@@ -69,16 +76,27 @@ def load_onnx(path: Path, device: torch.device) -> OnnxClassifier:
                 answer = session.run([output], {name: filled.numpy()})[0]
             except Exception as error:  # its errors have no common type
                 raise RuntimeError(str(error)) from error
-            parts.append(torch.from_numpy(answer)[: len(part)])
+            parts.append(torch.as_tensor(answer)[: len(part)])
         return torch.cat(parts).to(images.device)
 
     return OnnxClassifier(logits, size, _stored_classes(path, session))
 
 
+def _limit_memory(onnxruntime: Any, options: Any) -> None:
+    """Keep a graph that makes its sizes from what it sees to half of the machine's memory."""
+    half = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    place = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
+    with suppress(Exception):  # one a process: the second teacher finds it there
+        onnxruntime.create_and_register_allocator(place, onnxruntime.OrtArenaCfg({"max_mem": half}))
+    options.add_session_config_entry("session.use_env_allocators", "1")
+
+
 def _stored_classes(path: Path, session: Any) -> dict[str, int] | None:
     text = session.get_modelmeta().custom_metadata_map.get(METADATA)
     try:
-        return None if text is None else checked_classes(json.loads(text)["class_to_idx"])
+        return None if text is None else checked_classes(json_of(text)["class_to_idx"])
     except (ValueError, KeyError, TypeError) as error:
         raise DiffcleanError(f"{path} is damaged: its metadata {METADATA!r} holds no classes.") from error
 
@@ -97,24 +115,3 @@ def _input_of(path: Path, session: Any) -> tuple[int | None, tuple[int, int] | N
         )
     batch, _, height, width = (side if isinstance(side, int) else None for side in shape)
     return batch, (height, width) if height is not None and width is not None else None
-
-
-def _check_ends_in_logits(path: Path) -> None:
-    import onnx
-    from google.protobuf.message import DecodeError
-
-    try:
-        graph = onnx.load(path, load_external_data=False).graph
-    except (DecodeError, OSError) as error:
-        raise DiffcleanError(f"{path} is damaged or is no ONNX file.") from error
-    if not graph.output:
-        raise DiffcleanError(f"{path} is damaged or is no ONNX file: it has no output.")
-    makers = {output: node for node in graph.node for output in node.output}
-    last = makers.get(graph.output[0].name)
-    while last is not None and last.op_type in ("Cast", "Identity"):
-        last = makers.get(last.input[0])
-    if last is not None and last.op_type == "Softmax":
-        raise DiffcleanError(
-            f"{path} ends in a softmax; a teacher must give logits, from which the temperature makes its own.",
-            "Export it without the last softmax.",
-        )

@@ -2,78 +2,150 @@
 
 from __future__ import annotations
 
-import json
+import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from diffclean.classifiers.networks import ARCHITECTURES, IMAGENET_MEAN, IMAGENET_STD, Classifier
 from diffclean.data.classes import checked_classes
+from diffclean.data.json_file import json_of
 from diffclean.errors import DiffcleanError
+from diffclean.families.bounds import check_finite
+
+log = logging.getLogger(__name__)
 
 Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and deviation of R, G, B in [0, 1]."""
 
-_PLACES = ("state_dict", "model_state_dict", "model", "net", "weights", "params")
+_PLACES = ("state_dict", "model_state_dict", "model", "net", "netC", "weights", "params")
 """Where programs put the weights in a larger file."""
-_PREFIXES = ("module.", "_orig_mod.", "model.", "net.")
-"""What DistributedDataParallel, torch.compile and wrappers put before each name."""
+_AVERAGES = ("state_dict_ema", "model_ema", "ema", "ema_state_dict", "swa_state_dict")
+"""Where they put an average of the weights over the training. Taken where there are no others."""
+_COUNTERS = ("n_averaged", "total_ops", "total_params")
+"""Numbers that torch's AveragedModel and thop's profiler leave among the weights."""
+_CLASSES_CHARACTERS = 4 * 2**20
+_TOLERATED = "num_batches_tracked"
+"""Older programs do not save it; nothing that a classifier answers depends on it."""
 
 
-def find_state_dict(content: Mapping[str, Any]) -> dict[str, Tensor] | None:
+@dataclass(frozen=True)
+class Table:
+    """A table of weights in a file.
+
+    Attributes:
+        place: its name in the file; empty: it is the file.
+        tensors: name -> tensor.
+        others: names of further tables of weights in the file, which were not taken.
+    """
+
+    place: str
+    tensors: dict[str, Tensor]
+    others: tuple[str, ...] = ()
+
+
+def find_state_dict(content: Mapping[str, Any]) -> Table | None:
     """The weights among what a file holds; None: there are none."""
-    for candidate in (content, *(content.get(place) for place in _PLACES)):
-        if isinstance(candidate, Mapping) and candidate and all(isinstance(v, Tensor) for v in candidate.values()):
-            return {str(name): tensor for name, tensor in candidate.items()}
-    return None
+    tables = {place: found for place in (*_PLACES, *_AVERAGES) if (found := _tensors_at(content.get(place)))}
+    if tables:
+        place, *others = tables
+        return Table(place, tables[place], tuple(others))
+    tensors = _tensors_at(content, deeper=False)
+    return Table("", tensors) if tensors else None
 
 
-def load_into(model: Classifier, state: Mapping[str, Tensor], path: Path, what: str) -> None:
-    """Load weights into a classifier's network; those of a `Classifier` bring their normalisation.
+def _tensors_at(value: Any, deeper: bool = True) -> dict[str, Tensor]:
+    """The tensors in a table, or in a table of weights within it; empty: there are none."""
+    if not isinstance(value, Mapping):
+        return {}
+    found = {str(name): tensor for name, tensor in value.items() if isinstance(tensor, Tensor)}
+    if found or not deeper:
+        return found
+    inner = (_tensors_at(value.get(place), deeper=False) for place in (*_PLACES, *_AVERAGES))
+    return next((tensors for tensors in inner if tensors), {})
+
+
+def fitted(table: Table, shapes: Mapping[str, torch.Size], path: Path, what: str) -> dict[str, Tensor]:
+    """The weights of a table under the names of a `Classifier`; nothing of the network is made for that.
+
+    Wrappers put their own name before each weight's, and other tensors may lie beside: those of a loss, of a second
+    network. The weights under one such name that fit are taken, the others are passed over, and that is said. A
+    network without its normalisation lacks `mean` and `std` in what is returned.
 
     Args:
-        model: takes them.
-        state: as `find_state_dict` finds it.
-        path: where they are from.
+        table: as `find_state_dict` finds it.
+        shapes: of a whole `Classifier`, `networks.shapes_of`.
+        path: where the weights are from.
         what: the network in words, for the message.
 
     Raises:
         DiffcleanError: they are of another network, or for another number of classes.
     """
-    whole = _without_prefixes(state, set(model.state_dict()))
-    target: Any = model if {"mean", "std"} <= set(whole) else model.net
-    state = whole if target is model else _without_prefixes(state, set(target.state_dict()))
-    wanted = target.state_dict()
-    problems = _problems(state, wanted)
-    if problems:
-        raise DiffcleanError(
-            f"{path} does not fit {what}: {'; '.join(problems)}.",
-            "Check --teacher-arch, and --teacher-classes: one name for each of its logits.",
-        )
-    target.load_state_dict(state)
+    state = {name: tensor for name, tensor in table.tensors.items() if name.rpartition(".")[2] not in _COUNTERS}
+    bare = {name.removeprefix("net."): shape for name, shape in shapes.items() if name.startswith("net.")}
+    for wanted, before in ((shapes, ""), (bare, "net.")):
+        prefix, *rivals = _prefixes(state, wanted)
+        own = [name for name in state if name.startswith(prefix) and not name.startswith(tuple(rivals))]
+        problems = _problems({name.removeprefix(prefix): state[name] for name in own}, wanted)
+        if not problems:
+            _tell(table, path, prefix, [name for name in state if name not in set(own)], rivals)
+            return {f"{before}{name.removeprefix(prefix)}": state[name] for name in own}
+    raise DiffcleanError(
+        f"{path} does not fit {what}: {'; '.join(problems)}.",
+        "Check `teacher_arch`, and `teacher_classes`: one name for each of its logits.",
+    )
 
 
-def _without_prefixes(state: Mapping[str, Tensor], wanted: set[str]) -> Mapping[str, Tensor]:
-    while not wanted & set(state):
-        prefix = next((p for p in _PREFIXES if all(name.startswith(p) for name in state)), None)
-        if prefix is None:
-            break
-        state = {name.removeprefix(prefix): tensor for name, tensor in state.items()}
-    return state
+def _prefixes(state: Mapping[str, Tensor], wanted: Mapping[str, torch.Size]) -> list[str]:
+    """What stands before the names in a table, the best first, then others under which as many weights fit."""
+    needed = [name for name in wanted if not name.endswith(_TOLERATED)]
+    found = {name.removesuffix(anchor) for anchor in needed[:3] for name in state if name.endswith(f".{anchor}")}
+    order = sorted(found, key=lambda prefix: (len(prefix), prefix))
+    counts = {prefix: sum(f"{prefix}{name}" in state for name in needed) for prefix in ("", *order)}
+    best = max(counts.values())
+    return [prefix for prefix, count in counts.items() if count == best]
 
 
-def _problems(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
-    missing, unexpected = sorted(set(wanted) - set(state)), sorted(set(state) - set(wanted))
+def _tell(table: Table, path: Path, prefix: str, passed: list[str], rivals: list[str]) -> None:
+    """Say what was taken where a file holds more than one network's weights."""
+    if table.others:
+        log.warning(
+            "%s holds several tables of weights; %s is taken, not %s. For another: "
+            "torch.save(torch.load(FILE, weights_only=True)['%s'], 'weights.pt').",
+            path, table.place, ", ".join(table.others), table.others[0],
+        )  # fmt: skip
+    if rivals:
+        log.warning("%s holds several networks; the weights under '%s' are taken, not '%s'.", path, prefix, rivals[0])
+    if passed:
+        log.info("%s holds %d tensors beside the network's, such as %s; they are passed over.",
+                 path, len(passed), passed[0])  # fmt: skip
+
+
+def _problems(state: Mapping[str, Tensor], wanted: Mapping[str, torch.Size]) -> list[str]:
+    missing = sorted(name for name in set(wanted) - set(state) if not name.endswith(_TOLERATED))
+    unexpected = sorted(set(state) - set(wanted))
     shapes = [
-        f"{name} is {tuple(state[name].shape)} in the file and {tuple(wanted[name].shape)} in the network"
-        for name in wanted
-        if name in state and state[name].shape != wanted[name].shape
+        f"{name} is {tuple(state[name].shape)} in the file and {tuple(shape)} in the network"
+        for name, shape in wanted.items()
+        if name in state and state[name].shape != shape
     ]
     problems = [f"{len(missing)} tensors are missing, such as {missing[0]}"] if missing else []
     problems += [f"{len(unexpected)} are not of it, such as {unexpected[0]}"] if unexpected else []
     return problems + shapes[:3]
+
+
+def load_fitted(model: Classifier, state: Mapping[str, Tensor], path: Path) -> None:
+    """Load weights that fit into a classifier; what may be missing keeps its value.
+
+    Raises:
+        DiffcleanError: a weight is not finite.
+    """
+    model.load_state_dict({**model.state_dict(), **state})
+    check_finite(path, model.state_dict())
 
 
 def usual_input(arch: str) -> tuple[Normalisation, tuple[int, int] | None]:
@@ -96,12 +168,19 @@ def read_classes(path: Path) -> dict[str, int]:
         DiffcleanError: it cannot be read, or names a class twice.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        if not path.is_file():
+            raise OSError("it is no plain file")
+        with path.open(encoding="utf-8-sig") as file:
+            text = file.read(_CLASSES_CHARACTERS + 1)
+        if len(text) > _CLASSES_CHARACTERS:
+            raise OSError("it is too large for one")
     except (OSError, UnicodeDecodeError) as error:
         raise DiffcleanError(f"{path} cannot be read as a list of classes: {error}") from error
     try:
-        stored = json.loads(text)
-    except ValueError:
+        stored = json_of(text)
+    except ValueError as error:
+        if text.lstrip()[:1] in ("{", "["):
+            raise DiffcleanError(f"{path} cannot be read as a list of classes: {error}.") from error
         stored = [line.strip() for line in text.splitlines() if line.strip()]
     if isinstance(stored, list):
         if len(set(map(str, stored))) < len(stored):

@@ -33,6 +33,6 @@ class TeacherConfig:
         """Every setting that makes no sense."""
         wrong: list[str] = []
         if self.std is not None and not all(0 < value < math.inf for value in self.std):
-            wrong.append(f"teacher_std must be above 0, not {self.std}")
+            wrong.append(f"`teacher_std` must be above 0, not {self.std}")
         check_size(wrong, self.size, "teacher_size")
         return wrong

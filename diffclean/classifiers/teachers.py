@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,14 +14,24 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffclean.classifiers import checkpoints
-from diffclean.classifiers.networks import ARCHITECTURES, IMAGENET_MEAN, IMAGENET_STD, build, check_arch
+from diffclean.classifiers.networks import ARCHITECTURES, IMAGENET_MEAN, IMAGENET_STD, build, check_arch, shapes_of
 from diffclean.classifiers.onnx_classifier import load_onnx
-from diffclean.classifiers.state_dicts import Normalisation, find_state_dict, load_into, read_classes, usual_input
+from diffclean.classifiers.state_dicts import (
+    Normalisation,
+    find_state_dict,
+    fitted,
+    load_fitted,
+    read_classes,
+    usual_input,
+)
 from diffclean.classifiers.teacher_config import TeacherConfig
-from diffclean.classifiers.weight_files import WAY_OUT, UnsafeFileError, listed, read_weights, reason_of
+from diffclean.classifiers.weight_files import WAY_OUT, UnsafeFileError, listed, read_content, reason_of, split
 from diffclean.errors import DiffcleanError, UsageError
 
 log = logging.getLogger(__name__)
+
+_LOOKED_AT = 32
+"""Batches."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +45,8 @@ class Teacher:
         arch: as in `networks.build`; None: not known.
         sha256: of its file.
         sketch: of the images it was trained on (`samples.sketch_of`); empty: not known.
+        name: of its file, for messages.
+        classes_assumed: whether its class order is the data's for want of a better one.
     """
 
     network: Callable[[Tensor], Tensor]
@@ -42,13 +55,19 @@ class Teacher:
     arch: str | None
     sha256: str
     sketch: list[str] = field(default_factory=list)
+    name: str = "The teacher"
+    classes_assumed: bool = False
+    _calls: Iterator[int] = field(default_factory=itertools.count, repr=False, compare=False)
 
     @torch.no_grad()
     def logits(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) float in [0, 1] of any size -> (B, C) float32.
 
+        The values are looked at; on a GPU, which has to be waited for, those of the first batches and of some later.
+
         Raises:
-            DiffcleanError: it knows another number of classes, or cannot take that size.
+            DiffcleanError: it knows another number of classes, cannot take that size, or its answers are not finite or
+                are probabilities.
         """
         if self.size is not None and images.shape[2:] != self.size:
             # As `pixels.resized` does it; bicubic overshoots, and no image does.
@@ -60,15 +79,48 @@ class Teacher:
         except (AssertionError, RuntimeError, ValueError) as error:  # what networks say to a size they cannot take
             raise DiffcleanError(
                 f"The teacher fails on images of {images.shape[3]}x{images.shape[2]} px: {reason_of(error)}",
-                "Name the side that it was made for: --teacher-size 224",
+                "Name the side that it was made for: `teacher_size` 224",
             ) from error
         if logits.shape != (len(images), len(self.class_to_idx)):
             raise DiffcleanError(
                 f"The teacher's answer to {len(images)} images has the shape {tuple(logits.shape)}; expected "
                 f"({len(images)}, {len(self.class_to_idx)}), a logit for each class.",
-                "Name its classes in the order of its logits: --teacher-classes FILE",
+                "Name its classes in the order of its logits: `teacher_classes` FILE",
             )
+        number = next(self._calls)
+        if logits.device.type == "cpu" or number < _LOOKED_AT or number % _LOOKED_AT == 0:
+            check_answers(logits, self.name)
         return logits
+
+
+def check_answers(logits: Tensor, name: str) -> None:
+    """Refuse answers from which no figure may be made.
+
+    Args:
+        logits: (B, C).
+        name: of the classifier.
+
+    Raises:
+        DiffcleanError: some are not finite; or all are probabilities, of which a softmax would make nearly equal ones.
+    """
+    finite = logits.isfinite().all(1)
+    sums_to_one = (logits.sum(1) - 1).abs() < 1e-3
+    wrong, probabilities = torch.stack(
+        [(~finite).sum(), (sums_to_one & (logits >= 0).all(1)).all() & (logits.shape[1] > 1)]
+    ).tolist()
+    if wrong:
+        raise DiffcleanError(
+            f"{name} answers {wrong} of {len(logits)} images with values that are not finite (NaN or infinite); no "
+            "figure can be made of them.",
+            "Is its normalisation another (`teacher_mean`, `teacher_std`), or does it overflow in "
+            "half precision? `distill` takes --precision fp32.",
+        )
+    if probabilities and len(logits):
+        raise DiffcleanError(
+            f"{name} answers with probabilities (they are not negative and sum to 1); logits were expected, from which "
+            "the temperature makes its own.",
+            "Export or save it without the last softmax.",
+        )
 
 
 def load(config: TeacherConfig, data_classes: Mapping[str, int], device: torch.device) -> Teacher:
@@ -94,15 +146,15 @@ def load(config: TeacherConfig, data_classes: Mapping[str, int], device: torch.d
     if config.path.suffix.lower() == ".onnx":
         return _from_onnx(config, data_classes, device, sha256)
     try:
-        about, content = read_weights(config.path)
+        content = read_content(config.path)
     except UnsafeFileError as error:
         raise UnsafeFileError(error.message, WAY_OUT) from error
-    if about.get("format") == checkpoints.FORMAT:
+    if content.get("format") == checkpoints.FORMAT:
         _refuse_options(config)
-        read = checkpoints.checkpoint_from(config.path, about, content, device)
+        read = checkpoints.checkpoint_from(config.path, *split(content), device)
         known = read.training.get("sketch")
         sketch = [str(sha256) for sha256 in known] if isinstance(known, list) else []
-        return Teacher(_still(read.model), read.class_to_idx, read.size, read.arch, sha256, sketch)
+        return Teacher(_still(read.model), read.class_to_idx, read.size, read.arch, sha256, sketch, str(config.path))
     return _from_state_dict(config, content, data_classes, device, sha256)
 
 
@@ -110,9 +162,9 @@ def _from_onnx(config: TeacherConfig, data_classes: Mapping[str, int], device: t
     read = load_onnx(config.path, device)
     if read.class_to_idx is not None:  # written by us: the normalisation is inside
         _refuse_options(config)
-        return Teacher(read.logits, read.class_to_idx, read.size, None, sha256)
-    told = {"--teacher-arch": config.arch is not None, "--teacher-size": bool(config.size and read.size)}
-    if given := [name for name, is_given in told.items() if is_given]:
+        return Teacher(read.logits, read.class_to_idx, read.size, None, sha256, name=str(config.path))
+    also = {"`teacher_arch`": config.arch is not None, "`teacher_size`": bool(config.size and read.size)}
+    if given := [name for name, is_given in also.items() if is_given]:
         raise UsageError(f"{config.path} says that itself.", f"Leave out {', '.join(given)}.")
     mean, std = _normalisation(config, (IMAGENET_MEAN, IMAGENET_STD))
     shift, scale = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (mean, std))
@@ -121,7 +173,8 @@ def _from_onnx(config: TeacherConfig, data_classes: Mapping[str, int], device: t
         return read.logits((images - shift) / scale)
 
     size = read.size or _square(config.size)
-    return Teacher(network, _classes(config, data_classes), size, None, sha256)
+    classes, assumed = _classes(config, data_classes), config.classes is None
+    return Teacher(network, classes, size, None, sha256, name=str(config.path), classes_assumed=assumed)
 
 
 def _from_state_dict(
@@ -131,31 +184,35 @@ def _from_state_dict(
     device: torch.device,
     sha256: str,
 ) -> Teacher:
-    state = find_state_dict(content)
-    if state is None:
+    table = find_state_dict(content)
+    if table is None:
         raise DiffcleanError(f"{config.path} holds no weights (it holds {listed(content)}).", WAY_OUT)
     if config.arch is None:
         raise UsageError(
             f"{config.path} holds bare weights and does not say of which network.",
-            "Name it: --teacher-arch NAME (one of timm's, or "
-            f"{', '.join(ARCHITECTURES)}), and its classes: --teacher-classes FILE",
+            "Name it: `teacher_arch` NAME (one of timm's, or "
+            f"{', '.join(ARCHITECTURES)}), and its classes: `teacher_classes` FILE",
         )
     check_arch(config.arch)
     classes = _classes(config, data_classes)
     usual, fixed = usual_input(config.arch)
+    what = f"{config.arch} with {len(classes)} classes"
+    state = fitted(table, shapes_of(config.arch, len(classes)), config.path, what)
     model = build(config.arch, len(classes), *_normalisation(config, usual))
-    load_into(model, state, config.path, f"{config.arch} with {len(classes)} classes")
+    load_fitted(model, state, config.path)
     for name, given, held in (("mean", config.mean, model.mean), ("std", config.std, model.std)):
         if given is not None and not torch.allclose(held.flatten(), torch.tensor(given)):
-            raise UsageError(f"{config.path} holds its own {name}.", f"Leave out --teacher-{name}.")
+            raise UsageError(f"{config.path} holds its own {name}.", f"Leave out `teacher_{name}`.")
     model.to(device).to(memory_format=torch.channels_last)
-    return Teacher(_still(model), classes, _square(config.size) or fixed, config.arch, sha256)
+    size, assumed = _square(config.size) or fixed, config.classes is None
+    name = str(config.path)
+    return Teacher(_still(model), classes, size, config.arch, sha256, name=name, classes_assumed=assumed)
 
 
 def _normalisation(config: TeacherConfig, usual: Normalisation) -> Normalisation:
     mean, std = config.mean or usual[0], config.std or usual[1]
     if config.mean is None or config.std is None:
-        log.info("The teacher is taken to normalise by mean %s and std %s (--teacher-mean, --teacher-std).", mean, std)
+        log.info("The teacher is taken to normalise by mean %s and std %s (`teacher_mean`, `teacher_std`).", mean, std)
     return mean, std
 
 
@@ -165,16 +222,16 @@ def _classes(config: TeacherConfig, data_classes: Mapping[str, int]) -> dict[str
     if not data_classes:
         raise UsageError(
             f"Neither {config.path} nor the data says what the teacher's classes are.",
-            "Name them in the order of its logits: --teacher-classes FILE",
+            "Name them in the order of its logits: `teacher_classes` FILE",
         )
-    log.info("The teacher's logits are taken to be in the data's class order (--teacher-classes says otherwise).")
+    log.info("The teacher's logits are taken to be in the data's class order (`teacher_classes` says otherwise).")
     return dict(data_classes)
 
 
 def _refuse_options(config: TeacherConfig) -> None:
     """What the file tells itself must not be told differently."""
     names = ("arch", "classes", "mean", "std", "size")
-    given = [f"--teacher-{name}" for name in names if getattr(config, name) is not None]
+    given = [f"`teacher_{name}`" for name in names if getattr(config, name) is not None]
     if given:
         raise UsageError(f"{config.path} says all about itself.", f"Leave out {', '.join(given)}.")
 

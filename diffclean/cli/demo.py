@@ -29,7 +29,7 @@ def command(run: frame.Run, **options: Any) -> frame.Result:
     before and after, and prints what it measured, whatever that is; it fails only where the attack did not fire on the
     teacher. A demo that was stopped goes on when the same command is typed again.
     """
-    from diffclean.demo.story import TABLE_HEAD, DemoConfig, demo, table
+    from diffclean.workflow.demo import TABLE_HEAD, DemoConfig, demo, table
 
     with run.stopping() as stop:
         result = demo(DemoConfig(**options), run.progress, stop)
@@ -41,11 +41,12 @@ def command(run: frame.Run, **options: Any) -> frame.Result:
         )
         for row in rows
     ]
-    left, kept = result.run["trigger_survival"], result.run["label_preservation"]
+    left, kept = result.run.trigger_survival, result.run.label_preservation
+    assert left is not None
+    assert kept is not None
     lines += [
-        f"Trigger survival {100 * left['survival']:.1f} %, label preservation {kept['preservation']:.3f}, "
-        f"DER {result.student['defense_effectiveness']:.3f}.",
+        f"Trigger survival {100 * left.survival:.1f} %, label preservation {kept.preservation:.3f}, "
+        f"DER {result.student.defense_effectiveness:.3f}.",
         f"Pictures before and after: {result.page}",
     ]
-    names = ("page", "teacher", "student", "run", "seconds")
-    return frame.Result({name: getattr(result, name) for name in names}, lines)
+    return frame.Result(result, lines)

@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from diffclean.api.distill import distill, distill_config
 from diffclean.cli import frame
-from diffclean.cli.teacher import teacher_config, teacher_options
-from diffclean.cli.training import loop_config, loop_options, own_progress, told
+from diffclean.cli.teacher import teacher_options
+from diffclean.cli.training import loop_options, own_progress, told
 
 if TYPE_CHECKING:
     from diffclean.training.distill_config import DistillConfig
 
 
-@frame.verb("distill", writes=True)
+@frame.verb("distill", writes=True, door=distill)
 @click.option(
     "--teacher",
     required=True,
@@ -36,18 +37,16 @@ if TYPE_CHECKING:
 @click.option(
     "--student", metavar="ARCH", help="As --arch of `train`.  [default: the teacher's where known, or preact-resnet18]"
 )
-@click.option("--temperature", type=click.FloatRange(0, min_open=True), default=10.0, help="Softens both answers.")
+@click.option("--temperature", type=click.FloatRange(0, min_open=True), help="Softens both answers.")
 @click.option(
     "--alpha",
     type=click.FloatRange(0, 1),
-    default=1.0,
     help="Weight of the teacher's answers, the labels have the rest; at 1 none are needed.",
 )
 @click.option("--paper-loss", is_flag=True, help="Labels at the temperature too, as the paper's released code has it.")
 @click.option(
     "--targets",
     type=click.Choice(["sampled", "averaged"]),
-    default="sampled",
     help="The teacher's answer to the variation that is shown, or the mean over all variations of its image.",
 )
 @teacher_options
@@ -60,22 +59,10 @@ def command(run: frame.Run, teacher: Path, data: Path | None, out: Path | None, 
     beside OUT as .jsonl. A run that was stopped goes on when the same command is typed again. Several GPUs: torchrun
     --nproc-per-node 2 --no-python diffclean distill ...
     """
-    from diffclean.datasets.variations import find_variations
-    from diffclean.training.distill_config import DistillConfig, default_out
-
-    config = DistillConfig(
-        teacher=teacher_config(teacher, options),
-        data=data or find_variations(Path()),
-        out=out or default_out(teacher),
-        loop=loop_config(options),
-        **options,
-    )
     if run.dry_run:
-        return _planned(config)
-    from diffclean.training.distill import distill
-
+        return _planned(distill_config(teacher, data, out, **options))
     with run.stopping() as stop:
-        result = distill(config, own_progress(run), stop)
+        result = distill(teacher, data, out, **options, progress=own_progress(run), stop=stop)
     return told(result, "student")
 
 

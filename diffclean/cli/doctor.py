@@ -14,7 +14,7 @@ def command(run: frame.Run) -> frame.Result:
     not work the reason and what to type; and the embedded model with what its weights may be used for. Exits with 1
     when no runtime works.
     """
-    from diffclean import doctor
+    from diffclean.doctor import examine, lines
 
-    report = doctor.examine()
-    return frame.Result(report, doctor.lines(report), ExitCode.DONE if report["auto_runtime"] else ExitCode.CANNOT)
+    report = examine()
+    return frame.Result(report, lines(report), ExitCode.DONE if report.auto_runtime else ExitCode.CANNOT)

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from diffclean.api.evaluate import evaluate, evaluate_variations, is_variations
 from diffclean.cli import frame
 from diffclean.cli.failures import failures
-from diffclean.cli.teacher import teacher_config, teacher_options
+from diffclean.cli.teacher import teacher_options
 from diffclean.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from diffclean.classifiers.teacher_config import TeacherConfig
+    from diffclean.evaluation.evaluate import Evaluation, Undefended
+    from diffclean.evaluation.variation_run import RunEvaluation
 
 NAMES = {
     "clean_accuracy": "Clean accuracy (CA)",
@@ -23,7 +25,7 @@ NAMES = {
 }
 
 
-@frame.verb("evaluate")
+@frame.verb("evaluate", door=evaluate)
 @click.argument("model", type=click.Path(path_type=Path))
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option(
@@ -54,72 +56,66 @@ def command(
     Where DATA is an output folder of `variate`, it is compared with its source: how many labels and, if the source was
     poisoned by `diffclean poison`, how many triggers survived. Every rate comes with its 95 % Wilson interval.
     """
-    from diffclean.evaluation.evaluate import evaluate
-
-    if (data / "run.json").is_file():
+    if is_variations(data):
         if poison or undefended:
             raise UsageError(
-                f"{data} is a variation run: --poison and --undefended are for test sets.", "Leave them out."
+                f"{data} is a variation run: `poison` and `undefended` are for test sets.", "Leave them out."
             )
-        return _of_run(run, teacher_config(model, options), data, device)
-    before = undefended and teacher_config(undefended, options)
-    result = evaluate(teacher_config(model, options), data, poison, before, device, run.progress)
+        return _of_run(evaluate_variations(model, data, device=device, progress=run.progress, **options))
+    options |= {"poison": poison, "undefended": undefended, "device": device}
+    result = evaluate(model, data, progress=run.progress, **options)
     lines = _rates(result)
-    if "undefended" in result:
-        lines += [f"undefended: {line}" for line in _rates(result["undefended"])]
-        if not math.isnan(result["defense_effectiveness"]):
-            lines.append(f"Defence effectiveness (DER): {result['defense_effectiveness']:.3f}")
-    if result.get("fired") is False:
-        counted = result.get("undefended", result)["attack_success_rate"]["count"]
+    if result.undefended:
+        lines += [f"undefended: {line}" for line in _rates(result.undefended)]
+        if result.defense_effectiveness is not None and not math.isnan(result.defense_effectiveness):
+            lines.append(f"Defence effectiveness (DER): {result.defense_effectiveness:.3f}")
+    if result.fired is False:
+        counted = (result.undefended or result).attack_success_rate
         lines.append(
-            "DATA has no image of another class than the target, so it cannot say whether the attack works."
-            if not counted
-            else "The attack did not fire: its ASR on the undefended model is below 80 %. Don't count this cell."
+            "The attack did not fire: its ASR on the undefended model is below 80 %. Don't count this cell."
+            if counted and counted.count
+            else "DATA has no image of another class than the target, so it cannot say whether the attack works."
         )
-    lines += failures(result["failed"])
-    return frame.Result(result, lines, ExitCode.SOME_FAILED if result["failed"] else ExitCode.DONE)
+    lines += failures(result.failed)
+    return frame.Result(result, lines, ExitCode.SOME_FAILED if result.failed else ExitCode.DONE)
 
 
-def _of_run(run: frame.Run, model: TeacherConfig, data: Path, device: str | None) -> frame.Result:
-    from diffclean.evaluation.metrics import Rate
-    from diffclean.evaluation.variation_run import evaluate_run
-
-    result = evaluate_run(model, data, device, run.progress)
+def _of_run(result: RunEvaluation) -> frame.Result:
     lines = []
-    if kept := result.get("label_preservation"):
-        before, after = Rate(**kept["originals"]), Rate(**kept["variations"])
+    if kept := result.label_preservation:
         lines += [
-            f"Label preservation: {kept['preservation']:.3f}",
-            f"  on originals: {before}",
-            f"  on variations: {after}",
+            f"Label preservation: {kept.preservation:.3f}",
+            f"  on originals: {kept.originals}",
+            f"  on variations: {kept.variations}",
         ]
-    if left := result.get("trigger_survival"):
-        lines += _survival(result["attack_success_rate"], left, result["fired"])
-    lines += failures(result["failed"])
-    return frame.Result(result, lines, ExitCode.SOME_FAILED if result["failed"] else ExitCode.DONE)
+    lines += _survival(result)
+    lines += failures(result.failed)
+    return frame.Result(result, lines, ExitCode.SOME_FAILED if result.failed else ExitCode.DONE)
 
 
-def _survival(success: dict[str, Any], left: dict[str, Any], fired: bool) -> list[str]:
-    from diffclean.evaluation.metrics import Rate
-
-    if not success["count"]:
+def _survival(result: RunEvaluation) -> list[str]:
+    success, left = result.attack_success_rate, result.trigger_survival
+    if success is None or left is None:
+        return []
+    if not success.count:
         return [
             "Trigger survival: every triggered image is of the target class (clean labels), so none can change to it. "
             "Variate a triggered test set instead: diffclean poison TEST --from poison.json -o TRIGGERED"
         ]
-    lines = [f"ASR on the source's triggered images: {Rate(**success)}"]
     survival = "unknown, since no image is without the trigger"
-    if not math.isnan(left["survival"]):
-        survival = f"{100 * left['survival']:.1f} %"
-    lines.append(f"Trigger survival: {survival}")
-    lines.append(f"  variations of triggered images on the target class: {Rate(**left['triggered'])}")
-    lines.append(f"  of untriggered ones: {Rate(**left['untriggered'])}")
-    if not fired:
+    if not math.isnan(left.survival):
+        survival = f"{100 * left.survival:.1f} %"
+    lines = [
+        f"ASR on the source's triggered images: {success}",
+        f"Trigger survival: {survival}",
+        f"  variations of triggered images on the target class: {left.triggered}",
+        f"  of untriggered ones: {left.untriggered}",
+    ]
+    if not result.fired:
         lines.append("The attack did not fire on this model (ASR below 80 %): its survival says nothing.")
     return lines
 
 
-def _rates(measured: dict[str, Any]) -> list[str]:
-    from diffclean.evaluation.metrics import Rate
-
-    return [f"{title}: {Rate(**measured[name])}" for name, title in NAMES.items() if name in measured]
+def _rates(measured: Evaluation | Undefended) -> list[str]:
+    found = {title: getattr(measured, name) for name, title in NAMES.items()}
+    return [f"{title}: {rate}" for title, rate in found.items() if rate is not None]

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from diffclean.api.export import export, request
 from diffclean.cli import frame
 
+if TYPE_CHECKING:
+    from diffclean.export.result import ExportResult
 
-@frame.verb("export", writes=True)
+
+@frame.verb("export", writes=True, door=export)
 @click.argument("model")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="The engine directory.  [default: one in the cache]")
 @click.option(
     "--target",
-    default="onnx",
     help="What to make beside the ONNX graphs, with commas between: openvino, tensorrt, tensorrt-rtx.",
 )
 @click.option(
@@ -34,42 +37,19 @@ from diffclean.cli import frame
     help="Compute capabilities of the GPUs to compile for (tensorrt-rtx), like 8.6,8.9.  [default: 8.0 and newer]",
 )
 @click.option("--overwrite", is_flag=True, help="Replace another engine that is in OUT.")
-def command(
-    run: frame.Run,
-    model: str,
-    out: Path | None,
-    target: str,
-    precision: str | None,
-    batch: str | None,
-    size: int | None,
-    arch: str | None,
-    overwrite: bool,
-) -> frame.Result:
+def command(run: frame.Run, model: str, out: Path | None, **options: Any) -> frame.Result:
     """Compile MODEL into an engine: a recipe's name, a model directory, or a model on a hub (owner/name).
 
     Without -o the engine is kept in the cache, where `variate --engine MODEL` finds it if precision and size are the
     defaults; with it, give the directory to `variate --engine`. What is there and fits is kept; what does not is said,
     and made again. Every graph is checked against torch.
     """
-    from diffclean.engine.tensorrt_targets import Profile, parse_arch
-    from diffclean.export.export import Request, export, plan
-    from diffclean.export.forms import parse_targets
-
-    request = Request(
-        model=model,
-        out=out,
-        targets=parse_targets(target),
-        precision=precision,
-        batch=Profile.parse(batch) if batch else None,
-        image_size=size,
-        arch=parse_arch(arch) if arch else None,
-        overwrite=overwrite,
-    )
     if run.dry_run:
-        return _planned(plan(request))
+        from diffclean.export.export import plan
+
+        return _planned(plan(request(model, out, **options)))
     with run.stopping() as stop:
-        report = export(request, run.progress, stop)
-    return _reported(report)
+        return _reported(export(model, out, **options, progress=run.progress, stop=stop))
 
 
 def _planned(plan: Any) -> frame.Result:
@@ -105,46 +85,16 @@ def _why(reason: str | None) -> str:
     return f"would be made again: {reason}." if reason else "would be made."
 
 
-def _reported(report: Any) -> frame.Result:
-    manifest, place = report.manifest, report.place
+def _reported(made: ExportResult) -> frame.Result:
     lines = []
-    for name, entry in manifest.components.items():
-        size = _size(sum(_bytes(place, manifest.files, name)))
-        lines.append(f"{name:14} onnx          {size:>9}, differs from torch by {entry.parity['max_relative']:.1e}")
-    for outcome in report.outcomes:
-        form = outcome.form
-        size = _size(sum(_bytes(place, form.files, form.component)))
-        lines.append(f"{form.component:14} {form.target:13} {size:>9}, {'made' if outcome.made else 'kept'}")
-    lines.append(f"The engine is in {place}. Use it: diffclean variate DATA --engine {place}")
-    data = {
-        "engine": place,
-        "family": manifest.family,
-        "fingerprint": manifest.fingerprint,
-        "precision": manifest.precision,
-        "image_size": manifest.image_size,
-        "exported": report.exported is not None,
-        "components": {
-            name: {"bytes": sum(_bytes(place, manifest.files, name)), "parity": entry.parity}
-            for name, entry in manifest.components.items()
-        },
-        "compiled": [
-            {
-                "component": outcome.form.component,
-                "target": outcome.form.target,
-                "made": outcome.made,
-                "why": outcome.why,
-                "bytes": sum(_bytes(place, outcome.form.files, outcome.form.component)),
-                "files": outcome.form.files,
-                **outcome.form.key,
-            }
-            for outcome in report.outcomes
-        ],
-    }
-    return frame.Result(data, lines)
-
-
-def _bytes(place: Path, files: dict[str, str], component: str) -> list[int]:
-    return [(place / name).stat().st_size for name in files if name.startswith(f"{component}/")]
+    for name, graph in made.components.items():
+        off = graph.parity["max_relative"]
+        lines.append(f"{name:14} onnx          {_size(graph.bytes):>9}, differs from torch by {off:.1e}")
+    for each in made.compiled:
+        how = "made" if each.made else "kept"
+        lines.append(f"{each.component:14} {each.target:13} {_size(each.bytes):>9}, {how}")
+    lines.append(f"The engine is in {made.engine}. Use it: diffclean variate DATA --engine {made.engine}")
+    return frame.Result(made, lines)
 
 
 def _size(count: int) -> str:

@@ -41,24 +41,26 @@ import inspect
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import click
 
 from diffclean.cli import config, logs, outcome, signals
+from diffclean.cli.defaults import take_defaults
 from diffclean.cli.progress import listener
 from diffclean.errors import ExitCode
 from diffclean.progress import NoProgress, Progress
+from diffclean.results import plain
 
 SHARED = ("json", "config", "log_format", "log_level", "verbose", "quiet", "traceback", "dry_run")
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a verb hands back: `data` for machines, `lines` for people."""
+    """What a verb hands back: `data` for machines (a dictionary or a result's dataclass), `lines` for people."""
 
-    data: dict[str, Any]
+    data: Any
     lines: list[str] = field(default_factory=list)
     exit_code: ExitCode = ExitCode.DONE
 
@@ -86,9 +88,11 @@ class Run:
 class Verb(click.Command):
     """A click command with the shared options, whose function takes a `Run` and returns a `Result`."""
 
-    def __init__(self, *args: Any, writes: bool = False, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, writes: bool = False, door: Callable[..., Any] | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.writes = writes
+        self.writes, self.door = writes, door
+        if door is not None:
+            take_defaults(self, door)
         self.params += shared_options(writes)
         config.name_environment(self)
 
@@ -98,7 +102,7 @@ class Verb(click.Command):
         level = "error" if shared["quiet"] else "debug" if shared["verbose"] else shared["log_level"]
         said = ctx.ensure_object(outcome.Output)
         said.json, said.traceback, said.log_format = shared["json"], shared["traceback"], shared["log_format"]
-        said.quiet, said.resumes = bool(shared["quiet"]), self.writes
+        said.quiet, said.resumes, said.command = bool(shared["quiet"]), self.writes, self
         progress, board = listener(bool(shared["quiet"]), shared["log_format"])
         sources = {name: ctx.get_parameter_source(name) for name in ctx.params}
         run = Run(
@@ -112,14 +116,14 @@ class Verb(click.Command):
         assert self.callback is not None
         with outcome.stdout_kept_pure(said.json), signals.sigterm_interrupts():
             try:
-                with logs.logging_to(board, level, shared["log_format"]):
+                with logs.logging_to(board, level, shared["log_format"], self):
                     result = ctx.invoke(self.callback, run, **ctx.params)
             finally:
                 progress.end()  # a bar left open would swallow the message that follows
         if not isinstance(result, Result):
             raise TypeError(f"The verb {self.name} returned {type(result).__name__} and not a Result.")
         if run.dry_run:
-            result.data.setdefault("dry_run", True)
+            result = replace(result, data=plain(result.data) | {"dry_run": True})
         return result
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -160,12 +164,15 @@ def shared_options(writes: bool) -> list[click.Parameter]:
     ]
 
 
-def verb(name: str, *, writes: bool = False, **settings: Any) -> Callable[[Callable[..., Result]], Verb]:
+def verb(
+    name: str, *, writes: bool = False, door: Callable[..., Any] | None = None, **settings: Any
+) -> Callable[[Callable[..., Result]], Verb]:
     """Make a function a verb.
 
     Args:
         name: what people type.
         writes: whether it writes files; it then takes --dry-run, and the same command resumes it.
+        door: the function of the Python door that does the same; options get their defaults from its signature.
         settings: further arguments of `click.Command` (epilog, short_help).
     """
 
@@ -175,7 +182,7 @@ def verb(name: str, *, writes: bool = False, **settings: Any) -> Callable[[Calla
             text = text.split(section)[0]
         settings.setdefault("help", text.strip())
         context = {"show_default": True, "max_content_width": 100, "help_option_names": ["-h", "--help"]}
-        made = click.command(name, cls=Verb, writes=writes, context_settings=context, **settings)(function)
+        made = click.command(name, cls=Verb, writes=writes, door=door, context_settings=context, **settings)(function)
         assert isinstance(made, Verb)
         return made
 

@@ -10,8 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import click
+
 from diffclean.cli.board import Board
-from diffclean.cli.style import strong
+from diffclean.cli.flags import with_flags
+from diffclean.display.style import safe, strong
 
 LEVELS = ("debug", "info", "warning", "error")
 _COLORS = {"DEBUG": "2", "WARNING": "1;33", "ERROR": "1;31", "CRITICAL": "1;31"}
@@ -26,13 +29,13 @@ def record_line(level: str, message: str, **more: Any) -> str:
 class _BoardHandler(logging.Handler):
     """Hands each formatted record to the board, above the bar."""
 
-    def __init__(self, board: Board) -> None:
+    def __init__(self, board: Board, command: click.Command | None) -> None:
         super().__init__()
-        self._board = board
+        self._board, self._command = board, command
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            self._board.write(self.format(record))
+            self._board.write(with_flags(self.format(record), self._command))
         except Exception:
             self.handleError(record)
 
@@ -41,7 +44,7 @@ class _Text(logging.Formatter):
     """An information is its message; anything else is named."""
 
     def format(self, record: logging.LogRecord) -> str:
-        text = super().format(record)
+        text = safe(super().format(record))
         if record.levelno == logging.INFO:
             return text
         label = strong(f"{record.levelname.capitalize()}:", sys.stderr, _COLORS.get(record.levelname, "1"))
@@ -59,12 +62,13 @@ class _Json(logging.Formatter):
 
 
 @contextmanager
-def logging_to(board: Board, level: str, log_format: str) -> Iterator[None]:
+def logging_to(board: Board, level: str, log_format: str, command: click.Command | None = None) -> Iterator[None]:
     """Show what `diffclean` logs for the length of the block.
 
-    Warnings that libraries issue through Python's `warnings` speak to developers: they are shown from level debug on.
+    Fields that messages name are shown as the options of `command`. Warnings that libraries issue through Python's
+    `warnings` speak to developers: they are shown from level debug on.
     """
-    handler = _BoardHandler(board)
+    handler = _BoardHandler(board, command)
     handler.setFormatter(_Json() if log_format == "json" else _Text())
     ours, libraries = logging.getLogger("diffclean"), logging.getLogger("py.warnings")
     before = [(log, log.level, log.propagate, list(log.handlers)) for log in (ours, libraries)]

@@ -15,7 +15,8 @@ from typing import Any
 import click
 
 from diffclean.cli import container
-from diffclean.cli.style import strong
+from diffclean.cli.flags import with_flags
+from diffclean.display.style import safe, strong
 from diffclean.errors import DiffcleanError, ExitCode, Interrupted, UsageError
 
 
@@ -28,6 +29,8 @@ class Output:
     log_format: str = "text"
     quiet: bool = False
     resumes: bool = False
+    command: click.Command | None = None
+    """The verb that runs, once that is known."""
     exit_code: int = ExitCode.DONE
     """What it comes to, noted before it is told: the listener may hang up."""
 
@@ -73,7 +76,7 @@ def show_result(result: Any, output: Output, args: Sequence[str]) -> int:
     people = sys.stderr if output.json else sys.stdout
     if not (output.json and (output.quiet or output.log_format == "json")):
         for line in result.lines:
-            print(line, file=people)
+            print(safe(line), file=people)
         people.flush()
     if output.json:
         print_json(result.data)
@@ -95,11 +98,12 @@ def show_error(error: BaseException, output: Output, args: Sequence[str]) -> int
         return show_bug(error, output, args)
     output.exit_code = known.exit_code
     if output.traceback:
-        traceback.print_exception(error)
-    hint = "\n".join(filter(None, [known.hint, container.hint(error)]))
-    say_error(known.message, hint, output)
+        show_traceback(error)
+    message = with_flags(known.message, output.command)
+    hint = with_flags("\n".join(filter(None, [known.hint, container.hint(error)])), output.command)
+    say_error(message, hint, output)
     if output.json:
-        print_json_error(type(known).__name__, known.message, hint, known.exit_code, getattr(known, "problems", None))
+        print_json_error(type(known).__name__, message, hint, known.exit_code, getattr(known, "problems", None))
     return known.exit_code
 
 
@@ -148,11 +152,17 @@ def show_bug(error: BaseException, output: Output, args: Sequence[str]) -> int:
         trace = "".join(traceback.format_exception(error))
         print(logs.record_line("error", message, hint=hint, traceback=trace), file=sys.stderr)
     else:
-        traceback.print_exception(error)
+        show_traceback(error)
         say_error(message, hint, output)
     if output.json:
         print_json_error(type(error).__name__, message, hint, ExitCode.BUG)
     return ExitCode.BUG
+
+
+def show_traceback(error: BaseException) -> None:
+    """Print a traceback, whose last lines are the error's own words."""
+    for part in traceback.format_exception(error):
+        print(safe(part.rstrip("\n")), file=sys.stderr)
 
 
 def say_error(message: str, hint: str, output: Output) -> None:
@@ -162,9 +172,9 @@ def say_error(message: str, hint: str, output: Output) -> None:
 
         print(logs.record_line("error", message, hint=hint), file=sys.stderr)
         return
-    print(f"{strong('Error:', sys.stderr)} {message}", file=sys.stderr)
+    print(f"{strong('Error:', sys.stderr)} {safe(message)}", file=sys.stderr)
     for line in hint.splitlines():
-        print(f"  {line}", file=sys.stderr)
+        print(f"  {safe(line)}", file=sys.stderr)
 
 
 def print_json_error(kind: str, message: str, hint: str, code: ExitCode, problems: Sequence[str] | None = None) -> None:
@@ -175,9 +185,9 @@ def print_json_error(kind: str, message: str, hint: str, code: ExitCode, problem
     print_json({"error": error})
 
 
-def print_json(data: dict[str, Any]) -> None:
+def print_json(data: Any) -> None:
     """The one thing on standard output."""
-    from diffclean.cli.jsonable import json_text
+    from diffclean.results import json_text
 
     print(json_text(data), flush=True)
 

@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from diffclean.api.poison import plan_of, poison
 from diffclean.attacks.registry import ATTACKS
 from diffclean.cli import frame
 from diffclean.cli.failures import failures
 from diffclean.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from diffclean.attacks.plan import Plan
+    from diffclean.attacks.summary import PoisonResult
 
 
-@frame.verb("poison", writes=True)
+@frame.verb("poison", writes=True, door=poison)
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="A folder that does not exist yet.")
 @click.option("--attack", help=f"One of {', '.join(ATTACKS)}.")
@@ -56,56 +57,24 @@ def command(run: frame.Run, data: Path, out: Path, from_: Path | None, **options
 
     docs/attacks.md lists the attacks with their parameters.
     """
-    from diffclean.attacks.base import Form
-    from diffclean.attacks.poison import check_out, write
-
-    plan = _replayed(from_, data, options) if from_ is not None else _planned(data, **options)
-    made = plan.manifest
-    result: dict[str, Any] = {
-        "out": out,
-        "attack": made.attack,
-        "parameters": dict(made.parameters),
-        "target": made.target,
-        "labels": made.labels,
-        "form": made.form,
-        "images": len(plan.outputs),
-        "poisoned": plan.count(Form.TRAIN, Form.TEST),
-        "covers": plan.count(Form.COVER),
-    }
+    options["parameters"] = _parameters(options.pop("parameter"))
     if run.dry_run:
+        from diffclean.attacks.poison import check_out
+        from diffclean.attacks.summary import planned
+
+        plan = plan_of(data, from_=from_, **options)
         check_out(out, data)
+        result = planned(plan, out)
         return frame.Result(result, [f"{_summary(result)}, into {out}. Nothing was written."])
     with run.stopping() as stop:
-        done = write(plan, out, run.progress, stop)
-    result["images"] = len(done.images)
-    result["poisoned"] = sum(row.poisoned for row in done.images)
-    result["covers"] = sum(row.cover for row in done.images)
-    result["failed"] = done.failed
-    lines = [f"{_summary(result)}, in {out}.", *failures(done.failed)]
-    return frame.Result(result, lines, ExitCode.SOME_FAILED if done.failed else ExitCode.DONE)
+        result = poison(data, out, from_=from_, **options, progress=run.progress, stop=stop)
+    lines = [f"{_summary(result)}, in {out}.", *failures(result.failed or {})]
+    return frame.Result(result, lines, ExitCode.SOME_FAILED if result.failed else ExitCode.DONE)
 
 
-def _summary(result: dict[str, Any]) -> str:
-    covers = f" and {result['covers']} as covers" if result["covers"] else ""
-    return f"{result['images']} images, {result['poisoned']} of them with the {result['attack']} trigger{covers}"
-
-
-def _replayed(manifest: Path, data: Path, options: dict[str, Any]) -> Plan:
-    from diffclean.attacks.manifest import read_manifest
-    from diffclean.attacks.plan import triggered_plan
-
-    given = [f"--{name.replace('_', '-')}" for name, value in options.items() if value not in (None, ())]
-    if given:
-        raise UsageError(f"--from takes everything from the manifest; {', '.join(given)} cannot be given with it.")
-    return triggered_plan(read_manifest(manifest), data)
-
-
-def _planned(data: Path, attack: str | None, parameter: tuple[str, ...], **options: Any) -> Plan:
-    from diffclean.attacks.plan import training_plan
-
-    if attack is None:
-        raise UsageError("Give --attack, or --from with a poison.json.", "See: diffclean poison --help")
-    return training_plan(data, attack, parameters=_parameters(parameter), **options)
+def _summary(result: PoisonResult) -> str:
+    covers = f" and {result.covers} as covers" if result.covers else ""
+    return f"{result.images} images, {result.poisoned} of them with the {result.attack} trigger{covers}"
 
 
 def _parameters(given: tuple[str, ...]) -> dict[str, Any]:

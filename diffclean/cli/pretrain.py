@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from diffclean.cli import frame
 
+if TYPE_CHECKING:
+    from diffclean.pretraining.config import PretrainConfig
+
 
 @frame.verb("pretrain", writes=True)
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The run folder.")
-@click.option("--images", type=click.IntRange(1), default=500_000, help="Images to train on in all, with repetition.")
+@click.option("--images", type=click.IntRange(1), default=26_944, help="Images to train on in all, with repetition.")
 @click.option(
     "--minutes",
     type=click.FloatRange(0, min_open=True),
@@ -22,7 +25,7 @@ from diffclean.cli import frame
 @click.option("--batch", type=click.IntRange(1), default=32, help="Images a step.")
 @click.option("--learning-rate", type=click.FloatRange(0, min_open=True), default=1.5e-3, help="At its peak.")
 @click.option(
-    "--decay-share", type=click.FloatRange(0, 1), default=0.25, help="Last share of the run, in which the rate falls."
+    "--decay-share", type=click.FloatRange(0, 1), default=0.0, help="Last share of the run, in which the rate falls."
 )
 @click.option("--ema", type=click.FloatRange(0, 1, max_open=True), default=0.998, help="Decay of the weights' average.")
 @click.option(
@@ -67,12 +70,7 @@ def command(run: frame.Run, data: Path, out: Path, workers: int, corruptions: st
 
     config = PretrainConfig(**options, corruptions=CORRUPTIONS[corruptions])
     if run.dry_run:
-        from diffclean.data.registry import open_source
-
-        count = len(open_source(data).items())
-        steps = f"{config.steps} steps" if config.steps else f"{config.minutes:g} minutes of steps"
-        lines = [f"{count} images, {steps} of {config.batch}, into {out}. Nothing was written."]
-        return frame.Result({"images": count, "steps": config.steps, "out": out}, lines)
+        return _estimated(data, out, config)
     from diffclean.pretraining.pack import packed_images
     from diffclean.pretraining.pretrain import pretrain
 
@@ -87,6 +85,28 @@ def command(run: frame.Run, data: Path, out: Path, workers: int, corruptions: st
     if failed:
         lines.append(f"{failed} images could not be read and were left out.")
     return frame.Result({"model": result.model_dir, "unreadable": failed, **_figures(result)}, lines)
+
+
+def _estimated(data: Path, out: Path, config: PretrainConfig) -> frame.Result:
+    from diffclean.data.registry import open_source
+    from diffclean.display.meter import seconds_text
+    from diffclean.pretraining.estimate import seconds_a_step
+
+    count = len(open_source(data).items())
+    step_s = seconds_a_step(config)
+    steps = config.steps or round(60 * (config.minutes or 0) / step_s)
+    if config.steps:
+        first = (
+            f"{count} images, {steps:,} steps of {config.batch}: about {seconds_text(steps * step_s)} on this machine"
+        )
+    else:
+        first = (
+            f"{count} images, {config.minutes:g} minutes of steps of {config.batch}: on this machine about {steps:,} "
+            f"steps, {steps * config.batch:,} images with repetition"
+        )
+    lines = [f"{first} ({step_s:.2f} s a step).", f"The run folder would be {out}. Nothing was written."]
+    found = {"images": count, "steps": steps, "seconds_a_step": step_s, "seconds": steps * step_s, "out": out}
+    return frame.Result(found, lines)
 
 
 def _figures(result: Any) -> dict[str, Any]:

@@ -11,8 +11,8 @@ import time
 
 from diffclean.cli.board import Board, PlainBoard
 from diffclean.cli.logs import record_line
-from diffclean.cli.meter import Meter
-from diffclean.cli.style import is_terminal
+from diffclean.display.meter import Meter
+from diffclean.display.style import is_terminal, safe
 from diffclean.progress import NoProgress, Progress
 
 PLAIN_INTERVAL_S = 10.0
@@ -52,7 +52,7 @@ class PlainProgress:
 
     def say(self, meter: Meter, ended: bool) -> None:
         """Print one line."""
-        print(meter.line(ended), file=sys.stderr, flush=True)
+        print(safe(meter.line(ended)), file=sys.stderr, flush=True)
 
 
 class JsonProgress(PlainProgress):
@@ -72,7 +72,7 @@ def listener(quiet: bool, log_format: str) -> tuple[Progress, Board]:
         return JsonProgress(), board
     if not is_terminal(sys.stderr):
         return PlainProgress(), board
-    from diffclean.cli.bar import Bar
+    from diffclean.display.bar import Bar
 
     bar = Bar()
     return bar, bar

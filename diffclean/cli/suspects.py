@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from diffclean.api.suspects import check_new, find_suspects, request
 from diffclean.cli import frame
 from diffclean.cli.failures import failures
 from diffclean.cli.findings import compared, findings, next_commands
-from diffclean.cli.teacher import teacher_config, teacher_options
-from diffclean.errors import DiffcleanError, ExitCode, UsageError
-
-if TYPE_CHECKING:
-    from diffclean.classifiers.teacher_config import TeacherConfig
+from diffclean.cli.teacher import teacher_options
+from diffclean.errors import ExitCode, UsageError
 
 log = logging.getLogger(__name__)
 
 
-@frame.verb("suspects", writes=True)
+@frame.verb("suspects", writes=True, door=find_suspects)
 @click.argument("source", required=False, metavar="[DATA]", type=click.Path(path_type=Path))
 @click.option(
     "--detector",
@@ -47,7 +45,6 @@ log = logging.getLogger(__name__)
     "-o",
     "--out",
     type=click.Path(path_type=Path),
-    default="suspects.json",
     help="The list, for --without of `train` and `distill`; a name that ends in .csv makes it a CSV file.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace OUT where it exists.")
@@ -62,59 +59,31 @@ log = logging.getLogger(__name__)
     type=click.IntRange(16),
     help="Look at the images resized to this side in px.  [default: the teacher's size, else as they are up to 64]",
 )
-@click.option("--seed", type=int, default=1, help="The seed of everything that is random.")
+@click.option("--seed", type=int, help="The seed of everything that is random.")
 @teacher_options
 @click.option("--device", help="cpu, cuda, cuda:1.  [default: CUDA where it works, else the CPU]")
-def command(
-    run: frame.Run, out: Path, overwrite: bool, poison: Path | None, size: int | None, seed: int, **options: Any
-) -> frame.Result:
+def command(run: frame.Run, out: Path, overwrite: bool, poison: Path | None, **options: Any) -> frame.Result:
     """Find the poisoned images of DATA, a suspect training set with one folder of images a class.
 
     The images that a detector thinks are poisoned are written to a list, which `train --without` and `distill
     --without` leave out. No clean data are needed. Where DATA is not named, it is what the variations were made from.
     That nothing is listed is no proof that the data are clean: docs/detection.md says what cannot be found.
     """
-    from diffclean.attacks.manifest import read_manifest
-    from diffclean.detection.find import checked, find_suspects
-
-    device = options.pop("device")
-    source, detector, teacher, variations = _request(options)
-    _, folder = checked(source, detector, teacher, variations)
-    if out.exists() and not overwrite:
-        raise DiffcleanError(f"{out} exists.", "Add --overwrite to replace it, or name another -o.")
-    manifest = read_manifest(poison) if poison else None
-    if run.dry_run:
-        return _planned(folder, detector, teacher, variations, out)
-    with run.stopping() as stop:
-        found = find_suspects(source, detector, teacher, variations, size, device, seed, run.progress, stop)
-    found.write(out)
-    told: dict[str, Any] = {"out": out, "detector": detector, "source": found.source, "images": len(found.images)}
-    told |= {"suspects": len(found.keys), "classes": found.classes, "failed": found.missing}
-    lines = [*findings(found), f"The list is in {out}."]
-    if manifest is not None:
-        from diffclean.evaluation.listed import measure_list
-
-        told["against_manifest"] = figures = measure_list(found, manifest)
-        lines += compared(figures)
-    lines += next_commands(found, out, teacher.path if teacher else None, variations)
-    lines += failures(found.missing)
-    return frame.Result(told, lines, ExitCode.SOME_FAILED if found.missing else ExitCode.DONE)
-
-
-def _request(options: dict[str, Any]) -> tuple[Path | None, str, TeacherConfig | None, Path | None]:
-    """DATA, the detector, the teacher and the variations, under their present names or those that they had before."""
-    from diffclean.datasets.variations import find_variations
-    from diffclean.detection.find import DEFAULT_DETECTOR
-    from diffclean.detection.registry import get
-
     source = _renamed(options, "originals", "source", "DATA")
     variations = _renamed(options, "data", "variations", "--variations")
-    teacher = _teacher(options)
-    only_a_teacher = teacher is not None and options["source"] is None
-    detector = options["detector"] or ("variation-drop" if only_a_teacher else DEFAULT_DETECTOR)
-    if variations is None and get(detector).needs_variations:
-        variations = find_variations(Path(), "--variations")
-    return source, detector, teacher, variations
+    options = {name: value for name, value in options.items() if name not in ("originals", "data", "source")}
+    if run.dry_run:
+        return _planned(source, variations, out, overwrite, poison, options)
+    given = {"variations": variations, "out": out, "overwrite": overwrite, "poison": poison}
+    with run.stopping() as stop:
+        found = find_suspects(source, **options | given, progress=run.progress, stop=stop)
+    assert found.listed is not None
+    lines = [*findings(found.listed), f"The list is in {out}."]
+    if found.against_manifest is not None:
+        lines += compared(found.against_manifest)
+    lines += next_commands(found.listed, out, options["teacher"], variations)
+    lines += failures(found.failed)
+    return frame.Result(found, lines, ExitCode.SOME_FAILED if found.failed else ExitCode.DONE)
 
 
 def _renamed(options: dict[str, Any], old: str, new: str, shown: str) -> Path | None:
@@ -128,28 +97,33 @@ def _renamed(options: dict[str, Any], old: str, new: str, shown: str) -> Path | 
     return before
 
 
-def _teacher(options: dict[str, Any]) -> TeacherConfig | None:
-    path = options["teacher"]
-    about = [name for name, value in options.items() if name.startswith("teacher_") and value is not None]
-    if path is None and about:
-        raise UsageError(f"--{about[0].replace('_', '-')} was given, and no teacher.", "Add: --teacher FILE")
-    return teacher_config(path, options) if path is not None else None
-
-
 def _planned(
-    folder: Path, detector: str, teacher: TeacherConfig | None, variations: Path | None, out: Path
+    source: Path | None,
+    variations: Path | None,
+    out: Path,
+    overwrite: bool,
+    poison: Path | None,
+    options: dict[str, Any],
 ) -> frame.Result:
     """What a dry run says, after it has opened everything that it names."""
+    from diffclean.attacks.manifest import read_manifest
     from diffclean.classifiers.networks import pick_device
     from diffclean.data.registry import open_source
     from diffclean.datasets.variations import classes_of
+    from diffclean.detection.find import checked
     from diffclean.evaluation.evaluate import opened
 
+    about = {name: value for name, value in options.items() if name.startswith("teacher_")}
+    asked = request(source, options["detector"], options["teacher"], variations, about)
+    _, folder = checked(asked.data, asked.detector, asked.teacher, asked.variations)
+    check_new(out, overwrite)
+    if poison is not None:
+        read_manifest(poison)
     count = len(open_source(folder).items())
-    if teacher is not None:
-        opened(teacher, folder, pick_device("cpu"))
-    if variations is not None:
-        classes_of(variations)
-    told = {"out": out, "detector": detector, "source": folder, "variations": variations, "images": count}
-    line = f"{count} images in {folder} would be judged by the detector {detector}, and listed in {out}."
+    if asked.teacher is not None:
+        opened(asked.teacher, folder, pick_device("cpu"))
+    if asked.variations is not None:
+        classes_of(asked.variations)
+    told = {"out": out, "detector": asked.detector, "source": folder, "variations": asked.variations, "images": count}
+    line = f"{count} images in {folder} would be judged by the detector {asked.detector}, and listed in {out}."
     return frame.Result(told, [line, "Nothing was written."])

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import click
 
 from diffclean.cli import frame
-
-if TYPE_CHECKING:
-    from diffclean.classifiers.teacher_config import TeacherConfig
 
 TEACHER_OPTIONS = (
     click.option("--teacher-arch", metavar="ARCH", help="Of a state dict."),
@@ -46,11 +42,3 @@ def teacher_options(function: Callable[..., frame.Result]) -> Callable[..., fram
     for option in reversed(TEACHER_OPTIONS):
         function = option(function)
     return function
-
-
-def teacher_config(path: Path, options: dict[str, Any]) -> TeacherConfig:
-    """Take them out of `options`."""
-    from diffclean.classifiers.teacher_config import TeacherConfig
-
-    own = [name for name in options if name.startswith("teacher_")]
-    return TeacherConfig(path, **{name.removeprefix("teacher_"): options.pop(name) for name in own})

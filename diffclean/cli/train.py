@@ -7,21 +7,21 @@ from typing import Any
 
 import click
 
+from diffclean.api.train import train, train_config
 from diffclean.cli import frame
-from diffclean.cli.training import loop_config, loop_options, own_progress, told
+from diffclean.cli.training import loop_options, own_progress, told
 
 
-@frame.verb("train", writes=True)
+@frame.verb("train", writes=True, door=train)
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option(
     "-o", "--out", required=True, type=click.Path(path_type=Path), help="The classifier: .pt or .safetensors."
 )
 @click.option(
     "--arch",
-    default="resnet18-cifar",
     help="resnet18-cifar, preact-resnet18, wrn-16-1, resnet9-cifar or resnet8-cifar (for CPUs), or any timm model.",
 )
-@click.option("--label-smoothing", type=click.FloatRange(0, 1, max_open=True), default=0.0, help="Softens the targets.")
+@click.option("--label-smoothing", type=click.FloatRange(0, 1, max_open=True), help="Softens the targets.")
 @click.option(
     "--label-from",
     metavar="WHERE",
@@ -35,13 +35,12 @@ def command(run: frame.Run, data: Path, out: Path, **options: Any) -> frame.Resu
     On suspect data this is the teacher. The log is written beside OUT as .jsonl. A run that was stopped goes on when
     the same command is typed again. Several GPUs: torchrun --nproc-per-node 2 --no-python diffclean train ...
     """
-    from diffclean.training.train_config import TrainConfig, check
-
-    config = TrainConfig(data=data, out=out, loop=loop_config(options), **options)
     if run.dry_run:
         from diffclean.classifiers.networks import check_arch
         from diffclean.data.registry import open_source
+        from diffclean.training.train_config import check
 
+        config = train_config(data=data, out=out, **options)
         check(config)
         check_arch(config.arch)
         source = open_source(data, label_from=config.label_from)
@@ -49,8 +48,6 @@ def command(run: frame.Run, data: Path, out: Path, **options: Any) -> frame.Resu
         lines = [f"{count} images of {classes} classes, {config.loop.epochs} epochs of {config.arch}, into {out}."]
         told_data = {"images": count, "classes": classes, "out": out, "passed_over": source.passed_over.as_json()}
         return frame.Result(told_data, [*lines, "Nothing was written."])
-    from diffclean.training.train import train
-
     with run.stopping() as stop:
-        result = train(config, own_progress(run), stop)
+        result = train(data, out, **options, progress=own_progress(run), stop=stop)
     return told(result, "classifier")

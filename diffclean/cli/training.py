@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +15,12 @@ from diffclean.errors import ExitCode
 from diffclean.progress import NoProgress
 
 if TYPE_CHECKING:
-    from diffclean.training.loop_config import LoopConfig
     from diffclean.training.run import TrainResult
 
 LOOP_OPTIONS = (
-    click.option("--epochs", type=click.IntRange(1), default=20, help="Times that each image is seen."),
-    click.option("--batch-size", type=click.IntRange(2), default=128, help="Images a step, over all processes."),
-    click.option("--optimizer", type=click.Choice(["sgd", "adamw"]), default="sgd", help="SGD has Nesterov momentum."),
+    click.option("--epochs", type=click.IntRange(1), help="Times that each image is seen."),
+    click.option("--batch-size", type=click.IntRange(2), help="Images a step, over all processes."),
+    click.option("--optimizer", type=click.Choice(["sgd", "adamw"]), help="SGD has Nesterov momentum."),
     click.option(
         "--learning-rate",
         type=click.FloatRange(0, min_open=True),
@@ -36,7 +34,6 @@ LOOP_OPTIONS = (
     click.option(
         "--schedule",
         type=click.Choice(["cosine", "multi-step", "constant"]),
-        default="cosine",
         help="Of the learning rate: cosine rises and falls to zero (one cycle), multi-step falls to a tenth at each "
         "milestone.",
     ),
@@ -49,25 +46,20 @@ LOOP_OPTIONS = (
         "--milestones",
         type=click.FloatRange(0, 1, min_open=True, max_open=True),
         multiple=True,
-        default=(0.5, 0.75),
         show_default=False,
         help="Of multi-step, as shares of the run.  [default: 0.5 and 0.75]",
     ),
     click.option(
         "--ema",
         type=click.FloatRange(0, 1, max_open=True),
-        default=0.0,
         help="Decay of an average of the weights, which is then what is kept; 0 is none.",
     ),
-    click.option("--augment/--no-augment", default=True, help="Random crops and flips."),
-    click.option("--turn", type=click.FloatRange(0, 180), default=0.0, help="Largest random turn, in degrees."),
-    click.option(
-        "--zoom", type=click.FloatRange(0, 3), default=0.0, help="Random scales from 1/(1 + ZOOM) to 1 + ZOOM."
-    ),
+    click.option("--augment/--no-augment", help="Random crops and flips."),
+    click.option("--turn", type=click.FloatRange(0, 180), help="Largest random turn, in degrees."),
+    click.option("--zoom", type=click.FloatRange(0, 3), help="Random scales from 1/(1 + ZOOM) to 1 + ZOOM."),
     click.option(
         "--validation-share",
         type=click.FloatRange(0, 0.9),
-        default=0.0,
         help="Share of the images, chosen by name, that are held out and measured each epoch.",
     ),
     click.option(
@@ -88,13 +80,12 @@ LOOP_OPTIONS = (
         type=click.Choice(["bf16", "fp16", "fp32"]),
         help="Of the computation.  [default: what is quickest here]",
     ),
-    click.option("--compile/--no-compile", default=False, help="Compile the network first (torch.compile)."),
+    click.option("--compile/--no-compile", help="Compile the network first (torch.compile)."),
     click.option("--device", help="cpu, cuda, cuda:1.  [default: CUDA where it works, else the CPU]"),
-    click.option("--seed", type=int, default=1, help="Of the weights, the order and the augmentation."),
+    click.option("--seed", type=int, help="Of the weights, the order and the augmentation."),
     click.option(
         "--save-every-s",
         type=click.FloatRange(0),
-        default=30.0,
         help="Seconds between two states that a killed run goes on from.",
     ),
     click.option(
@@ -102,9 +93,7 @@ LOOP_OPTIONS = (
         type=click.FloatRange(0),
         help="Larger sets of decoded images are read anew each epoch.  [default: half of what is free]",
     ),
-    click.option(
-        "--tensorboard/--no-tensorboard", default=True, help="Write TensorBoard's events beside OUT, where installed."
-    ),
+    click.option("--tensorboard/--no-tensorboard", help="Write TensorBoard's events beside OUT, where installed."),
     click.option(
         "--without",
         type=click.Path(path_type=Path),
@@ -123,15 +112,6 @@ def loop_options(function: Callable[..., frame.Result]) -> Callable[..., frame.R
     return function
 
 
-def loop_config(options: dict[str, Any]) -> LoopConfig:
-    """Take the options of the loop itself out of `options`."""
-    from diffclean.training.loop_config import LoopConfig
-
-    own = {field.name for field in fields(LoopConfig)} & set(options)
-    config = LoopConfig(**{name: options.pop(name) for name in own})
-    return replace(config, milestones=tuple(config.milestones))
-
-
 def own_progress(run: frame.Run) -> Any:
     """The progress of this process: those of `torchrun` that only help are silent."""
     return run.progress if os.environ.get("RANK", "0") == "0" else NoProgress()
@@ -141,17 +121,9 @@ def told(result: TrainResult, what: str) -> frame.Result:
     """What `train` and `distill` say at the end."""
     if not result.is_first:
         raise click.exceptions.Exit(ExitCode.DONE)  # the first process says it all
-    measured = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in result.metrics.items())
+    found = {name: value for name, value in vars(result.metrics).items() if value is not None}
+    measured = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in found.items())
     lines = [f"The {what} is in {result.path} ({measured}; {result.seconds:.0f} s)."]
     lines += [f"As ONNX it is in {result.onnx}."] if result.onnx else []
     lines += failures(result.failed)
-    data = {
-        "path": result.path,
-        "log": result.log_path,
-        "onnx": result.onnx,
-        "metrics": result.metrics,
-        "losses": result.losses,
-        "seconds": result.seconds,
-        "failed": result.failed,
-    }
-    return frame.Result(data, lines, ExitCode.SOME_FAILED if result.failed else ExitCode.DONE)
+    return frame.Result(result, lines, ExitCode.SOME_FAILED if result.failed else ExitCode.DONE)

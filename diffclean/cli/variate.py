@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 
+from diffclean.api.variate import beside, settings_of, variate
 from diffclean.cli import frame
-from diffclean.errors import UsageError
+from diffclean.cli.defaults import Interval
 
 SHOWN_FAILURES = 20
 
 
-@frame.verb("variate", writes=True)
+@frame.verb("variate", writes=True, door=variate)
 @click.argument("source", type=click.Path(path_type=Path))
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Where to write.  [default: SOURCE-variations]")
-@click.option(
-    "--engine", default="micro", help="A recipe's name, an engine directory, or a model directory of `pretrain`."
-)
+@click.option("--engine", help="A recipe's name, an engine directory, or a model directory of `pretrain`.")
 @click.option(
     "--runtime",
     type=click.Choice(
         ["auto", "tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "openvino", "onnxruntime", "torch", "torch-compile"]
     ),
-    default="auto",
     help="What runs the engine; auto takes the best that works here.",
 )
 @click.option("--precision", type=click.Choice(["fp32", "fp16", "bf16"]), help="[default: the runtime's best]")
@@ -38,8 +35,8 @@ SHOWN_FAILURES = 20
 @click.option("--guidance", type=float, help="Classifier-free guidance; 1 is off.  [default: the engine's]")
 @click.option(
     "--guidance-interval",
+    type=Interval(),
     metavar="LOW:HIGH",
-    default="0:1",
     help="Noise levels at which guidance is on, 1 is pure noise; elsewhere a step costs half.",
 )
 @click.option(
@@ -47,28 +44,37 @@ SHOWN_FAILURES = 20
     type=click.Choice(["ddim", "dpm++", "unipc", "euler"]),
     help="How the steps are taken.  [default: the engine's]",
 )
-@click.option("--variations", type=int, default=1, help="How many of each image.")
-@click.option("--seed", type=int, default=0, help="Of the run; each image's own seed follows from it and its name.")
-@click.option("--batch", type=int, help="Images the engine takes at once.  [default: the engine's]")
-@click.option("--size", default="source", help="Of what comes out: source, native, or the longest side in pixels.")
+@click.option("--variations", type=int, help="How many of each image.")
+@click.option("--seed", type=int, help="Of the run; each image's own seed follows from it and its name.")
+@click.option("--batch", type=int, help="Images or windows the engine takes at once.  [default: the engine's]")
+@click.option("--size", help="Of what comes out: source, native, or the longest side in pixels.")
 @click.option(
     "--fit",
     type=click.Choice(["squash", "crop", "pad"]),
-    default="squash",
     help="How an image meets the model's square; undone on the way out, but what crop cuts off stays off.",
 )
-@click.option("--format", "format_", type=click.Choice(["png", "webp", "jpeg"]), default="png", help="Of the files.")
+@click.option(
+    "--detail",
+    type=int,
+    metavar="PX",
+    help="Longer side at which a picture is looked at; more than the engine's square means overlapping windows, and "
+    "time in proportion.  [default: the engine's]",
+)
+@click.option("--format", type=click.Choice(["png", "webp", "jpeg"]), help="Of the files.")
 @click.option(
     "--color-transfer",
     type=click.Choice(["none", "mean-std", "lab"]),
-    default="none",
     help="Copy colour statistics of the (suspect) source.",
 )
-@click.option("--pixel-limit", type=int, default=100_000_000, help="Larger images are not decoded.")
-@click.option("--byte-limit", type=int, default=512 * 2**20, help="Larger files are not read.")
 @click.option(
-    "--time-limit", "time_limit_s", type=int, default=30, help="Seconds of processor time to decode one image."
+    "--labels",
+    metavar="WHICH",
+    help="Of the variations: keep (the source's, as suspect as it is), none, or the file of a classifier that is asked "
+    "about each variation.",
 )
+@click.option("--pixel-limit", type=int, help="Larger images are not decoded.")
+@click.option("--byte-limit", type=int, help="Larger files are not read.")
+@click.option("--time-limit", "time_limit_s", type=int, help="Seconds of processor time to decode one image.")
 @click.option(
     "--full-names",
     is_flag=True,
@@ -105,43 +111,22 @@ def command(
 ) -> frame.Result:
     """Regenerate every image below SOURCE with an image-variation model.
 
-    What an image shows is kept; a trigger is not. Variations land in OUT under the same folders, so OUT is a labelled
-    data set as SOURCE was. A run that was stopped goes on when the same command is typed again.
+    What an image shows is kept; a trigger is weakened. Variations land in OUT under the same folders, so OUT is a
+    labelled data set as SOURCE was, and its labels are as suspect: see --labels. A run that was stopped goes on when
+    the same command is typed again.
     """
-    from diffclean.data.encode import ImageFormat
-    from diffclean.data.fit import Fit, OutputSize
-    from diffclean.data.shard import Shard
-    from diffclean.variation.color import ColorTransfer
-    from diffclean.variation.settings import Settings
-
-    out = out or Path(f"{_plain(source)}-variations")
-    part = Shard.parse(shard) if shard else None
-    settings = Settings(
-        format=ImageFormat(options.pop("format_")),
-        size=OutputSize.parse(options.pop("size")),
-        fit=Fit(options.pop("fit")),
-        color_transfer=ColorTransfer(options.pop("color_transfer")),
-        guidance_interval=_interval(options.pop("guidance_interval")),
-        **options,
-    )
+    out = out or beside(source)
     if run.dry_run:
-        return _estimated(source, out, settings, part, threads)
-    from diffclean.variation.variate import Concurrency, variate
-
-    concurrency = Concurrency(processes, workers, threads)
+        return _estimated(source, out, settings_of(**options), shard, threads)
+    options |= {"shard": shard, "verify": verify, "processes": processes, "workers": workers, "threads": threads}
     with run.stopping() as stop:
-        report = variate(
-            source,
-            out,
-            settings,
-            shard=part,
-            concurrency=concurrency,
-            progress=run.progress,
-            stop=stop,
-            verify=verify,
-        )
-    rate = report.made / report.seconds if report.seconds else 0.0
-    lines = [f"{report.made} variations in {report.out} ({rate:.1f} images/s, engine {report.engine})."]
+        report = variate(source, out, **options, progress=run.progress, stop=stop)
+    speed = f"{report.images_per_second:.1f} images/s"
+    if report.windows > report.made + len(report.failed):
+        speed += f", {report.windows / report.seconds:.0f} windows/s"
+    lines = [f"{report.made} variations in {report.out} ({speed}, engine {report.engine})."]
+    if report.labels_note:
+        lines.append(report.labels_note)
     if report.kept:
         lines.append(f"{report.kept} were there already.")
     if report.failed:
@@ -149,48 +134,27 @@ def command(
         lines += [f"  {row.key}: {row.error}" for row in report.failed[:SHOWN_FAILURES]]
         if len(report.failed) > SHOWN_FAILURES:
             lines.append(f"  and {len(report.failed) - SHOWN_FAILURES} more, all in the manifest.")
-    data = {
-        "passed_over": report.passed_over,
-        "out": report.out,
-        "total": report.total,
-        "made": report.made,
-        "kept": report.kept,
-        "changes": report.changes,
-        "failed": [{"key": row.key, "variant": row.variant, "error": row.error} for row in report.failed],
-        "seconds": report.seconds,
-        "images_per_second": rate,
-        "engine": report.engine,
-        "settings": _as_json(report.settings),
-    }
-    return frame.Result(data, lines, report.exit_code)
+    return frame.Result(report, lines, report.exit_code)
 
 
-def _interval(text: str) -> tuple[float, float]:
-    """`0.2:0.8` -> (0.2, 0.8); whether they are in range is for the settings to say."""
-    try:
-        low, high = map(float, text.split(":"))
-    except ValueError:
-        raise UsageError(f"{text!r} is no interval of noise levels.", "Give two numbers from 0 to 1: 0.2:0.8") from None
-    return low, high
+def _windows(found: Any) -> list[str]:
+    if found.windows_per_image == 1:
+        return []
+    each = f"{found.windows_per_image:.0f} windows an image at --detail {found.settings.detail}"
+    return [f"{found.windows:,} windows in all ({each}), {found.windows_per_second:.0f} a second."]
 
 
-def _plain(source: Path) -> Path:
-    """`./data/`, `data` and `.` all name a folder; the default output lies beside it."""
-    return source.resolve() if source.name in ("", "..") else source
-
-
-def _as_json(settings: Any) -> dict[str, Any]:
-    return asdict(settings) | {"size": str(settings.size)}
-
-
-def _estimated(source: Path, out: Path, settings: Any, part: Any, threads: int | None) -> frame.Result:
+def _estimated(source: Path, out: Path, settings: Any, shard: str | None, threads: int | None) -> frame.Result:
+    from diffclean.data.shard import Shard
     from diffclean.variation.estimate import estimate
 
+    part = Shard.parse(shard) if shard else None
     found = estimate(source, out, settings, shard=part, threads=threads)
     megabytes = found.bytes / 1e6
     lines = [
         f"{found.images} images, {found.variations} variations, {found.already_made} of them made already.",
+        *_windows(found),
         f"About {found.seconds:.0f} s at {found.images_per_second:.1f} images/s (one batch measured, {found.engine}).",
         f"About {megabytes:.1f} MB in {out}. Nothing was written.",
     ]
-    return frame.Result(asdict(found) | {"out": out, "settings": _as_json(found.settings)}, lines)
+    return frame.Result(vars(found) | {"out": out}, lines)

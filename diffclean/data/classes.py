@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable, Mapping
 
 from diffclean.data.item import Item
 from diffclean.data.keys import key_bytes
 from diffclean.errors import DiffcleanError
+
+UNLABELLED = "no-labels"
+"""The folder of images that are to be taken for no class: what lies in it is refused wherever labels are read."""
 
 
 def class_to_idx(labels: Iterable[str]) -> dict[str, int]:
@@ -15,14 +19,30 @@ def class_to_idx(labels: Iterable[str]) -> dict[str, int]:
 
 
 def check_labelled(where: object, items: Iterable[Item]) -> None:
-    """Refuse images that lie in no class folder.
+    """Refuse images that lie in no class folder, and those that are marked to have no label.
 
     Raises:
         DiffcleanError: how many, and the first of them.
     """
+    items = list(items)
+    check_not_marked(where, (item.key for item in items))
     if flat := [item for item in items if item.label == ""]:
         why = f": {flat[0].key}: {flat[0].problem}" if flat[0].problem else f", such as {flat[0].key}"
         raise DiffcleanError(f"{where} has {len(flat)} images in no class folder{why}.", "Expected DATA/<class>/image.")
+
+
+def check_not_marked(where: object, keys: Iterable[str]) -> None:
+    """Refuse images that are marked to have no label.
+
+    Raises:
+        DiffcleanError: how many there are.
+    """
+    if count := sum(key.startswith(f"{UNLABELLED}/") for key in keys):
+        raise DiffcleanError(
+            f"{where} has {count} images without labels, in the folder {UNLABELLED}/.",
+            "They were made with `variate --labels none`. `distill` needs no labels (--alpha 1); or make them with "
+            "--labels TEACHER, a classifier's file.",
+        )
 
 
 def checked_classes(stored: object) -> dict[str, int]:
@@ -37,5 +57,5 @@ def checked_classes(stored: object) -> dict[str, int]:
         if sorted(numbers) == list(range(len(classes))) and all(isinstance(label, str) for label in classes):
             return dict(sorted(classes.items(), key=lambda pair: pair[1]))
     raise DiffcleanError(
-        f"class_to_idx should give each label one number from 0 up without a gap; found {str(stored)[:200]}."
+        f"class_to_idx should give each label one number from 0 up without a gap; found {reprlib.repr(stored)}."
     )

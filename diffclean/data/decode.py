@@ -13,7 +13,7 @@ from diffclean.data.in_flight import IN_FLIGHT
 from diffclean.data.limits import DecodeError, Limits, is_quick, plain_passes
 from diffclean.data.pictures import opened
 
-__all__ = ["FORMATS", "DecodeError", "Limits", "decode", "decode_for", "decoded"]
+__all__ = ["FORMATS", "DecodeError", "Limits", "decode", "decode_for", "decoded", "size_of"]
 
 
 def decode(data: bytes, limits: Limits | None = None) -> np.ndarray:
@@ -56,6 +56,20 @@ def decode_for(data: bytes, side: int | None, limits: Limits | None = None) -> t
     """
     with decoded(data, side, limits) as found:
         return found
+
+
+def size_of(data: bytes, limits: Limits | None = None) -> tuple[int, int]:
+    """(width, height) of an image as people see it; from its header where that is safe to read here.
+
+    Raises:
+        DecodeError: as `decode`, for what a header can say.
+    """
+    limits = limits or Limits()
+    kind = sniffed(data[:HEAD_BYTES], data[-18:])
+    if kind is None or plain_passes(kind, data) is None:
+        return decode_for(data, 1, limits)[1]
+    with opened(data, kind, limits) as picture:
+        return picture.size
 
 
 @contextmanager

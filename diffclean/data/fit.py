@@ -58,7 +58,7 @@ class Placement:
         """(left, top, right, bottom) of the picture inside a square of `size`; all of it unless padded."""
         if self.fit is not Fit.PAD:
             return 0, 0, size, size
-        width, height = _scaled(self.width, self.height, size)
+        width, height = scaled(self.width, self.height, size)
         left, top = (size - width) // 2, (size - height) // 2
         return left, top, left + width, top + height
 
@@ -110,7 +110,7 @@ def to_square(image: np.ndarray, size: int, fit: Fit) -> tuple[np.ndarray, Place
         top, left = (height - side) // 2, (width - side) // 2
         image = image[top : top + side, left : left + side]
     left, top, right, bottom = placement.content(size)
-    inner = _resized(image, right - left, bottom - top)
+    inner = shrunk(image, right - left, bottom - top)
     if fit is Fit.PAD:
         inner = np.pad(inner, ((top, size - bottom), (left, size - right), (0, 0)), mode="edge")
     return inner, placement
@@ -136,18 +136,24 @@ def from_square(square: np.ndarray, placement: Placement, out_size: OutputSize) 
     left, top, right, bottom = placement.content(size)
     width, height = placement.kept
     if out_size.longest is not None:
-        width, height = _scaled(width, height, out_size.longest)
-    picture = square[top:bottom, left:right]
-    grows = height > bottom - top and width > right - left
-    return (_enlarged if grows else _resized)(picture, width, height)
+        width, height = scaled(width, height, out_size.longest)
+    return restored(square[top:bottom, left:right], width, height)
 
 
-def _scaled(width: int, height: int, longest: int) -> tuple[int, int]:
+def scaled(width: int, height: int, longest: int) -> tuple[int, int]:
+    """The (width, height) that a picture has when its longer side is `longest`; at least one pixel each."""
     most = max(width, height)
     return max(1, round(width * longest / most)), max(1, round(height * longest / most))
 
 
-def _resized(image: np.ndarray, width: int, height: int) -> np.ndarray:
+def restored(image: np.ndarray, width: int, height: int) -> np.ndarray:
+    """(h, w, 3) uint8 at another size: bicubic where both sides grow, else Lanczos."""
+    grows = height > image.shape[0] and width > image.shape[1]
+    return (_enlarged if grows else shrunk)(image, width, height)
+
+
+def shrunk(image: np.ndarray, width: int, height: int) -> np.ndarray:
+    """(h, w, 3) uint8 at another size (Lanczos); the image itself where it has that size."""
     if image.shape[:2] == (height, width):
         return image
     pixels = Image.fromarray(np.ascontiguousarray(image))

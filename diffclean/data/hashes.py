@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 
@@ -35,3 +35,10 @@ def damage(directory: Path, files: dict[str, str]) -> list[str]:
         elif (actual := sha256_of(path)) != expected:
             found.append(f"{name} has sha256 {short(actual)}, on record is {short(expected)}")
     return found
+
+
+def is_inside(name: str) -> bool:
+    """Whether a relative POSIX path stays in its folder, and is spelled the plain way."""
+    path = PurePosixPath(name)
+    plain = "\\" not in name and "\0" not in name and str(path) == name and name not in ("", ".")
+    return plain and not path.is_absolute() and ".." not in path.parts

@@ -19,7 +19,7 @@ from typing import Any
 
 from diffclean.data.journal_index import Found, JournalIndex
 from diffclean.data.keys import BadKeyError, key_bytes
-from diffclean.data.manifest import Row, row_from_dict, rows_as_lines
+from diffclean.data.manifest import Row, row_from_dict, rows_as_lines, with_source_label
 from diffclean.data.records import FileLog, Log, Records
 from diffclean.data.shard import Shard, file_name
 from diffclean.errors import DiffcleanError
@@ -136,7 +136,7 @@ class Journal:
 
     def _row(self, found: Found) -> Row:
         offset, length, stamp = found
-        values = json.loads(self._log.read(offset, length))
+        values = with_source_label(json.loads(self._log.read(offset, length)))
         return Row(**(values if stamp is None else values | {"source_stamp": stamp}))
 
     def _places(self, rows: Iterable[tuple[Row, bytes]], offset: int) -> Iterator[tuple[bytes, int, int, int, int]]:

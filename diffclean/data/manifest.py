@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 _ROWS_AT_ONCE = 32_768
 _VERSION_KEY, _CLASSES_KEY = b"diffclean.format_version", b"diffclean.class_to_idx"
+_MANY_ROWS = 100_000
 _SHARD_NAME = re.compile(r"manifest-(\d+)-of-(\d+)\.parquet")
 
 
@@ -55,6 +56,7 @@ class Row:
         source_width: of the original in pixels, as seen (after EXIF orientation); 0 if unknown.
         source_height: as source_width.
         engine: the fingerprint of the engine.
+        source_label: the class that the source has, where `label` may be another (`variate --labels`).
         output_bytes: the size of the variation's file; 0 if none was written or an earlier version wrote it. This and
             the next are in the journal alone, and two rows that differ in nothing else are equal.
         source_stamp: what `Item.stamp` was when the original was read.
@@ -74,6 +76,7 @@ class Row:
     source_width: int = 0
     source_height: int = 0
     engine: str = ""
+    source_label: str = ""
     output_bytes: int = field(default=0, compare=False)
     source_stamp: str = field(default="", compare=False)
 
@@ -96,6 +99,7 @@ def row_from_dict(values: Mapping[str, Any]) -> Row:
     Raises:
         ValueError: a column is missing, unknown or of the wrong type.
     """
+    values = with_source_label(values)
     if set(values) - _JOURNAL_ONLY != set(COLUMNS):
         raise ValueError(f"expected the columns {', '.join(COLUMNS)}; found {', '.join(map(str, values))}")
     for column in fields(Row):
@@ -105,6 +109,11 @@ def row_from_dict(values: Mapping[str, Any]) -> Row:
         if not isinstance(values[column.name], expected) or isinstance(values[column.name], bool):
             raise ValueError(f"{column.name} should be {expected.__name__}; found {values[column.name]!r}")
     return Row(**values)
+
+
+def with_source_label(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a row, also of one that was written before there was a `source_label`: labels were kept then."""
+    return {"source_label": values.get("label", ""), **values}
 
 
 def latest(rows: Iterable[Row]) -> dict[tuple[str, int], Row]:
@@ -221,6 +230,7 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
     except (OSError, pa.ArrowException) as error:
         raise DiffcleanError(f"{path} cannot be read as Parquet: {error}") from error
     with closing(opened):
+        _check_rows(path, opened.metadata.num_rows, path.stat().st_size)
         version = (opened.schema_arrow.metadata or {}).get(_VERSION_KEY, b"none").decode("ascii", "replace")
         if version != str(FORMAT_VERSION):
             raise DiffcleanError(
@@ -228,6 +238,12 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
                 "Is it a diffclean manifest? If so: pip install --upgrade diffclean",
             )
         yield opened
+
+
+def _check_rows(path: Path, rows: int, size_bytes: int) -> None:
+    """Refuse a small file of many equal rows before they are built: a row of ours has a seed of its own, 8 bytes."""
+    if rows > _MANY_ROWS and 8 * rows > size_bytes:
+        raise DiffcleanError(f"{path} is not a diffclean manifest: {size_bytes} bytes cannot hold {rows:,} images.")
 
 
 def rows_as_lines(rows: Iterable[Row]) -> bytes:

@@ -7,7 +7,7 @@ import heapq
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import partial
@@ -82,8 +82,7 @@ def _merge(folders: list[Path]) -> Path:
     target = folders[0]
     shards = _complete(folders)
     _check_same_run(folders)
-    # By name: a shard that began before a class was added has fewer classes, and numbers them another way.
-    labels = {label for path in shards.values() for label in read_manifest_classes(path)}
+    classes = _classes([read_manifest_classes(path) for path in shards.values()])
     with ExitStack() as journals:
         # The journals' rows: they are those of the manifests, and know the files' sizes as well.
         opened = [_finished(shard, path, journals) for shard, path in sorted(shards.items())]
@@ -96,11 +95,18 @@ def _merge(folders: list[Path]) -> Path:
         with whole_file(journal_path(target)) as file:
             for _, row in _joined(opened):
                 file.write(rows_as_lines([row]))
-        classes = class_to_idx(labels)
         write_sorted_manifest(FolderRecords(target), (row for _, row in _joined(opened)), class_to_idx=classes)
     found = read_run(target)
     update_run(FolderRecords(target), found, replace(found, class_to_idx=classes))
     return target / manifest_name()
+
+
+def _classes(found: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    """Those of all shards together."""
+    if all(each == found[0] for each in found):
+        return dict(found[0])  # perhaps a classifier's, whose numbers need not follow the names
+    # A shard that began before a class was added has fewer classes, and numbers them another way.
+    return class_to_idx(label for each in found for label in each)
 
 
 def _finished(shard: Shard, manifest: Path, journals: ExitStack) -> _Opened:

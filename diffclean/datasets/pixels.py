@@ -27,6 +27,7 @@ Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and standard deviation of R, G, B in [0, 1]."""
 
 _BATCHES_AHEAD = 3
+_COUNTED_AT_ONCE = 512
 
 
 class Pixels(Protocol):
@@ -76,7 +77,8 @@ class Streamed:
         items: which; all were readable.
         size: (height, width) that they are resized to; None: all have `shape`.
         shape: (height, width) of each.
-        histogram: (3, 256) int64, how often each level of each channel occurs.
+        histogram: (3, 256) int64, how often each level of each channel occurs; None: it is counted when asked for.
+        edit: what is done to each image before it is resized (a trigger is put on it); None: nothing.
     """
 
     def __init__(
@@ -85,10 +87,11 @@ class Streamed:
         items: Sequence[Item],
         size: tuple[int, int] | None,
         shape: tuple[int, int],
-        histogram: Tensor,
+        histogram: Tensor | None = None,
+        edit: Edit | None = None,
     ) -> None:
         self.source, self.items, self.size, self.shape = source, items, size, shape
-        self.histogram = histogram
+        self.histogram, self.edit = histogram, edit
 
     def __len__(self) -> int:
         return len(self.items)
@@ -110,11 +113,14 @@ class Streamed:
 
     def statistics(self) -> Statistics:
         """Over all images."""
+        if self.histogram is None:
+            counted = map(histogram_of, self.batches(torch.arange(len(self)).split(_COUNTED_AT_ONCE)))
+            self.histogram = torch.stack(list(counted)).sum(0)
         return _from_histogram(self.histogram)
 
     def _read(self, item: Item) -> Tensor:
         try:
-            return torch.from_numpy(read_pixels(self.source, item, self.size, None)[0])
+            return torch.from_numpy(read_pixels(self.source, item, self.size, self.edit)[0])
         except ItemError as error:
             raise DiffcleanError(f"{item.key} could be read at first and no longer can: {error.message}.") from error
 
@@ -148,7 +154,7 @@ def channel_statistics(images: Tensor) -> Statistics:
 
 
 def read_pixels(
-    source: Source, item: Item, size: tuple[int, int] | None, edit: Edit | None
+    source: Source, item: Item, size: tuple[int, int] | None, edit: Edit | None = None
 ) -> tuple[NDArray[np.uint8], str]:
     """(3, H, W) uint8, and the sha256 of the file; raises ItemError."""
     data = source.read(item)

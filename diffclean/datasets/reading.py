@@ -15,7 +15,7 @@ from torch import Tensor
 
 from diffclean.data.item import Item, ItemError
 from diffclean.data.sources import Source
-from diffclean.datasets.pixels import Edit, InMemory, Pixels, Streamed, histogram_of, read_pixels
+from diffclean.datasets.pixels import InMemory, Pixels, Streamed, histogram_of, read_pixels
 from diffclean.errors import DiffcleanError, UsageError
 from diffclean.progress import NoProgress, Progress
 
@@ -47,7 +47,6 @@ def read_images(
     source: Source,
     items: Sequence[Item],
     size: tuple[int, int] | None = None,
-    edit: Edit | None = None,
     memory_bytes: int | None = None,
     progress: Progress | None = None,
 ) -> Read:
@@ -58,7 +57,6 @@ def read_images(
         items: of the folder.
         size: (height, width) that images are resized to (bicubic, antialiased; shape not kept). None: as they are,
             and all must then have one size.
-        edit: what is done to each image before resizing; only for images that are held.
         memory_bytes: they are held where their pixels take no more; None: always.
         progress: told of each image.
 
@@ -73,7 +71,7 @@ def read_images(
 
     def work(item: Item) -> Found:
         try:
-            return read_pixels(source, item, size, edit)
+            return read_pixels(source, item, size)
         except ItemError as error:
             return error.message
 
@@ -139,5 +137,5 @@ def _check_shape(source: Source, item: Item, found: tuple[int, ...], first: tupl
         raise UsageError(
             f"The images in {source.where} differ in size: {item.key} has {found[2]}x{found[1]} px, "
             f"those before it {first[2]}x{first[1]}.",
-            "Give the side that all are resized to, for example: --size 64 (for evaluate: --teacher-size 64)",
+            "Give the side that all are resized to, for example: `size` 64 (for evaluate: `teacher_size` 64)",
         )

@@ -18,7 +18,7 @@ from diffclean.data.passed_over import is_machine_made
 from diffclean.data.registry import open_source
 from diffclean.datasets.bits import Bits, Purpose, ids_of, random_bits
 from diffclean.datasets.labelled import check_classes, named, stored_classes
-from diffclean.datasets.pixels import Chosen, Pixels
+from diffclean.datasets.pixels import Chosen, Edit, Pixels, Streamed
 from diffclean.datasets.reading import read_images
 from diffclean.environment import memory_bytes
 from diffclean.errors import DiffcleanError, UsageError
@@ -106,7 +106,7 @@ class Samples:
         if share > 0 and not all(len(part) for part in parts):
             raise DiffcleanError(
                 f"Of {len(self.keys)} images, {len(parts[1])} would be held out for validation.",
-                "That is too few images for this --validation-share: give more images, or another share.",
+                "That is too few images for this `validation_share`: give more images, or another share.",
             )
         return parts
 
@@ -176,6 +176,20 @@ def folder_samples(
     labels = torch.tensor([classes.get(item.label, -1) for item in read.items])
     digest = digest_of(zip(keys, read.sha256s, strict=True))
     return Samples(read.pixels, torch.arange(len(keys) + 1), keys, labels, classes, read.failed, read.sha256s, digest)
+
+
+def edited(samples: Samples, root: Path, edit: Edit) -> Pixels:
+    """The pixels of the same images with something done to each, read anew when they are asked for.
+
+    Args:
+        samples: of a folder, from `folder_samples`.
+        root: the folder.
+        edit: what is done to each image at its own size, before it is resized (a trigger is put on it).
+    """
+    source = open_source(root)
+    items = {item.key: item for item in source.items()}
+    shape = samples.pixels.shape
+    return Streamed(source, [items[key] for key in samples.keys], shape, shape, edit=edit)
 
 
 def left_after(without: Collection[str], found: Iterable[Keyed], root: Path) -> list[Keyed]:

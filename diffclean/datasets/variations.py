@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from diffclean.data.classes import check_not_marked
 from diffclean.data.item import Item
 from diffclean.data.keys import key_bytes
 from diffclean.data.manifest import Row, Status, latest, read_manifest, read_manifest_classes, shard_manifests
@@ -27,7 +28,7 @@ _ALIKE = 0.5
 """Share of the teacher's images below which the variations are taken for another data set's."""
 
 
-def find_variations(folder: Path, option: str = "--data") -> Path:
+def find_variations(folder: Path, option: str = "`data`") -> Path:
     """The one `*-variations` folder in `folder`.
 
     Args:
@@ -86,9 +87,9 @@ def compare_classes(root: Path, classes: Mapping[str, int], teacher: Mapping[str
         return
     found = f"The classes of {root} and of the teacher do not match: " + "; ".join(parts) + "."
     if labelled:
-        raise UsageError(found, "Give the data that the teacher was trained for; or --alpha 1, which needs no label.")
+        raise UsageError(found, "Give the data that the teacher was trained for; or `alpha` 1, which needs no label.")
     if len(classes) > 1:  # one folder, or none, is hardly meant as classes
-        log.warning("%s Labels teach nothing here (--alpha 1), so go on if that is meant.", found)
+        log.warning("%s Labels teach nothing here (`alpha` 1), so go on if that is meant.", found)
 
 
 def load_variations(
@@ -124,6 +125,8 @@ def load_variations(
     rows = sorted((row for row in last if row.status is Status.OK), key=_place)
     if not rows:
         raise DiffcleanError(f"{root} holds no variation: all {len(last)} attempts failed.", f"See {root / MANIFEST}.")
+    if labelled:
+        check_not_marked(root, (row.output for row in rows))
     if len(rows) < len(last):
         log.warning("%d variations failed when they were made, and are left out.", len(last) - len(rows))
     return _grouped(root, rows, class_to_idx, size, labelled, memory, progress)
@@ -159,7 +162,7 @@ def _grouped(
     if labelled and (strange := [row.key for row in firsts if row.label not in class_to_idx]):
         raise DiffcleanError(
             f"{len(strange)} images in {root} have no class that is known, such as {strange[0]}.",
-            "Expected <class>/image; or give distill --alpha 1, which needs no label.",
+            "Expected <class>/image; or give distill `alpha` 1, which needs no label.",
         )
     labels = [class_to_idx.get(row.label, -1) for row in firsts]
     texts = [(row.output, sha256, row.label) for row, sha256 in zip(kept, read.sha256s, strict=True)]

@@ -75,9 +75,9 @@ def checked(data: Path | None, detector: str, teacher: object | None, variations
 def _check_needs(detector: Detector, teacher: object, variations: object) -> None:
     lacking = []
     if detector.needs_teacher and teacher is None:
-        lacking.append("a teacher (--teacher t.pt, from: diffclean train DATA -o t.pt)")
+        lacking.append("a teacher (`teacher` t.pt, from: diffclean train DATA -o t.pt)")
     if detector.needs_variations and variations is None:
-        lacking.append("variations (--variations FOLDER, from: diffclean variate DATA --strength 0.4 --variations 4)")
+        lacking.append("variations (`variations` FOLDER, from: diffclean variate DATA --strength 0.4 --variations 4)")
     if lacking:
         raise UsageError(f"The detector {detector.name} needs {' and '.join(lacking)}.")
 
@@ -101,6 +101,7 @@ def _gathered(
 ) -> tuple[Evidence, dict[str, str], str]:
     """Read everything. Also returns what could not be judged, and the sha256 of the teacher's file."""
     from diffclean.classifiers.networks import pick_device
+    from diffclean.datasets.pairs import paired
     from diffclean.datasets.samples import folder_samples, memory_limit
     from diffclean.datasets.variations import classes_of, load_variations
     from diffclean.evaluation.evaluate import opened
@@ -115,33 +116,9 @@ def _gathered(
     varied = None
     if run is not None:
         varied = load_variations(run, classes, shape, labelled=False, memory=memory, progress=progress)
-        original, varied = _paired(original, varied, missing, source, run)
+        original, varied = paired(original, varied, missing, source, run)
     sha256 = classifier.sha256 if classifier is not None else ""
     return Evidence(original, where, classifier, varied, seed, stop), missing, sha256
-
-
-def _paired(
-    original: Samples, varied: Samples, missing: dict[str, str], source: Path, run: Path
-) -> tuple[Samples, Samples]:
-    """The images that are in both, in the order of the variations; `missing` is told of the others."""
-    import torch
-
-    missing |= varied.failed
-    place = {key: index for index, key in enumerate(original.keys)}
-    pairs = []
-    for index, key in enumerate(varied.keys):
-        if key not in place:
-            missing.setdefault(key, f"it is not in {source}")
-        elif varied.sources[index] not in ("", original.sources[place[key]]):
-            missing[key] = "the original was changed after it was varied"
-        else:
-            pairs.append((place[key], index))
-    for key in place.keys() - set(varied.keys):
-        missing.setdefault(key, f"it has no variation in {run}")
-    if not pairs:
-        raise DiffcleanError(f"No variation in {run} has its original in {source}.", "Say where the originals are.")
-    first, second = torch.tensor(pairs).T
-    return original.chosen(first), varied.chosen(second)
 
 
 _LARGEST = 64
@@ -168,7 +145,7 @@ def sampled_sizes(source: Path) -> set[tuple[int, int]]:
     sizes = set()
     for item in folder.items()[:: max(1, len(folder.items()) // 64)]:
         try:
-            _, height, width = read_pixels(folder, item, None, None)[0].shape
+            _, height, width = read_pixels(folder, item, None)[0].shape
         except ItemError:
             continue
         sizes.add((height, width))

@@ -30,7 +30,7 @@ from diffclean.detection.base import Evidence, Judgement
 from diffclean.detection.looks import FEWEST, Kind, Look, Proposal, look, proposals
 from diffclean.detection.network import Workbench, ask, together
 from diffclean.detection.spread import refined, spread
-from diffclean.detection.verdict import LIMIT, Verdict, doubted, judge_group, witness
+from diffclean.detection.verdict import LIMIT, Verdict, doubted, judge_group, usually_taught, witness
 from diffclean.errors import UsageError
 from diffclean.progress import Progress
 
@@ -135,7 +135,9 @@ class _Search:
         if not groups:
             return []
         unseen = witness(self.bench, self.labels, left, groups, self.classes, seed + 1)
-        verdicts = [judge_group(self.bench, self.labels, left, group, seen.network, unseen) for group in groups]
+        suspect = [group.label for group in groups]
+        usual = usually_taught(self.bench, self.labels, left, seen.late, seen.network, suspect)
+        verdicts = [judge_group(self.bench, self.labels, left, group, seen.network, unseen, usual) for group in groups]
         for verdict in verdicts:
             self._note(verdict)
         guilty = [verdict for verdict in verdicts if verdict.is_poisoned]

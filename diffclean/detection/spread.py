@@ -45,7 +45,7 @@ _REFINE_ACCEPTED, _DOUBTED_ACCEPTED = 0.98, 0.9
 _MARGIN = 1.3
 """Times its accepted images that are left out as the group: those that come next may belong to it too."""
 _REFINE_MARGIN = 1.1
-_LEAST_LEFT = 0.25
+_LEAST_LEFT = 0.35
 """Share of a label's images that is never left out, unless the label is oversized."""
 _USUAL_LEFT = 0.5
 """Times the usual number of images of a label: no more are thought to be clean where the label is oversized."""

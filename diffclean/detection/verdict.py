@@ -10,11 +10,13 @@
    for example, and speaks for the group.
    The difference is taken against other images of the label (which shows the trigger where labels are clean) and
    against images of other labels (which shows it where labels are dirty).
+   Where all pictures of a class are alike, as signs are, their mean is a picture of the class and turns answers too: so
+   the same is done with other labels, and what their means teach is taken off.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +37,8 @@ LIMIT = 0.5
 """Separation from which on a group is poisoned."""
 _GAIN = 0.25
 """Share of images that change their answer at which the second question alone reaches the limit."""
+_USUAL_LABELS = 12
+"""Other labels that are tried for a comparison."""
 _MEANING = 3.0
 """How much heavier an answer weighs that turns without the group having been seen."""
 _KEPT = 0.4
@@ -102,6 +106,7 @@ class Verdict:
         taught: share of images of other classes that get the label with the difference put on, by the network that has
             seen the group, less what they get without it.
         untaught: the same by the witness.
+        usual: what images of other labels teach in the same way, see `usually_taught`.
         difference: (3, H, W) float32 grey levels, the one that taught most: a picture of the trigger.
     """
 
@@ -112,12 +117,13 @@ class Verdict:
     scatter: float
     taught: float
     untaught: float
+    usual: float
     difference: NDArray[np.float32]
 
     @property
     def separation(self) -> float:
         """From 0; at `LIMIT` and above the group is poisoned."""
-        gain = max(0.0, _gain(self.taught, self.untaught)) / _GAIN
+        gain = max(0.0, _gain(self.taught, self.untaught) - self.usual) / _GAIN
         lost = max(0.0, 1 - self._kept_of_others) / (1 - _KEPT) if self.others_kept >= _KNOWN else 0.0
         return LIMIT * max(gain, lost * min(1.0, self.scatter / _SCATTER))
 
@@ -150,7 +156,13 @@ class Verdict:
 
 
 def judge_group(
-    bench: Workbench, labels: Tensor, chosen: Tensor, group: Group, seen: SmallNet, witness: Witness
+    bench: Workbench,
+    labels: Tensor,
+    chosen: Tensor,
+    group: Group,
+    seen: SmallNet,
+    witness: Witness,
+    usual: float = 0.0,
 ) -> Verdict:
     """Ask both questions.
 
@@ -161,31 +173,75 @@ def judge_group(
         group: from `spread`; at least one member.
         seen: a classifier that learned from all of `chosen`.
         witness: that has not seen the group.
+        usual: from `usually_taught`.
     """
-    numbers, given = chosen.numpy(), labels.numpy()
-    others = numbers[given[numbers] != group.label]
-    rng = np.random.default_rng([bench.seed, group.label])
-    pictures = bench.images[torch.from_numpy(rng.permutation(others)[:_ASKED])].float()
-    networks = (seen, witness.network)
-    before = [_share(bench, net, pictures, group.label) for net in networks]
-    best: tuple[float, float, float, NDArray[np.float32]] | None = None
-    for reference in (group.rest, others):
-        difference = _mean(bench, group.members, rng) - _mean(bench, reference, rng)
-        taught, untaught = (
-            _share(bench, net, pictures + difference, group.label) - base
-            for net, base in zip(networks, before, strict=True)
-        )
-        if best is None or _gain(taught, untaught) > best[0]:
-            best = _gain(taught, untaught), taught, untaught, difference.numpy()
-    assert best is not None
+    given, numbers = labels.numpy(), chosen.numpy()
+    found = _taught(bench, labels, chosen, group.label, group.members, group.rest, (seen, witness.network))
+    taught, untaught, difference = max(found, key=lambda one: _gain(one[0], one[1]))
     held = witness.held[given[witness.held] == group.label]
     answers, answers_of_others = (
         ask(bench, witness.network, bench.images[torch.from_numpy(part)]).argmax(1).numpy()
         for part in (group.members, held)
     )
     kept, others_kept = (float((some == group.label).mean()) for some in (answers, answers_of_others))
-    scatter = _scatter(answers[answers != group.label], given[others])
-    return Verdict(group, witness, kept, others_kept, scatter, best[1], best[2], best[3])
+    scatter = _scatter(answers[answers != group.label], given[numbers[given[numbers] != group.label]])
+    return Verdict(group, witness, kept, others_kept, scatter, taught, untaught, usual, difference)
+
+
+def usually_taught(
+    bench: Workbench,
+    labels: Tensor,
+    chosen: Tensor,
+    losses: NDArray[np.float32],
+    seen: SmallNet,
+    suspect: Collection[int],
+) -> float:
+    """The most that the surest half of any other label teaches with its mean, in [0, 1]; a few labels are tried.
+
+    Args:
+        bench: the images.
+        labels: (N,) int64.
+        chosen: (M,) int64, the images that count.
+        losses: (M,) of each of them.
+        seen: a classifier that learned from them.
+        suspect: labels that are not asked.
+    """
+    numbers = chosen.numpy()
+    given = labels.numpy()[numbers]
+    asked = np.setdiff1d(np.unique(given), list(suspect))
+    most = 0.0
+    for label in np.random.default_rng([bench.seed, 7]).permutation(asked)[:_USUAL_LABELS].tolist():
+        ranked = numbers[given == label][np.argsort(losses[given == label])]
+        half = len(ranked) // 2
+        if half:
+            found = _taught(bench, labels, chosen, label, ranked[:half], ranked[half:], (seen,))
+            most = max(most, *(one[0] for one in found))
+    return most
+
+
+def _taught(
+    bench: Workbench,
+    labels: Tensor,
+    chosen: Tensor,
+    label: int,
+    members: NDArray[np.int64],
+    rest: NDArray[np.int64],
+    networks: Sequence[SmallNet],
+) -> list[tuple[float, float, NDArray[np.float32]]]:
+    """What each of two differences, put on images of other labels, adds to the first and the last network's answers."""
+    numbers = chosen.numpy()
+    others = numbers[labels.numpy()[numbers] != label]
+    rng = np.random.default_rng([bench.seed, label])
+    pictures = bench.images[torch.from_numpy(rng.permutation(others)[:_ASKED])].float()
+    before = [_share(bench, net, pictures, label) for net in networks]
+    found = []
+    for reference in (rest, others):
+        difference = _mean(bench, members, rng) - _mean(bench, reference, rng)
+        added = [
+            _share(bench, net, pictures + difference, label) - base for net, base in zip(networks, before, strict=True)
+        ]
+        found.append((added[0], added[-1], difference.numpy()))
+    return found
 
 
 def _scatter(answers: NDArray[np.int64], labels: NDArray[np.int64]) -> float:

@@ -15,6 +15,8 @@ from typing import Any
 
 from diffclean.data.atomic import write_whole
 from diffclean.data.hashes import hashes_below
+from diffclean.data.json_file import read_json
+from diffclean.engine.manifest_check import changed, check_content
 from diffclean.errors import DiffcleanError
 from diffclean.families.base import Port
 
@@ -102,6 +104,13 @@ class EngineManifest:
             component.pop("parity")
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
+    def changed(self, directory: Path) -> list[str]:
+        """What of the engine in `directory` is not as it is on record, a line a file; empty where all is.
+
+        Every graph that a runtime would load, with its weights, must be on record.
+        """
+        return changed(directory, self.components, self.files, GRAPH_NAME)
+
     def graph_sha256(self, component: str) -> str:
         """The hash of a component's graph with its weights, as `tensorrt_key.onnx_digest` reckons it from the files."""
         names = sorted(name for name in self.files if name.startswith(f"{component}/{GRAPH_NAME}"))
@@ -138,12 +147,13 @@ def read_manifest(directory: Path) -> EngineManifest:
     if not path.is_file():
         raise DiffcleanError(f"{directory} is not an engine directory: {FILE_NAME} is missing.")
     try:
-        content = json.loads(path.read_text())
+        content = read_json(path)
         if content["format"] != FORMAT:
             raise DiffcleanError(
                 f"{path} has format {content['format']}; this diffclean reads format {FORMAT}.",
                 "Export the model again.",
             )
+        check_content(content)
         stated = content.pop("fingerprint")
         content["components"] = {
             name: ComponentEntry(_ports(entry["inputs"]), _ports(entry["outputs"]), entry["parity"])
@@ -152,7 +162,7 @@ def read_manifest(directory: Path) -> EngineManifest:
         content["compiled"] = [CompiledForm(**form) for form in content["compiled"]]
         manifest = EngineManifest(**content)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DiffcleanError(f"{path} is damaged: {error!r}.", "Export the model again.") from error
+        raise DiffcleanError(f"{path} is damaged: {error}.", "Export the model again.") from error
     if manifest.fingerprint != stated:
         raise DiffcleanError(f"{path} was changed: its fingerprint does not match.", "Export the model again.")
     return manifest

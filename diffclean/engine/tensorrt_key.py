@@ -12,6 +12,7 @@ from typing import Any
 
 from diffclean.data.atomic import make_folders, write_whole
 from diffclean.data.hashes import sha256_of
+from diffclean.data.json_file import read_json
 from diffclean.engine.tensorrt_targets import PORTABLE_FROM, Arch, Profile, arch_text, parse_arch
 from diffclean.errors import DiffcleanError
 
@@ -146,13 +147,13 @@ def write_engine(engine: Path, plan: Any, key: EngineKey) -> None:
 
 def _recorded(engine: Path) -> tuple[EngineKey, str]:
     path = key_path(engine)
+    if not path.exists():
+        raise DiffcleanError(f"{engine.name} has no key beside it ({path.name}).")
+    content = read_json(path)
     try:
-        content = json.loads(path.read_text())
         if content["format"] != FORMAT:
             raise ValueError(f"format {content['format']}, expected {FORMAT}")
         return EngineKey.from_json(content["key"]), str(content["sha256"])
-    except FileNotFoundError:
-        raise DiffcleanError(f"{engine.name} has no key beside it ({path.name}).") from None
     except (ValueError, KeyError, TypeError, AttributeError, DiffcleanError) as error:
         raise DiffcleanError(f"{path} is damaged: {error!r}.") from error
 

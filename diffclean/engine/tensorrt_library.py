@@ -104,14 +104,14 @@ class Flavour:
                 raise UsageError(
                     f"{self.title} compiles for this machine's {here.name} ({here.capability_text}) only, "
                     f"not for {arch_text(arch or ())}.",
-                    "Leave --arch out, or use --runtime tensorrt-rtx.",
+                    "Leave `arch` out, or use `runtime` tensorrt-rtx.",
                 )
             return (here.capability,), here.name
         known = trt.ComputeCapability.__members__
         if unknown := sorted({each for each in arch or () if f"SM{each[0]}{each[1]}" not in known}):
             raise UsageError(
                 f"{self.title} has no target {arch_text(unknown)}; it has {_targets_text(known)}.",
-                "Hopper (9.0) and data-centre Blackwell (10.0) need --runtime tensorrt.",
+                "Hopper (9.0) and data-centre Blackwell (10.0) need `runtime` tensorrt.",
             )
         if not arch and gpus() and gpus()[0].capability < PORTABLE_FROM:
             arch = (gpus()[0].capability,)  # the portable default leaves Turing out

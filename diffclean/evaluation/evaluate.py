@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,16 +13,78 @@ from numpy.typing import NDArray
 from diffclean.attacks.manifest import MANIFEST_FILE, PoisonManifest, read_manifest, triggered
 from diffclean.errors import UsageError
 from diffclean.evaluation import metrics
+from diffclean.evaluation.metrics import Rate
 from diffclean.progress import NoProgress, Progress
+from diffclean.results import WHERE_MEASURED, table
 
 if TYPE_CHECKING:
     import torch
+    from pandas import DataFrame
 
     from diffclean.classifiers.teacher_config import TeacherConfig
     from diffclean.classifiers.teachers import Teacher
-    from diffclean.datasets.labelled import LabelledImages
+    from diffclean.datasets.pixels import Pixels
 
 _BATCH = 512
+_RATES = ("clean_accuracy", "attack_success_rate", "robust_accuracy")
+
+
+@dataclass(frozen=True)
+class Undefended:
+    """The classifier before the defence, on the same test set.
+
+    Attributes:
+        model: its file.
+        clean_accuracy: CA.
+        attack_success_rate: ASR.
+        robust_accuracy: RA.
+    """
+
+    model: str
+    clean_accuracy: Rate
+    attack_success_rate: Rate
+    robust_accuracy: Rate
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured of a classifier. What needs a poison manifest is None without one.
+
+    Attributes:
+        model: its file.
+        data: the test set.
+        clean_accuracy: CA.
+        images: of the test set, those that could be read.
+        failed: key -> why an image could not be read.
+        attack_success_rate: ASR.
+        robust_accuracy: RA.
+        attack: the attack's name.
+        labels: how the attack labelled the images that it poisoned in training.
+        target: the target class; empty for all-to-all.
+        undefended: the same rates of the classifier before the defence, where it was given.
+        defense_effectiveness: DER, where it was given; NaN where one of the rates counts no image.
+        fired: whether the attack works on the undefended model (on this one where that was not given).
+    """
+
+    model: str
+    data: str
+    clean_accuracy: Rate
+    images: int
+    failed: dict[str, str]
+    attack_success_rate: Rate | None = field(default=None, metadata=WHERE_MEASURED)
+    robust_accuracy: Rate | None = field(default=None, metadata=WHERE_MEASURED)
+    attack: str | None = field(default=None, metadata=WHERE_MEASURED)
+    labels: str | None = field(default=None, metadata=WHERE_MEASURED)
+    target: str | None = field(default=None, metadata=WHERE_MEASURED)
+    undefended: Undefended | None = field(default=None, metadata=WHERE_MEASURED)
+    defense_effectiveness: float | None = field(default=None, metadata=WHERE_MEASURED)
+    fired: bool | None = field(default=None, metadata=WHERE_MEASURED)
+
+    def to_pandas(self) -> DataFrame:
+        """A row a rate: model, measure, value, low, high, hits, count. Needs pandas."""
+        models: list[Evaluation | Undefended] = [self, *([self.undefended] if self.undefended else [])]
+        rates = [(each.model, name, getattr(each, name)) for each in models for name in _RATES]
+        return table({"model": model, "measure": name, **vars(rate)} for model, name, rate in rates if rate)
 
 
 def evaluate(
@@ -32,10 +94,11 @@ def evaluate(
     undefended: Path | TeacherConfig | None = None,
     device: str | None = None,
     progress: Progress | None = None,
-) -> dict[str, Any]:
+) -> Evaluation:
     """CA of a classifier; with a poison manifest ASR and RA; with the undefended model too, DER.
 
     The trigger is put on each image at its own size, before it is resized to the classifier's: as it was in training.
+    Triggered images are made as they are needed and never held.
 
     Args:
         model: a classifier file; a `TeacherConfig` where the file does not say all about itself.
@@ -45,11 +108,6 @@ def evaluate(
         device: a torch device; None: CUDA where it works, else the CPU.
         progress: told of each image.
 
-    Returns:
-        What JSON can say. `clean_accuracy`, `attack_success_rate`, `robust_accuracy`: value, low, high, hits, count
-        (see `metrics.Rate`). `fired`: whether the attack works on the undefended model (`undefended`, or `model` where
-        that is not given). `undefended`: the same rates. `defense_effectiveness`: a number.
-
     Raises:
         UsageError: `data` is triggered already; the classes do not match; `undefended` without a manifest.
         DiffcleanError: a file cannot be read.
@@ -57,31 +115,35 @@ def evaluate(
     from diffclean.classifiers.networks import pick_device
 
     if undefended is not None and poison_manifest is None:
-        raise UsageError("DER needs the attack: --undefended was given without --poison.", "Add: --poison poison.json")
+        raise UsageError("DER needs the attack: `undefended` was given without `poison`.", "Add: `poison` poison.json")
     if (data / MANIFEST_FILE).exists():
         raise UsageError(f"{data} is poisoned already ({MANIFEST_FILE} is there).", "Give the clean test set.")
     progress = progress or NoProgress()
     manifest = read_manifest(poison_manifest) if poison_manifest is not None else None
     where = pick_device(device)
-    result: dict[str, Any] = {"model": str(path_of(model)), "data": str(data)}
-    result |= _measure(model, data, manifest, where, progress)
+    result = _measure(model, data, manifest, where, progress)
     if manifest is None:
         return result
-    result["attack"] = manifest.attack
-    result["labels"] = str(manifest.labels)
-    result["target"] = manifest.target
     before = result
     if undefended is not None:
         before = _measure(undefended, data, manifest, where, progress)
-        names = ("clean_accuracy", "attack_success_rate", "robust_accuracy")
-        result["undefended"] = {"model": str(path_of(undefended)), **{name: before[name] for name in names}}
-        result["defense_effectiveness"] = metrics.defense_effectiveness(
-            *(r["attack_success_rate"]["value"] for r in (before, result)),
-            *(r["clean_accuracy"]["value"] for r in (before, result)),
+        result = replace(
+            result, undefended=_as_undefended(before), defense_effectiveness=_effectiveness(before, result)
         )
-    asr = before["attack_success_rate"]["value"]
-    result["fired"] = not math.isnan(asr) and asr >= metrics.FIRED
-    return result
+    assert before.attack_success_rate is not None
+    asr = before.attack_success_rate.value
+    return replace(result, fired=not math.isnan(asr) and asr >= metrics.FIRED)
+
+
+def _as_undefended(before: Evaluation) -> Undefended:
+    return Undefended(before.model, *(getattr(before, name) for name in _RATES))
+
+
+def _effectiveness(before: Evaluation, after: Evaluation) -> float:
+    assert before.attack_success_rate is not None
+    assert after.attack_success_rate is not None
+    success = before.attack_success_rate.value, after.attack_success_rate.value
+    return metrics.defense_effectiveness(*success, before.clean_accuracy.value, after.clean_accuracy.value)
 
 
 def _measure(
@@ -90,31 +152,41 @@ def _measure(
     manifest: PoisonManifest | None,
     device: torch.device,
     progress: Progress,
-) -> dict[str, Any]:
-    from diffclean.datasets import labelled
+) -> Evaluation:
+    import torch
+
+    from diffclean.classifiers.class_order import check_agreement
+    from diffclean.datasets.samples import edited, folder_samples, memory_limit
 
     classifier = opened(model, data, device)
-    clean = labelled.load(data, classifier.size, classifier.class_to_idx, progress=progress)
-    result: dict[str, Any] = {
-        "clean_accuracy": asdict(metrics.clean_accuracy(classes_by(classifier, clean, device), clean.labels.numpy())),
-        "images": len(clean.keys),
-        "failed": clean.failed,
-    }
-    if manifest is not None:
-        targets = manifest.targets(classifier.class_to_idx)
+    memory = memory_limit(None, 1)
+    clean = folder_samples(data, classifier.size, classifier.class_to_idx, memory=memory, progress=progress)
+    labels = clean.labels.numpy()
+    guessed = classes_by(classifier, clean.pixels, device, progress)
+    if classifier.classes_assumed and len(labels):
+        check_agreement(classifier.name, torch.from_numpy(guessed), clean.labels, classifier.class_to_idx, str(data))
+    right = metrics.clean_accuracy(guessed, labels)
+    result = Evaluation(str(path_of(model)), str(data), right, len(clean.keys), clean.failed)
+    if manifest is None:
+        return result
+    targets = manifest.targets(classifier.class_to_idx)[labels]
 
-        def with_trigger(key: str, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-            return triggered(image, key, manifest)
+    def with_trigger(key: str, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        return triggered(image, key, manifest)
 
-        bad = labelled.load(data, classifier.size, classifier.class_to_idx, with_trigger, progress)
-        guessed, labels = classes_by(classifier, bad, device), bad.labels.numpy()
-        result["attack_success_rate"] = asdict(metrics.attack_success_rate(guessed, labels, targets[labels]))
-        result["robust_accuracy"] = asdict(metrics.robust_accuracy(guessed, labels, targets[labels]))
-    return result
+    guessed = classes_by(classifier, edited(clean, data, with_trigger), device, progress)
+    return replace(
+        result,
+        attack_success_rate=metrics.attack_success_rate(guessed, labels, targets),
+        robust_accuracy=metrics.robust_accuracy(guessed, labels, targets),
+        attack=manifest.attack,
+        labels=str(manifest.labels),
+        target=manifest.target,
+    )
 
 
 def path_of(model: Path | TeacherConfig) -> Path:
-    """Its file."""
+    """The classifier's file."""
     return model if isinstance(model, Path) else model.path
 
 
@@ -128,12 +200,20 @@ def opened(model: Path | TeacherConfig, data: Path, device: torch.device) -> Tea
     return teachers.load(config, classes_of(data), device)
 
 
-def classes_by(classifier: Teacher, data: LabelledImages, device: torch.device) -> NDArray[np.int64]:
-    """(N,) the predicted class of each image."""
+def classes_by(classifier: Teacher, pixels: Pixels, device: torch.device, progress: Progress) -> NDArray[np.int64]:
+    """(N,) the predicted class of each of N images, a batch at a time."""
     import torch
 
     from diffclean.classifiers.networks import unit_floats
+    from diffclean.classifiers.teachers import check_answers
 
-    logits = [classifier.logits(unit_floats(batch.to(device))).cpu() for batch in data.images.split(_BATCH)]
-    classes: NDArray[np.int64] = torch.cat(logits).argmax(1).numpy()
+    progress.begin("Classifying", len(pixels))
+    answers = []
+    for batch in pixels.batches(torch.arange(len(pixels)).split(_BATCH)):
+        logits = classifier.logits(unit_floats(batch.to(device))).cpu()
+        check_answers(logits, classifier.name)
+        answers.append(logits.argmax(1))
+        progress.advance(len(batch))
+    progress.end()
+    classes: NDArray[np.int64] = torch.cat(answers).numpy()
     return classes

@@ -3,31 +3,71 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from diffclean.attacks.base import Form
 from diffclean.attacks.manifest import MANIFEST_FILE, read_manifest
-from diffclean.data.manifest import Status, latest
-from diffclean.data.manifest import read_manifest as read_rows
 from diffclean.data.run_record import source_of
 from diffclean.errors import DiffcleanError
 from diffclean.evaluation import metrics
 from diffclean.evaluation.evaluate import classes_by, opened, path_of
-from diffclean.evaluation.variations import label_preservation, survival
+from diffclean.evaluation.metrics import Rate
+from diffclean.evaluation.variations import LabelPreservation, TriggerSurvival, label_preservation, survival
 from diffclean.progress import NoProgress, Progress
+from diffclean.results import WHERE_MEASURED, table
 
 if TYPE_CHECKING:
+    from pandas import DataFrame
+
     from diffclean.classifiers.teacher_config import TeacherConfig
+
+
+@dataclass(frozen=True)
+class RunEvaluation:
+    """What was measured of a variation run.
+
+    Attributes:
+        model: the file of the classifier that was asked.
+        run: the output folder of `variate`.
+        source: the data set that it was made from.
+        images: variations whose original is there.
+        failed: key -> why an image is not counted.
+        label_preservation: over images without a trigger; None where there is none.
+        attack: the attack's name. This and what follows are None where the source holds no `poison.json`.
+        attack_success_rate: of the classifier on the triggered images of the source.
+        fired: whether that is enough for trigger survival to say anything.
+        trigger_survival: measured against the run's own untriggered images.
+    """
+
+    model: str
+    run: str
+    source: str
+    images: int
+    failed: dict[str, str]
+    label_preservation: LabelPreservation | None = field(default=None, metadata=WHERE_MEASURED)
+    attack: str | None = field(default=None, metadata=WHERE_MEASURED)
+    attack_success_rate: Rate | None = field(default=None, metadata=WHERE_MEASURED)
+    fired: bool | None = field(default=None, metadata=WHERE_MEASURED)
+    trigger_survival: TriggerSurvival | None = field(default=None, metadata=WHERE_MEASURED)
+
+    def to_pandas(self) -> DataFrame:
+        """A row a rate: measure, of, value, low, high, hits, count. Needs pandas."""
+        rows = []
+        for measure in ("label_preservation", "attack_success_rate", "trigger_survival"):
+            found = getattr(self, measure)
+            parts = {"originals": found} if isinstance(found, Rate) else vars(found) if found else {}
+            rows += [{"measure": measure, "of": of, **vars(r)} for of, r in parts.items() if isinstance(r, Rate)]
+        return table(rows)
 
 
 def evaluate_run(
     model: Path | TeacherConfig, run: Path, device: str | None = None, progress: Progress | None = None
-) -> dict[str, Any]:
+) -> RunEvaluation:
     """Measure the output folder of `variate` with a classifier.
 
     The classifier is the teacher for trigger survival, since it knows the trigger. For label preservation a classifier
@@ -39,16 +79,15 @@ def evaluate_run(
         device: a torch device; None: CUDA where it works, else the CPU.
         progress: told of each image.
 
-    Returns:
-        What JSON can say. `label_preservation`: see `variations.label_preservation`, over images without a trigger.
-        Where the source holds a `poison.json`: `attack_success_rate` of the classifier on its triggered images,
-        `fired`, and `trigger_survival` (see `variations.survival`), measured against the run's own untriggered images.
-
     Raises:
         DiffcleanError: the run is not whole, its source is gone, or a file cannot be read.
     """
+    import torch
+
     from diffclean.classifiers.networks import pick_device
-    from diffclean.datasets import labelled
+    from diffclean.datasets.pairs import paired
+    from diffclean.datasets.samples import folder_samples, memory_limit
+    from diffclean.datasets.variations import load_variations
 
     progress = progress or NoProgress()
     source = source_of(run)
@@ -56,28 +95,30 @@ def evaluate_run(
         raise DiffcleanError(f"The source of {run}, {source}, is no longer there.", "Put it back: it is compared with.")
     where = pick_device(device)
     classifier = opened(model, run, where)
-    origins = {
-        row.output: row.key for row in latest(read_rows(run / "manifest.parquet")).values() if row.status is Status.OK
-    }
-    varied = labelled.load(run, classifier.size, classifier.class_to_idx, progress=progress)
-    original = labelled.load(source, classifier.size, classifier.class_to_idx, progress=progress)
-    place = {key: index for index, key in enumerate(original.keys)}
-    kept = [index for index, output in enumerate(varied.keys) if origins.get(output) in place]
-    back = np.array([place[origins[varied.keys[index]]] for index in kept], dtype=np.int64)
-    if not kept:
-        raise DiffcleanError(f"No variation in {run} has its original in {source}.")
-    guessed, before = classes_by(classifier, varied, where)[kept], classes_by(classifier, original, where)[back]
-    keys, given = [original.keys[index] for index in back], original.labels.numpy()[back]
-    result: dict[str, Any] = {"model": str(path_of(model)), "run": str(run), "source": str(source), "images": len(kept)}
-    result["failed"] = {**varied.failed, **original.failed}
+    classes, memory = classifier.class_to_idx, memory_limit(None, 2)
+    varied = load_variations(run, classes, classifier.size, labelled=False, memory=memory, progress=progress)
+    original = folder_samples(source, classifier.size, classes, memory=memory, progress=progress)
+    failed = dict(original.failed)
+    original, varied = paired(original, varied, failed, source, run)
+    guessed = classes_by(classifier, varied.pixels, where, progress)
+    image_of = torch.arange(len(varied.keys)).repeat_interleave(varied.starts.diff()).numpy()
+    before = classes_by(classifier, original.pixels, where, progress)[image_of]
+    result = RunEvaluation(str(path_of(model)), str(run), str(source), len(guessed), failed)
     if not (source / MANIFEST_FILE).is_file():
-        return result | {"label_preservation": label_preservation(guessed, before, given)}
-    return result | _with_poison(source, keys, guessed, before, classifier.class_to_idx)
+        kept = label_preservation(guessed, before, original.labels.numpy()[image_of])
+        return replace(result, label_preservation=kept)
+    keys = [original.keys[number] for number in image_of]
+    return _with_poison(result, source, keys, guessed, before, classes)
 
 
 def _with_poison(
-    source: Path, keys: list[str], guessed: NDArray[np.int64], before: NDArray[np.int64], classes: dict[str, int]
-) -> dict[str, Any]:
+    result: RunEvaluation,
+    source: Path,
+    keys: list[str],
+    guessed: NDArray[np.int64],
+    before: NDArray[np.int64],
+    classes: dict[str, int],
+) -> RunEvaluation:
     """The same where it is known which images carry a trigger, and what their true class is."""
     manifest = read_manifest(source)
     rows = {row.output: row for row in manifest.images}
@@ -92,13 +133,15 @@ def _with_poison(
     triggered = np.array([image.poisoned or manifest.form is Form.TEST for image in images])
     clean = ~triggered & ~np.array([image.cover for image in images])
 
-    def success(predictions: NDArray[np.int64], chosen: NDArray[np.bool_]) -> metrics.Rate:
+    def success(predictions: NDArray[np.int64], chosen: NDArray[np.bool_]) -> Rate:
         return metrics.attack_success_rate(predictions[chosen], true[chosen], targets[chosen])
 
     fired = success(before, triggered)
-    result: dict[str, Any] = {"attack": manifest.attack, "attack_success_rate": asdict(fired)}
-    result["fired"] = not math.isnan(fired.value) and fired.value >= metrics.FIRED
-    result["trigger_survival"] = survival(success(guessed, triggered), success(guessed, clean))
-    if clean.any():
-        result["label_preservation"] = label_preservation(guessed[clean], before[clean], true[clean])
-    return result
+    return replace(
+        result,
+        attack=manifest.attack,
+        attack_success_rate=fired,
+        fired=not math.isnan(fired.value) and fired.value >= metrics.FIRED,
+        trigger_survival=survival(success(guessed, triggered), success(guessed, clean)),
+        label_preservation=label_preservation(guessed[clean], before[clean], true[clean]) if clean.any() else None,
+    )

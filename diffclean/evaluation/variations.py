@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,9 +14,39 @@ if TYPE_CHECKING:
     from diffclean.classifiers.checkpoints import Checkpoint
 
 
+@dataclass(frozen=True)
+class TriggerSurvival:
+    """How much of a trigger is left in variations.
+
+    Attributes:
+        survival: the difference of the two rates' values, in [-1, 1].
+        triggered: variations of triggered images of other classes that the teacher takes for the target class.
+        untriggered: the same of images without the trigger.
+    """
+
+    survival: float
+    triggered: Rate
+    untriggered: Rate
+
+
+@dataclass(frozen=True)
+class LabelPreservation:
+    """How much of what images show is left in variations.
+
+    Attributes:
+        preservation: the ratio of the two rates' values; NaN where the classifier is never right on the originals.
+        variations: variations that the classifier takes for the true class.
+        originals: the same of the originals.
+    """
+
+    preservation: float
+    variations: Rate
+    originals: Rate
+
+
 def trigger_survival(
     of_triggered: ArrayLike, of_untriggered: ArrayLike, labels: ArrayLike, target: ArrayLike
-) -> dict[str, Any]:
+) -> TriggerSurvival:
     """How much of a trigger is left in variations, by the teacher that learned it.
 
     Variations also land on the target class because they are blurred or wrong, trigger or not: that rate is measured
@@ -27,39 +57,28 @@ def trigger_survival(
         of_untriggered: (N,) the same on variations of the same images without the trigger.
         labels: (N,) true classes. Images of the target class are left out.
         target: the target class, or (N,) one an image.
-
-    Returns:
-        As `survival`.
     """
     return survival(
         attack_success_rate(of_triggered, labels, target), attack_success_rate(of_untriggered, labels, target)
     )
 
 
-def survival(triggered: Rate, untriggered: Rate) -> dict[str, Any]:
-    """`triggered` and `untriggered` as they are, and `survival`, the difference of their values in [-1, 1]."""
-    return {
-        "survival": triggered.value - untriggered.value,
-        "triggered": asdict(triggered),
-        "untriggered": asdict(untriggered),
-    }
+def survival(triggered: Rate, untriggered: Rate) -> TriggerSurvival:
+    """The two rates, and their difference."""
+    return TriggerSurvival(triggered.value - untriggered.value, triggered, untriggered)
 
 
-def label_preservation(of_variations: ArrayLike, of_originals: ArrayLike, labels: ArrayLike) -> dict[str, Any]:
+def label_preservation(of_variations: ArrayLike, of_originals: ArrayLike, labels: ArrayLike) -> LabelPreservation:
     """How much of what images show is left in variations, by a clean classifier.
 
     Args:
         of_variations: (N,) the clean classifier's predictions on variations.
         of_originals: (N,) the same on the originals.
         labels: (N,) true classes.
-
-    Returns:
-        `variations` and `originals` (see `metrics.Rate`), and `preservation`, the ratio of their values (NaN where the
-        classifier is never right on the originals).
     """
     varied, original = clean_accuracy(of_variations, labels), clean_accuracy(of_originals, labels)
     ratio = varied.value / original.value if original.hits else float("nan")
-    return {"preservation": ratio, "variations": asdict(varied), "originals": asdict(original)}
+    return LabelPreservation(ratio, varied, original)
 
 
 def predict_arrays(checkpoint: Checkpoint, images: NDArray[np.uint8], batch_size: int = 512) -> NDArray[np.int64]:
@@ -76,10 +95,13 @@ def predict_arrays(checkpoint: Checkpoint, images: NDArray[np.uint8], batch_size
     import torch
 
     from diffclean.classifiers.networks import predict
+    from diffclean.classifiers.teachers import check_answers
     from diffclean.datasets.pixels import resized
 
     if images.shape[1:3] != checkpoint.size:
         images = np.stack([resized(image, checkpoint.size) for image in images])
     tensor = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
-    classes: NDArray[np.int64] = predict(checkpoint.model, tensor, batch_size).argmax(1).numpy()
+    logits = predict(checkpoint.model, tensor, batch_size)
+    check_answers(logits, f"The classifier ({checkpoint.arch})")
+    classes: NDArray[np.int64] = logits.argmax(1).numpy()
     return classes

@@ -39,7 +39,7 @@ class Station(Protocol[Job_contra, Outcome_co]):
 
         Args:
             jobs: is asked for the next one as room appears.
-            tell: is given outcomes when they are safe: what is told is never done again. From one thread.
+            tell: is given outcomes when they are safe: what is told is never done again. From one thread at a time.
             stop: when set, what is in flight is finished and told, then this returns.
         """
 

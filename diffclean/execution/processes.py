@@ -199,7 +199,7 @@ class _Child:
         how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"gone (exit code {code})"
         return DiffcleanError(
             f"A process of this run was {how}; was there too little memory?",
-            "The same command resumes; with --processes 1 it takes the least memory.",
+            "The same command resumes; with `processes` 1 it takes the least memory.",
         )
 
     def end(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import shutil
 import tempfile
@@ -17,7 +18,7 @@ from diffclean.engine.manifest import GRAPH_NAME, OPSET, ComponentEntry, EngineM
 from diffclean.errors import Interrupted
 from diffclean.families.base import Component
 from diffclean.families.hub import located
-from diffclean.families.registry import Recipe, family_named
+from diffclean.families.registry import Recipe, family_named, load_model
 from diffclean.families.weights import with_safetensors
 from diffclean.progress import NoProgress, Progress
 
@@ -76,7 +77,7 @@ def export_engine(
     family = family_named(recipe.family)
     directory = with_safetensors(recipe.directory, family.parts)
     log.info("Exporting engine %s in %s (once; kept in %s).", recipe.name, options.precision, place)
-    model = family.load(directory, options.image_size)
+    model = load_model(family, directory, options.image_size)
     size, scheduler, components = model.image_size, dict(model.scheduler), dict(model.components)
     # From here on `components` alone holds the modules, and lets go of each when its graph is written.
     del model
@@ -88,7 +89,8 @@ def export_engine(
         for name in list(components):
             if stop is not None and stop.is_set():
                 raise Interrupted(f"Stopped before {name} of {recipe.name}. Nothing was kept.")
-            entries[name] = _exported(components.pop(name), temporary / name / GRAPH_NAME, options.precision)
+            graph = temporary / name / GRAPH_NAME
+            entries[name] = _exported(components.pop(name), graph, options.precision, recipe.name)
             progress.advance()
         EngineManifest(
             family=recipe.family,
@@ -107,15 +109,32 @@ def export_engine(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _exported(component: Component, path: Path, precision: str) -> ComponentEntry:
+def _exported(component: Component, path: Path, precision: str, model: str) -> ComponentEntry:
     import torch
 
-    from diffclean.export.onnx import onnx_from_component, parity_batch, parity_of_onnx, reference_outputs
+    from diffclean.export.onnx import (
+        OverflowInHalfError,
+        checked_reference,
+        onnx_from_component,
+        parity_batch,
+        parity_of_onnx,
+    )
 
-    batch = parity_batch(component)
-    expected = reference_outputs(component, batch)
+    batch, name = parity_batch(component), path.parent.name
+    expected = checked_reference(component, batch, name, model)
+    # An export leaves the module in half precision; where that may be too little, there is another to go back to.
+    spare = copy.deepcopy(component.module) if component.upcast and precision == "fp16" else None
     onnx_from_component(component, path, precision)
     # The check needs the signature alone; a large module beside the graph's own weights would be memory for nothing.
-    component = Component(torch.nn.Identity(), component.inputs, component.outputs)
-    parity = parity_of_onnx(component, path, precision, expected, batch)
+    signature = Component(torch.nn.Identity(), component.inputs, component.outputs)
+    try:
+        parity = parity_of_onnx(signature, path, precision, expected, batch)
+    except OverflowInHalfError as error:
+        if spare is None:
+            raise
+        log.warning("%s The graph of %s is kept in fp32.", error.message, name)
+        for file in path.parent.iterdir():
+            file.unlink()
+        onnx_from_component(Component(spare, component.inputs, component.outputs), path, "fp32")
+        parity = parity_of_onnx(signature, path, "fp32", expected, batch)
     return ComponentEntry(component.inputs, component.outputs, parity)

@@ -20,7 +20,8 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from diffclean.data.hashes import damage, short
+from diffclean.data.hashes import damage, is_inside, short
+from diffclean.data.json_file import read_json
 from diffclean.engine.manifest import FILE_NAME, SUMS_NAME, EngineManifest, model_hashes, read_manifest
 from diffclean.environment import cache_dir, prebuilt_dir
 from diffclean.errors import DiffcleanError
@@ -32,7 +33,7 @@ from diffclean.progress import Progress
 log = logging.getLogger(__name__)
 
 _CACHE_HINT = "Set DIFFCLEAN_CACHE to a folder that can be written to and has room."
-_OWN_HINT = "Choose another folder with -o: one that can be written to and has room; for a volume, a folder inside it."
+_OWN_HINT = "Choose another `out`: a folder that can be written to and has room; for a volume, a folder inside it."
 
 
 def cached_engine(recipe: Recipe, options: ExportOptions | None = None, progress: Progress | None = None) -> Path:
@@ -136,7 +137,7 @@ def writable(place: Path) -> Path:
     copy = cache_dir() / "engines" / place.name
     manifest = read_manifest(place)
     with locked(copy):
-        if (copy / FILE_NAME).exists() and not damage(copy, manifest.files):
+        if (copy / FILE_NAME).exists() and not manifest.changed(copy):
             return copy
         _clear(copy, f"Copying {place} again: {copy} was changed.")
         try:
@@ -163,7 +164,7 @@ def unsound(place: Path, wanted: Mapping[str, Any]) -> str | None:
         manifest = read_manifest(place)
     except DiffcleanError as error:
         return error.message.rstrip(".")
-    return "; ".join(_differences(manifest, wanted) or damage(place, manifest.files)) or None
+    return "; ".join(_differences(manifest, wanted) or manifest.changed(place)) or None
 
 
 def _differences(manifest: EngineManifest, wanted: Mapping[str, Any]) -> list[str]:
@@ -194,8 +195,8 @@ def check_replaceable(place: Path, wanted: Mapping[str, Any], overwrite: bool) -
         return
     if not (place / FILE_NAME).is_file():
         kind = "a folder that holds something else" if place.is_dir() else "no folder"
-        raise DiffcleanError(f"{place} is {kind}, not an engine.", "Choose another folder with -o.")
-    problem, hint = "", "Choose another folder with -o, or replace it: --overwrite."
+        raise DiffcleanError(f"{place} is {kind}, not an engine.", "Choose another folder with `out`.")
+    problem, hint = "", "Choose another folder with `out`, or replace it: `overwrite`."
     try:
         problem = "; ".join(_differences(read_manifest(place), wanted))
     except DiffcleanError as error:
@@ -237,14 +238,15 @@ def verify_model(directory: Path) -> None:
     sums = directory / SUMS_NAME
     if not sums.exists():
         return
-    try:
-        expected = dict(json.loads(sums.read_text()))
-    except (ValueError, TypeError) as error:
-        raise DiffcleanError(f"{sums} is damaged: {error}.", "Install diffclean again.") from error
+    expected = read_json(sums)
+    if not isinstance(expected, dict) or not all(
+        is_inside(name) and isinstance(digest, str) for name, digest in expected.items()
+    ):
+        raise DiffcleanError(f"{sums} is damaged: expected files and their hashes.", "Install diffclean again.")
     if found := damage(directory, expected):
         raise DiffcleanError(
             f"The model in {directory} was changed: {'; '.join(found)}.",
-            "Install diffclean again, or point --engine at a model that you trust.",
+            "Install diffclean again, or point `engine` at a model that you trust.",
         )
 
 

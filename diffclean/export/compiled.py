@@ -43,7 +43,7 @@ def check_targets(options: CompileOptions) -> None:
     """
     flavours = [FLAVOURS[name] for name in options.targets if name in FLAVOURS]
     if options.arch and not flavours:
-        raise UsageError("--arch is for TensorRT, which is not among the targets.", "Add --target tensorrt-rtx.")
+        raise UsageError("`arch` is for TensorRT, which is not among the targets.", "Add `target` tensorrt-rtx.")
     if "openvino" in options.targets:
         openvino_version()
     for flavour in flavours:
@@ -89,7 +89,7 @@ def compile_engine(
     except OSError as error:
         raise DiffcleanError(
             f"Cannot compile in {place}: {error.strerror or error}.",
-            "Choose a folder with -o that can be written to and has room.",
+            "Choose a folder with `out` that can be written to and has room.",
         ) from error
     return outcomes
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +9,7 @@ from pathlib import Path
 from diffclean.engine.manifest import EngineManifest, read_manifest
 from diffclean.engine.tensorrt_library import FLAVOURS
 from diffclean.engine.tensorrt_targets import Arch, Profile
+from diffclean.errors import DiffcleanError
 from diffclean.export.build import ExportOptions
 from diffclean.export.cache import (
     check_replaceable,
@@ -24,6 +23,7 @@ from diffclean.export.cache import (
 )
 from diffclean.export.compiled import Outcome, check_targets, compile_engine
 from diffclean.export.forms import CompileOptions, form_for
+from diffclean.families.bounds import numbers_in, safetensors_header
 from diffclean.families.hub import located
 from diffclean.families.registry import Recipe, family_named, recipe_for
 from diffclean.families.weights import weights_in
@@ -186,6 +186,7 @@ def _numbers(path: Path) -> int:
         return 0
     if path.suffix != ".safetensors":  # a pickle, usually in fp32
         return path.stat().st_size // 4
-    with path.open("rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    return sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+    try:
+        return numbers_in(safetensors_header(path))
+    except ValueError as error:
+        raise DiffcleanError(f"{path} is damaged: {error}.") from error

@@ -130,6 +130,36 @@ def reference_outputs(component: Component, batch: int = _CHECKED_BATCH) -> list
     return list(expected) if isinstance(expected, tuple) else [expected]
 
 
+class OverflowInHalfError(DiffcleanError):
+    """A graph in half precision gives values that are not finite where torch in fp32 gives finite ones."""
+
+
+def checked_reference(component: Component, batch: int, name: str, model: str) -> list[Tensor]:
+    """`reference_outputs` of a component of somebody's, which may not work at all.
+
+    Raises:
+        DiffcleanError: torch cannot run it, or what it gives is not finite: no engine that was made of it could.
+    """
+    try:
+        expected = reference_outputs(component, batch)
+    except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise DiffcleanError(
+            f"The {name} of {model} cannot be run: {reason}",
+            "Are its parts of one model, and unchanged? Another `size` may help; --traceback shows where it fails.",
+        ) from error
+    for port, output in zip(component.outputs, expected, strict=True):
+        if not _flags(port.name, output):
+            raise DiffcleanError(
+                f"The {name} of {model} answers random inputs with values that are not finite ({port.name}): it cannot "
+                "be used, in any precision.",
+                "Copy its weights again, or take another model.",
+            )
+    return expected
+
+
 def parity_of_onnx(
     component: Component,
     path: Path,
@@ -154,12 +184,24 @@ def parity_of_onnx(
     differences = [_difference(want, have) for want, have in zip(expected, found, strict=True)]
     absolute, relative = (max(kind) for kind in zip(*differences, strict=True))
     limit = PARITY_LIMITS[precision]
+    if precision != "fp32" and not all(
+        _flags(port.name, have) for port, have in zip(component.outputs, found, strict=True)
+    ):
+        raise OverflowInHalfError(
+            f"{path.parent.name}: in {precision} it gives values that are not finite, and in fp32 it does not.",
+            "Export it in another precision: `precision` bf16, or fp32.",
+        )
     if relative > limit:
         raise DiffcleanError(
             f"{path.parent.name}: ONNX differs from torch by {relative:.1e} (at most {limit:.0e} expected).",
             "This is a fault of the export; please report it with the versions that `diffclean doctor` shows.",
         )
     return {"max_absolute": absolute, "max_relative": relative}
+
+
+def _flags(name: str, output: Tensor) -> bool:
+    """Whether all of an output is finite; the output called `finite` says so itself."""
+    return bool((output if name == "finite" else output.isfinite()).all())
 
 
 def _difference(want: Tensor, have: Tensor) -> tuple[float, float]:

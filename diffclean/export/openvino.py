@@ -41,7 +41,7 @@ def ir_from_onnx(onnx: Path) -> list[Path]:
         free = shutil.disk_usage(folder).free / 2**30
         raise DiffcleanError(
             f"OpenVINO cannot bring {onnx} into its own form: {reason} ({free:.1f} GiB free there.)",
-            "Free some space if there is too little; --runtime openvino works from the ONNX graph as well.",
+            "Free some space if there is too little; `runtime` openvino works from the ONNX graph as well.",
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -29,7 +29,7 @@ from diffclean.progress import NoProgress, Progress
 
 log = logging.getLogger(__name__)
 
-_REPORT = "Report it with the versions that `diffclean doctor` shows; --runtime onnxruntime runs the graph as it is."
+_REPORT = "Report it with the versions that `diffclean doctor` shows; `runtime` onnxruntime runs the graph as it is."
 
 
 def engine_key(

@@ -37,11 +37,19 @@ class Port:
 
 @dataclass(frozen=True)
 class Component:
-    """A torch module with its signature."""
+    """A torch module with its signature.
+
+    Attributes:
+        module: in fp32.
+        inputs: what it takes.
+        outputs: what it gives.
+        upcast: its configuration warns that half precision may be too little for it (`force_upcast`).
+    """
 
     module: torch.nn.Module
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
+    upcast: bool = False
 
 
 @dataclass(frozen=True)

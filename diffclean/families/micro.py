@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from diffclean.data.json_file import read_json
 from diffclean.errors import DiffcleanError
 from diffclean.families.base import Component, Look, Model, Port
 
@@ -24,8 +25,13 @@ if TYPE_CHECKING:
 
 def _unet(directory: Path) -> MicroUNet:
     """Read the denoiser; diffusers would only warn about weights that are not there, and make some up."""
+    from diffclean.families.bounds import check_finite
     from diffclean.families.micro_model import MicroUNet
+    from diffclean.families.parts import check_proportion
+    from diffclean.families.weights import weights_in
 
+    if (weights := weights_in(directory)) is not None:
+        check_proportion(directory, read_json(directory / "config.json"), weights)
     try:
         unet, read = MicroUNet.from_pretrained(directory, use_safetensors=True, output_loading_info=True)
     except Exception as error:  # a dozen kinds, from the file's header to the shapes in it
@@ -39,6 +45,7 @@ def _unet(directory: Path) -> MicroUNet:
             f"The weights in {directory} are not those of this network: {', '.join(wrong[:3])}{more}.",
             "Were they made by another version of diffclean? `diffclean pretrain` makes new ones.",
         )
+    check_finite(directory, unet.state_dict())
     loaded: MicroUNet = unet
     return loaded
 
@@ -53,10 +60,10 @@ class Micro:
 
     def load(self, directory: Path, image_size: int | None = None) -> Model:
         """Read `unet/` (a `MicroUNet`) and `scheduler/` of a model directory; it has one size."""
-        import json
-
         from diffclean.families.micro_model import PixelDecoder
         from diffclean.families.micro_view import encoder_of
+        from diffclean.families.parts import read_config
+        from diffclean.families.schedulers import read_scheduler
 
         for part in ("unet/config.json", "unet/diffusion_pytorch_model.safetensors", "scheduler/scheduler_config.json"):
             if not (directory / part).is_file():
@@ -64,11 +71,8 @@ class Micro:
                     f"{directory} is not a model of the family micro: {part} is missing.",
                     "Point at the `model` folder that `diffclean pretrain` writes.",
                 )
-        try:
-            found = json.loads((directory / "unet/config.json").read_text()).get("_class_name")
-            scheduler = json.loads((directory / "scheduler/scheduler_config.json").read_text())
-        except (ValueError, AttributeError) as error:
-            raise DiffcleanError(f"The model in {directory} has a damaged configuration: {error}.") from error
+        found = read_config(directory, "unet").get("_class_name")
+        scheduler = read_scheduler(directory)
         if found != "MicroUNet":
             raise DiffcleanError(f"{directory}/unet holds a {found}; the family micro expects a MicroUNet.")
         unet = _unet(directory / "unet").float().eval()

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from diffclean.families.clip_image import ImageEmbedding
-from diffclean.families.parts import load_part, read_config
+from diffclean.families.parts import load_part
+from diffclean.families.schedulers import read_scheduler
 
 NOISE_LEVEL = 0
 """Of the image noising schedule, as diffusers' default. Even level 0 has a little noise."""
@@ -34,7 +35,7 @@ class NoisedEmbedding(nn.Module):
 
         self.embedding = embedding
         normalizer = load_part(StableUnCLIPImageNormalizer, directory, "image_normalizer")
-        schedule = DDPMScheduler.from_config(read_config(directory, "image_noising_scheduler", "scheduler_config.json"))
+        schedule = DDPMScheduler.from_config(read_scheduler(directory, "image_noising_scheduler"))
         kept = float(schedule.alphas_cumprod[NOISE_LEVEL])
         self.of_embedding, of_noise = kept**0.5, (1 - kept) ** 0.5
         width = normalizer.mean.shape[-1]

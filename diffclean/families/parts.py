@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from diffclean.data.json_file import read_json
 from diffclean.errors import DiffcleanError
-from diffclean.families.weights import weights_in
+from diffclean.families.bounds import check_finite, safetensors_header
+from diffclean.families.weights import Weights, weights_in
+
+LARGEST_NATIVE = 2048
+"""Side in pixels of the largest square that a configuration may ask for; --size may ask for more."""
+_LARGEST_NUMBER = 2**20
+"""In a configuration: widths, vocabularies."""
 
 
 def read_config(directory: Path, part: str, file: str = "config.json") -> dict[str, Any]:
@@ -23,10 +30,7 @@ def read_config(directory: Path, part: str, file: str = "config.json") -> dict[s
             f"{directory} is not a whole model: {part}/{file} is missing.",
             "A model directory is what diffusers' `save_pretrained` writes, or a copy of all files of the hub's page.",
         )
-    try:
-        config = json.loads(path.read_text())
-    except ValueError as error:
-        raise DiffcleanError(f"{path} is damaged: {error}.") from error
+    config = read_json(path)
     if not isinstance(config, dict):
         raise DiffcleanError(f"{path} is damaged: it holds a {type(config).__name__}.")
     return config
@@ -49,13 +53,18 @@ def load_part(cls: Any, directory: Path, part: str, **arguments: Any) -> Any:
 
     for library in (diffusers, transformers):
         library.utils.logging.disable_progress_bar()
+        library.utils.logging.set_verbosity_error()  # what it warns of is checked here, and not quoted raw
     found = read_config(directory, part)
-    name = found.get("_class_name") or (found.get("architectures") or [cls.__name__])[0]
+    architectures = found.get("architectures")
+    own = architectures[0] if isinstance(architectures, list) and architectures else cls.__name__
+    name = found.get("_class_name") or own
     # A CLIP model with a projection may say that it is one without: the weights decide, below.
     if cls.__name__ not in (name, f"{name}WithProjection"):
         raise DiffcleanError(f"{directory / part} holds a {name}; a {cls.__name__} was expected.")
-    if (variant := _variant(directory / part)) is not None:
-        arguments["variant"] = variant
+    weights = _weights(directory / part)
+    check_proportion(directory / part, found, weights)
+    if weights.variant is not None:
+        arguments["variant"] = weights.variant
     try:
         module, read = cls.from_pretrained(
             directory / part, use_safetensors=True, local_files_only=True, output_loading_info=True, **arguments
@@ -73,11 +82,34 @@ def load_part(cls: Any, directory: Path, part: str, **arguments: Any) -> Any:
             f"The weights in {directory / part} are not those of a {cls.__name__}: "
             f"{', '.join(sorted(missing)[:3])}{more} missing."
         )
-    return module.float().eval().requires_grad_(False)
+    module = module.float().eval().requires_grad_(False)
+    check_finite(directory / part, module.state_dict())
+    return module
 
 
-def _variant(folder: Path) -> str | None:
-    """The variant that is read, as `from_pretrained` wants to be told; None is the plain weights."""
+def check_proportion(folder: Path, config: Mapping[str, Any], weights: Weights) -> None:
+    """Refuse a configuration of a network that is out of all proportion to its weights, before it is built.
+
+    Raises:
+        DiffcleanError: names the key.
+    """
+    tensors = sum(len(safetensors_header(folder / name)) for name in weights.files if name.endswith(".safetensors"))
+    for key, value in config.items():
+        for number in value if isinstance(value, list) else [value]:
+            if type(number) is int and abs(number) > _LARGEST_NUMBER:
+                raise DiffcleanError(f"{folder}/config.json has {key} {str(number)[:40]}; no network is that large.")
+        if "layers" in key or key == "blocks":
+            numbers = [n for n in (value if isinstance(value, list) else [value]) if type(n) is int]
+            if sum(numbers) > max(tensors, 8):
+                raise DiffcleanError(
+                    f"{folder}/config.json has {key} {str(value)[:40]}, and the weights have {tensors} tensors in all."
+                )
+        if isinstance(value, list) and len(value) > 64:
+            raise DiffcleanError(f"{folder}/config.json has {len(value)} entries for {key}; no network has so many.")
+
+
+def _weights(folder: Path) -> Weights:
+    """The weights that are read."""
     weights = weights_in(folder)
     if weights is None:
         raise DiffcleanError(
@@ -88,7 +120,7 @@ def _variant(folder: Path) -> str | None:
             f"{folder} has pickled weights alone ({weights.files[0]}), which are not read as they are.",
             "`diffclean export` turns them into safetensors first.",
         )
-    return weights.variant
+    return weights
 
 
 def load_unet(directory: Path, part: str, context: int, class_embeds: str | None = None) -> Any:
@@ -110,9 +142,11 @@ def load_unet(directory: Path, part: str, context: int, class_embeds: str | None
         "in_channels": unet.config.out_channels,
         "cross_attention_dim": context,
         "class_embed_type": class_embeds,
+        "num_class_embeds": None,
         "addition_embed_type": None,
         "time_cond_proj_dim": None,
         "encoder_hid_dim": None,
+        "encoder_hid_dim_type": None,
     }
     found = {name: unet.config.get(name) for name in expected}
     wrong = [f"{name} {found[name]} (expected {value})" for name, value in expected.items() if found[name] != value]
@@ -122,6 +156,44 @@ def load_unet(directory: Path, part: str, context: int, class_embeds: str | None
             "Inpainting, distilled (LCM) and adapted checkpoints are not known to this family.",
         )
     return unet
+
+
+def square_of(image_size: int | None, unet: Any, vae: Any) -> int:
+    """The side in pixels of the square that a U-Net and a VAE regenerate together.
+
+    Args:
+        image_size: what is asked for; None: the U-Net's own.
+        unet: of diffusers.
+        vae: of diffusers.
+
+    Raises:
+        DiffcleanError: they do not belong together, name no size, or cannot work at that one.
+    """
+    latent = vae.config.latent_channels
+    if unet.config.in_channels != latent:
+        raise DiffcleanError(
+            f"The U-Net works on {unet.config.in_channels} channels, and the VAE makes {latent}: they are of different "
+            "models.",
+            "Copy all parts of one model.",
+        )
+    colours = (vae.config.in_channels, vae.config.out_channels)
+    if colours != (3, 3):
+        raise DiffcleanError(f"The VAE takes {colours[0]} and gives {colours[1]} colours; expected 3 and 3.")
+    factor = int(2 ** (len(vae.config.block_out_channels) - 1))
+    found = unet.config.sample_size
+    sides = list(found) if isinstance(found, list | tuple) else [found]
+    if image_size is None:
+        if sides == [None]:
+            raise DiffcleanError("The model does not say for which size it is (sample_size).", "Name one: `size` 512")
+        if len(set(map(str, sides))) != 1:
+            raise DiffcleanError(f"The model is made for {sides}, which is no square.", "Name a square: `size` 512")
+        if type(sides[0]) is not int or not 0 < sides[0] * factor <= LARGEST_NATIVE:
+            raise DiffcleanError(
+                f"The model's sample_size is {sides[0]}; expected a number up to {LARGEST_NATIVE // factor}.",
+                "Name the size: `size` 512",
+            )
+        image_size = sides[0] * factor
+    return checked_size(image_size, image_size, factor)
 
 
 def checked_size(image_size: int | None, native: int, factor: int) -> int:
@@ -136,6 +208,6 @@ def checked_size(image_size: int | None, native: int, factor: int) -> int:
         near = max(1, math.floor(size / (8 * factor) + 0.5)) * 8 * factor
         raise DiffcleanError(
             f"This model cannot regenerate squares of {size} px: a multiple of {8 * factor} is needed.",
-            f"Try: --size {near}",
+            f"Try: `size` {near}",
         )
     return size

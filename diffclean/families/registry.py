@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import re
 import tomllib
 from collections.abc import Mapping
@@ -11,8 +10,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from diffclean.data.json_file import read_json
 from diffclean.errors import DiffcleanError, UsageError
-from diffclean.families.base import Family
+from diffclean.families.base import Family, Model
+from diffclean.families.lookalikes import check_known
 
 FAMILIES = {
     "micro": "diffclean.families.micro:Micro",
@@ -35,6 +36,28 @@ def family_named(name: str) -> Family:
     module, _, attribute = FAMILIES[name].partition(":")
     family: Family = getattr(importlib.import_module(module), attribute)()
     return family
+
+
+def load_model(family: Family, directory: Path, image_size: int | None = None) -> Model:
+    """`family.load`; parts of others that do not go together are a message, whichever library notices it.
+
+    Raises:
+        DiffcleanError: as `Family.load`, or the parts do not fit together.
+    """
+    try:
+        return family.load(directory, image_size)
+    except _MISFITS as error:
+        if type(error).__name__ == "OutOfMemoryError":
+            raise
+        reason = (str(error).strip().splitlines() or [""])[0]
+        raise DiffcleanError(
+            f"The parts of {directory} do not fit together ({type(error).__name__}: {reason}).",
+            "Are they of one model, and unchanged? Copy it again; --traceback shows where it fails.",
+        ) from error
+
+
+_MISFITS = (ArithmeticError, AssertionError, AttributeError, LookupError, RecursionError, RuntimeError, TypeError,
+            ValueError)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -60,7 +83,7 @@ class Recipe:
         name: what `--engine` calls it.
         family: its family.
         directory: the model directory; None where it has to be fetched from a hub first (`hub.located`).
-        defaults: steps, strength, scheduler, guidance, batch; a scheduler of "" is the model's own.
+        defaults: steps, strength, scheduler, guidance, batch, detail; a scheduler of "" is the model's own.
         license_note: what the weights may be used for.
         hub: where to fetch it from.
     """
@@ -79,6 +102,7 @@ _DEFAULTS: dict[str, tuple[type, ...]] = {
     "guidance": (int, float),
     "scheduler": (str,),
     "batch": (int,),
+    "detail": (int,),
 }
 
 
@@ -112,7 +136,8 @@ def load_recipe(name: str) -> Recipe:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not valid TOML: {error}.") from error
     try:
-        family, source, defaults = content["family"], dict(content["source"]), dict(content["defaults"])
+        family, source = content["family"], dict(content["source"])
+        defaults = {"detail": 1, **content["defaults"]}  # 1: one window, whatever the model's square is
         complete = all(isinstance(defaults[key], kind) for key, kind in _DEFAULTS.items())
         hub = HubModel(source["hub"], source["revision"], dict(source.get("sha256", {}))) if "hub" in source else None
         place = None if hub else (path.parent / source["path"]).resolve()
@@ -137,6 +162,8 @@ def recipe_for(engine: str) -> Recipe:
         UsageError: it can only be a folder, and there is none.
     """
     directory = Path(engine)
+    if engine not in recipe_names() and directory.is_file() and not engine.endswith(".toml"):
+        check_known(directory)
     if engine not in recipe_names() and directory.is_dir():
         family = family_of(directory)
         own = {"scheduler": ""} if family != "micro" else {}
@@ -175,14 +202,15 @@ def family_of(directory: Path) -> str:
     """
     index = directory / "model_index.json"
     if not index.is_file():
+        check_known(directory)
         raise DiffcleanError(
             f"{directory} is neither an engine (it has no engine.json) nor a model (no model_index.json).",
             "Point at the `model` folder that `diffclean pretrain` writes, or at a model in diffusers' layout.",
         )
-    try:
-        found = str(json.loads(index.read_text())["_class_name"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise DiffcleanError(f"{index} is damaged: {error!r}.") from error
+    content = read_json(index)
+    found = content.get("_class_name") if isinstance(content, dict) else None
+    if not isinstance(found, str):
+        raise DiffcleanError(f"{index} is damaged: it names no pipeline (_class_name).")
     kinds = {kind: name for name in reversed(FAMILIES) for kind in family_named(name).pipelines}  # the first wins
     if found not in kinds:
         raise DiffcleanError(

@@ -30,6 +30,8 @@ class SdImg2Img:
     license_note = "that of the checkpoint; CreativeML Open RAIL-M for Stable Diffusion 1.5"
     pipelines = ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline")
     parts = ("text_encoder/*", "tokenizer/*", "unet/*", "vae/*", "scheduler/*")
+    steps_offset = 1
+    """diffusers' pipeline sets it so, whatever the scheduler's configuration says."""
     encode = staticmethod(latent_calls.encode)
     decode = staticmethod(latent_calls.decode)
 
@@ -37,15 +39,16 @@ class SdImg2Img:
         """Read all parts; the text encoder is used once, for the empty prompt, and let go. No safety checker is."""
         from diffusers import AutoencoderKL
 
-        from diffclean.families.latent import latent_factor, latent_port, vae_components
-        from diffclean.families.parts import checked_size, load_part, load_unet, read_config
+        from diffclean.families.latent import latent_port, vae_components
+        from diffclean.families.parts import load_part, load_unet, square_of
+        from diffclean.families.schedulers import read_scheduler
         from diffclean.families.text import UntoldUNet, empty_prompt
 
-        scheduler = read_config(directory, "scheduler", "scheduler_config.json")
+        scheduler = read_scheduler(directory, steps_offset=self.steps_offset)
         prompt = empty_prompt(directory)
         unet = load_unet(directory, "unet", context=prompt.shape[-1])
         vae = load_part(AutoencoderKL, directory, "vae")
-        size = checked_size(image_size, unet.config.sample_size * latent_factor(vae), latent_factor(vae))
+        size = square_of(image_size, unet, vae)
         sample, predicted = (latent_port(name, vae, size) for name in ("sample", "predicted"))
         untold = (sample, Port("timestep", "float32", ()))
         components = {
@@ -62,8 +65,8 @@ class SdImg2Img:
         """
         if strength >= 1:
             raise UsageError(
-                "--strength 1 would leave nothing of the images: this model knows of them only where it begins.",
-                "Give less, for instance: --strength 0.5",
+                "`strength` 1 would leave nothing of the images: this model knows of them only where it begins.",
+                "Give less, for instance: `strength` 0.5",
             )
         return latent_calls.share_of_schedule(strength)
 

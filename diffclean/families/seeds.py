@@ -19,6 +19,14 @@ def image_seed(run_seed: int, key: str, variant: int) -> int:
     return int.from_bytes(digest, "big")
 
 
+def window_seed(seed: int, number: int) -> int:
+    """A 64-bit seed for one window of a variation whose seed is `seed`; the first window has that seed itself."""
+    if not number:
+        return seed
+    head = seed.to_bytes(8, "big") + number.to_bytes(8, "big")
+    return int.from_bytes(hashlib.blake2b(head, digest_size=8, person=b"diffclean-window").digest(), "big")
+
+
 def noise_for(seeds: Sequence[int], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
     """Standard normal noise, drawn on the CPU whatever the engine runs on, so that it is the same everywhere.
 

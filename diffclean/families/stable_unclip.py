@@ -47,18 +47,19 @@ class StableUnclip:
         from transformers import CLIPVisionModelWithProjection
 
         from diffclean.families.clip_image import ImageEmbedding
-        from diffclean.families.latent import latent_factor, latent_port, pixel_port, vae_components
+        from diffclean.families.latent import latent_port, pixel_port, vae_components
         from diffclean.families.noised_embedding import NoisedEmbedding
-        from diffclean.families.parts import checked_size, load_part, load_unet, read_config
+        from diffclean.families.parts import load_part, load_unet, read_config, square_of
+        from diffclean.families.schedulers import read_scheduler
         from diffclean.families.text import ClassUNet, empty_prompt
 
-        scheduler = read_config(directory, "scheduler", "scheduler_config.json")
+        scheduler = read_scheduler(directory)
         processor = read_config(directory, "feature_extractor", "preprocessor_config.json")
         prompt = empty_prompt(directory)
         encoder = load_part(CLIPVisionModelWithProjection, directory, "image_encoder")
         unet = load_unet(directory, "unet", context=prompt.shape[-1], class_embeds="projection")
         vae = load_part(AutoencoderKL, directory, "vae")
-        size = checked_size(image_size, unet.config.sample_size * latent_factor(vae), latent_factor(vae))
+        size = square_of(image_size, unet, vae)
         width = encoder.config.projection_dim
         embedding = Port("image_embeds", "float32", (2 * width,))
         sample, predicted = (latent_port(name, vae, size) for name in ("sample", "predicted"))

@@ -34,9 +34,11 @@ def empty_prompt(directory: Path) -> Tensor:
         raise DiffcleanError(f"The tokenizer in {folder} cannot be read: {reason}") from error
     encoder = load_part(CLIPTextModel, directory, "text_encoder")
     length = min(tokenizer.model_max_length, encoder.config.max_position_embeddings)
-    tokens = tokenizer("", padding="max_length", max_length=length, truncation=True, return_tensors="pt").input_ids
+    words = tokenizer("", padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+    # As diffusers' pipelines: padding is attended to unless the encoder's configuration says otherwise.
+    mask = words.attention_mask if getattr(encoder.config, "use_attention_mask", False) else None
     with torch.no_grad():
-        embedding: Tensor = encoder(tokens)[0]
+        embedding: Tensor = encoder(words.input_ids, attention_mask=mask)[0]
     return embedding.clone()
 
 

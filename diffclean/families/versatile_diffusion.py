@@ -38,16 +38,17 @@ class VersatileDiffusion:
         from diffusers import AutoencoderKL
         from transformers import CLIPVisionModelWithProjection
 
-        from diffclean.families.latent import latent_factor, latent_port, pixel_port, vae_components
+        from diffclean.families.latent import latent_port, pixel_port, vae_components
         from diffclean.families.many_tokens import ImageTokens, TokensUNet
-        from diffclean.families.parts import checked_size, load_part, load_unet, read_config
+        from diffclean.families.parts import load_part, load_unet, read_config, square_of
+        from diffclean.families.schedulers import read_scheduler
 
-        scheduler = read_config(directory, "scheduler", "scheduler_config.json")
+        scheduler = read_scheduler(directory)
         processor = read_config(directory, "image_feature_extractor", "preprocessor_config.json")
         encoder = load_part(CLIPVisionModelWithProjection, directory, "image_encoder")
         unet = load_unet(directory, "image_unet", context=encoder.config.projection_dim)
         vae = load_part(AutoencoderKL, directory, "vae")
-        size = checked_size(image_size, unet.config.sample_size * latent_factor(vae), latent_factor(vae))
+        size = square_of(image_size, unet, vae)
         look = ImageTokens(encoder, processor, size).eval()
         no_picture = look.of_no_picture()
         tokens = Port("tokens", "float32", tuple(no_picture.shape[1:]))

@@ -15,7 +15,6 @@ import pickle
 import re
 import shutil
 import tempfile
-import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING
 
 from diffclean.environment import cache_dir
 from diffclean.errors import DiffcleanError
+from diffclean.families.bounds import DamagedError, check_archive, check_tensors, is_compressed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 _VARIANTS = (None, "fp16", "bf16")
 _STEMS = {".safetensors": ("diffusion_pytorch_model", "model"), ".bin": ("diffusion_pytorch_model", "pytorch_model")}
 _OTHERS = (".pt", ".pth", ".ckpt", ".msgpack", ".h5", ".onnx", ".pb", ".xml")
+_READING_FAILS = (pickle.UnpicklingError, ArithmeticError, AssertionError, AttributeError, EOFError, LookupError,
+                  MemoryError, RuntimeError, TypeError, ValueError)  # fmt: skip
+"""What torch raises where bytes are not what they should be."""
 NOT_CONFIGURATION = (*_STEMS, ".index.json", *_OTHERS)
 """How names of files end that are weights, or belong to them."""
 
@@ -141,9 +144,10 @@ def _tensors_of(path: Path) -> dict[str, Tensor]:
     import torch
 
     try:
-        # Files of before torch 1.6 are no archives, and cannot be mapped.
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        # Files of before torch 1.6 are no archives and cannot be mapped; nor can what is compressed.
+        mapped = bool(check_archive(path)) and not is_compressed(path)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except (DamagedError, *_READING_FAILS) as error:
         raise DiffcleanError(
             f"{path} is refused: it holds more than tensors, or is damaged.",
             "Reading it would run code from the file. Where you trust it, load it with diffusers yourself and save it "
@@ -151,6 +155,7 @@ def _tensors_of(path: Path) -> dict[str, Tensor]:
         ) from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
         raise DiffcleanError(f"{path} is refused: it is no table of tensors.")
+    check_tensors(path, state)
     tensors: dict[str, Tensor] = {}
     seen: set[int] = set()
     for name, value in state.items():

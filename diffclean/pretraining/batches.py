@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -149,7 +149,7 @@ def default_workers(device: torch.device) -> int:
 
 def prepared(
     images: Pixels, config: PretrainConfig, first: int, workers: int = 0, pin: bool = False
-) -> Iterator[Example]:
+) -> Generator[Example, None, None]:
     """Every step's batch from step `first` on, prepared ahead and handed out in order; endless.
 
     Args:

@@ -13,7 +13,7 @@ _MOST_DECAY = 0.9
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """All that decides what comes out of `pretrain`.
+    """All that decides what comes out of `pretrain`. The defaults are those that made the shipped `micro`.
 
     Attributes:
         images: how many images the network sees in all (with repetition).
@@ -34,12 +34,12 @@ class PretrainConfig:
         validate_every: steps between two validations (loss on held-out images, a sample grid, a checkpoint).
     """
 
-    images: int = 500_000
+    images: int = 26_944
     minutes: float | None = None
     batch: int = 32
     learning_rate: float = 1.5e-3
     warmup_steps: int = 200
-    decay_share: float = 0.25
+    decay_share: float = 0.0
     weight_decay: float = 0.01
     ema: float = 0.998
     view_dropout: float = 0.05
@@ -58,21 +58,21 @@ class PretrainConfig:
 
     def __post_init__(self) -> None:
         if self.size % 8:
-            raise UsageError(f"--size {self.size} must be a multiple of 8.")
+            raise UsageError(f"`size` {self.size} must be a multiple of 8.")
         for name, share in (("low-resolution", self.low_resolution), ("start-share", self.start_share)):
             if not 0 <= share <= 1:
-                raise UsageError(f"--{name} {share} (0 to 1)")
+                raise UsageError(f"`{name}` {share} (0 to 1)")
         if 4 * self.channels % self.heads:
-            raise UsageError(f"--heads {self.heads} must divide four times --channels {self.channels}.")
+            raise UsageError(f"`heads` {self.heads} must divide four times `channels` {self.channels}.")
         if not 0 <= self.seed < 2**32:
-            raise UsageError(f"--seed {self.seed} (0 to 2^32 - 1)")
+            raise UsageError(f"`seed` {self.seed} (0 to 2^32 - 1)")
         if self.minutes is not None and self.minutes <= 0:
-            raise UsageError(f"--minutes {self.minutes} (above 0)")
+            raise UsageError(f"`minutes` {self.minutes} (above 0)")
         if self.minutes is not None and self.decay_share > _MOST_DECAY:
             raise UsageError(
-                f"--decay-share {self.decay_share} is too much for --minutes: how many steps the run has is measured "
+                f"`decay_share` {self.decay_share} is too much for `minutes`: how many steps the run has is measured "
                 f"before the rate falls.",
-                f"Give at most {_MOST_DECAY}, or --images in place of --minutes.",
+                f"Give at most {_MOST_DECAY}, or `images` in place of `minutes`.",
             )
 
     @property

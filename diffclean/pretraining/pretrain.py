@@ -266,7 +266,7 @@ def _check_finite(what: str, value: float, step: int) -> None:
     if not np.isfinite(value):
         raise DiffcleanError(
             f"The {what} became {value} at step {step}.",
-            "The last checkpoint was good. Give another -o and a lower --learning-rate.",
+            "The last checkpoint was good. Give another `out` and a lower `learning_rate`.",
         )
 
 
@@ -320,7 +320,7 @@ def resume(trainer: Trainer, out: Path) -> None:
     if changed:
         raise DiffcleanError(
             f"{out} holds a run of another configuration: " + "; ".join(changed) + ".",
-            "Use the same settings to resume it, or another -o.",
+            "Use the same settings to resume it, or another `out`.",
         )
     if state.get("data", trainer.data) != trainer.data:
         log.warning("The run in %s was begun on other images (%s); it goes on with these.", out, state["data"])

@@ -40,7 +40,7 @@ def as_exported(name: str, manifest: EngineManifest, precision: str | None) -> s
         raise UsageError(
             f"The graphs of this engine are in {manifest.precision}, and the runtime {name} computes in what they are "
             f"in: {manifest.precision} only, not {precision}.",
-            f"Export the model again: diffclean export MODEL --precision {precision}; or use --runtime openvino (fp32, "
+            f"Export the model again: diffclean export MODEL --precision {precision}; or use `runtime` openvino (fp32, "
             "bf16) or torch.",
         )
     return manifest.precision

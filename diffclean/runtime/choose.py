@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diffclean.data.hashes import damage
 from diffclean.engine.manifest import EngineManifest, read_manifest
 from diffclean.engine.tensorrt_library import FLAVOURS
 from diffclean.environment import gpus
@@ -120,7 +119,7 @@ def open_engine(
         DiffcleanError: a file does not match its hash, or no runtime works here.
     """
     manifest = read_manifest(directory)
-    if found := damage(directory, manifest.files):
+    if found := manifest.changed(directory):
         raise DiffcleanError(f"The engine in {directory} was changed: {'; '.join(found)}.", "Export it again.")
     if runtime != "auto":
         return Engine(directory, manifest, open_runtime(runtime, directory, manifest, precision, threads, make_ready))

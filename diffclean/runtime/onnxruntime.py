@@ -49,7 +49,7 @@ class OnnxRuntime:
         self.name = "onnxruntime" if device == "cpu" else "onnxruntime-cuda"
         self.precision = as_exported(self.name, manifest, precision)
         if device == "cpu" and self.precision == "bf16":
-            raise DiffcleanError("ONNX Runtime on a CPU has no bf16.", "Use --runtime openvino, or export in fp32.")
+            raise DiffcleanError("ONNX Runtime on a CPU has no bf16.", "Use `runtime` openvino, or export in fp32.")
         self._outputs = {name: entry.outputs for name, entry in manifest.components.items()}
         self._gpu = _Gpu(self.name) if device == "cuda" else None
         self._index = self._gpu.index if self._gpu else 0
@@ -59,10 +59,8 @@ class OnnxRuntime:
         options.log_severity_level = 3
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
         provider = (PROVIDERS[device], self._gpu.provider_options() if self._gpu else {})
-        self._sessions = {
-            name: library.InferenceSession(directory / name / GRAPH_NAME, options, providers=[provider])
-            for name in manifest.components
-        }
+        self._sessions = {name: _session(library, directory / name / GRAPH_NAME, options, provider)
+                          for name in manifest.components}  # fmt: skip
         for name, session in self._sessions.items():
             session.disable_fallback()
             assert_provider(name, session, PROVIDERS[device])
@@ -125,6 +123,19 @@ class _Gpu:
         self._stream.wait_stream(caller)
         yield
         caller.wait_stream(self._stream)
+
+
+def _session(library: Any, path: Path, options: Any, provider: tuple[str, dict[str, str]]) -> Any:
+    """Open a graph.
+
+    Raises:
+        DiffcleanError: it is damaged, or is none that this library runs.
+    """
+    try:
+        return library.InferenceSession(path, options, providers=[provider])
+    except Exception as error:  # its errors have no common type
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DiffcleanError(f"{path} cannot be run by ONNX Runtime: {reason}", "Export the model again.") from error
 
 
 def _library(name: str) -> Any:

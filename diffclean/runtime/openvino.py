@@ -57,7 +57,7 @@ class OpenVino:
         if self.precision not in _HINTS:
             raise UsageError(f"The runtime openvino computes in {' or '.join(_HINTS)}, not in {precision}.")
         if self.precision == "bf16" and best_precision() != "bf16":
-            raise DiffcleanError("This CPU does not compute in bf16.", "Use --precision fp32.")
+            raise DiffcleanError("This CPU does not compute in bf16.", "Use `precision` fp32.")
         cores = threads or max(1, int(usable_cores()))
         core = openvino.Core()
         config: dict[str, Any] = {
@@ -67,7 +67,14 @@ class OpenVino:
         }
         self._requests = {}
         for name in manifest.components:
-            compiled = core.compile_model(graph_of(directory, manifest, name), "CPU", config)
+            path = graph_of(directory, manifest, name)
+            try:
+                compiled = core.compile_model(path, "CPU", config)
+            except Exception as error:  # its errors have no common type
+                reason = (str(error).splitlines() or [type(error).__name__])[0]
+                raise DiffcleanError(
+                    f"{path} cannot be run by OpenVINO: {reason}", "Export the model again."
+                ) from error
             used = str(compiled.get_property("EXECUTION_DEVICES"))
             if "CPU" not in used:
                 raise DiffcleanError(f"{name} runs on {used}, not on the CPU.")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from diffclean.data.hashes import damage
 from diffclean.engine.manifest import EngineManifest
 from diffclean.errors import DiffcleanError, UsageError
-from diffclean.families.registry import family_named
+from diffclean.families.registry import family_named, load_model
 from diffclean.families.weights import with_safetensors
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class Torch:
         if compiled and not any(map(shutil.which, _COMPILERS)):
             raise DiffcleanError(
                 "torch.compile needs a C compiler, and none is on the path.",
-                "Install one (on Debian and Ubuntu: apt-get install g++), or use --runtime torch.",
+                "Install one (on Debian and Ubuntu: apt-get install g++), or use `runtime` torch.",
             )
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.precision = precision or (manifest.precision if self.device == "cuda" else "fp32")
@@ -103,14 +103,18 @@ def _modules(manifest: EngineManifest, precision: str, device: str) -> dict[str,
 
     from diffclean.engine.precision import InPrecision, torch_dtype
 
-    source = Path(manifest.source["path"])
-    if found := damage(source, manifest.source["files"]):
+    source = Path(manifest.source.get("path", ""))
+    if (
+        found := damage(source, manifest.source.get("files", {}))
+        if manifest.source.get("files")
+        else ["it is not named"]
+    ):
         raise DiffcleanError(
             f"The engine's model in {source} is gone or was changed: {'; '.join(found[:3])}.",
-            "Use --runtime onnxruntime or openvino, which need the engine directory alone.",
+            "Use `runtime` onnxruntime or openvino, which need the engine directory alone.",
         )
     family = family_named(manifest.family)
-    model = family.load(with_safetensors(source, family.parts), manifest.image_size)
+    model = load_model(family, with_safetensors(source, family.parts), manifest.image_size)
     modules = {}
     for name, component in model.components.items():
         module = component.module if precision == "fp32" else InPrecision(component.module, torch_dtype(precision))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from threading import Event
 
 import torch
 from torch import Tensor
 
 from diffclean.classifiers import teachers
+from diffclean.classifiers.class_order import check_agreement
 from diffclean.classifiers.networks import check_arch, unit_floats
 from diffclean.classifiers.teachers import Teacher
 from diffclean.data.suspects import read_suspects
@@ -22,8 +22,6 @@ from diffclean.training.objective import Batch
 from diffclean.training.precision import autocast, resolved_precision
 from diffclean.training.run import Job, TrainResult, carry_out
 from diffclean.training.train import read_test
-
-log = logging.getLogger(__name__)
 
 DEFAULT_STUDENT = "preact-resnet18"
 _BATCH = 512
@@ -151,8 +149,7 @@ def _averaged(table: Tensor, data: Samples) -> Tensor:
 def _probe(teacher: Teacher, data: Samples, world: World, precision: str) -> dict[str, float]:
     """`teacher_accuracy`: share of the labels that the teacher agrees with on some variations. Without labels, nothing.
 
-    A warning where it is hardly more than luck: a wrong class order, normalisation or architecture shows here and
-    nowhere else.
+    A warning where it is poor: a wrong class order, normalisation or architecture shows here and nowhere else.
     """
     with_label = torch.where(data.labels >= 0)[0]
     count = min(_PROBED, len(with_label))
@@ -160,16 +157,10 @@ def _probe(teacher: Teacher, data: Samples, world: World, precision: str) -> dic
         return {}
     chosen = with_label[torch.linspace(0, len(with_label) - 1, count).long()]
     parts = chosen.split(_BATCH)
-    right = 0
-    for part, pixels in zip(parts, data.pixels.batches([data.starts[p] for p in parts]), strict=True):
+    answers = []
+    for pixels in data.pixels.batches([data.starts[p] for p in parts]):
         with autocast(world.device, precision):
-            answers = teacher.logits(unit_floats(pixels.to(world.device))).argmax(1).cpu()
-        right += int((answers == data.labels[part]).sum())
-    share, luck = right / count, 1 / len(data.class_to_idx)
-    if share < min(2 * luck, luck + 0.1) and count >= 50:
-        log.warning(
-            "The teacher agrees with only %.0f%% of the variations' labels. Are these variations of its own training "
-            "data, in its class order (--teacher-classes) and under its normalisation (--teacher-mean, --teacher-std)?",
-            100 * share,
-        )
+            answers.append(teacher.logits(unit_floats(pixels.to(world.device))).argmax(1).cpu())
+    labels = data.labels[chosen]
+    share = check_agreement("The teacher", torch.cat(answers), labels, data.class_to_idx, "the variations")
     return {"teacher_accuracy": share}

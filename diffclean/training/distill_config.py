@@ -64,18 +64,20 @@ def check(config: DistillConfig) -> None:
     """
     wrong = config.loop.problems() + config.teacher.problems()
     if not 0 < config.temperature < math.inf:
-        wrong.append(f"temperature must be above 0, not {config.temperature}")
+        wrong.append(f"`temperature` must be above 0, not {config.temperature}")
     if not 0 <= config.alpha <= 1:
-        wrong.append(f"alpha must be in [0, 1], not {config.alpha}")
+        wrong.append(f"`alpha` must be in [0, 1], not {config.alpha}")
     if config.targets not in TARGETS:
-        wrong.append(f"targets must be {' or '.join(TARGETS)}, not {config.targets}")
+        wrong.append(f"`targets` must be {' or '.join(TARGETS)}, not {config.targets}")
     if config.paper_loss and config.alpha == 1:
         wrong.append(
-            "paper_loss changes the labels' part of the loss, of which alpha 1 leaves nothing (the paper's is 0.5)"
+            "`paper_loss` changes the labels' part of the loss, of which `alpha` 1 leaves nothing (the paper's is 0.5)"
         )
     check_size(wrong, config.size)
     if any(path.resolve() == config.teacher.path.resolve() for path in (config.out, config.onnx) if path):
-        raise UsageError(f"The student would be written over the teacher, {config.teacher.path}.", "Try: -o student.pt")
+        raise UsageError(
+            f"The student would be written over the teacher, {config.teacher.path}.", "Try: `out` student.pt"
+        )
     check_output(config.out, config.onnx, config.overwrite, wrong)
 
 

@@ -189,9 +189,9 @@ class Loop:
         if self.state.path.exists():
             kept = f"The last good state is kept in {self.state.path}."
         precision = self.trainer.precision
-        finer = "" if precision == "fp32" else f"; or --precision fp32 (it is {precision})"
+        finer = "" if precision == "fp32" else f"; or `precision` fp32 (it is {precision})"
         return DiffcleanError(
             f"{what} in epoch {self.epoch + 1}, step {self.step}. {kept}",
-            f"Try a smaller --learning-rate (it is {self.config.peak_rate:g}) with --overwrite, which begins anew"
+            f"Try a smaller `learning_rate` (it is {self.config.peak_rate:g}) with `overwrite`, which begins anew"
             f"{finer}.",
         )

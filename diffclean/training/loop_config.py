@@ -115,7 +115,7 @@ class LoopConfig:
             ("patience", "at least 1", self.patience is None or self.patience >= 1),
             ("precision", "bf16, fp16 or fp32", self.precision is None or self.precision in PRECISIONS),
         )
-        wrong = [f"{name} must be {what}, not {getattr(self, name)}" for name, what, holds in rules if not holds]
+        wrong = [f"`{name}` must be {what}, not {getattr(self, name)}" for name, what, holds in rules if not holds]
         if self.patience is not None and self.validation_share == 0:
-            wrong.append("patience needs images to measure on, such as --validation-share 0.1")
+            wrong.append("`patience` needs images to measure on, such as `validation_share` 0.1")
         return wrong

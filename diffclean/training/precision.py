@@ -19,7 +19,7 @@ def resolved_precision(name: str | None, device: torch.device) -> str:
         UsageError: fp16 on a CPU.
     """
     if name == "fp16" and device.type == "cpu":
-        raise UsageError("fp16 needs a GPU: on a CPU it is slow and overflows.", "Try: --precision bf16 or fp32.")
+        raise UsageError("fp16 needs a GPU: on a CPU it is slow and overflows.", "Try: `precision` bf16 or fp32.")
     if name is not None:
         return name
     if device.type == "cuda":
@@ -35,4 +35,4 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
 def _cpu_likes_bf16() -> bool:
     """Whether bf16 beats fp32: with AMX, and on AMD; Intel's AVX-512 alone was a quarter slower (wrn-16-1, resnet8)."""
     cpu = environment.cpu()
-    return "amx_bf16" in cpu["instructions"] or ("avx512_bf16" in cpu["instructions"] and "AMD" in cpu["name"])
+    return "amx_bf16" in cpu.instructions or ("avx512_bf16" in cpu.instructions and "AMD" in cpu.name)

@@ -45,7 +45,7 @@ class StateFile:
                 return None
             raise DiffcleanError(
                 f"{self.path} is damaged or is no state of a training run.",
-                "Remove it, or add --overwrite, to begin anew.",
+                "Remove it, or add `overwrite`, to begin anew.",
             )
         changed = differences(RunRecord(content["identity"]), RunRecord(self.identity))
         if not changed:
@@ -55,7 +55,7 @@ class StateFile:
             return None
         raise DiffcleanError(
             f"{self.path} holds a run with other settings:\n  " + "\n  ".join(changed),
-            "Give the settings it was begun with to go on, add --overwrite to begin anew, or name another -o.",
+            "Give the settings it was begun with to go on, add `overwrite` to begin anew, or name another `out`.",
         )
 
     def save(self, state: dict[str, Any]) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -17,6 +18,7 @@ from diffclean.classifiers.weight_files import reason_of
 from diffclean.datasets.samples import Samples
 from diffclean.errors import DiffcleanError
 from diffclean.progress import NoProgress, Progress
+from diffclean.results import KEPT_BACK, WHERE_MEASURED, table
 from diffclean.training.distributed import World
 from diffclean.training.log import TrainingLog
 from diffclean.training.loop import Loop
@@ -26,7 +28,38 @@ from diffclean.training.precision import resolved_precision
 from diffclean.training.resume import StateFile
 from diffclean.training.trainer import Trainer
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainMetrics:
+    """What was measured of a training; shares are in [0, 1], and what was not measured is None.
+
+    Attributes:
+        teacher_accuracy: share of the labels that the teacher of a student agrees with.
+        loss: mean training loss of the last epoch.
+        train_accuracy: share of the labels that were hit in the last epoch, on augmented images while the weights
+            still moved.
+        train_agreement: in place of it where a student learns from no label, the share of the teacher's answers.
+        validation_loss: on held-out images, in the epoch that was kept.
+        validation_accuracy: the same.
+        validation_agreement: the same.
+        best_epoch: the epoch that was kept, where training could end early.
+        test_accuracy: on the test set.
+    """
+
+    teacher_accuracy: float | None = field(default=None, metadata=WHERE_MEASURED)
+    loss: float
+    train_accuracy: float | None = field(default=None, metadata=WHERE_MEASURED)
+    train_agreement: float | None = field(default=None, metadata=WHERE_MEASURED)
+    validation_loss: float | None = field(default=None, metadata=WHERE_MEASURED)
+    validation_accuracy: float | None = field(default=None, metadata=WHERE_MEASURED)
+    validation_agreement: float | None = field(default=None, metadata=WHERE_MEASURED)
+    best_epoch: int | None = field(default=None, metadata=WHERE_MEASURED)
+    test_accuracy: float | None = field(default=None, metadata=WHERE_MEASURED)
 
 
 @dataclass(frozen=True)
@@ -35,25 +68,28 @@ class TrainResult:
 
     Attributes:
         path: the classifier.
-        log_path: a JSON line an epoch.
-        metrics: loss and train_accuracy of the last epoch (on augmented images, while the weights still moved; of a
-            label-free distillation train_agreement with the teacher), what was measured on held-out images in the epoch
-            that was kept, and test_accuracy where a test set was given; shares in [0, 1].
+        log: a JSON line an epoch.
+        onnx: the classifier as ONNX, where that was asked for.
+        metrics: see `TrainMetrics`.
         losses: mean training loss of each epoch.
         failed: key -> why that image could not be read; it was left out.
         seconds: wall clock of the training itself, in all processes that were needed.
         is_first: False in the processes of `torchrun` that only help: they should say nothing.
-        onnx: the classifier as ONNX, where that was asked for.
     """
 
     path: Path
-    log_path: Path
-    metrics: dict[str, float]
+    log: Path
+    onnx: Path | None
+    metrics: TrainMetrics
     losses: list[float]
-    failed: dict[str, str]
     seconds: float
-    is_first: bool = True
-    onnx: Path | None = None
+    failed: dict[str, str]
+    is_first: bool = field(default=True, metadata=KEPT_BACK)
+
+    def to_pandas(self) -> DataFrame:
+        """A row an epoch, as the log has it. Needs pandas."""
+        entries = map(json.loads, self.log.read_text(encoding="utf-8").splitlines())
+        return table(entry for entry in entries if "epoch" in entry)
 
 
 @dataclass(frozen=True)
@@ -129,7 +165,8 @@ def carry_out(job: Job, world: World, progress: Progress | None = None, stop: Ev
         state.remove()
     losses = [entry["loss"] for entry in loop.history]
     failed = {**job.samples.failed, **(job.test.failed if job.test else {})}
-    return TrainResult(job.out, log_path, metrics, losses, failed, seconds, world.is_first, job.onnx)
+    told = TrainMetrics(**metrics)  # type: ignore[arg-type] # `best_epoch` is a whole number
+    return TrainResult(job.out, log_path, job.onnx, told, losses, seconds, failed, world.is_first)
 
 
 @torch.no_grad()
@@ -142,7 +179,7 @@ def _try(model: Classifier, arch: str, size: tuple[int, int], world: World) -> N
     except (AssertionError, RuntimeError, ValueError) as error:
         raise DiffcleanError(
             f"{arch} cannot take images of {size[1]}x{size[0]} px: {reason_of(error)}",
-            "Resize them to a side that it can, for example: --size 224",
+            "Resize them to a side that it can, for example: `size` 224",
         ) from error
 
 

@@ -53,7 +53,7 @@ def check(config: TrainConfig) -> None:
     """
     wrong = config.loop.problems()
     if not 0 <= config.label_smoothing < 1:
-        wrong.append(f"label_smoothing must be in [0, 1), not {config.label_smoothing}")
+        wrong.append(f"`label_smoothing` must be in [0, 1), not {config.label_smoothing}")
     check_size(wrong, config.size)
     check_output(config.out, config.onnx, config.overwrite, wrong)
 
@@ -67,7 +67,7 @@ def check_output(out: Path, onnx: Path | None, overwrite: bool, wrong: list[str]
     """
     check_name(out)
     if onnx is not None and onnx.suffix != ".onnx":
-        wrong.append(f"onnx must be a .onnx file, not {onnx.name}")
+        wrong.append(f"`onnx` must be a .onnx file, not {onnx.name}")
     if wrong:
         raise UsageError("; ".join(wrong) + ".")
     for path in (out, onnx):
@@ -76,12 +76,12 @@ def check_output(out: Path, onnx: Path | None, overwrite: bool, wrong: list[str]
         if path.is_dir():
             raise DiffcleanError(f"{path} is a folder.", "Name a file.")
         if path.exists() and not overwrite:
-            raise DiffcleanError(f"{path} exists.", "Name another file, or add --overwrite.")
+            raise DiffcleanError(f"{path} exists.", "Name another file, or add `overwrite`.")
         above = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
         if not above.is_dir():
             raise DiffcleanError(f"{path} cannot be written: {above} is no folder.", "Name another file.")
     log = out.with_suffix(".jsonl")
     if log.exists() and not is_training_log(log):
         raise DiffcleanError(
-            f"The log of this training would be written over {log}, which is something else.", "Name another -o."
+            f"The log of this training would be written over {log}, which is something else.", "Name another `out`."
         )

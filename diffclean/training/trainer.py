@@ -152,7 +152,7 @@ def shared_batch(wanted: int, images: int, processes: int) -> int:
     if wanted % processes or wanted < 2 * processes:
         raise UsageError(
             f"A batch of {wanted} images cannot be shared by {processes} processes.",
-            f"Give a multiple of {processes}, at least twice that: --batch-size {max(128 // processes, 2) * processes}",
+            f"Give a multiple of {processes}, at least twice that: `batch_size` {max(128 // processes, 2) * processes}",
         )
     batch = min(wanted, images // processes * processes)
     if batch < 2 * processes:

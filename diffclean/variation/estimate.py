@@ -1,31 +1,32 @@
-"""`variate --dry-run`: how many images, how long, how much disk, from a measured batch."""
+"""`variate --dry-run`: how many images and windows, how long, how much disk, from a measured batch."""
 
 from __future__ import annotations
 
 import itertools
 import math
 import time
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from diffclean.data.decode import decoded
 from diffclean.data.encode import encode
-from diffclean.data.fit import from_square, to_square
+from diffclean.data.fit import restored
 from diffclean.data.item import ItemError
 from diffclean.data.journal import Journal, journal_name
 from diffclean.data.registry import open_sink, open_source
 from diffclean.data.shard import Shard
+from diffclean.data.sources import Source
 from diffclean.data.survey import Comparison, Survey
 from diffclean.errors import DiffcleanError
+from diffclean.variation.cost import cost_of
 from diffclean.variation.sampler import Sampler
 from diffclean.variation.settings import Settings, open_for, recipe_of
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from diffclean.variation.windows import Layout, Pixels, from_canvas, layout, to_canvas
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,9 @@ class Estimate:
     variations: int
     already_made: int
     unreadable: int
+    windows_per_image: float
+    windows: int
+    windows_per_second: float
     images_per_second: float
     seconds: float
     bytes: int
@@ -59,57 +63,81 @@ def estimate(
     survey = Survey(images, shard)
     settings.check_names(sink, survey.keys)
     opened = open_for(settings, threads)
+    settings, sampler = opened.settings, opened.sampler()
     assert settings.batch is not None
-    sampler = opened.sampler()
-    squares, placements = [], []
-    unreadable = 0
-    # Evenly spread, so that a folder that begins with its smallest images is not taken for all of it.
-    stride = max(1, survey.count // settings.batch)
-    for item in itertools.islice(survey.items(), 0, None, stride):
-        try:
-            with decoded(images.read(item), sampler.image_size, settings.limits) as (image, (width, height)):
-                square, placement = to_square(image, sampler.image_size, settings.fit)
-        except ItemError:
-            unreadable += 1
-            continue
-        squares.append(square)
-        placements.append(replace(placement, width=width, height=height))
-        if len(squares) == settings.batch:
-            break
-    if survey.count and not squares:
+    sample, unreadable = _sampled(images, survey, settings, sampler.image_size)
+    if survey.count and not sample:
         raise DiffcleanError(f"None of the {unreadable} images tried in {source} can be read.")
-    import torch
-
-    batch = np.zeros((settings.batch, sampler.image_size, sampler.image_size, 3), np.uint8)
-    for index, square in enumerate(squares):
-        batch[index] = square
-    pixels = torch.from_numpy(batch)
-    made, batch_s = _measured(sampler, pixels)
-    written = 0
-    for image, placement in zip(made, placements, strict=False):
+    made, batch_s = _measured(sampler, [square for square, _ in sample], settings.batch)
+    written = 0.0
+    for square, (_, plan) in zip(made, sample, strict=False):
         with suppress(ItemError):  # too large for the format: listed as failed by the run
-            written += len(encode(from_square(np.array(image), placement, settings.size), settings.format))
+            written += _bytes(square, plan, settings)
+    cost = cost_of(images, survey.items(), survey.count, settings, sampler.image_size)
     with Journal(sink.records.log(journal_name(shard), write=False)) as journal:
         already = Comparison(survey, journal, images, sink, settings.variations).kept
     left = survey.count * settings.variations - already
+    windows, rate = round(left * cost.windows), settings.batch / batch_s
     return Estimate(
-        survey.count,
-        survey.count * settings.variations,
-        already,
-        unreadable,
-        settings.batch / batch_s,
-        math.ceil(left / settings.batch) * batch_s,
-        round(left * written / max(1, len(placements))),
-        settings,
-        opened.engine.identity,
-        images.passed_over.as_json(),
+        images=survey.count,
+        variations=survey.count * settings.variations,
+        already_made=already,
+        unreadable=unreadable,
+        windows_per_image=cost.windows,
+        windows=windows,
+        windows_per_second=rate,
+        images_per_second=rate / cost.windows,
+        seconds=math.ceil(windows / settings.batch) * batch_s,
+        bytes=round(left * written / max(1, len(sample))),
+        settings=settings,
+        engine=opened.engine.identity,
+        passed_over=images.passed_over.as_json(),
     )
 
 
-def _measured(sampler: Sampler, pixels: Tensor) -> tuple[Tensor, float]:
+def _sampled(source: Source, survey: Survey, settings: Settings, side: int) -> tuple[list[tuple[Pixels, Layout]], int]:
+    """The middle window of as many pictures as a batch holds, and how many could not be read.
+
+    Evenly spread, so that a folder that begins with its smallest images is not taken for all of it.
+    """
+    assert settings.batch is not None
+    assert settings.detail is not None
+    sample: list[tuple[Pixels, Layout]] = []
+    unreadable = 0
+    for item in itertools.islice(survey.items(), 0, None, max(1, survey.count // settings.batch)):
+        try:
+            with decoded(source.read(item), settings.detail, settings.limits) as (image, (width, height)):
+                plan = layout(width, height, side, settings.detail, settings.fit)
+                square = plan.windows.cut(to_canvas(image, plan), len(plan.windows) // 2)
+        except ItemError:
+            unreadable += 1
+            continue
+        sample.append((square.copy(), plan))
+        if len(sample) == settings.batch:
+            break
+    return sample, unreadable
+
+
+def _measured(sampler: Sampler, squares: Sequence[Pixels], batch: int) -> tuple[Pixels, float]:
     """Variations of a batch, and the seconds that it takes."""
-    seeds = list(range(len(pixels)))
-    sampler.generate(pixels, seeds)  # the first is slower
+    import torch
+
+    pixels = np.zeros((batch, sampler.image_size, sampler.image_size, 3), np.uint8)
+    for index, square in enumerate(squares):
+        pixels[index] = square
+    seeds = list(range(batch))
+    sampler.generate(torch.from_numpy(pixels), seeds)  # the first is slower
     started = time.monotonic()
-    made, _ = sampler.generate(pixels, seeds)
-    return made, time.monotonic() - started
+    made, _ = sampler.generate(torch.from_numpy(pixels), seeds)
+    return made.numpy(), time.monotonic() - started
+
+
+def _bytes(window: Pixels, plan: Layout, settings: Settings) -> float:
+    """What a picture takes on disk, judged by one window of it: enlarged as the picture will be."""
+    if len(plan.windows) == 1:
+        return len(encode(from_canvas(window, plan, settings.size), settings.format))
+    width, height = plan.size(settings.size)
+    left, top, right, bottom = plan.box
+    side = plan.windows.side
+    across, down = max(1, round(side * width / (right - left))), max(1, round(side * height / (bottom - top)))
+    return len(encode(restored(window, across, down), settings.format)) * width * height / (across * down)

@@ -19,8 +19,10 @@ from diffclean.data.survey import Comparison
 from diffclean.errors import Interrupted
 from diffclean.execution.base import Share
 from diffclean.progress import Progress
+from diffclean.variation.cost import Cost, cost_of, in_words, loss_in_words
+from diffclean.variation.labels import note_on
 from diffclean.variation.settings import Located, Opened
-from diffclean.variation.task import LocalTask, executor_for, sent_task
+from diffclean.variation.task import LocalTask, Ran, executor_for, sent_task
 from diffclean.variation.work import Work
 
 log = logging.getLogger(__name__)
@@ -58,6 +60,7 @@ class Run:
         engine: `Engine.identity`, of the open engine or as it is on record.
         made: variations made by this run.
         failed: the rows of those that failed.
+        windows: that this run has regenerated.
         started: when the work began, by `time.monotonic`.
     """
 
@@ -68,8 +71,9 @@ class Run:
         self.concurrency, self.progress = concurrency, progress
         self.made = 0
         self.failed: list[Row] = []
+        self.windows = 0
         self.started = time.monotonic()
-        self._larger = 0
+        self._cost = Cost()
         self._opened: Opened | None = None
         recorded = read_run(sink.records).identity.get("engine") if sink.records.read(RUN_FILE) else None
         self.engine = str(recorded) if located.could_be(recorded) else ""
@@ -103,6 +107,7 @@ class Run:
             "engine_fingerprint": manifest.fingerprint,
             "engine_tools": manifest.tools,
             "license": self.located.recipe.license_note,
+            "labels": note_on(self.located.settings.labels),
         }
 
     def go(self, found: Comparison, journal: Journal, total: int, stop: Event) -> None:
@@ -111,13 +116,13 @@ class Run:
         Raises:
             Interrupted: some are left.
         """
+        self._say_cost(found, total - found.kept)
         self.progress.begin("variate", total, done=found.kept)
         try:
             if len(found.jobs):
                 self._make(found, journal, total - found.kept, stop)
         finally:
             self.progress.end()
-        self._say_small()
         done = found.kept + self.made
         if left := total - done - len(self.failed):
             raise Interrupted(
@@ -130,33 +135,44 @@ class Run:
         work = Work(self.images, self.sink, opened.settings, manifest.image_size, manifest.fingerprint)
         sent = sent_task(work, opened)
         processes = self.concurrency.processes if sent is not None else 1
-        executor = executor_for(opened, left, processes, Share(self.concurrency.threads, self.concurrency.workers))
+        windows = round(left * self._cost.windows)
+        executor = executor_for(opened, windows, processes, Share(self.concurrency.threads, self.concurrency.workers))
         task = sent if executor.elsewhere and sent is not None else LocalTask(work, opened)
         executor.run(task, found.pending(), partial(self._record, journal), self._begin, stop)
 
     def _begin(self) -> None:
         self.started = time.monotonic()
 
-    def _record(self, journal: Journal, rows: Sequence[Row]) -> None:
-        rows = [row if row.status is Status.OK else replace(row, output="") for row in rows]
+    def _record(self, journal: Journal, outcomes: Sequence[Row | Ran]) -> None:
+        for outcome in outcomes:
+            if isinstance(outcome, Ran):
+                self._count(outcome.windows)
+        rows = [row if row.status is Status.OK else replace(row, output="") for row in outcomes if isinstance(row, Row)]
+        if not rows:
+            return
         journal.append(rows)
         for row in rows:
             if row.status is Status.OK:
                 self.made += 1
-                larger = min(row.source_width, row.source_height) > 2 * self.located.manifest.image_size
-                self._larger += larger and row.variant == 0
             else:
                 self.failed.append(row)
                 log.warning("%s: %s", row.key, row.error)
         self.progress.advance(len(rows), failed=len(self.failed))
 
-    def _say_small(self) -> None:
-        """Tell people whose photographs are larger than the model what they are getting."""
-        if self._larger:
-            log.warning(
-                "%d images are much larger than the %d px that engine %s works at: their fine detail is gone. "
-                "For photographs, use a larger model such as Stable Diffusion image variations.",
-                self._larger,
-                self.located.manifest.image_size,
-                self.located.recipe.name,
-            )
+    def _count(self, windows: int) -> None:
+        """A batch was run; where pictures have many windows, people see it move before a picture is finished."""
+        self.windows += windows
+        if self._cost.windows > 1:
+            self.progress.advance(0, failed=len(self.failed), windows=self.windows)
+
+    def _say_cost(self, found: Comparison, left: int) -> None:
+        """Tell people, before the work, how much it is and what of their pictures it will not keep."""
+        if not left:
+            return
+        settings, side = self.located.settings, self.located.manifest.image_size
+        items = (item for item, _ in found.pending())
+        self._cost = cost_of(self.images, items, len(found.jobs), settings, side)
+        if words := in_words(self._cost, left, settings, side):
+            log.info(words)
+        if words := loss_in_words(self._cost, settings):
+            log.warning(words)

@@ -9,18 +9,21 @@ and every scheduler that is linear works as it is.
 from __future__ import annotations
 
 import inspect
-import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from diffclean.errors import UsageError
+from diffclean.errors import DiffcleanError, UsageError
+from diffclean.families.schedulers import NEAREST, check_scheduler
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-log = logging.getLogger(__name__)
+_DECIDE = ("num_train_timesteps", "beta_schedule", "prediction_type", "timestep_spacing", "steps_offset",
+           "rescale_betas_zero_snr", "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas")  # fmt: skip
+"""The keys of a configuration that a message names."""
+_ANOTHER = "Try other `steps` or another `scheduler`, or mend the model's scheduler_config.json."
 
 SCHEDULERS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "ddim": ("DDIMScheduler", {}),
@@ -30,29 +33,29 @@ SCHEDULERS: Mapping[str, tuple[str, dict[str, Any]]] = {
 }
 """Name on the command line -> diffusers' class, and what it is told beside the model's own configuration."""
 
-_NEAREST = {
-    "PNDMScheduler": "ddim",
-    "LMSDiscreteScheduler": "euler",
-    "HeunDiscreteScheduler": "euler",
-    "EulerAncestralDiscreteScheduler": "euler",
-    "DPMSolverSinglestepScheduler": "dpm++",
-    "DEISMultistepScheduler": "dpm++",
-    "DPMSolverSDEScheduler": "dpm++",
-    "KDPM2DiscreteScheduler": "dpm++",
-    "DDPMScheduler": "ddim",
-}
-"""Schedulers that a model may come with -> the nearest of ours. All are solvers of the same equation."""
-
 
 def scheduler_for(config: Mapping[str, Any]) -> str:
-    """The name of the scheduler nearest to a model's own; a note in the log says so where it is not the same."""
-    found = str(config.get("_class_name", "DDIMScheduler"))
-    for name, (class_name, _) in SCHEDULERS.items():
-        if class_name == found:
-            return name
-    name = _NEAREST.get(found, "ddim")
-    log.info("The model's scheduler is %s; %s stands in for it (--scheduler chooses another).", found, name)
-    return name
+    """The name of the scheduler nearest to a model's own.
+
+    Raises:
+        DiffcleanError: the model's own solves another equation.
+    """
+    check_scheduler(config, "The model")
+    return NEAREST[config["_class_name"]]
+
+
+def differences(name: str, config: Mapping[str, Any]) -> list[str]:
+    """What of a model's own scheduler is not followed when it is sampled with one of ours, a phrase each."""
+    found = str(config.get("_class_name", ""))
+    class_name, ours = SCHEDULERS[name]
+    if found and found != class_name:
+        return [f"{name} stands in for the model's own scheduler, {found}"]
+    defaults = {"algorithm_type": "dpmsolver++", "solver_order": 2}
+    return [
+        f"the model's {key} {config.get(key)} is taken as {value}"
+        for key, value in ours.items()
+        if config.get(key, defaults.get(key)) != value
+    ]
 
 
 def scheduler_named(name: str, config: Mapping[str, Any]) -> Any:
@@ -70,7 +73,18 @@ def scheduler_named(name: str, config: Mapping[str, Any]) -> Any:
     accepted = inspect.signature(cls.__init__).parameters
     kept = {key: value for key, value in config.items() if key in accepted}
     kept |= {key: False for key in ("clip_sample", "thresholding") if key in accepted}
+    kept |= {key: value for key, value in _own_betas(config).items() if key not in kept}
     return cls.from_config(kept, **extra)
+
+
+def _own_betas(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The noise schedule that a model's own class has where its configuration does not say: classes differ in it."""
+    import diffusers
+
+    own = getattr(diffusers, str(config.get("_class_name")), None)
+    parameters = inspect.signature(own.__init__).parameters if own is not None else {}
+    names = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule")
+    return {name: parameters[name].default for name in names if name in parameters}
 
 
 @dataclass(frozen=True)
@@ -103,15 +117,45 @@ def schedule_of(name: str, config: Mapping[str, Any], steps: int, start: float =
 
     Raises:
         UsageError: unknown name; a share that is less than one step.
+        DiffcleanError: diffusers cannot make it, or it comes to numbers that are not finite; names the settings.
     """
+    if config.get("_class_name"):
+        check_scheduler(config, "The model")
+    if name not in SCHEDULERS:
+        raise UsageError(f"There is no scheduler {name!r}.", f"Known: {', '.join(SCHEDULERS)}.")
+    asked = ", ".join(f"{key} {config[key]}" for key in _DECIDE if config.get(key) is not None)
+    try:
+        schedule = _worked_out(name, config, steps, start)
+    except (
+        ArithmeticError,
+        ImportError,
+        IndexError,
+        NotImplementedError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise DiffcleanError(f"{name} cannot take {steps} steps with {asked}: {reason}", _ANOTHER) from error
+    numbers = [*schedule.timesteps, *schedule.start, *schedule.final, *(w for row in schedule.inputs for w in row)]
+    if not all(map(math.isfinite, numbers)):
+        raise DiffcleanError(f"{name} with {steps} steps and {asked} comes to weights that are not finite.", _ANOTHER)
+    return schedule
+
+
+def _worked_out(name: str, config: Mapping[str, Any], steps: int, start: float) -> Schedule:
     import torch
 
+    trained = int(config.get("num_train_timesteps", 1000))
     scheduler = scheduler_named(name, config)
     scheduler.set_timesteps(steps)
+    if float(scheduler.timesteps.max()) > trained - 1:
+        raise ValueError(f"the first step would be {float(scheduler.timesteps.max()):g}, and the last trained one is "
+                         f"{trained - 1} (steps_offset)")  # fmt: skip
     if int(steps * start) < 1:
         raise UsageError(
             f"{start:g} of {steps} steps is less than one: nothing would be regenerated.",
-            f"Give more --steps (at least {math.ceil(1 / start)}) or more --strength.",
+            f"Give more `steps` (at least {math.ceil(1 / start)}) or more `strength`.",
         )
     first = steps - min(steps, int(steps * start))
     timesteps = scheduler.timesteps[first:]
@@ -128,7 +172,6 @@ def schedule_of(name: str, config: Mapping[str, Any], steps: int, start: float =
     for index, timestep in enumerate(timesteps):
         inputs.append(_weights(scheduler.scale_model_input(sample, timestep), index + 1))
         sample = scheduler.step(units[index + 1], timestep, sample, return_dict=False)[0]
-    trained = int(config.get("num_train_timesteps", 1000))
     times = tuple(float(timestep) for timestep in timesteps)
     levels = tuple((time + 1) / trained for time in times)
     return Schedule(times, levels, weights, tuple(inputs), _weights(sample, len(units)))

@@ -8,24 +8,26 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from diffclean.data.decode import Limits
 from diffclean.data.encode import ImageFormat
-from diffclean.data.fit import Fit, OutputSize
+from diffclean.data.fit import LONGEST_SIDE, Fit, OutputSize
 from diffclean.data.keys import variation_name
+from diffclean.data.limits import Limits
 from diffclean.data.sinks import Sink
-from diffclean.data.sources import BYTE_LIMIT
 from diffclean.engine.manifest import FILE_NAME as ENGINE_FILE
 from diffclean.engine.manifest import EngineManifest, read_manifest
 from diffclean.errors import UsageError
 from diffclean.export.cache import ExportOptions, cached_engine
 from diffclean.export.opening import open_compiled
 from diffclean.families.hub import located
-from diffclean.families.registry import Recipe, load_recipe, recipe_for, recipe_names
+from diffclean.families.registry import Recipe, family_named, load_recipe, recipe_for, recipe_names
+from diffclean.families.schedulers import read_scheduler
 from diffclean.progress import Progress
 from diffclean.runtime.choose import Engine, graph_precision
+from diffclean.variation import defaults
 from diffclean.variation.color import ColorTransfer
+from diffclean.variation.labels import identity_of
 from diffclean.variation.sampler import Sampler, SamplerSettings
-from diffclean.variation.schedule import SCHEDULERS, scheduler_for
+from diffclean.variation.schedule import SCHEDULERS, differences, schedule_of, scheduler_for
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +50,10 @@ class Settings:
         batch: images the engine takes at once.
         size: of what comes out.
         fit: how an image meets the model's square.
+        detail: the longer side at which a picture is looked at, in pixels; more than the model's square: in windows.
         format: of the files.
         color_transfer: none, mean-std or lab.
+        labels: of the variations: keep (the source's), none, or the file of a classifier that is asked.
         pixel_limit: the largest image that is decoded, in pixels.
         byte_limit: the largest file that is read.
         time_limit_s: processor time that decoding one image may take, in seconds.
@@ -57,60 +61,68 @@ class Settings:
         label_from: where labels are, see `data.labels`.
     """
 
-    engine: str = "micro"
-    runtime: str = "auto"
+    engine: str = defaults.ENGINE
+    runtime: str = defaults.RUNTIME
     precision: str | None = None
     steps: int | None = None
     strength: float | None = None
     guidance: float | None = None
     scheduler: str | None = None
-    guidance_interval: tuple[float, float] = (0.0, 1.0)
-    variations: int = 1
-    seed: int = 0
+    guidance_interval: tuple[float, float] = defaults.GUIDANCE_INTERVAL
+    variations: int = defaults.VARIATIONS
+    seed: int = defaults.SEED
     batch: int | None = None
-    size: OutputSize = field(default_factory=OutputSize)
-    fit: Fit = Fit.SQUASH
-    format: ImageFormat = ImageFormat.PNG
-    color_transfer: ColorTransfer = ColorTransfer.NONE
-    pixel_limit: int = Limits().pixels
-    byte_limit: int = BYTE_LIMIT
-    time_limit_s: int = Limits().seconds
-    full_names: bool = False
+    size: OutputSize = field(default_factory=lambda: OutputSize.parse(defaults.SIZE))
+    fit: Fit = Fit(defaults.FIT)  # noqa: RUF009 # a member of an enumeration cannot change
+    detail: int | None = None
+    format: ImageFormat = ImageFormat(defaults.FORMAT)  # noqa: RUF009
+    color_transfer: ColorTransfer = ColorTransfer(defaults.COLOR_TRANSFER)  # noqa: RUF009
+    labels: str = defaults.LABELS
+    pixel_limit: int = defaults.PIXEL_LIMIT
+    byte_limit: int = defaults.BYTE_LIMIT
+    time_limit_s: int = defaults.TIME_LIMIT_S
+    full_names: bool = defaults.FULL_NAMES
     label_from: str | None = None
 
-    def resolved(self, defaults: dict[str, Any]) -> Settings:
+    def resolved(self, recipe: dict[str, Any]) -> Settings:
         """With the recipe's defaults filled in, checked.
 
         Raises:
             UsageError: names everything that is out of range, together.
         """
-        names = ("steps", "strength", "guidance", "scheduler", "batch")
-        full = replace(self, **{name: defaults[name] for name in names if getattr(self, name) is None})
+        names = ("steps", "strength", "guidance", "scheduler", "batch", "detail")
+        full = replace(self, **{name: recipe[name] for name in names if getattr(self, name) is None})
         assert full.steps is not None
         assert full.strength is not None
         assert full.guidance is not None
         assert full.batch is not None
+        assert full.detail is not None
         low, high = full.guidance_interval
         problems = [
             text
             for wrong, text in (
-                (not 1 <= full.steps <= 1000, f"--steps {full.steps} (1 to 1000)"),
-                (not 0 < full.strength <= 1, f"--strength {full.strength} (above 0, at most 1)"),
-                (not 0 <= full.guidance <= 100, f"--guidance {full.guidance} (0 to 100)"),
-                (not 0 <= low <= high <= 1, f"--guidance-interval {low:g}:{high:g} (low:high, both in 0 to 1)"),
-                (full.scheduler not in (*SCHEDULERS, ""), f"--scheduler {full.scheduler} ({', '.join(SCHEDULERS)})"),
-                (not 1 <= full.variations <= 1000, f"--variations {full.variations} (1 to 1000)"),
-                (not 0 <= full.seed < 2**63, f"--seed {full.seed} (0 to 2^63 - 1)"),
-                (not 1 <= full.batch <= 4096, f"--batch {full.batch} (1 to 4096)"),
-                (full.pixel_limit < 1, f"--pixel-limit {full.pixel_limit} (1 or more)"),
-                (full.byte_limit < 1, f"--byte-limit {full.byte_limit} (1 or more)"),
-                (not 1 <= full.time_limit_s <= 86_400, f"--time-limit {full.time_limit_s} (1 to 86400)"),
+                (not 1 <= full.steps <= 1000, f"`steps` {full.steps} (1 to 1000)"),
+                (not 0 < full.strength <= 1, f"`strength` {full.strength} (above 0, at most 1)"),
+                (not 0 <= full.guidance <= 100, f"`guidance` {full.guidance} (0 to 100)"),
+                (not 0 <= low <= high <= 1, f"`guidance_interval` {low:g}:{high:g} (low:high, both in 0 to 1)"),
+                (full.scheduler not in (*SCHEDULERS, ""), f"`scheduler` {full.scheduler} ({', '.join(SCHEDULERS)})"),
+                (not 1 <= full.variations <= 1000, f"`variations` {full.variations} (1 to 1000)"),
+                (not 0 <= full.seed < 2**63, f"`seed` {full.seed} (0 to 2^63 - 1)"),
+                (not 1 <= full.batch <= 4096, f"`batch` {full.batch} (1 to 4096)"),
+                (not 1 <= full.detail <= LONGEST_SIDE, f"`detail` {full.detail} (1 to {LONGEST_SIDE})"),
+                (full.pixel_limit < 1, f"`pixel_limit` {full.pixel_limit} (1 or more)"),
+                (full.byte_limit < 1, f"`byte_limit` {full.byte_limit} (1 or more)"),
+                (not 1 <= full.time_limit_s <= 86_400, f"`time_limit_s` {full.time_limit_s} (1 to 86400)"),
             )
             if wrong
         ]
         if problems:
             raise UsageError("Out of range: " + "; ".join(problems) + ".")
         return full
+
+    def for_json(self) -> dict[str, Any]:
+        """The fields, with the size as people type it."""
+        return vars(self) | {"size": str(self.size)}
 
     @property
     def reading(self) -> dict[str, Any]:
@@ -145,7 +157,7 @@ class Settings:
         Args:
             engine: `Engine.identity`.
         """
-        content = asdict(self) | {"size": str(self.size), "engine": engine}
+        content = asdict(self) | {"size": str(self.size), "engine": engine, "labels": identity_of(self.labels)}
         # The first two are said by the engine's identity; limits decide which images fail, and no bytes.
         for name in ("runtime", "precision", "byte_limit", "time_limit_s"):
             del content[name]
@@ -226,15 +238,29 @@ def locate(settings: Settings, progress: Progress | None = None) -> Located:
     settings = settings.resolved(recipe.defaults)
     directory = recipe.directory
     if directory is None or not (directory / ENGINE_FILE).is_file():
+        if directory is not None and directory.is_dir():
+            _check_schedule(recipe, directory, settings)
         directory = cached_engine(
             recipe, ExportOptions(graph_precision(settings.runtime, settings.precision)), progress
         )
     manifest = read_manifest(directory)
+    assert settings.detail is not None
+    settings = replace(settings, detail=max(settings.detail, manifest.image_size))
     if not settings.scheduler:
         settings = replace(settings, scheduler=scheduler_for(manifest.scheduler))
+        assert settings.scheduler is not None
+        for difference in differences(settings.scheduler, manifest.scheduler):
+            log.info("Note: %s (`scheduler` chooses another).", difference)
     return Located(recipe, directory, manifest, settings)
 
 
 def open_for(settings: Settings, threads: int | None = None, progress: Progress | None = None) -> Opened:
     """Find, export if need be, and open the engine that settings name."""
     return locate(settings, progress).open(threads)
+
+
+def _check_schedule(recipe: Recipe, directory: Path, settings: Settings) -> None:
+    """Say before an export, which takes minutes, what would be wrong with the schedule after it."""
+    assert settings.steps is not None
+    config = read_scheduler(directory, steps_offset=getattr(family_named(recipe.family), "steps_offset", None))
+    schedule_of(settings.scheduler or scheduler_for(config), config, settings.steps)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event
+from threading import Event, Lock
 
 from diffclean.data.in_flight import IN_FLIGHT
 from diffclean.data.manifest import Row
@@ -32,6 +32,13 @@ _WORTH_S = 20
 _MOST_WORKERS = 8
 
 
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What a station tells beside finished rows: that a batch of so many windows was run."""
+
+    windows: int
+
+
 @dataclass(frozen=True)
 class VariationStation:
     """An open engine, with all that stands before and behind it.
@@ -46,16 +53,22 @@ class VariationStation:
     opened: Opened
     workers: int
 
-    def work(self, jobs: Iterator[Job], tell: Callable[[Sequence[Row]], None], stop: Event) -> None:
-        """See `Station.work`: rows are told when their files are on disk."""
+    def work(self, jobs: Iterator[Job], tell: Callable[[Sequence[Row | Ran]], None], stop: Event) -> None:
+        """See `Station.work`: rows are told when their files are on disk, and each batch when it was run."""
+        telling = Lock()
 
         def commit(rows: Sequence[Row]) -> None:
             self.work_on.sink.sync()
-            tell(rows)
+            with telling:
+                tell(rows)
+
+        def ran(windows: int) -> None:
+            with telling:
+                tell([Ran(windows)])
 
         batch = self.opened.settings.batch
         assert batch is not None
-        stages = Stages(self.work_on.prepare, self.opened.sampler(), self.opened.fallback, commit)
+        stages = Stages(self.work_on.prepare, self.opened.sampler(), self.opened.fallback, commit, ran)
         stream(jobs, stages, batch, self.workers, stop)
 
 
@@ -125,11 +138,11 @@ def sent_task(work: Work, opened: Opened) -> SentTask | None:
 
 
 def executor_for(opened: Opened, left: int, processes: int | None, share: Share) -> Executor:
-    """Who is quickest for `left` variations.
+    """Who is quickest for `left` windows.
 
     Args:
         opened: the engine.
-        left: how many variations are to be made.
+        left: how many windows are to be made.
         processes: how many processes the user asked for; None: as many as are quickest.
         share: of all processes together.
     """
@@ -138,7 +151,7 @@ def executor_for(opened: Opened, left: int, processes: int | None, share: Share)
 
 
 def quickest(opened: Opened, left: int) -> int:
-    """How many processes are quickest for `left` variations."""
+    """How many processes are quickest for `left` windows."""
     if opened.engine.runtime.device != "cpu" or opened.engine.manifest.image_size > _SMALL_PX:
         return 1
     assert opened.settings.steps is not None

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from diffclean.data.apart import path_from
 from diffclean.data.journal import Journal
-from diffclean.data.manifest import Row, write_sorted_manifest
+from diffclean.data.manifest import Row, latest, manifest_name, read_manifest, write_sorted_manifest
 from diffclean.data.registry import open_sink, open_source
 from diffclean.data.run_record import RunRecord, open_run, update_run
 from diffclean.data.shard import Shard
@@ -22,8 +23,13 @@ from diffclean.data.sources import Source
 from diffclean.data.survey import Comparison, Survey, check_same_data
 from diffclean.errors import ExitCode
 from diffclean.progress import NoProgress, Progress
+from diffclean.results import table
+from diffclean.variation.labels import KEEP, labeller_for, note_on
 from diffclean.variation.run import Concurrency, Run
 from diffclean.variation.settings import Settings, locate, recipe_of
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +45,8 @@ class Report:
         kept: made by earlier runs of the same command.
         failed: their rows.
         seconds: this run's, without opening the engine.
+        windows: that this run has regenerated.
+        classes: how many the output has; 0: it has no labels.
         engine: what ran.
         settings: resolved.
         passed_over: what is in the source and was not taken.
@@ -51,6 +59,8 @@ class Report:
     kept: int
     failed: list[Row]
     seconds: float
+    windows: int
+    classes: int
     engine: str
     settings: Settings
     passed_over: dict[str, Any]
@@ -65,6 +75,27 @@ class Report:
     def exit_code(self) -> ExitCode:
         """Done, or some failed."""
         return ExitCode.SOME_FAILED if self.failed else ExitCode.DONE
+
+    @property
+    def images_per_second(self) -> float:
+        """Variations made a second."""
+        return self.made / self.seconds if self.seconds else 0.0
+
+    def for_json(self) -> dict[str, Any]:
+        """The fields, with the rate; of a row that failed, what it is and why."""
+        failed = [{"key": row.key, "variant": row.variant, "error": row.error} for row in self.failed]
+        figures = {"failed": failed, "images_per_second": self.images_per_second, "labels": self.labels_note}
+        fields = {name: value for name, value in vars(self).items() if name not in ("where", "classes")}
+        return {"out": self.out} | fields | figures
+
+    @property
+    def labels_note(self) -> str:
+        """What the labels of the output are worth; empty where it has none and none were asked for."""
+        return note_on(self.settings.labels) if self.classes or self.settings.labels != KEEP else ""
+
+    def to_pandas(self) -> DataFrame:
+        """A row an attempt, as the manifest has it. Needs pandas."""
+        return table(latest(read_manifest(self.out / manifest_name())).values())
 
 
 def variate(
@@ -102,10 +133,11 @@ def variate(
     sink.check_apart(images)
     survey = Survey(images, shard)
     settings.check_names(sink, survey.keys)
+    classes = labeller_for(settings.labels).classes(survey.class_to_idx)
     located = locate(settings, progress)
     run = Run(images, sink, located, concurrency, progress)
     with sink.records.hold(shard.name):
-        record = _record(run, survey)
+        record = _record(run, survey, classes)
         before = open_run(sink.records, record)
         if before is not None:
             sink.records.sweep(shard.name)
@@ -123,8 +155,7 @@ def variate(
                 update_run(sink.records, before, record)
             run.go(found, journal, survey.count * settings.variations, stop)
             # No manifest of a run that is not finished: it is how `merge` knows a shard that is.
-            rows, classes = journal.rows(), survey.class_to_idx
-            write_sorted_manifest(sink.records, rows, class_to_idx=classes, shard=shard)
+            write_sorted_manifest(sink.records, journal.rows(), class_to_idx=classes, shard=shard)
     total, seconds = survey.count * settings.variations, time.monotonic() - run.started
     return Report(
         where=sink.where,
@@ -133,6 +164,8 @@ def variate(
         kept=found.kept,
         failed=run.failed,
         seconds=seconds,
+        windows=run.windows,
+        classes=len(classes),
         engine=run.engine,
         settings=located.settings,
         passed_over=images.passed_over.as_json(),
@@ -140,13 +173,13 @@ def variate(
     )
 
 
-def _record(run: Run, survey: Survey) -> RunRecord:
+def _record(run: Run, survey: Survey, classes: Mapping[str, int]) -> RunRecord:
     """What `run.json` says of this run; begins one by opening the engine."""
     source, place = run.images.describe(), run.sink.describe()
     where = source.where if source else ""
     from_here = path_from(place.where, where) if source and place else ""
     identity = run.located.settings.identity(run.engine)
-    return RunRecord(identity, survey.class_to_idx, run.other(), where, from_here, survey.images)
+    return RunRecord(identity, classes, run.other(), where, from_here, survey.images)
 
 
 def _changes(found: Comparison, before: RunRecord | None, now: RunRecord) -> list[str]:

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from diffclean.data.atomic import NameWriteError
 from diffclean.data.decode import decoded
 from diffclean.data.encode import encode
-from diffclean.data.fit import Placement, from_square, to_square
 from diffclean.data.item import Item, ItemError
 from diffclean.data.keys import NAME_LIMIT_BYTES, is_too_long
 from diffclean.data.manifest import Row, Status
@@ -20,8 +19,10 @@ from diffclean.data.sinks import Sink
 from diffclean.data.sources import Source
 from diffclean.families.seeds import image_seed
 from diffclean.variation.color import ColorStatistics, statistics, transferred
-from diffclean.variation.pipeline import Slot
+from diffclean.variation.labels import KEEP, labeller_for
+from diffclean.variation.picture import Slot
 from diffclean.variation.settings import Settings
+from diffclean.variation.windows import Layout, from_canvas, layout, to_canvas
 
 Job = tuple[Item, list[int]]
 """An image, and which of its variations are wanted."""
@@ -46,17 +47,22 @@ class Work:
     fingerprint: str
 
     def __post_init__(self) -> None:
+        self.labeller = labeller_for(self.settings.labels)
         self._limits = self.settings.limits
 
     def prepare(self, job: Job) -> list[Slot | Row]:
         """Read and decode one image: a slot a wanted variation, or a failed row each."""
         item, variants = job
+        label = item.label if self.settings.labels == KEEP else ""  # of another the labeller decides
+        detail = self.settings.detail
+        assert detail is not None
         rows = [
             Row(
                 item.key,
                 variant,
                 self.settings.name_of(item.key, variant),
-                item.label,
+                label,
+                source_label=item.label,
                 seed=image_seed(self.settings.seed, item.key, variant),
                 engine=self.fingerprint,
                 source_stamp=item.stamp,
@@ -69,24 +75,24 @@ class Work:
                 raise ItemError(f"its variation would have a name of more than {NAME_LIMIT_BYTES} bytes")
             data = self.source.read(item)
             digest = hashlib.sha256(data).hexdigest()
-            with decoded(data, self.image_size, self._limits) as (image, (width, height)):
-                square, placement = to_square(image, self.image_size, self.settings.fit)
+            with decoded(data, max(self.image_size, detail), self._limits) as (image, (width, height)):
+                plan = layout(width, height, self.image_size, detail, self.settings.fit)
+                canvas = to_canvas(image, plan)
         except ItemError as error:
             reason = error.message
             return [replace(row, output="", status=Status.FAILED, error=reason, source_sha256=digest) for row in rows]
-        placement = replace(placement, width=width, height=height)
-        colors = statistics(square, self.settings.color_transfer)
-        own = placement.own(self.image_size)
+        colors = statistics(canvas, self.settings.color_transfer)
         slots: list[Slot | Row] = []
         for row in rows:
             row = replace(row, source_sha256=digest, source_width=width, source_height=height)
-            slots.append(Slot(row, square, partial(self._finish, row, placement, colors), own))
+            slots.append(Slot(row, canvas, partial(self._finish, row, plan, colors), plan.own, plan.windows))
         return slots
 
-    def _finish(self, row: Row, placement: Placement, colors: ColorStatistics | None, pixels: NDArray[np.uint8]) -> Row:
-        """Encode and write what the sampler made: (S, S, 3) uint8."""
+    def _finish(self, row: Row, plan: Layout, colors: ColorStatistics | None, pixels: NDArray[np.uint8]) -> Row:
+        """Encode and write what the sampler made: a whole canvas, (H, W, 3) uint8."""
         pixels = transferred(pixels, colors, self.settings.color_transfer)
-        pixels = from_square(pixels, placement, self.settings.size)
+        pixels = from_canvas(pixels, plan, self.settings.size)
+        row = self.labeller.labelled(row, pixels)
         try:
             encoded = encode(pixels, self.settings.format)
             self.sink.write(row.output, encoded)

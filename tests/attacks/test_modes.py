@@ -148,5 +148,5 @@ def test_the_rate_that_a_refusal_names_is_not_refused(of_target: int, others: in
     items += [Item(f"cat/{index}.png", Path("x"), "cat") for index in range(others)]
     with pytest.raises(UsageError) as caught:
         chosen_images(items, (of_target + 1) / len(items), Labels.CLEAN, "dog", False, 1)
-    named = float(caught.value.hint.removeprefix("Give at most --rate ").rstrip("."))
+    named = float(caught.value.hint.removeprefix("Give at most `rate` ").rstrip("."))
     assert len(chosen_images(items, named, Labels.CLEAN, "dog", False, 1)) == of_target

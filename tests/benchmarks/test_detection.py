@@ -131,6 +131,7 @@ def test_halves_depend_on_names_alone() -> None:
     assert halves == {"chosen", "reported"}
     assert hashlib.sha256(b"cifar10/badnets").digest()[0] % 2 == 0
     assert half_of("cifar10", "badnets") == "chosen"
+    assert [half_of("signs", "benign", seed) for seed in (1, 10, 11)] == ["chosen", "chosen", "reported"]
 
 
 def test_tiny_imagenet_gives_every_fifth_class_with_sizes_spread_evenly(tmp_path: Path) -> None:

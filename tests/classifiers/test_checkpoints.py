@@ -113,7 +113,7 @@ def test_parts_that_do_not_fit(change: dict[str, object], message: str, tmp_path
 def test_names(tmp_path: Path) -> None:
     with pytest.raises(DiffcleanError, match="no file"):
         checkpoints.load(tmp_path / "t.pt")
-    with pytest.raises(UsageError, match=r"(?s)t\.onnx.*-o t\.pt"):
+    with pytest.raises(UsageError, match=r"(?s)t\.onnx.*`out` t\.pt"):
         saved(tmp_path / "t.onnx")
 
 

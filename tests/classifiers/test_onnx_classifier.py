@@ -75,13 +75,13 @@ def test_graphs_that_are_no_teachers(shape: tuple[Any, ...], last: str | None, m
 
 
 def test_what_a_graph_says_itself_cannot_be_told(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"Leave out --teacher-arch, --teacher-size"):
+    with pytest.raises(UsageError, match=r"Leave out `teacher_arch`, `teacher_size`"):
         teachers.load(TeacherConfig(averages(tmp_path / "t.onnx"), arch="tiny", size=32), DATA, CPU)
 
 
 def test_a_graph_for_other_classes(tmp_path: Path) -> None:
     found = teachers.load(TeacherConfig(averages(tmp_path / "t.onnx")), {"a": 0, "b": 1}, CPU)
-    with pytest.raises(DiffcleanError, match=r"(?s)shape \(5, 3\); expected \(5, 2\).*--teacher-classes"):
+    with pytest.raises(DiffcleanError, match=r"(?s)shape \(5, 3\); expected \(5, 2\).*`teacher_classes`"):
         found.logits(IMAGES)
 
 

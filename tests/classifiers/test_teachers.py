@@ -40,7 +40,7 @@ def test_a_classifier_of_ours_says_all(suffix: str, tmp_path: Path) -> None:
     found = teachers.load(TeacherConfig(path), DATA, CPU)
     assert (found.class_to_idx, found.arch, found.size, found.sketch) == (CLASSES, "tiny", (16, 16), ["ab", "cd"])
     assert torch.allclose(found.logits(IMAGES), model()(IMAGES), atol=1e-5)
-    with pytest.raises(UsageError, match=r"(?s)says all about itself.*--teacher-arch, --teacher-mean"):
+    with pytest.raises(UsageError, match=r"(?s)says all about itself.*`teacher_arch`, `teacher_mean`"):
         teachers.load(TeacherConfig(path, arch="tiny", mean=MEAN), DATA, CPU)
 
 
@@ -68,7 +68,7 @@ def saved_state(path: Path, form: str) -> Path:
 )
 def test_a_state_dict_needs_its_architecture(form: str, tmp_path: Path) -> None:
     path = saved_state(tmp_path / "weights.pth", form)
-    with pytest.raises(UsageError, match=r"(?s)does not say of which network.*--teacher-arch.*--teacher-classes"):
+    with pytest.raises(UsageError, match=r"(?s)does not say of which network.*`teacher_arch`.*`teacher_classes`"):
         teachers.load(TeacherConfig(path), DATA, CPU)
     told = TeacherConfig(path, arch="tiny", classes=listed(tmp_path), mean=MEAN, std=STD)
     found = teachers.load(told, DATA, CPU)
@@ -84,11 +84,11 @@ def test_what_is_assumed_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixtur
     with caplog.at_level(logging.INFO):
         found = teachers.load(TeacherConfig(path, arch="tiny"), DATA, CPU)
     assert found.class_to_idx == DATA
-    assert "--teacher-mean" in caplog.text
+    assert "`teacher_mean`" in caplog.text
     assert "--teacher-classes" in caplog.text
     expected = Classifier(model().net, IMAGENET_MEAN, IMAGENET_STD)
     assert torch.allclose(found.logits(IMAGES), expected(IMAGES), atol=1e-5)
-    with pytest.raises(UsageError, match=r"(?s)Neither .* nor the data says.*--teacher-classes"):
+    with pytest.raises(UsageError, match=r"(?s)Neither .* nor the data says.*`teacher_classes`"):
         teachers.load(TeacherConfig(path, arch="tiny"), {}, CPU)
 
 
@@ -106,7 +106,7 @@ def test_weights_of_another_network_or_of_other_classes(tmp_path: Path) -> None:
     path = saved_state(tmp_path / "w.pt", "bare")
     with pytest.raises(DiffcleanError, match=r"does not fit plain with 3 classes: .*are not of it, such as 1\.bias"):
         teachers.load(TeacherConfig(path, arch="plain"), DATA, CPU)
-    with pytest.raises(DiffcleanError, match=r"(?s)6\.weight is \(3, 256\) in the file and \(2, 256\).*-classes"):
+    with pytest.raises(DiffcleanError, match=r"(?s)6\.weight is \(3, 256\) in the file and \(2, 256\).*_classes"):
         teachers.load(TeacherConfig(path, arch="tiny"), {"a": 0, "b": 1}, CPU)
     torch.save({"epoch": 3}, path)
     with pytest.raises(DiffcleanError, match=r"(?s)holds no weights .it holds epoch.*torch\.save"):
@@ -198,7 +198,7 @@ def test_a_size_that_a_network_cannot_take(tmp_path: Path) -> None:
     network = build("vit_tiny_patch16_224", 3)
     torch.save(network.net.state_dict(), tmp_path / "vit.pth")
     told = TeacherConfig(tmp_path / "vit.pth", arch="vit_tiny_patch16_224", classes=listed(tmp_path), size=32)
-    with pytest.raises(DiffcleanError, match=r"(?s)fails on images of 32x32 px.*--teacher-size"):
+    with pytest.raises(DiffcleanError, match=r"(?s)fails on images of 32x32 px.*`teacher_size`"):
         teachers.load(told, DATA, CPU).logits(IMAGES)
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from diffclean import doctor, environment
+from diffclean import environment
 from diffclean.cli.main import main
+from diffclean.doctor import license_line
 from diffclean.environment import Gpu
 from diffclean.runtime import probe
 
@@ -136,6 +137,6 @@ def test_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def test_license_line(tmp_path: Path) -> None:
-    assert doctor.license_line(tmp_path) == ""
+    assert license_line(tmp_path) == ""
     (tmp_path / "README.md").write_text("# Model\n\n**Licence:** research use only\n")
-    assert doctor.license_line(tmp_path) == "research use only"
+    assert license_line(tmp_path) == "research use only"

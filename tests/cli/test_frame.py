@@ -13,8 +13,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from diffclean.cli.jsonable import json_text, plain
 from diffclean.errors import ExitCode
+from diffclean.results import json_text, plain
 
 Capture = pytest.CaptureFixture[str]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -48,13 +49,33 @@ def test_from_images_to_variations(data: Path, tmp_path: Path, draw_photos: Draw
     assert "Point at the `model` folder" in capsys.readouterr().err
 
 
-def test_dry_run(data: Path, tmp_path: Path, capsys: Capture) -> None:
-    assert main(["pretrain", str(data), "-o", str(tmp_path / "run"), *SMALL, "--dry-run"]) == ExitCode.DONE
-    assert "131 images, 3 steps of 8" in capsys.readouterr().out
-    command = ["pretrain", str(data), "-o", str(tmp_path / "run"), *SMALL, "--minutes", "1.5", "--dry-run"]
+def test_dry_run_says_how_long(data: Path, tmp_path: Path, capsys: Capture) -> None:
+    assert main(["pretrain", str(data), "-o", str(tmp_path / "run"), *SMALL, "--dry-run", "--json"]) == ExitCode.DONE
+    captured = capsys.readouterr()
+    found = json.loads(captured.out)
+    assert "131 images, 3 steps of 8: about " in captured.err
+    assert (found["images"], found["steps"]) == (131, 3)
+    assert found["seconds"] == pytest.approx(3 * found["seconds_a_step"])
+    command = ["pretrain", str(data), "-o", str(tmp_path / "run"), *SMALL, "--minutes", "1.5", "--dry-run", "--json"]
     assert main(command) == ExitCode.DONE
-    assert "131 images, 1.5 minutes of steps of 8" in capsys.readouterr().out
+    captured = capsys.readouterr()
+    found = json.loads(captured.out)
+    assert "131 images, 1.5 minutes of steps of 8: on this machine about " in captured.err
+    assert found["seconds"] == pytest.approx(90, abs=found["seconds_a_step"])
     assert not (tmp_path / "run").exists()
+
+
+def test_the_defaults_are_those_that_made_the_shipped_model() -> None:
+    """Whoever ships another one changes both; the command line and the configuration agree as well."""
+    from diffclean.cli.pretrain import command
+    from diffclean.pretraining.config import PretrainConfig
+
+    shipped = tomllib.loads((RECIPES.parents[1] / "engines/micro/pretrain.toml").read_text())["pretrain"]
+    config = PretrainConfig()
+    typed = {option.name: option.default for option in command.params}
+    assert shipped
+    for name, value in shipped.items():
+        assert getattr(config, name.replace("-", "_")) == typed[name.replace("-", "_")] == value, name
 
 
 def test_coarse_views_and_varied_corruptions(data: Path, tmp_path: Path) -> None:
@@ -71,7 +92,7 @@ def test_coarse_views_and_varied_corruptions(data: Path, tmp_path: Path) -> None
 def test_every_recipe_is_understood(data: Path, tmp_path: Path, recipe: Path, capsys: Capture) -> None:
     command = ["pretrain", str(data), "-o", str(tmp_path / "run"), "--config", str(recipe), "--dry-run"]
     assert main(command) == ExitCode.DONE
-    assert "steps of 32" in capsys.readouterr().out
+    assert "steps of 32: about " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

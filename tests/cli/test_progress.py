@@ -11,8 +11,9 @@ from types import ModuleType
 
 import pytest
 
-from diffclean.cli import meter, progress
-from diffclean.cli.style import has_color, strong
+from diffclean.cli import progress
+from diffclean.display import meter
+from diffclean.display.style import has_color, strong
 from diffclean.progress import NoProgress
 
 Capture = pytest.CaptureFixture[str]
@@ -108,7 +109,7 @@ def test_the_bar_on_a_terminal(tiny: ModuleType, settings: dict[str, str]) -> No
 import sys
 sys.path.insert(0, {str(Path(str(tiny.__file__)).parent)!r})
 import tiny_verb, logging
-from diffclean.cli.bar import Bar
+from diffclean.display.bar import Bar
 from diffclean.cli.progress import listener
 from diffclean.cli.logs import logging_to
 bar, board = listener(False, "text")

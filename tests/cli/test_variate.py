@@ -44,7 +44,8 @@ def test_what_people_see(source: Path, options: list[str], capsys: Capture) -> N
     out = source.with_name("data-variations")
     captured = capsys.readouterr()
     assert f"5 variations in {out} (" in captured.out
-    assert "images/s, engine " in captured.out
+    assert "images/s, " in captured.out
+    assert "windows/s, engine " in captured.out
     assert len(images(out)) == 5
     assert main(["variate", str(source), *options]) == ExitCode.DONE
     captured = capsys.readouterr()

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -17,6 +17,7 @@ from diffclean.data.manifest import (
     latest,
     read_manifest,
     read_manifest_classes,
+    row_from_dict,
     shard_manifests,
     write_manifest,
 )
@@ -54,9 +55,14 @@ def test_columns_are_those_of_the_design(tmp_path: Path) -> None:
     assert schema.names == list(COLUMNS)
     assert ", ".join(COLUMNS) == (
         "key, variant, output, label, status, error, seed, source_sha256, output_sha256, "
-        "width, height, source_width, source_height, engine"
+        "width, height, source_width, source_height, engine, source_label"
     )
     assert schema.field("seed").type == pa.uint64()
+
+
+def test_rows_of_before_there_was_a_label_of_the_source_have_kept_it() -> None:
+    old = {name: value for name, value in asdict(ROW).items() if name != "source_label"}
+    assert row_from_dict(old).source_label == ROW.label
 
 
 def test_every_attempt_stays_a_row_and_the_last_one_counts(tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_only_what_was_made_counts(
 
 
 def test_classes_that_do_not_match_are_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"(?s)only v has owl; only the teacher knows cat, dog.*--alpha 1"):
+    with pytest.raises(UsageError, match=r"(?s)only v has owl; only the teacher knows cat, dog.*`alpha` 1"):
         compare_classes(Path("v"), {"ant": 0, "owl": 1}, {"ant": 1, "cat": 0, "dog": 2}, True)
     compare_classes(Path("v"), {"ant": 0, "owl": 1}, {"owl": 0, "ant": 1}, True)
 
@@ -98,7 +98,7 @@ def test_the_folder_is_found_when_there_is_one(tmp_path: Path) -> None:
     (tmp_path / "b-variations").write_text("a file")
     assert find_variations(tmp_path) == tmp_path / "a-variations"
     (tmp_path / "c-variations").mkdir()
-    with pytest.raises(DiffcleanError, match=r"(?s)2 \*-variations .*a-variations, c-variations.*--data a-variations"):
+    with pytest.raises(DiffcleanError, match=r"(?s)2 \*-variations .*a-variations, c-variations.*`data` a-variations"):
         find_variations(tmp_path)
 
 

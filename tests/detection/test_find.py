@@ -124,9 +124,9 @@ def test_images_are_looked_at_as_they_are_up_to_64_px(
 
 
 def test_what_a_detector_needs_is_asked_for_before_any_work(suspect_set: Path, suspect_run: Path) -> None:
-    with pytest.raises(UsageError, match=r"variation-drop needs a teacher \(--teacher t.pt.*and variations"):
+    with pytest.raises(UsageError, match=r"variation-drop needs a teacher \(`teacher` t.pt.*and variations"):
         find_suspects(suspect_set, "variation-drop")
-    with pytest.raises(UsageError, match=r"needs a teacher \(--teacher t.pt, from: diffclean train DATA -o t.pt\)\."):
+    with pytest.raises(UsageError, match=r"needs a teacher \(`teacher` t.pt, from: diffclean train DATA -o t.pt\)\."):
         find_suspects(suspect_set, "variation-drop", variations=suspect_run)
     with pytest.raises(UsageError, match=r"(?s)no detector 'crystal-ball'.*There are: .*variation-drop"):
         find_suspects(suspect_set, "crystal-ball")

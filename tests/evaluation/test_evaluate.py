@@ -15,27 +15,27 @@ WHITE = {"kind": "white", "size": 4}
 
 def test_clean_accuracy_alone(fooled: Path, colours: Path) -> None:
     result = evaluate(fooled, colours, device="cpu")
-    assert result["clean_accuracy"]["value"] == 1
-    assert result["clean_accuracy"]["count"] == 12
-    assert "attack_success_rate" not in result
+    assert result.clean_accuracy.value == 1
+    assert result.clean_accuracy.count == 12
+    assert result.attack_success_rate is None
 
 
 def test_an_attack_that_fires(fooled: Path, colours: Path, tmp_path: Path) -> None:
     """The trigger is put on at 32 px and resized with its image to the model's 16 px."""
     poison(colours, tmp_path / "bad", "badnets", 0.2, "blue", parameters=WHITE)
     result = evaluate(fooled, colours, tmp_path / "bad" / MANIFEST_FILE, device="cpu")
-    assert result["clean_accuracy"]["value"] == 1
-    assert (result["attack_success_rate"]["hits"], result["attack_success_rate"]["count"]) == (8, 8)
-    assert result["robust_accuracy"]["value"] == 0
-    assert result["fired"]
+    assert result.clean_accuracy.value == 1
+    assert (result.attack_success_rate.hits, result.attack_success_rate.count) == (8, 8)
+    assert result.robust_accuracy.value == 0
+    assert result.fired
 
 
 def test_an_attack_that_does_not_fire_is_marked(fooled: Path, colours: Path, tmp_path: Path) -> None:
     poison(colours, tmp_path / "bad", "badnets", 0.2, "blue", parameters={"kind": "black", "size": 4})
     result = evaluate(fooled, colours, tmp_path / "bad", device="cpu")
-    assert result["attack_success_rate"]["value"] == 0
-    assert result["robust_accuracy"]["value"] == 1
-    assert not result["fired"]
+    assert result.attack_success_rate.value == 0
+    assert result.robust_accuracy.value == 1
+    assert not result.fired
 
 
 @pytest.mark.parametrize(("missed", "fired"), [(1, True), (2, False)])
@@ -48,8 +48,8 @@ def test_an_attack_fires_from_an_asr_of_eighty_percent_on(
         with Image.open(colours / f"red/{index}.png") as image:
             image.resize((512, 512)).save(colours / f"red/{index}.png")
     result = evaluate(fooled, colours, tmp_path / "bad", device="cpu")
-    assert (result["attack_success_rate"]["hits"], result["attack_success_rate"]["count"]) == (8 - missed, 8)
-    assert result["fired"] is fired
+    assert (result.attack_success_rate.hits, result.attack_success_rate.count) == (8 - missed, 8)
+    assert result.fired is fired
 
 
 def test_the_undefended_model_gives_der_and_says_whether_it_fired(fooled: Path, colours: Path, tmp_path: Path) -> None:
@@ -60,10 +60,10 @@ def test_the_undefended_model_gives_der_and_says_whether_it_fired(fooled: Path, 
     model = networks.build("bright-corner", 3, (0, 0, 0), (2, 2, 2))
     checkpoints.save(with_nothing, model, "bright-corner", deaf.class_to_idx, deaf.size, {})
     result = evaluate(with_nothing, colours, tmp_path / "bad", fooled, device="cpu")
-    assert result["attack_success_rate"]["value"] == 0
-    assert result["undefended"]["attack_success_rate"]["value"] == 1
-    assert result["defense_effectiveness"] == 1
-    assert result["fired"]
+    assert result.attack_success_rate.value == 0
+    assert result.undefended.attack_success_rate.value == 1
+    assert result.defense_effectiveness == 1
+    assert result.fired
 
 
 def test_der_needs_an_attack(fooled: Path, colours: Path) -> None:
@@ -97,4 +97,4 @@ def test_fewer_classes_than_the_model_keep_their_numbers(fooled: Path, colours: 
     for path in (colours / "blue").iterdir():
         path.unlink()
     (colours / "blue").rmdir()
-    assert evaluate(fooled, colours, device="cpu")["clean_accuracy"]["value"] == 1
+    assert evaluate(fooled, colours, device="cpu").clean_accuracy.value == 1

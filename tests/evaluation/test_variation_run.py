@@ -44,9 +44,9 @@ def without_corner(image: np.ndarray, key: str) -> np.ndarray:
 
 def test_a_run_that_keeps_everything(fooled: Path, colours: Path, tmp_path: Path) -> None:
     result = evaluate_run(fooled, varied(colours, tmp_path / "run", lambda image, key: image), device="cpu")
-    assert result["images"] == 12
-    assert result["label_preservation"]["preservation"] == 1
-    assert "trigger_survival" not in result
+    assert result.images == 12
+    assert result.label_preservation.preservation == 1
+    assert result.trigger_survival is None
 
 
 def test_labels_that_are_lost_are_counted(fooled: Path, colours: Path, tmp_path: Path) -> None:
@@ -54,19 +54,19 @@ def test_labels_that_are_lost_are_counted(fooled: Path, colours: Path, tmp_path:
         return image[:, :, ::-1] if key.startswith("red/") else image  # red becomes blue
 
     result = evaluate_run(fooled, varied(colours, tmp_path / "run", lose_red), device="cpu")
-    assert result["label_preservation"]["preservation"] == pytest.approx(8 / 12)
+    assert result.label_preservation.preservation == pytest.approx(8 / 12)
 
 
 @pytest.mark.parametrize(("change", "survival"), [(lambda image, key: image, 1.0), (without_corner, 0.0)])
 def test_triggers_that_survive(fooled: Path, colours: Path, tmp_path: Path, change: Change, survival: float) -> None:
     poison(colours, tmp_path / "bad", "badnets", 0.25, "blue", parameters=WHITE)
     result = evaluate_run(fooled, varied(tmp_path / "bad", tmp_path / "run", change), device="cpu")
-    assert result["fired"]
-    assert result["attack_success_rate"]["hits"] == result["attack_success_rate"]["count"] == 3
-    assert result["trigger_survival"]["survival"] == survival
-    assert result["trigger_survival"]["untriggered"]["count"] == 12 - 3 - 4  # not of the target class
-    assert result["label_preservation"]["preservation"] == 1
-    assert result["label_preservation"]["originals"]["count"] == 9
+    assert result.fired
+    assert result.attack_success_rate.hits == result.attack_success_rate.count == 3
+    assert result.trigger_survival.survival == survival
+    assert result.trigger_survival.untriggered.count == 12 - 3 - 4  # not of the target class
+    assert result.label_preservation.preservation == 1
+    assert result.label_preservation.originals.count == 9
 
 
 def test_covers_are_neither_triggered_nor_clean(fooled: Path, colours: Path, tmp_path: Path) -> None:
@@ -77,9 +77,9 @@ def test_covers_are_neither_triggered_nor_clean(fooled: Path, colours: Path, tmp
     clean = [image for image in manifest.images if not image.cover and not image.poisoned]
     assert (len(covers), len(clean)) == (3, 6)
     result = evaluate_run(fooled, varied(tmp_path / "bad", tmp_path / "run", without_corner), device="cpu")
-    assert result["attack_success_rate"]["count"] == 3
-    assert result["label_preservation"]["originals"]["count"] == 6
-    assert result["trigger_survival"]["untriggered"]["count"] == sum(image.label != "blue" for image in clean)
+    assert result.attack_success_rate.count == 3
+    assert result.label_preservation.originals.count == 6
+    assert result.trigger_survival.untriggered.count == sum(image.label != "blue" for image in clean)
 
 
 def test_a_source_that_is_gone(fooled: Path, colours: Path, tmp_path: Path) -> None:

@@ -280,7 +280,7 @@ def test_another_engine_is_replaced_only_when_told_to(recipe: Recipe, tmp_path: 
     before = hashes_below(place)
     with pytest.raises(
         DiffcleanError,
-        match=r"engine holds another engine: its options differ .*precision fp32, wanted is bf16(.|\n)*--overwrite",
+        match=r"engine holds another engine: its options differ .*precision fp32, wanted is bf16(.|\n)*`overwrite`",
     ):
         own(recipe, place, "bf16")
     assert hashes_below(place) == before
@@ -296,7 +296,7 @@ def test_an_engine_of_another_version_says_so(recipe: Recipe, tmp_path: Path) ->
     with pytest.raises(DiffcleanError, match=rf"its tools differ .*torch 1.0, wanted is {manifest.tools['torch']}"):
         own(recipe, place)
     (place / "engine.json").write_text("{")
-    with pytest.raises(DiffcleanError, match=r"engine.json is damaged(.|\n)*--overwrite"):
+    with pytest.raises(DiffcleanError, match=r"engine.json is damaged(.|\n)*`overwrite`"):
         own(recipe, place)
     own(recipe, place, overwrite=True)
     assert read_manifest(place) == manifest
@@ -343,7 +343,10 @@ def test_a_stopped_export_leaves_nothing(recipe: Recipe, tmp_path: Path) -> None
 
 def test_a_full_disk_in_a_place_of_ones_own(recipe: Recipe, tmp_path: Path, file_size_limit: Limit) -> None:
     place = tmp_path / "mine/engine"
-    with file_size_limit(500), pytest.raises(DiffcleanError, match=r"Cannot keep the engine in .*mine/engine(.|\n)*-o"):
+    with (
+        file_size_limit(500),
+        pytest.raises(DiffcleanError, match=r"Cannot keep the engine in .*mine/engine(.|\n)*`out`"),
+    ):
         own(recipe, place)
     assert list(place.parent.iterdir()) == []
 

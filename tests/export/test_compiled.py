@@ -179,7 +179,7 @@ def test_guidance_doubles_what_the_denoiser_takes(
 
 
 def test_what_cannot_be_compiled_here_is_said_before_anything_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UsageError, match="--arch is for TensorRT"):
+    with pytest.raises(UsageError, match="`arch` is for TensorRT"):
         check_targets(CompileOptions(("onnx", "openvino"), Profile(1, 1, 1), arch=((8, 6),)))
 
     def missing() -> str:

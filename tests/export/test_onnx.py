@@ -11,11 +11,11 @@ from onnx import TensorProto, helper
 from torch import Tensor, nn
 
 import diffclean
-import diffclean.export.onnx
 from diffclean.data.hashes import hashes_below
 from diffclean.engine.manifest import EngineManifest
 from diffclean.engine.tensorrt_key import onnx_digest
 from diffclean.errors import DiffcleanError
+from diffclean.export import onnx as exporting
 from diffclean.export.onnx import example_inputs, onnx_from_component, parity_batch, parity_of_onnx
 from diffclean.families.base import Component, Port
 
@@ -137,7 +137,7 @@ def test_how_many_images_a_component_is_checked_with() -> None:
 
 
 def test_large_weights_lie_beside_the_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(diffclean.export.onnx, "_EXTERNAL_FROM_BYTES", 1000)
+    monkeypatch.setattr(exporting, "_EXTERNAL_FROM_BYTES", 1000)
     layer = nn.Linear(64, 64)
     component = Component(layer, (Port("x", "float32", (64,)),), (Port("y", "float32", (64,)),))
     path = tmp_path / "part/model.onnx"

@@ -186,7 +186,7 @@ def test_operators_that_it_does_not_have_are_all_named(tmp_path: Path) -> None:
     assert "  node 1 'dice' (Bernoulli): it has no such operator [UNSUPPORTED_NODE, " in said
     assert "  node 2 'my_own' (Frobnicate): " in said
     assert "Plugin not found" in said
-    assert "--runtime onnxruntime" in said
+    assert "`runtime` onnxruntime" in said
     assert left_in(tmp_path / "part") == []
 
 

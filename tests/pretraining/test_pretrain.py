@@ -215,7 +215,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_spares_the_checkpoint(
     with pytest.raises(Interrupted):
         pretrain(images, tmp_path, config, stop=StopAfter(2))
     before = spoil(tmp_path, change)
-    with pytest.raises(DiffcleanError, match=f"{said}(.|\n)*--learning-rate"):
+    with pytest.raises(DiffcleanError, match=f"{said}(.|\n)*`learning_rate`"):
         pretrain(images, tmp_path, config)
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
     assert not (tmp_path / "model").exists()
@@ -392,7 +392,7 @@ def test_learning_rate() -> None:
     ],
 )
 def test_a_configuration_that_makes_no_sense(change: dict[str, int]) -> None:
-    with pytest.raises(UsageError, match=f"--{next(iter(change))}".replace("_", "-")):
+    with pytest.raises(UsageError, match=f"`{next(iter(change))}`"):
         replace(CONFIG, **change)
 
 

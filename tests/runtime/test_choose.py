@@ -188,6 +188,6 @@ def test_torch_needs_the_model_as_it_was(tiny_engine: Path, tiny_model: Path, tm
     engine = Path(shutil.copytree(tiny_engine, tmp_path / "engine"))
     text = (engine / "engine.json").read_text()
     (engine / "engine.json").write_text(text.replace(str(tiny_model), str(tmp_path / "gone")))
-    with pytest.raises(DiffcleanError, match=r"gone or was changed(.|\n)*--runtime onnxruntime"):
+    with pytest.raises(DiffcleanError, match=r"gone or was changed(.|\n)*`runtime` onnxruntime"):
         open_engine(engine, "torch")
     assert open_engine(engine, "onnxruntime", threads=1).runtime.name == "onnxruntime"

@@ -17,5 +17,5 @@ def teacher(tiny_archs: None, shapes: tuple[Path, Path], tmp_path_factory: pytes
     """A classifier of the shapes that is mostly right."""
     out = tmp_path_factory.mktemp("teacher") / "t.pt"
     loop = LoopConfig(epochs=12, batch_size=32, optimizer="adamw", learning_rate=0.01, device="cpu", tensorboard=False)
-    assert train(TrainConfig(shapes[0], out, test=shapes[1], arch="tiny", loop=loop)).metrics["test_accuracy"] > 0.7
+    assert train(TrainConfig(shapes[0], out, test=shapes[1], arch="tiny", loop=loop)).metrics.test_accuracy > 0.7
     return out

@@ -66,7 +66,7 @@ def test_shares_of_a_batch_cover_it_once() -> None:
 def test_a_batch_that_cannot_be_shared() -> None:
     assert shared_batch(128, 1000, 4) == 128
     assert shared_batch(128, 90, 4) == 88
-    with pytest.raises(UsageError, match=r"(?s)127 images cannot be shared by 4.*--batch-size 128"):
+    with pytest.raises(UsageError, match=r"(?s)127 images cannot be shared by 4.*`batch_size` 128"):
         shared_batch(127, 1000, 4)
     with pytest.raises(UsageError, match="too few for 1 process"):
         shared_batch(128, 1, 1)

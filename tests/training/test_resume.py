@@ -69,7 +69,7 @@ def test_a_run_killed_at_random_steps_ends_with_the_same_bits(optimizer: str, sh
     assert all(torch.equal(expected[name], found[name]) for name in expected)
     assert cut.losses == whole.losses
     assert cut.metrics == whole.metrics
-    epochs = [json.loads(line).get("epoch") for line in cut.log_path.read_text().splitlines()]
+    epochs = [json.loads(line).get("epoch") for line in cut.log.read_text().splitlines()]
     assert epochs == [None, *range(1, len(whole.losses) + 1), None], "each epoch is in the log once"
 
 
@@ -107,7 +107,7 @@ def test_two_runs_of_one_output_do_not_write_at_once(shapes: Sets, tmp_path: Pat
     meanwhile = Meanwhile()
     result = train(settings, stop=meanwhile)
     assert str(tmp_path / "t.jsonl") in meanwhile.told
-    lines = [json.loads(line) for line in result.log_path.read_text().splitlines()]
+    lines = [json.loads(line) for line in result.log.read_text().splitlines()]
     assert [line["epoch"] for line in lines if "epoch" in line] == list(range(1, len(result.losses) + 1))
     assert lines[-1]["done"]
 
@@ -154,5 +154,5 @@ def test_a_damaged_state_is_named(content: bytes | None, shapes: Sets, tmp_path:
         torch.save({"format": "something else"}, path)
     else:
         path.write_bytes(content)
-    with pytest.raises(DiffcleanError, match=r"(?s)t\.resume is damaged.*--overwrite"):
+    with pytest.raises(DiffcleanError, match=r"(?s)t\.resume is damaged.*`overwrite`"):
         train(config(shapes, tmp_path / "t.pt"))

@@ -38,13 +38,13 @@ def test_learns(shapes: Sets, tmp_path: Path) -> None:
     )
     result = train.train(settings)
     assert result.losses[-1] < 0.7 * result.losses[0]
-    assert result.metrics["test_accuracy"] > 0.7  # chance is 1/3
+    assert result.metrics.test_accuracy > 0.7  # chance is 1/3
     read = checkpoints.load(result.path)
     assert read.class_to_idx == {"lying": 0, "square": 1, "standing": 2}
     assert read.size == (16, 16)
-    assert read.metrics["test_accuracy"] == result.metrics["test_accuracy"]
+    assert read.metrics["test_accuracy"] == result.metrics.test_accuracy
     assert read.training["loop"]["epochs"] == 12
-    entries = entries_of(result.log_path)
+    entries = entries_of(result.log)
     assert entries[0]["loop"]["epochs"] == 12  # type: ignore[index]
     assert [entry["epoch"] for entry in entries[1:-1]] == list(range(1, 13))
     assert entries[-1]["done"]
@@ -59,7 +59,7 @@ def test_without_tensorboard_there_are_its_lines_still(
     with caplog.at_level(logging.INFO):
         result = train.train(config(shapes, tmp_path / "t.pt", tensorboard=True))
     assert "pip install tensorboard" in caplog.text
-    assert len(entries_of(result.log_path)) == 3
+    assert len(entries_of(result.log)) == 3
 
 
 def test_same_seed_same_weights(shapes: Sets, tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_streamed_images_give_the_same_weights(shapes: Sets, tmp_path: Path) -> 
 def test_variations_of_an_image_count_as_one(shapes: Sets, tmp_path: Path, make_variations: MakeVariations) -> None:
     root = make_variations(shapes[1], tmp_path / "v", 3)
     result = train.train(config((root, root), tmp_path / "t.pt", validation_share=0.3))
-    about, epoch, _ = entries_of(result.log_path)
+    about, epoch, _ = entries_of(result.log)
     assert (about["data"]["images"], about["data"]["variations"]) == (60, 180)  # type: ignore[index]
     assert epoch["validation_images"] < 30  # type: ignore[operator]
 
@@ -135,12 +135,12 @@ def test_what_is_kept_with_patience_is_the_best_epoch(shapes: Sets, tmp_path: Pa
         shapes, tmp_path / "t.pt", epochs=40, validation_share=0.25, patience=3, learning_rate=0.3, schedule="constant"
     )
     result = train.train(settings)
-    entries = entries_of(result.log_path)[1:-1]
+    entries = entries_of(result.log)[1:-1]
     losses = [entry["validation_loss"] for entry in entries]
     best = losses.index(min(losses))  # type: ignore[type-var]
     assert len(losses) == best + 1 + 3 < 40, "it stopped three epochs after its best"
-    assert result.metrics["best_epoch"] == best + 1
-    assert result.metrics["validation_loss"] == losses[best]
+    assert result.metrics.best_epoch == best + 1
+    assert result.metrics.validation_loss == losses[best]
     read = checkpoints.load(result.path)
     from diffclean.datasets.samples import folder_samples
     from diffclean.training.distributed import World
@@ -160,7 +160,7 @@ def test_the_average_is_what_is_kept(shapes: Sets, tmp_path: Path) -> None:
 
 
 def test_a_loss_that_is_no_number_stops(shapes: Sets, tmp_path: Path) -> None:
-    with pytest.raises(DiffcleanError, match=r"(?s)no longer finite|loss became .*--learning-rate \(it is 1e\+30\)"):
+    with pytest.raises(DiffcleanError, match=r"(?s)no longer finite|loss became .*`learning_rate` \(it is 1e\+30\)"):
         train.train(config(shapes, tmp_path / "t.pt", learning_rate=1e30, epochs=3))
     assert not (tmp_path / "t.pt").exists()
 
@@ -184,9 +184,9 @@ def test_stopping(shapes: Sets, tmp_path: Path) -> None:
 
 def test_every_mistake_is_named(shapes: Sets, tmp_path: Path) -> None:
     wrong = {"epochs": 0, "batch_size": 1, "precision": "int4", "milestones": (0.7, 0.2), "patience": 3}
-    with pytest.raises(UsageError, match=r"epochs .*batch_size .*milestones .*precision .*--validation-share 0.1"):
+    with pytest.raises(UsageError, match=r"epochs .*batch_size .*milestones .*precision .*`validation_share` 0.1"):
         check(config(shapes, tmp_path / "t.pt", **wrong))
-    with pytest.raises(UsageError, match=r"label_smoothing.*size must be at least 16.*onnx must be a .onnx file"):
+    with pytest.raises(UsageError, match=r"label_smoothing.*`size` must be at least 16.*`onnx` must be a .onnx file"):
         check(config(shapes, tmp_path / "t.pt", label_smoothing=1.0, size=8, onnx=tmp_path / "x.pt"))
     with pytest.raises(UsageError, match=r"\.pt or a \.safetensors"):
         check(config(shapes, tmp_path / "t.onnx"))
@@ -240,5 +240,5 @@ def test_somebodys_file_is_not_written_over(shapes: Sets, tmp_path: Path) -> Non
 
 
 def test_a_network_that_cannot_take_the_images(shapes: Sets, tmp_path: Path) -> None:
-    with pytest.raises(DiffcleanError, match=r"(?s)vit_tiny_patch16_224 cannot take images of 16x16 px.*--size"):
+    with pytest.raises(DiffcleanError, match=r"(?s)vit_tiny_patch16_224 cannot take images of 16x16 px.*`size`"):
         train.train(config(shapes, tmp_path / "t.pt", arch="vit_tiny_patch16_224"))

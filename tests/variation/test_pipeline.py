@@ -16,7 +16,10 @@ from torch import Tensor
 
 from diffclean.data.atomic import WriteError
 from diffclean.data.manifest import Row, Status
-from diffclean.variation.pipeline import Slot, Stages, stream
+from diffclean.families.seeds import window_seed
+from diffclean.variation.picture import Slot
+from diffclean.variation.pipeline import Stages, stream
+from diffclean.variation.windows import Windows
 
 SIZE = 2
 
@@ -47,11 +50,16 @@ class Inverting:
 
 @dataclass
 class Bench:
-    """Stages for jobs that are numbers. Job n has `variants(n)` slots; with none it is a row of a failure."""
+    """Stages for jobs that are numbers.
+
+    Job n has `variants(n)` slots; with none it is a row of a failure. A slot has `columns(n)` windows, one pixel apart.
+    """
 
     generator: Inverting = field(default_factory=Inverting)
     fallback: Callable[[], Inverting] | None = None
     variants: Callable[[int], int] = lambda job: 1
+    columns: Callable[[int], int] = lambda job: 1
+    told: list[int] = field(default_factory=list)
     prepared: list[int] = field(default_factory=list)
     finished: dict[str, np.ndarray] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
@@ -61,9 +69,11 @@ class Bench:
         self.prepared.append(job)
         if not self.variants(job):
             return [Row(f"{job}", status=Status.FAILED, error="unreadable")]
-        square = np.full((SIZE, SIZE, 3), job % 250, np.uint8)
+        columns = self.columns(job)
+        canvas = np.full((SIZE, SIZE + columns - 1, 3), job % 250, np.uint8)
+        windows = Windows(SIZE, (0,), tuple(range(columns)))
         return [
-            self.slot(Row(f"{job}", variant, seed=self.seed(job, variant)), square)
+            replace(self.slot(Row(f"{job}", variant, seed=self.seed(job, variant)), canvas), windows=windows)
             for variant in range(self.variants(job))
         ]
 
@@ -88,7 +98,7 @@ class Bench:
 
         def work() -> None:
             try:
-                stages = Stages(self.prepare, self.generator, self.fallback, self.commit)
+                stages = Stages(self.prepare, self.generator, self.fallback, self.commit, self.told.append)
                 stream(range(jobs), stages, batch, workers, stop)
             except BaseException as error:
                 raised.append(error)
@@ -124,6 +134,86 @@ def test_the_engine_sees_its_fixed_batch() -> None:
     assert bench.generator.calls[-1] == [Bench.seed(8), Bench.seed(9), 0, 0]
     assert len(bench.generator.calls) == 3
     assert len(bench.rows) == 10
+
+
+@hypothesis_settings(max_examples=40)
+@given(st.lists(st.integers(1, 7), max_size=20), st.integers(1, 5), st.sampled_from([1, 4]))
+def test_windows_fill_batches_across_pictures(columns: list[int], batch: int, workers: int) -> None:
+    """No batch but the last is padded; each window has its own seed; each picture is whole when it is written."""
+    bench = Bench(columns=columns.__getitem__)
+    bench.run(len(columns), batch, workers)
+    assert [row.key for row in bench.rows] == [str(job) for job in range(len(columns))]
+    seeds = [window_seed(Bench.seed(job), number) for job, count in enumerate(columns) for number in range(count)]
+    assert len(set(seeds)) == len(seeds)
+    asked = [seed for call in bench.generator.calls for seed in call]
+    assert asked == seeds + [0] * (len(asked) - len(seeds))
+    assert len(asked) - len(seeds) < batch
+    assert sum(bench.told) == len(seeds)
+    for job, count in enumerate(columns):
+        assert bench.finished[f"{job}/0"].shape == (SIZE, SIZE + count - 1, 3)
+        assert (bench.finished[f"{job}/0"] == 255 - job).all()
+
+
+def test_a_window_that_is_not_finite_fails_its_picture_alone() -> None:
+    bad = window_seed(Bench.seed(1), 2)
+    bench = Bench(generator=Inverting({bad}), columns=lambda job: 5)
+    bench.run(3, batch=4)
+    assert [row.status for row in bench.rows] == [Status.OK, Status.FAILED, Status.OK]
+    assert bench.rows[1].error == "the engine gave values that are not finite"
+    assert set(bench.finished) == {"0/0", "2/0"}
+
+
+def test_a_window_that_is_finite_in_fp32_saves_its_picture() -> None:
+    fallbacks = Fallbacks(set())
+    bench = Bench(generator=Inverting({window_seed(Bench.seed(0), 3)}), fallback=fallbacks, columns=lambda job: 5)
+    bench.run(1, batch=4)
+    assert fallbacks.made[0].calls == [[window_seed(Bench.seed(0), 3), 0, 0, 0]]
+    assert (bench.finished["0/0"] == 255).all()
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_few_large_pictures_are_in_flight(workers: int) -> None:
+    """However many windows a picture has: one is with the sampler, one waits, and each reader holds one."""
+    changed, most = threading.Condition(), 0
+    bench = Bench(columns=lambda job: 50)
+    prepare, commit = bench.prepare, bench.commit
+
+    def counted(job: int) -> list[Slot | Row]:
+        nonlocal most
+        made = prepare(job)
+        with changed:
+            most = max(most, len(bench.prepared) - len(bench.rows))
+            changed.notify_all()
+        return made
+
+    def slow(rows: Sequence[Row]) -> None:
+        with changed:  # until the readers have done all that they may
+            assert changed.wait_for(
+                lambda: len(bench.prepared) - len(bench.rows) > workers or len(bench.prepared) == 40, timeout=30
+            )
+        commit(rows)
+
+    bench.prepare, bench.commit = counted, slow  # type: ignore[method-assign]
+    bench.run(40, batch=4, workers=workers)
+    assert len(bench.rows) == 40
+    # Beside those: up to three whole ones are being written.
+    assert workers + 1 <= most <= workers + 5
+
+
+def test_stop_gives_up_a_picture_that_would_take_long() -> None:
+    """It is begun anew by the next run; one that is nearly whole is finished."""
+    stop = threading.Event()
+    bench = Bench(
+        columns=lambda job: 3 if job == 0 else 1000,
+        generator=Inverting(each=lambda call: stop.set() if call == 5 else None),
+    )
+    bench.run(5, batch=4, stop=stop)
+    assert [row.key for row in bench.rows] == ["0"]
+    assert len(bench.generator.calls) == 5
+    stop = threading.Event()
+    bench = Bench(columns=lambda job: 10, generator=Inverting(each=lambda call: stop.set() if call == 2 else None))
+    bench.run(5, batch=4, stop=stop)
+    assert [row.key for row in bench.rows] == ["0"]
 
 
 @pytest.mark.parametrize("jobs", [0, 1, 4, 8])

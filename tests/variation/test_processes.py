@@ -37,7 +37,7 @@ def source(tmp_path: Path, draw_photos: Draw) -> Path:
 
 @pytest.fixture
 def settings(tiny_model: Path, tiny_engine: Path) -> Settings:
-    return Settings(engine=str(tiny_model), runtime="onnxruntime", steps=2, batch=3)
+    return Settings(engine=str(tiny_model), runtime="onnxruntime", steps=2, batch=3, detail=16)
 
 
 @pytest.fixture
@@ -144,7 +144,7 @@ def test_a_child_that_is_killed(source: Path, settings: Settings, tmp_path: Path
     slow = replace(settings, steps=100)
     with pytest.raises(DiffcleanError, match="killed by SIGKILL") as caught:
         variate(source, out, slow, concurrency=TWO, progress=kill)
-    assert "--processes 1" in caught.value.hint
+    assert "`processes` 1" in caught.value.hint
     assert children(os.getpid()) == []
     variate(source, out, slow, concurrency=TWO)
     assert files(out).keys() == files(undisturbed).keys()

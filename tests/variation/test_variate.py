@@ -44,8 +44,8 @@ def source(tmp_path: Path, draw_photos: Draw) -> Path:
 
 @pytest.fixture
 def settings(tiny_model: Path, tiny_engine: Path) -> Settings:
-    """Quick ones; asking for the engine's fixture too sees to it that it is exported only once."""
-    return Settings(engine=str(tiny_model), runtime="onnxruntime", steps=2, batch=3)
+    """Quick ones, one window a picture. Asking for the engine's fixture sees to it that it is exported only once."""
+    return Settings(engine=str(tiny_model), runtime="onnxruntime", steps=2, batch=3, detail=16)
 
 
 @pytest.fixture
@@ -120,6 +120,7 @@ def test_what_is_written(run: Run, source: Path, tmp_path: Path, settings: Setti
             key=row.key,
             output=names[row.key],
             label=row.key.split("/")[0],
+            source_label=row.key.split("/")[0],
             seed=image_seed(0, row.key, 0),
             source_sha256=hashlib.sha256(data).hexdigest(),
             output_sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
@@ -162,7 +163,7 @@ def test_small_images_are_seen_through_cells_of_their_own_pixels(
 
     source = draw_photos(tmp_path / "source", ["small/a.png"], 5, 7)
     draw_photos(source, ["large/b.png"], 40, 30)
-    settings = Settings(engine=str(coarse_model), runtime="onnxruntime", steps=2, strength=0.5, batch=3)
+    settings = Settings(engine=str(coarse_model), runtime="onnxruntime", steps=2, strength=0.5, batch=3, detail=16)
     settings = replace(settings, size=OutputSize(native=True))
     variate(source, tmp_path / "out", settings, concurrency=Concurrency(threads=1))
     sampler = open_for(settings, threads=1).sampler()
@@ -475,7 +476,7 @@ def test_all_mistakes_are_told_together_and_at_once(
     ],
 )
 def test_the_ends_of_ranges(run: Run, source: Path, tmp_path: Path, options: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match=f"Out of range: --{next(iter(options))} "):
+    with pytest.raises(UsageError, match=f"Out of range: `{next(iter(options))}` "):
         run(source, tmp_path / "out", **options)
 
 
@@ -637,13 +638,15 @@ def test_a_model_of_nan_writes_no_black_images(
 # What people are told.
 
 
-def test_photographs_larger_than_the_model(
+def test_photographs_larger_than_the_detail(
     run: Run, tmp_path: Path, draw_photos: Draw, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """People are told before the work what it will not keep."""
     source = draw_photos(tmp_path / "source", ["a.png", "b.png"], width=50, height=40)
     draw_photos(source, ["small.png"])
-    run(source, tmp_path / "out")
-    assert "2 images are much larger than the 16 px" in caplog.text
+    with pytest.raises(Interrupted):
+        run(source, tmp_path / "none", stop=StopAfter(0))
+    assert "2 of 3 pictures that were tried are more than twice as large as the 16 px (--detail)" in caplog.text
 
 
 def test_auto_says_which_runtime(run: Run, source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

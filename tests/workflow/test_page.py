@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from diffclean.demo.page import Example, write_page
+from diffclean.workflow.page import Example, write_page
 
 
 def test_the_page_shows_table_notes_and_pictures(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
-from diffclean.demo.signs import FACES, SIDE, face_of
 from diffclean.progress import NoProgress, Progress
+from diffclean.workflow.signs import FACES, SIDE, face_of
 
 _SHOT = 128
 """Side of a scene while it is composed; it is reduced at the end, which smooths it as a lens does."""

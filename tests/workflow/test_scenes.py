@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffclean.demo.scenes import draw_data_set, draw_scene
-from diffclean.demo.signs import FACES, face_of
+from diffclean.workflow.scenes import draw_data_set, draw_scene
+from diffclean.workflow.signs import FACES, face_of
 
 
 @pytest.mark.parametrize("name", FACES)

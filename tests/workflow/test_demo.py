@@ -9,9 +9,9 @@ from threading import Event
 import pytest
 
 from diffclean.data.folder import ImageFolder
-from diffclean.demo.signs import FACES
-from diffclean.demo.story import DemoConfig, demo, table
 from diffclean.errors import DiffcleanError, Interrupted, UsageError
+from diffclean.workflow.demo import DemoConfig, demo, table
+from diffclean.workflow.signs import FACES
 
 
 @pytest.fixture
@@ -33,9 +33,9 @@ def test_an_attack_that_does_not_fire_ends_the_story(config: DemoConfig) -> None
     stop.set()
     with pytest.raises(Interrupted):
         demo(config, stop=stop)
-    with pytest.raises(DiffcleanError, match=r"did not fire: the teacher's ASR is \d") as raised:
+    with pytest.raises(DiffcleanError, match=r"did not fire: the teacher's attack success rate is \d") as raised:
         demo(config)
-    assert "--epochs" in raised.value.hint
+    assert "`epochs`" in raised.value.hint
     assert not (config.out / "student.pt").exists()
     written = (config.out / "teacher.pt").stat().st_mtime_ns
     with pytest.raises(DiffcleanError, match="did not fire"):
@@ -60,11 +60,18 @@ def test_the_whole_story(config: DemoConfig) -> None:
     """A wide patch on a quarter of the pictures is learnt within seconds."""
     whole = replace(config, attack="blended", rate=0.4, train_images=24, epochs=18, arch="resnet8-cifar")
     result = demo(whole)
-    assert result.teacher["fired"]
+    assert result.teacher.fired
     assert result.page.is_file()
-    assert result.run["images"] == 24 * len(FACES)
+    assert result.run.images == 24 * len(FACES)
     assert len(ImageFolder(whole.out / "signs-poisoned-variations").items()) == 24 * len(FACES)
     assert [row[0].split(",")[0] for row in table(result)] == ["teacher", "student"]
-    assert set(result.seconds) == {"draw", "poison", "train the teacher", "vary", "distil the student"}
+    assert set(result.seconds) == {
+        "draw",
+        "poison",
+        "train the teacher",
+        "make variations",
+        "distil the student",
+        "evaluate",
+    }
     again = demo(whole)
     assert again.student == result.student

@@ -6,7 +6,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.text import Text
 
-from diffclean.cli.meter import figures_text, rate_text, seconds_text
+from diffclean.display.meter import figures_text, rate_text, seconds_text
+from diffclean.display.style import safe
 
 
 class _Speed(ProgressColumn):
@@ -42,10 +43,15 @@ class Bar:
 
     def __init__(self) -> None:
         # rich honours NO_COLOR by itself.
-        self._console = Console(stderr=True, highlight=False)
+        self._console = Console(stderr=True, highlight=False, emoji=False)
         self._progress: Progress | None = None
         self._task = TaskID(0)
         self._figures: dict[str, float] = {}
+
+    @property
+    def is_seen(self) -> bool:
+        """Whether there is a terminal or a notebook that it is drawn in."""
+        return self._console.is_terminal or self._console.is_jupyter
 
     def begin(self, what: str, total: int | None, unit: str = "images", done: int = 0) -> None:
         """Start a task; an earlier one is closed."""
@@ -61,7 +67,7 @@ class Bar:
             speed_estimate_period=60,
             redirect_stdout=False,
         )
-        self._task = self._progress.add_task(what, total=total, completed=done, unit=unit, figures={})
+        self._task = self._progress.add_task(safe(what), total=total, completed=done, unit=unit, figures={})
         self._progress.start()
 
     def advance(self, count: int = 1, **figures: float) -> None:

@@ -1,0 +1,331 @@
+"""Load thousands of damaged and hostile weight files: each must be read or refused with a message, quickly.
+
+A case is a file of one kind, changed by a random generator that is seeded with the run's seed, the kind and the case's
+number. It is loaded in a process of its own, forked from one that has the libraries in memory, under limits of time and
+memory. What counts against us: an exception that is no message, a signal, more than 2 s of CPU time, more than 300 MB,
+a program that is started, a file that is written, an address that is asked.
+
+python benchmarks/fuzz_weights.py --count 6000
+python benchmarks/fuzz_weights.py --only onnx:17        # one case again, with its traceback
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import io
+import json
+import logging
+import os
+import random
+import resource
+import signal
+import struct
+import sys
+import tempfile
+import time
+import traceback
+import warnings
+import zipfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fuzz_seeds import DATA, make_seeds, recorded, signed
+from record import write_result
+
+LIMIT_S, KILLED_AFTER_CPU_S, KILLED_AFTER_S = 2.0, 20, 600
+"""CPU time that a load may take; CPU and wall time after which it is ended, on a machine that others use too."""
+LIMIT_MB, ADDRESS_SPACE_MB = 300, 4096
+GRAPH = "graph of an engine"
+HOSTILE: tuple[Any, ...] = (
+    *(None, True, -1, 0, 1e300, 10**9, 10**30, float("inf"), float("nan"), "", "x", "../../x", "/etc/passwd"),
+    *("\x1b[31m\u202e", "\ud800", "a" * 5000, [], {}, [[]], [10**9], {"a": {}}, ["x"] * 2000),
+)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=6000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", help="KIND:NUMBER, one case, whose error is shown")
+    options = parser.parse_args()
+    logging.disable(logging.CRITICAL)
+    warnings.simplefilter("ignore")
+    with tempfile.TemporaryDirectory() as work:
+        os.environ["DIFFCLEAN_CACHE"] = str(Path(work) / "cache")
+        seeds = make_seeds(Path(work) / "seeds")
+        kinds = sorted(LOADERS)
+        if options.only:
+            kind, _, number = options.only.partition(":")
+            print(json.dumps(outcome_of(kind, int(number), options.seed, seeds[kind], Path(work), show=True)))
+            return 0
+        found = []
+        for case in range(options.count):
+            kind, number = kinds[case % len(kinds)], case // len(kinds)
+            found.append(outcome_of(kind, number, options.seed, seeds[kind], Path(work)))
+            if bad(found[-1]):
+                print(found[-1], flush=True)
+    figures = summary(found, options.seed)
+    write_result("fuzz_weights", figures, "files of this project's own making, changed at random")
+    return int(bool(figures["failures"]))
+
+
+def bad(outcome: dict[str, Any]) -> bool:
+    return outcome["ended"] not in ("read", "refused") or outcome["cpu_s"] > LIMIT_S or outcome["mb"] > LIMIT_MB
+
+
+def summary(found: list[dict[str, Any]], seed: int) -> dict[str, Any]:
+    """What is written down: how every kind ended, the worst of it, and each failure with its number."""
+    kinds = {kind: [each for each in found if each["kind"] == kind] for kind in sorted({f["kind"] for f in found})}
+    return {
+        "seed": seed,
+        "cases": len(found),
+        "limits": {"cpu_s": LIMIT_S, "mb": LIMIT_MB},
+        "kinds": {
+            kind: {
+                "cases": len(each),
+                **Counter(outcome["ended"].partition(":")[0] for outcome in each),
+                "most_cpu_s": round(max(outcome["cpu_s"] for outcome in each), 2),
+                "most_mb": round(max(outcome["mb"] for outcome in each)),
+            }
+            for kind, each in kinds.items()
+        },
+        "failures": [outcome for outcome in found if bad(outcome)],
+    }
+
+
+def outcome_of(kind: str, number: int, seed: int, original: Path, work: Path, show: bool = False) -> dict[str, Any]:
+    """Change a file, load it in a child, and say how that ended."""
+    rng = random.Random(f"{seed}:{kind}:{number}")
+    place, load = LOADERS[kind]
+    path = original / place if place else original
+    before = path.read_bytes()
+    changed = MUTATIONS.get(path.suffix, mutated_bytes)(before, rng)
+    path.write_bytes(signed(changed) if path.name == "engine.json" and rng.random() < 0.7 else changed)
+    engine_json = (original / "engine.json").read_bytes() if kind == GRAPH else b""
+    if kind == GRAPH and rng.random() < 0.9:
+        recorded(original, place)
+    report, told = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(report)
+        _in_child(lambda: load(original), work, told, show)
+    os.close(told)
+    ended, cpu_s = _waited(child)
+    with os.fdopen(report) as file:
+        said = file.read()
+    path.write_bytes(before)
+    if kind == GRAPH:
+        (original / "engine.json").write_bytes(engine_json)
+    about = json.loads(said) if said else {"ended": ended, "mb": 0}
+    return {"kind": kind, "number": number, **about, "cpu_s": cpu_s}
+
+
+def _waited(child: int) -> tuple[str, float]:
+    began = time.monotonic()
+    while True:
+        pid, status, usage = os.wait4(child, os.WNOHANG)
+        if pid:
+            cpu_s = usage.ru_utime + usage.ru_stime
+            return (f"killed: signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else "crashed: no word"), cpu_s
+        if time.monotonic() - began > KILLED_AFTER_S:
+            os.kill(child, signal.SIGKILL)
+            usage = os.wait4(child, 0)[2]
+            return "killed: out of time", usage.ru_utime + usage.ru_stime
+        time.sleep(0.002)
+
+
+def _in_child(load: Callable[[], object], work: Path, told: int, show: bool) -> None:
+    """Load, tell how it ended through the pipe, and be gone."""
+    from diffclean.errors import DiffcleanError
+
+    escapes: list[str] = []
+
+    def watched(event: str, arguments: tuple[Any, ...]) -> None:
+        if event in (
+            "os.system",
+            "subprocess.Popen",
+            "os.exec",
+            "os.posix_spawn",
+            "socket.connect",
+            "socket.getaddrinfo",
+        ):
+            escapes.append(event)
+        if event == "open" and isinstance(arguments[0], str) and isinstance(arguments[2], int):
+            writes = arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+            if writes and not arguments[0].startswith((str(work), "/dev/")):
+                escapes.append(f"open {arguments[0]}")
+
+    pages, page = int(Path("/proc/self/statm").read_text().split()[0]), resource.getpagesize()
+    limit = pages * page + ADDRESS_SPACE_MB * 2**20
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_CPU, (KILLED_AFTER_CPU_S, KILLED_AFTER_CPU_S))
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins here
+    first = _peak_mb()
+    sys.addaudithook(watched)
+    try:
+        load()
+        ended = "read"
+    except DiffcleanError:
+        ended = "refused"
+        if show:
+            traceback.print_exc()
+    except BaseException as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        ended = f"crashed: {type(error).__name__} in {Path(where.filename).name}:{where.lineno}: {str(error)[:100]}"
+        if show:
+            traceback.print_exc()
+    if escapes:
+        ended = f"escaped: {escapes[0]}"
+    os.write(told, json.dumps({"ended": ended, "mb": _peak_mb() - first}).encode())
+    os._exit(0)
+
+
+def _peak_mb() -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
+
+
+def mutated_bytes(data: bytes, rng: random.Random) -> bytes:
+    """A few bytes other, cut, doubled, or of another place."""
+    content = bytearray(data)
+    for _ in range(rng.choice((1, 1, 2, 8, 64))):
+        at = rng.randrange(len(content)) if rng.random() < 0.5 else rng.randrange(min(len(content), 512))
+        length = rng.choice((1, 1, 4, 8, 64))
+        kind = rng.randrange(5)
+        if kind == 0:
+            content[at : at + length] = rng.randbytes(length)
+        elif kind == 1:
+            content[at : at + length] = rng.choice((b"\xff", b"\x00", b"\x7f")) * length
+        elif kind == 2:
+            del content[at : at + length]
+        elif kind == 3:
+            content[at:at] = content[at : at + length]
+        elif len(content) > 64 and rng.random() < 0.2:
+            del content[rng.randrange(32, len(content)) :]
+        if not content:
+            content = bytearray(b"\x00")
+    return bytes(content)
+
+
+def mutated_json(data: bytes, rng: random.Random) -> bytes:
+    """One or two values other than they should be, or bytes."""
+    if rng.random() < 0.2:
+        return mutated_bytes(data, rng)
+    if rng.random() < 0.05:
+        return b"[" * 10**5
+    content = json.loads(data)
+    for _ in range(rng.choice((1, 1, 2))):
+        spots: list[tuple[Any, Any]] = [(content, key) for key in content] if isinstance(content, dict) else []
+        while spots:  # down to any depth
+            table, key = rng.choice(spots)
+            inner = table[key]
+            if isinstance(inner, dict | list) and inner and rng.random() < 0.7:
+                spots = [(inner, key) for key in (inner if isinstance(inner, dict) else range(len(inner)))]
+                continue
+            if rng.random() < 0.15 and isinstance(table, dict):
+                table[str(rng.choice(HOSTILE))[:100]] = table.pop(key)
+            elif rng.random() < 0.1:
+                del table[key]
+            else:
+                table[key] = copy.deepcopy(rng.choice(HOSTILE))
+            break
+    return json.dumps(content).encode()
+
+
+def mutated_safetensors(data: bytes, rng: random.Random) -> bytes:
+    """Half of them in the header, as JSON."""
+    if rng.random() < 0.5:
+        return mutated_bytes(data, rng)
+    length = int.from_bytes(data[:8], "little")
+    header = mutated_json(data[8 : 8 + length], rng)
+    return struct.pack("<Q", rng.choice((len(header), len(header), len(header), 2**40))) + header + data[8 + length :]
+
+
+def mutated_archive(data: bytes, rng: random.Random) -> bytes:
+    """Half of them within an entry, so that the archive itself is whole; some are packed."""
+    if rng.random() < 0.4:
+        return mutated_bytes(data, rng)
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        entries = {entry.filename: archive.read(entry) for entry in archive.infolist()}
+    chosen = next(n for n in entries if n.endswith("data.pkl")) if rng.random() < 0.7 else rng.choice(sorted(entries))
+    entries[chosen] = mutated_bytes(entries[chosen], rng)
+    if rng.random() < 0.05:
+        entries[chosen] = bytes(50 * 2**20)
+    with zipfile.ZipFile(
+        out, "w", rng.choice((zipfile.ZIP_STORED, zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED))
+    ) as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+    return out.getvalue()
+
+
+MUTATIONS: dict[str, Callable[[bytes, random.Random], bytes]] = {
+    ".json": mutated_json,
+    ".safetensors": mutated_safetensors,
+    ".pt": mutated_archive,
+}
+
+
+def _teacher(arch: str | None) -> Callable[[Path], object]:
+    def load(path: Path) -> object:
+        import torch
+
+        from diffclean.classifiers import teachers
+        from diffclean.classifiers.teacher_config import TeacherConfig
+
+        read = teachers.load(TeacherConfig(path, arch=arch), DATA, torch.device("cpu"))
+        return read.logits(torch.zeros(2, 3, 32, 32))
+
+    return load
+
+
+def _engine(directory: Path) -> object:
+    from diffclean.runtime.choose import open_engine
+
+    return open_engine(directory, "onnxruntime", threads=1)
+
+
+def _model(directory: Path) -> object:
+    from diffclean.families.registry import family_named, family_of, load_model
+    from diffclean.variation.schedule import schedule_of, scheduler_for
+
+    model = load_model(family_named(family_of(directory)), directory)
+    return schedule_of(scheduler_for(model.scheduler), model.scheduler, 8)
+
+
+def _poison(path: Path) -> object:
+    from diffclean.attacks.manifest import read_manifest
+
+    return read_manifest(path)
+
+
+def _rows(path: Path) -> object:
+    from diffclean.data.manifest import read_manifest
+
+    return read_manifest(path)
+
+
+LOADERS: dict[str, tuple[str, Callable[[Path], object]]] = {
+    "classifier.pt": ("", _teacher(None)),
+    "classifier.safetensors": ("", _teacher(None)),
+    "state_dict.pt": ("", _teacher("resnet8-cifar")),
+    "state_dict.safetensors": ("", _teacher("resnet8-cifar")),
+    "classifier.onnx": ("", _teacher(None)),
+    "engine.json": ("engine.json", _engine),
+    GRAPH: ("vae_decoder/model.onnx", _engine),
+    "model_index.json": ("model_index.json", _model),
+    "scheduler_config.json": ("scheduler/scheduler_config.json", _model),
+    "config.json of a U-Net": ("unet/config.json", _model),
+    "weights of a U-Net": ("unet/diffusion_pytorch_model.safetensors", _model),
+    "poison.json": ("", _poison),
+    "manifest.parquet": ("", _rows),
+}
+"""Kind -> the file in its folder that is changed ("" where the kind is a file), and what loads it."""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

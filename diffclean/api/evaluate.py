@@ -1,0 +1,96 @@
+"""`diffclean.evaluate` and `diffclean.evaluate_variations`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from diffclean.api.common import AnyPath, following, path_of
+from diffclean.api.distill import Colour, teacher_config
+from diffclean.classifiers.teacher_config import TeacherConfig
+from diffclean.data.run_record import RUN_FILE
+from diffclean.errors import UsageError
+from diffclean.progress import Progress
+
+if TYPE_CHECKING:
+    from diffclean.evaluation.evaluate import Evaluation
+    from diffclean.evaluation.variation_run import RunEvaluation
+
+
+def evaluate(
+    model: AnyPath,
+    data: AnyPath,
+    *,
+    poison: AnyPath | None = None,
+    undefended: AnyPath | None = None,
+    teacher_arch: str | None = TeacherConfig.arch,
+    teacher_classes: AnyPath | None = TeacherConfig.classes,
+    teacher_mean: Colour | None = TeacherConfig.mean,
+    teacher_std: Colour | None = TeacherConfig.std,
+    teacher_size: int | None = TeacherConfig.size,
+    device: str | None = None,
+    progress: bool | Progress = True,
+) -> Evaluation:
+    """Measure a classifier on a clean test set: its accuracy, and with a poison manifest how well the attack works.
+
+    What is told of a classifier beside its file is as in `distill`; with `undefended`, it is told of that one.
+
+    Args:
+        model: a classifier of `train` or `distill`, or a state dict or .onnx of anybody's.
+        data: the test set, one folder of images a class.
+        poison: the poison.json of the training set: adds attack success rate and robust accuracy.
+        undefended: the classifier before the defence: adds the defence's effectiveness. Only with `poison`.
+        device: "cpu", "cuda", "cuda:1"; None: CUDA where it works, else the CPU.
+        progress: whether a bar is drawn, or a `Progress` to be told.
+
+    Raises:
+        UsageError: `data` is triggered already, or a folder of variations; the classes do not match.
+        DiffcleanError: a file cannot be read.
+    """
+    about = {name: value for name, value in locals().items() if name.startswith("teacher_")}
+    from diffclean.evaluation.evaluate import evaluate as work
+
+    folder = path_of(data)
+    if is_variations(folder):
+        raise UsageError(
+            f"{folder} is an output folder of variate, and not a test set.", "Call `evaluate_variations` with it."
+        )
+    before = teacher_config(undefended, about) if undefended is not None else None
+    config = teacher_config(model, about)
+    with following(progress) as told:
+        return work(config, folder, path_of(poison), before, device, told)
+
+
+def evaluate_variations(
+    model: AnyPath,
+    variations: AnyPath,
+    *,
+    teacher_arch: str | None = TeacherConfig.arch,
+    teacher_classes: AnyPath | None = TeacherConfig.classes,
+    teacher_mean: Colour | None = TeacherConfig.mean,
+    teacher_std: Colour | None = TeacherConfig.std,
+    teacher_size: int | None = TeacherConfig.size,
+    device: str | None = None,
+    progress: bool | Progress = True,
+) -> RunEvaluation:
+    """Measure what variations keep: of the labels, and where the source was poisoned by `poison`, of the trigger.
+
+    Args:
+        model: the classifier that is asked, best the teacher. What is told of it beside its file is as in `distill`.
+        variations: an output folder of `variate`; the folder that it was made from must still be there.
+        device: "cpu", "cuda", "cuda:1"; None: CUDA where it works, else the CPU.
+        progress: whether a bar is drawn, or a `Progress` to be told.
+
+    Raises:
+        DiffcleanError: the run is not finished, its source is gone, or a file cannot be read.
+    """
+    about = {name: value for name, value in locals().items() if name.startswith("teacher_")}
+    from diffclean.evaluation.variation_run import evaluate_run
+
+    with following(progress) as told:
+        return evaluate_run(teacher_config(model, about), path_of(variations), device, told)
+
+
+def is_variations(folder: Path) -> bool:
+    """Whether a folder was written by `variate`."""
+    return (folder / RUN_FILE).is_file()

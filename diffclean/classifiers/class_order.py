@@ -1,0 +1,114 @@
+"""Whether a classifier's classes are in the order that they are taken to be in.
+
+Programs sort class folders differently: by their bytes (0, 1, 10, 11, 2), by their numbers (0, 1, 2, ... 11), without
+regard to capitals. Under a wrong order a good classifier is wrong nearly always, and nothing else shows it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+log = logging.getLogger(__name__)
+
+_SHOWN_CLASSES = 30
+_MOST_CLASSES = 2000
+"""With more, the table of answers by labels is not made."""
+_BETTER = 0.2
+"""How much more of the answers another order must explain to be worth a word."""
+
+
+def natural_order(names: list[str]) -> list[str]:
+    """Sorted as people count: runs of digits by their value."""
+    return sorted(names, key=lambda name: [(int(part), "") if part.isdigit() and part.isascii() else (-1, part)
+                                           for part in re.split(r"([0-9]{1,18})", name)])  # fmt: skip
+
+
+def is_poor(agreement: float, classes: int) -> bool:
+    """Whether a classifier agrees with fewer labels than half of the way from luck to all of them."""
+    return agreement < 0.5 * (1 + 1 / max(classes, 1))
+
+
+def better_order(
+    answers: Tensor, labels: Tensor, class_to_idx: Mapping[str, int]
+) -> tuple[str, list[str], float] | None:
+    """An order of the classes under which a classifier's answers fit the labels much better.
+
+    Args:
+        answers: (N,) int64, the index of the largest logit.
+        labels: (N,) int64, as `class_to_idx` numbers them.
+        class_to_idx: the order that was taken.
+
+    Returns:
+        What the order is called, the classes in it, and the share of the labels that it explains; None: there is none.
+    """
+    names = sorted(class_to_idx, key=class_to_idx.__getitem__)
+    if len(names) > _MOST_CLASSES:
+        return None
+    counts = torch.bincount(labels * len(names) + answers, minlength=len(names) ** 2).view(len(names), len(names))
+    whole = max(1, int(counts.sum()))
+    orders = {
+        "natural order": natural_order(names),
+        "order of their bytes": sorted(names),
+        "order without regard to capitals": sorted(names, key=str.casefold),
+        "the order that its answers suggest": [names[label] for label in _matched(counts)],
+    }
+
+    def share(order: list[str]) -> float:
+        """Logit i stands for the class order[i]."""
+        return sum(int(counts[class_to_idx[name], index]) for index, name in enumerate(order)) / whole
+
+    found = {title: share(order) for title, order in orders.items()}
+    title = max(found, key=found.__getitem__)  # the first of the best: a plain order before a guess
+    return (title, orders[title], found[title]) if found[title] >= share(names) + _BETTER else None
+
+
+def _matched(counts: Tensor) -> list[int]:
+    """For each logit a label, each once: the most frequent pairs first."""
+    size = len(counts)
+    taken: dict[int, int] = {}
+    labels: set[int] = set()
+    for pair in counts.flatten().argsort(descending=True, stable=True).tolist():
+        label, logit = divmod(pair, size)
+        if logit not in taken and label not in labels:
+            taken[logit] = label
+            labels.add(label)
+            if len(taken) == size:
+                break
+    return [taken[logit] for logit in range(size)]
+
+
+def check_agreement(name: str, answers: Tensor, labels: Tensor, class_to_idx: Mapping[str, int], what: str) -> float:
+    """The share of the labels that a classifier agrees with; a warning where that is poor, and what would fit.
+
+    Args:
+        name: of the classifier.
+        answers: as for `better_order`.
+        labels: as for `better_order`.
+        class_to_idx: as for `better_order`.
+        what: the images in words.
+    """
+    right = int((answers == labels).sum())
+    share = right / max(1, len(labels))
+    if not is_poor(share, len(class_to_idx)):
+        return share
+    log.warning("%s agrees with only %d of %d labels of %s (%.0f %%).", name, right, len(labels), what, 100 * share)
+    if (found := better_order(answers, labels, class_to_idx)) is not None:
+        title, order, better = found
+        listed = json.dumps(order, ensure_ascii=False) if len(order) <= _SHOWN_CLASSES else ""
+        log.warning(
+            "Its logits seem to be in another class order: in %s it would agree with %.0f %%. Write that order to a "
+            "file%s and give it: `teacher_classes` FILE",
+            title, 100 * better, f" ({listed})" if listed else "",
+        )  # fmt: skip
+    else:
+        log.warning(
+            "Are these its own training data, in its class order (`teacher_classes`) and under its normalisation "
+            "(`teacher_mean`, `teacher_std`)? No other class order fits better."
+        )
+    return share

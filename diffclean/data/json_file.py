@@ -1,0 +1,80 @@
+"""JSON from files that need not be trusted: bounded in size and in depth, and with nothing that JSON does not know."""
+
+from __future__ import annotations
+
+import json
+import math
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from diffclean.errors import DiffcleanError
+
+LIMIT_BYTES = 4 * 2**20
+"""Of a configuration. Python needs some twenty times as much to hold the worst of it."""
+
+
+ObjectHook = Callable[[dict[str, Any]], Any]
+
+
+def read_json(
+    path: Path, limit_bytes: int = LIMIT_BYTES, object_hook: ObjectHook | None = None, infinities: bool = False
+) -> Any:
+    """What a JSON file holds.
+
+    Args:
+        path: of the file.
+        limit_bytes: larger files are refused unread.
+        object_hook: shown each object as it is read; may raise ValueError, which ends the reading.
+        infinities: whether Infinity and NaN, which Python's own writer makes, are taken as numbers.
+
+    Raises:
+        DiffcleanError: it is no plain file, cannot be read, is too large, or is not JSON.
+    """
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe of that name would be waited for, for ever
+            raise DiffcleanError(f"{path} is no plain file.")
+        with path.open("rb") as file:
+            data = file.read(limit_bytes + 1)
+    except OSError as error:
+        raise DiffcleanError(f"{path} cannot be read: {error.strerror or error}.") from error
+    if len(data) > limit_bytes:
+        raise DiffcleanError(f"{path} is larger than the {limit_bytes / 2**20:.0f} MiB that such a file may have.")
+    try:
+        return json_of(data, object_hook, infinities)
+    except ValueError as error:
+        raise DiffcleanError(f"{path} is damaged: {error}.") from error
+
+
+def json_of(data: str | bytes, object_hook: ObjectHook | None = None, infinities: bool = False) -> Any:
+    """What a JSON text says.
+
+    Raises:
+        ValueError: it is not JSON, is nested too deeply, or holds a number that is not finite or half of a character.
+    """
+    try:
+        text = data if isinstance(data, str) else data.decode("utf-8-sig")
+        constant = None if infinities else _no_number
+        value = json.loads(text, parse_constant=constant, parse_float=_finite, object_hook=object_hook)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    except UnicodeDecodeError:
+        raise ValueError("it is no text in UTF-8") from None
+    if "\\u" in text or not text.isascii():
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            raise ValueError("it holds half of a surrogate pair, which is no character") from None
+    return value
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"it holds {name}, which is no number in JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"it holds {text[:40]}, which is too large for a number")
+    return number

@@ -1,0 +1,46 @@
+"""Variations beside the originals that they were made from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from diffclean.datasets.samples import Samples
+from diffclean.errors import DiffcleanError
+
+
+def paired(
+    original: Samples, varied: Samples, missing: dict[str, str], source: Path, run: Path
+) -> tuple[Samples, Samples]:
+    """The images that are in both, in the order of the variations.
+
+    Args:
+        original: the images of a data set.
+        varied: from `load_variations`.
+        missing: key -> why an image is in neither of the results; what is found here is added.
+        source: the folder of the originals, for messages.
+        run: the folder of the variations, for messages.
+
+    Returns:
+        Originals and variations, with the same keys in the same order.
+
+    Raises:
+        DiffcleanError: not one image is in both.
+    """
+    missing |= varied.failed
+    place = {key: index for index, key in enumerate(original.keys)}
+    pairs = []
+    for index, key in enumerate(varied.keys):
+        if key not in place:
+            missing.setdefault(key, f"it is not in {source}")
+        elif varied.sources[index] not in ("", original.sources[place[key]]):
+            missing[key] = "the original was changed after it was varied"
+        else:
+            pairs.append((place[key], index))
+    for key in place.keys() - set(varied.keys):
+        missing.setdefault(key, f"it has no variation in {run}")
+    if not pairs:
+        raise DiffcleanError(f"No variation in {run} has its original in {source}.", "Say where the originals are.")
+    first, second = torch.tensor(pairs).T
+    return original.chosen(first), varied.chosen(second)

@@ -1,0 +1,1 @@
+"""What people see while work runs: the progress bar, in a terminal and in a notebook."""

@@ -1,0 +1,110 @@
+"""What `export` made, in the form in which it is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diffclean.export.export import Report
+from diffclean.results import table
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+
+@dataclass(frozen=True)
+class ExportedGraph:
+    """The ONNX graph of a component.
+
+    Attributes:
+        bytes: of its files.
+        parity: how far it is from torch.
+    """
+
+    bytes: int
+    parity: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class CompiledEngine:
+    """A component that was compiled for one runtime.
+
+    Attributes:
+        component: its name.
+        target: the runtime.
+        made: whether it was made just now; if not, it was there and fits.
+        why: what was wrong with an earlier one; empty where there was none.
+        bytes: of its files.
+        files: relative path -> sha256.
+        key: everything that decides it, such as the runtime's version. JSON has these beside the other fields.
+    """
+
+    component: str
+    target: str
+    made: bool
+    why: str
+    bytes: int
+    files: dict[str, str]
+    key: dict[str, Any]
+
+    def for_json(self) -> dict[str, Any]:
+        """The fields, and those of `key` beside them."""
+        fields = dict(vars(self))
+        return fields | fields.pop("key")
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """An engine.
+
+    Attributes:
+        engine: its directory.
+        family: what kind of model it is.
+        fingerprint: of its content.
+        precision: what it computes in.
+        image_size: side of the square that it regenerates, in pixels.
+        exported: whether the graphs were made just now; if not, they were there.
+        components: name -> its graph.
+        compiled: every component in every compiled form that was asked for.
+    """
+
+    engine: Path
+    family: str
+    fingerprint: str
+    precision: str
+    image_size: int
+    exported: bool
+    components: dict[str, ExportedGraph]
+    compiled: list[CompiledEngine]
+
+    def to_pandas(self) -> DataFrame:
+        """A row a component and form: component, target, bytes, made. Needs pandas."""
+        graphs = [
+            {"component": name, "target": "onnx", "bytes": graph.bytes, "made": self.exported}
+            for name, graph in self.components.items()
+        ]
+        return table([*graphs, *({name: getattr(each, name) for name in graphs[0]} for each in self.compiled)])
+
+
+def result_of(report: Report) -> ExportResult:
+    """The result of an export, with the sizes that its files have on disk."""
+    place, manifest = report.place, report.manifest
+    graphs = {
+        name: ExportedGraph(_bytes(place, manifest.files, name), dict(entry.parity or {}))
+        for name, entry in manifest.components.items()
+    }
+    compiled = []
+    for outcome in report.outcomes:
+        form = outcome.form
+        size = _bytes(place, form.files, form.component)
+        compiled.append(
+            CompiledEngine(form.component, form.target, outcome.made, outcome.why, size, form.files, form.key)
+        )
+    made = report.exported is not None
+    described = manifest.family, manifest.fingerprint, manifest.precision, manifest.image_size
+    return ExportResult(place, *described, made, graphs, compiled)
+
+
+def _bytes(place: Path, files: dict[str, str], component: str) -> int:
+    return sum((place / name).stat().st_size for name in files if name.startswith(f"{component}/"))

@@ -1,0 +1,183 @@
+"""What a file of weights declares, checked before it is believed: a small file may speak of any number of gigabytes."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diffclean.data.json_file import json_of
+from diffclean.errors import DiffcleanError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_SPARE_BYTES = 64 * 2**20
+"""What any file may unfold to, however small it is."""
+_HEADER_BYTES = 16 * 2**20
+"""Of a safetensors file: a hundred thousand tensors."""
+_MAKES_BYTES = (b"cbuiltins\nbytearray\n", b"c__builtin__\nbytearray\n")
+"""How a pickle asks for a bytearray, which is made of any length from a number."""
+_PICKLE_BYTES = 64 * 2**20
+
+
+class DamagedError(DiffcleanError):
+    """A file that is not whole, or not what its name says."""
+
+
+def allowed_bytes(path: Path) -> int:
+    """How much a file's content may come to in memory."""
+    return 2 * path.stat().st_size + _SPARE_BYTES
+
+
+def check_archive(path: Path) -> list[str]:
+    """Refuse a file of torch.save that would unfold to far more than it is; returns the names in an archive.
+
+    Args:
+        path: a zip archive, or of before torch 1.6 a pickle.
+
+    Raises:
+        DiffcleanError: it is damaged, or declares more than it can hold.
+    """
+    if not zipfile.is_zipfile(path):
+        with path.open("rb") as file:
+            head = file.read(_PICKLE_BYTES)
+        if head.startswith(b"PK"):
+            raise DamagedError(f"{path} is damaged: it begins as an archive, and is none.")
+        _check_pickle(path, head)
+        return []
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            if (whole := sum(entry.file_size for entry in entries)) > allowed_bytes(path):
+                raise DiffcleanError(
+                    f"{path} is refused: it has {path.stat().st_size:,} bytes and unfolds to {whole:,}.",
+                    "torch.save does not compress. Load it where you trust it, and save it again.",
+                )
+            for entry in entries:
+                if entry.filename.endswith(".pkl"):
+                    _check_pickle(path, archive.read(entry))
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError, EOFError) as error:
+        raise DamagedError(f"{path} is damaged or is no torch file: {error}.") from error
+    return [entry.filename for entry in entries]
+
+
+def is_compressed(path: Path) -> bool:
+    """Whether something in a zip archive is: it cannot be mapped from the file then."""
+    with zipfile.ZipFile(path) as archive:
+        return any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist())
+
+
+def _check_pickle(path: Path, data: bytes) -> None:
+    if any(mark in data for mark in _MAKES_BYTES):
+        raise DiffcleanError(f"{path} is refused: it holds a bytearray, which weights do not need.")
+
+
+def safetensors_header(path: Path) -> dict[str, Any]:
+    """What a safetensors file says of its tensors: name -> dtype, shape, data_offsets; `__metadata__` beside them.
+
+    Raises:
+        DiffcleanError: it is damaged, or its header is larger than any model needs.
+    """
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if not 2 <= length <= _HEADER_BYTES:
+                raise ValueError(f"its header would have {length:,} bytes")
+            header = json_of(file.read(length))
+        if not isinstance(header, dict) or not all(isinstance(entry, dict) for entry in header.values()):
+            raise ValueError("its header is no table of tensors")
+    except (OSError, ValueError) as error:
+        raise DamagedError(f"{path} is damaged or is no safetensors file: {error}.") from error
+    return header
+
+
+def numbers_in(header: Mapping[str, Any]) -> int:
+    """How many numbers the tensors of a safetensors header have.
+
+    Raises:
+        ValueError: a shape is none.
+    """
+    shapes = [entry.get("shape") for name, entry in header.items() if name != "__metadata__"]
+    if not all(isinstance(shape, list) and all(type(side) is int and side >= 0 for side in shape) for shape in shapes):
+        raise ValueError("a tensor has no shape")
+    return sum(math.prod(shape) for shape in shapes)
+
+
+def check_tensors(path: Path, content: Mapping[Any, Any]) -> None:
+    """Refuse tensors that are no plain tables of numbers, or that are larger than their file.
+
+    Args:
+        path: of the file.
+        content: its tensors, also in tables within the table.
+
+    Raises:
+        DiffcleanError: names the first.
+    """
+    import torch
+
+    whole, tables, seen = 0, [content], {id(content)}
+    while tables:
+        table = tables.pop()
+        for name, value in table.items():
+            if isinstance(value, Mapping) and id(value) not in seen:  # a pickle may hold a table a thousand times
+                seen.add(id(value))
+                tables.append(value)
+            if not isinstance(value, torch.Tensor):
+                continue
+            if (kind := next((word for holds, word in _kinds(value) if holds), None)) is not None:
+                raise DiffcleanError(
+                    f"{path} is refused: its tensor {name} is {kind}; plain dense tensors were expected.",
+                    "Save dense tensors in floating point: tensor.dequantize(), tensor.to_dense().",
+                )
+            whole += value.numel() * value.element_size()
+    if whole > allowed_bytes(path):
+        raise DiffcleanError(
+            f"{path} is refused: it has {path.stat().st_size:,} bytes, and its tensors come to {whole:,}."
+        )
+
+
+def _kinds(tensor: Any) -> list[tuple[bool, str]]:
+    import torch
+
+    return [
+        (tensor.is_nested, "nested"),
+        (tensor.layout != torch.strided, f"sparse ({tensor.layout})"),
+        (tensor.is_quantized, f"quantised ({tensor.dtype})"),
+        (tensor.device.type != "cpu", f"on the device {tensor.device}"),
+        (tensor.is_complex(), f"complex ({tensor.dtype})"),
+        (type(tensor) not in (torch.Tensor, torch.nn.Parameter), f"a {type(tensor).__name__}"),
+    ]
+
+
+def check_finite(where: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse weights that are not numbers.
+
+    Raises:
+        DiffcleanError: names the model and the first tensor that holds NaN or an infinity.
+    """
+    for name, tensor in tensors.items():
+        if not tensor.is_floating_point() or (finite := tensor.isfinite()).all():
+            continue
+        count = tensor.numel() - int(finite.sum())
+        raise DiffcleanError(
+            f"{where} is refused: {count:,} of the {tensor.numel():,} numbers of its tensor {name} are not finite (NaN "
+            "or infinite), so whatever it answers means nothing.",
+            "Was its training cut off, or did it diverge? Take an earlier state.",
+        )
+
+
+def tensors_of(model: Any) -> list[Any]:
+    """Every constant of an ONNX model: its initializers and those in attributes, also of nodes within nodes."""
+    graphs, found = [model.graph, *model.functions], []
+    while graphs:
+        graph = graphs.pop()
+        found += list(getattr(graph, "initializer", ()))
+        for sparse in getattr(graph, "sparse_initializer", ()):
+            found += [sparse.values, sparse.indices]
+        for attribute in (attribute for node in graph.node for attribute in node.attribute):
+            found += [attribute.t, *attribute.tensors]
+            graphs += [each for each in (attribute.g, *attribute.graphs) if each.node]
+    return found

@@ -1,0 +1,64 @@
+"""What people hand over for a model that is none: a single file, a LoRA, a part of a model, a hub's cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from diffclean.errors import DiffcleanError, UsageError
+from diffclean.families.bounds import safetensors_header
+
+_LORA_FILES = ("pytorch_lora_weights.safetensors", "pytorch_lora_weights.bin", "adapter_config.json")
+_MERGE = (
+    "It changes another model and is none by itself. Merge the two where you have diffusers:\n"
+    "pipe = StableDiffusionPipeline.from_pretrained(MODEL); pipe.load_lora_weights({name!r}); pipe.fuse_lora(); "
+    "pipe.save_pretrained('merged')\n"
+    "Then give the folder: merged"
+)
+_UNPACK = (
+    "Turn it into a folder where you have diffusers:\n"
+    "StableDiffusionPipeline.from_single_file({name!r}).save_pretrained('model')\n"
+    "Then give the folder: model"
+)
+
+
+def check_known(place: Path) -> None:
+    """Say what a path is that holds no model, where that can be told, and what to type.
+
+    Args:
+        place: a file, or a folder without `model_index.json`.
+
+    Raises:
+        DiffcleanError: it is a LoRA, a single file, a part of a model, or a hub's cache.
+    """
+    if place.is_file():
+        _check_file(place)
+    elif lora := next((name for name in _LORA_FILES if (place / name).is_file()), None):
+        raise DiffcleanError(f"{place} is a LoRA ({lora}), not a whole model.", _MERGE.format(name=str(place)))
+    elif copies := _copies(place):
+        raise DiffcleanError(
+            f"{place} is a hub's cache, and the models are folders inside it.", f"Give one of: {', '.join(copies[:5])}"
+        )
+    elif (place.parent / "model_index.json").is_file() and (place / "config.json").is_file():
+        raise DiffcleanError(f"{place} is one part of a model.", f"Give the whole: {place.parent}")
+    elif files := sorted(path.name for path in place.glob("*.safetensors")):
+        _check_file(place / files[0])
+
+
+def _copies(place: Path) -> list[str]:
+    """The model folders in a hub's cache: below its root, or below the folder of one model."""
+    found = [*place.glob("snapshots/*/model_index.json"), *place.glob("models--*/snapshots/*/model_index.json"),
+             *place.glob("hub/models--*/snapshots/*/model_index.json")]  # fmt: skip
+    return sorted(str(path.parent) for path in found)
+
+
+def _check_file(path: Path) -> None:
+    if path.suffix == ".safetensors":
+        names = safetensors_header(path)
+        if any("lora" in name.lower() for name in names):
+            raise DiffcleanError(f"{path} is a LoRA, not a whole model.", _MERGE.format(name=str(path)))
+    if path.suffix in (".safetensors", ".ckpt", ".pt", ".pth", ".bin"):
+        raise DiffcleanError(
+            f"{path} is a single file of weights; a model is a folder with model_index.json, as diffusers has it.",
+            _UNPACK.format(name=str(path)),
+        )
+    raise UsageError(f"{path} is a file, and no engine.", "Give a recipe (.toml), a model's folder, or an engine's.")

@@ -1,0 +1,177 @@
+"""The steps of the whole job, each a function with a typed result. They do their work whatever is there already."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING
+
+from diffclean.progress import Progress
+from diffclean.training.distill_config import DistillConfig
+from diffclean.training.loop_config import LoopConfig
+from diffclean.workflow.suspects import FoundSuspects
+
+if TYPE_CHECKING:
+    from diffclean.evaluation.evaluate import Evaluation
+    from diffclean.evaluation.variation_run import RunEvaluation
+    from diffclean.training.run import TrainResult
+    from diffclean.variation.settings import Settings
+    from diffclean.variation.variate import Report
+
+
+@dataclass(frozen=True)
+class Teaching:
+    """How a teacher is trained.
+
+    Attributes:
+        arch: as in `train`.
+        loop: how long, and how.
+        size: side in px that images are resized to; None: as they are.
+    """
+
+    arch: str
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    size: int | None = None
+
+
+@dataclass(frozen=True)
+class Distilling:
+    """How a student is distilled.
+
+    Attributes:
+        arch: as in `train`; None: the teacher's.
+        loop: how long, and how.
+        temperature: as in `distill`.
+        alpha: as in `distill`.
+    """
+
+    arch: str | None = None
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    temperature: float = DistillConfig.temperature
+    alpha: float = DistillConfig.alpha
+
+
+@dataclass(frozen=True)
+class Hands:
+    """Who follows the work, and who may stop it.
+
+    Attributes:
+        progress: told of each image; None: nobody is.
+        stop: set by someone who wants the work to end; None: nobody does.
+    """
+
+    progress: Progress | None = None
+    stop: Event | None = None
+
+
+def train_teacher(data: Path, out: Path, teaching: Teaching, hands: Hands, without: Path | None = None) -> TrainResult:
+    """Train a classifier on suspect data as they are, or without the images on a list.
+
+    Args:
+        data: the training set.
+        out: the classifier's file.
+        teaching: how.
+        hands: who follows it.
+        without: a list of suspects, which are left out.
+    """
+    from diffclean.training.train import train
+    from diffclean.training.train_config import TrainConfig
+
+    config = TrainConfig(data, out, without, size=teaching.size, arch=teaching.arch, loop=teaching.loop)
+    return train(config, hands.progress, hands.stop)
+
+
+def make_variations(data: Path, out: Path, settings: Settings, hands: Hands) -> Report:
+    """Regenerate every image of a data set; what an earlier call with the same settings made is kept.
+
+    Args:
+        data: the training set.
+        out: the folder of the variations.
+        settings: see `variate`.
+        hands: who follows it.
+    """
+    from diffclean.variation.variate import variate
+
+    return variate(data, out, settings, progress=hands.progress, stop=hands.stop)
+
+
+def list_suspects(
+    data: Path,
+    out: Path,
+    detector: str,
+    hands: Hands,
+    teacher: Path | None = None,
+    variations: Path | None = None,
+    poison: Path | None = None,
+    seed: int = 1,
+) -> FoundSuspects:
+    """Look for poisoned images, and write the list of those that are found.
+
+    Args:
+        data: the training set.
+        out: the list.
+        detector: its name.
+        hands: who follows it.
+        teacher: a classifier that was trained on the data, for detectors that need one.
+        variations: of the data, for detectors that need them.
+        poison: the poison manifest of the data, where there is one: the list is compared with it.
+        seed: of everything that is random.
+    """
+    from diffclean.detection.find import find_suspects
+    from diffclean.workflow.suspects import told
+
+    found = find_suspects(data, detector, teacher, variations, seed=seed, progress=hands.progress, stop=hands.stop)
+    found.write(out)
+    return told(found, out, poison)
+
+
+def distil_student(
+    teacher: Path, images: Path, out: Path, distilling: Distilling, hands: Hands, without: Path | None = None
+) -> TrainResult:
+    """Distil a student from a teacher's answers.
+
+    Args:
+        teacher: its file.
+        images: what the student sees: variations.
+        out: the student's file.
+        distilling: how.
+        hands: who follows it.
+        without: a list of suspects, whose variations are left out.
+    """
+    from diffclean.classifiers.teacher_config import TeacherConfig
+    from diffclean.training.distill import distill
+
+    config = DistillConfig(
+        teacher=TeacherConfig(teacher),
+        data=images,
+        out=out,
+        student=distilling.arch,
+        temperature=distilling.temperature,
+        alpha=distilling.alpha,
+        without=without,
+        loop=distilling.loop,
+    )
+    return distill(config, hands.progress, hands.stop)
+
+
+def measure(model: Path, test: Path, poison: Path | None, hands: Hands, undefended: Path | None = None) -> Evaluation:
+    """Measure a classifier on a clean test set; with a poison manifest, on triggered images too.
+
+    Args:
+        model: its file.
+        test: the test set.
+        poison: the poison manifest of the training set; None: the attack is not known.
+        hands: who follows it.
+        undefended: the classifier before the defence, to compare with; only with `poison`.
+    """
+    from diffclean.evaluation.evaluate import evaluate
+
+    return evaluate(model, test, poison, undefended if poison else None, progress=hands.progress)
+
+
+def measure_variations(teacher: Path, variations: Path, hands: Hands) -> RunEvaluation:
+    """Measure what the variations keep of the labels, and where the attack is known, of the trigger."""
+    from diffclean.evaluation.variation_run import evaluate_run
+
+    return evaluate_run(teacher, variations, progress=hands.progress)
