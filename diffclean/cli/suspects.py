@@ -71,6 +71,8 @@ def command(run: frame.Run, out: Path, overwrite: bool, poison: Path | None, **o
     """
     source = _renamed(options, "originals", "source", "DATA")
     variations = _renamed(options, "data", "variations", "--variations")
+    if options["originals"] is not None and options["teacher"] is not None:
+        options["detector"] = options["detector"] or "variation-drop"  # the only one that there was under that name
     options = {name: value for name, value in options.items() if name not in ("originals", "data", "source")}
     if run.dry_run:
         return _planned(source, variations, out, overwrite, poison, options)

@@ -69,7 +69,7 @@ class Micro:
             if not (directory / part).is_file():
                 raise DiffcleanError(
                     f"{directory} is not a model of the family micro: {part} is missing.",
-                    "Point at the `model` folder that `diffclean pretrain` writes.",
+                    "Point at the folder named model that `diffclean pretrain` writes.",
                 )
         found = read_config(directory, "unet").get("_class_name")
         scheduler = read_scheduler(directory)

@@ -205,7 +205,7 @@ def family_of(directory: Path) -> str:
         check_known(directory)
         raise DiffcleanError(
             f"{directory} is neither an engine (it has no engine.json) nor a model (no model_index.json).",
-            "Point at the `model` folder that `diffclean pretrain` writes, or at a model in diffusers' layout.",
+            "Point at the folder named model that `diffclean pretrain` writes, or at a model in diffusers' layout.",
         )
     content = read_json(index)
     found = content.get("_class_name") if isinstance(content, dict) else None

@@ -9,6 +9,7 @@ and every scheduler that is linear works as it is.
 from __future__ import annotations
 
 import inspect
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from diffclean.families.schedulers import NEAREST, check_scheduler
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+log = logging.getLogger(__name__)
 
 _DECIDE = ("num_train_timesteps", "beta_schedule", "prediction_type", "timestep_spacing", "steps_offset",
            "rescale_betas_zero_snr", "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas")  # fmt: skip
@@ -35,13 +38,16 @@ SCHEDULERS: Mapping[str, tuple[str, dict[str, Any]]] = {
 
 
 def scheduler_for(config: Mapping[str, Any]) -> str:
-    """The name of the scheduler nearest to a model's own.
+    """The name of the scheduler nearest to a model's own; what of it is not followed is noted in the log.
 
     Raises:
         DiffcleanError: the model's own solves another equation.
     """
     check_scheduler(config, "The model")
-    return NEAREST[config["_class_name"]]
+    name = NEAREST[config["_class_name"]]
+    for difference in differences(name, config):
+        log.info("Note: %s (`scheduler` chooses another).", difference)
+    return name
 
 
 def differences(name: str, config: Mapping[str, Any]) -> list[str]:

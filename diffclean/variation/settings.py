@@ -20,14 +20,14 @@ from diffclean.export.cache import ExportOptions, cached_engine
 from diffclean.export.opening import open_compiled
 from diffclean.families.hub import located
 from diffclean.families.registry import Recipe, family_named, load_recipe, recipe_for, recipe_names
-from diffclean.families.schedulers import read_scheduler
+from diffclean.families.schedulers import NEAREST, read_scheduler
 from diffclean.progress import Progress
 from diffclean.runtime.choose import Engine, graph_precision
 from diffclean.variation import defaults
 from diffclean.variation.color import ColorTransfer
 from diffclean.variation.labels import identity_of
 from diffclean.variation.sampler import Sampler, SamplerSettings
-from diffclean.variation.schedule import SCHEDULERS, differences, schedule_of, scheduler_for
+from diffclean.variation.schedule import SCHEDULERS, schedule_of, scheduler_for
 
 log = logging.getLogger(__name__)
 
@@ -248,9 +248,6 @@ def locate(settings: Settings, progress: Progress | None = None) -> Located:
     settings = replace(settings, detail=max(settings.detail, manifest.image_size))
     if not settings.scheduler:
         settings = replace(settings, scheduler=scheduler_for(manifest.scheduler))
-        assert settings.scheduler is not None
-        for difference in differences(settings.scheduler, manifest.scheduler):
-            log.info("Note: %s (`scheduler` chooses another).", difference)
     return Located(recipe, directory, manifest, settings)
 
 
@@ -263,4 +260,4 @@ def _check_schedule(recipe: Recipe, directory: Path, settings: Settings) -> None
     """Say before an export, which takes minutes, what would be wrong with the schedule after it."""
     assert settings.steps is not None
     config = read_scheduler(directory, steps_offset=getattr(family_named(recipe.family), "steps_offset", None))
-    schedule_of(settings.scheduler or scheduler_for(config), config, settings.steps)
+    schedule_of(settings.scheduler or NEAREST[config["_class_name"]], config, settings.steps)

@@ -46,7 +46,7 @@ def test_from_images_to_variations(data: Path, tmp_path: Path, draw_photos: Draw
     assert "learning_rate: 0.0015 there, 0.1 asked" in error["message"]
     # The run folder is not the model, and says where that is.
     assert main(["variate", str(source), "--engine", str(out)]) == ExitCode.CANNOT
-    assert "Point at the `model` folder" in capsys.readouterr().err
+    assert "Point at the folder named model" in capsys.readouterr().err
 
 
 def test_dry_run_says_how_long(data: Path, tmp_path: Path, capsys: Capture) -> None:

@@ -184,7 +184,9 @@ def test_stopping(shapes: Sets, tmp_path: Path) -> None:
 
 def test_every_mistake_is_named(shapes: Sets, tmp_path: Path) -> None:
     wrong = {"epochs": 0, "batch_size": 1, "precision": "int4", "milestones": (0.7, 0.2), "patience": 3}
-    with pytest.raises(UsageError, match=r"epochs .*batch_size .*milestones .*precision .*`validation_share` 0.1"):
+    with pytest.raises(
+        UsageError, match=r"`epochs` .*`batch_size` .*`milestones` .*`precision` .*`validation_share` 0.1"
+    ):
         check(config(shapes, tmp_path / "t.pt", **wrong))
     with pytest.raises(UsageError, match=r"label_smoothing.*`size` must be at least 16.*`onnx` must be a .onnx file"):
         check(config(shapes, tmp_path / "t.pt", label_smoothing=1.0, size=8, onnx=tmp_path / "x.pt"))

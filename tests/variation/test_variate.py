@@ -457,8 +457,8 @@ def test_all_mistakes_are_told_together_and_at_once(
             batch=0,
             pixel_limit=0,
         )
-    for name in ("steps", "strength", "guidance", "scheduler", "variations", "seed", "batch", "pixel-limit"):
-        assert f"--{name} " in raised.value.message
+    for name in ("steps", "strength", "guidance", "scheduler", "variations", "seed", "batch", "pixel_limit"):
+        assert f"`{name}` " in raised.value.message
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "cache").exists()
 
@@ -646,7 +646,7 @@ def test_photographs_larger_than_the_detail(
     draw_photos(source, ["small.png"])
     with pytest.raises(Interrupted):
         run(source, tmp_path / "none", stop=StopAfter(0))
-    assert "2 of 3 pictures that were tried are more than twice as large as the 16 px (--detail)" in caplog.text
+    assert "2 of 3 pictures that were tried are more than twice as large as the 16 px (`detail`)" in caplog.text
 
 
 def test_auto_says_which_runtime(run: Run, source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
