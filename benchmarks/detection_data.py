@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from robustness_data import clean_copy, subset
 
-from diffclean.data.sources import ImageFolder
+from diffclean.data.folder import ImageFolder
 from diffclean.workflow.scenes import draw_scene
 from diffclean.workflow.signs import FACES
 

@@ -32,7 +32,7 @@ from diffclean.classifiers import checkpoints
 from diffclean.classifiers.networks import IMAGENET_MEAN, IMAGENET_STD, build, pick_device
 from diffclean.classifiers.teacher_config import TeacherConfig
 from diffclean.data.decode import decode
-from diffclean.data.sources import ImageFolder
+from diffclean.data.folder import ImageFolder
 from diffclean.environment import usable_cores
 from diffclean.training.distill import distill
 from diffclean.training.distill_config import DistillConfig

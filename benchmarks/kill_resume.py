@@ -18,8 +18,8 @@ from typing import Any
 
 from record import write_result
 
+from diffclean.data.folder import ImageFolder
 from diffclean.data.manifest import Status, latest, read_manifest
-from diffclean.data.sources import ImageFolder
 from diffclean.environment import usable_cores
 
 VARIATE = [sys.executable, "-c", "import sys; from diffclean.cli.main import main; sys.exit(main())", "variate"]

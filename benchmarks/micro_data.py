@@ -15,7 +15,7 @@ from pathlib import Path
 from diffclean.data.decode import decode
 from diffclean.data.encode import encode
 from diffclean.data.fit import Fit, to_square
-from diffclean.data.sources import ImageFolder
+from diffclean.data.folder import ImageFolder
 
 
 def main() -> None:

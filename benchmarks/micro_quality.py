@@ -26,7 +26,7 @@ from diffclean.classifiers.checkpoints import load
 from diffclean.classifiers.networks import pick_device
 from diffclean.data.decode import decode
 from diffclean.data.fit import Fit, OutputSize, from_square, to_square
-from diffclean.data.sources import ImageFolder
+from diffclean.data.folder import ImageFolder
 from diffclean.evaluation.metrics import attack_success_rate, clean_accuracy
 from diffclean.evaluation.variations import label_preservation, predict_arrays, trigger_survival
 from diffclean.families.seeds import image_seed

@@ -17,9 +17,9 @@ from PIL import Image, ImageFilter
 from diffclean.attacks.outputs import output_name
 from diffclean.data.decode import decode
 from diffclean.data.encode import encode
+from diffclean.data.folder import ImageFolder
 from diffclean.data.manifest import latest, read_manifest, write_manifest
 from diffclean.data.run_record import RunRecord, open_run, read_run
-from diffclean.data.sources import ImageFolder
 from diffclean.variation.settings import Settings
 from diffclean.variation.variate import Concurrency, variate
 
@@ -122,7 +122,8 @@ def variations_of(poisoned: Path, clean: Path, settings: Settings, root: Path) -
             if row.key in keys:
                 rows[place] = (run, row)
     record = read_run(of_changed)
-    open_run(part, RunRecord({**record.identity, "source": str(poisoned.resolve())}, read_run(of_clean).class_to_idx))
+    classes = read_run(of_clean).class_to_idx
+    open_run(part, RunRecord(record.identity, classes, source=str(poisoned.resolve())))
     for run, row in rows.values():
         if row.output:
             (part / row.output).parent.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,7 @@ from typing import Any
 
 from record import write_result
 
-from diffclean.data.sources import ImageFolder
+from diffclean.data.folder import ImageFolder
 from diffclean.environment import usable_cores
 
 LOOK_S = 0.1

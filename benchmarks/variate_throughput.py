@@ -30,7 +30,7 @@ from record import write_result
 
 from diffclean.data.decode import decode
 from diffclean.data.fit import Fit, to_square
-from diffclean.data.sources import ImageFolder
+from diffclean.data.folder import ImageFolder
 from diffclean.environment import usable_cores
 from diffclean.families.base import noise_shapes
 from diffclean.families.micro_pipeline import MicroPipeline

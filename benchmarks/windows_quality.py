@@ -26,8 +26,8 @@ from record import write_result
 
 from diffclean.data.decode import decode
 from diffclean.data.fit import Fit, OutputSize, scaled, shrunk
+from diffclean.data.folder import ImageFolder
 from diffclean.data.manifest import Row
-from diffclean.data.sources import ImageFolder
 from diffclean.families.seeds import image_seed
 from diffclean.variation.picture import Slot
 from diffclean.variation.pipeline import Stages, stream

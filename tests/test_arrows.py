@@ -7,6 +7,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 from diffclean.cli.main import VERBS
+from diffclean.data.registry import FORMATS
 
 PACKAGE = Path(__file__).parents[1] / "diffclean"
 
@@ -83,3 +84,10 @@ def test_there_is_no_circle_of_rooms_and_none_of_modules() -> None:
 def test_no_verb_imports_another() -> None:
     verbs = {where.split(":")[0] for where, _ in VERBS.values()}
     assert {(module, verb) for module in IMPORTS for verb in IMPORTS[module] & verbs} == set()
+
+
+def test_formats_of_data_are_named_by_nobody_but_their_registry() -> None:
+    """`open_source` and `open_sink` are the door; who names a format behind it works with that one alone."""
+    formats = set(FORMATS.values())
+    assert formats <= MODULES.keys()
+    assert {(module, found) for module in IMPORTS for found in IMPORTS[module] & formats} == set()

@@ -43,6 +43,7 @@ def variate(
     full_names: bool = defaults.FULL_NAMES,
     label_from: str | None = None,
     shard: str | None = None,
+    verify: bool = False,
     processes: int | None = None,
     workers: int | None = None,
     threads: int | None = None,
@@ -81,6 +82,8 @@ def variate(
         full_names: keep the original's extension in the name, so that 1.jpg and 1.png can both be there.
         label_from: where labels are: "folder", "subfolder", or a table below `source`; None: the first folder.
         shard: "I/N": only the Ith of N parts.
+        verify: before going on with an earlier run, compare every original and every variation with its recorded
+            sha256, not only with its size and date.
         processes: that share the cores; None: what is quickest here.
         workers: threads that read and write; None: one a core.
         threads: of the engine; None: all cores.
@@ -125,7 +128,7 @@ def variate(
     who = Concurrency(processes, workers, threads)
     with following(progress) as told:
         place = path_of(out) or beside(folder)
-        return work(folder, place, settings, shard=part, concurrency=who, progress=told, stop=stop)
+        return work(folder, place, settings, shard=part, concurrency=who, progress=told, stop=stop, verify=verify)
 
 
 def settings_of(*, size: str | int, fit: str, format: str, color_transfer: str, **others: Any) -> Settings:

@@ -8,17 +8,18 @@ from diffclean.attacks.manifest import MANIFEST_FILE
 from diffclean.data.classes import check_labelled
 from diffclean.data.item import Item
 from diffclean.data.keys import NAME_LIMIT_BYTES, key_bytes
-from diffclean.data.sources import ImageFolder
+from diffclean.data.registry import open_source
+from diffclean.data.sources import Source
 from diffclean.errors import DiffcleanError
 
 
-def labelled(data: Path) -> ImageFolder:
+def labelled(data: Path) -> Source:
     """The images of a clean labelled folder.
 
     Raises:
         DiffcleanError: it is poisoned already, or has images in no class.
     """
-    source = ImageFolder(data)
+    source = open_source(data)
     if (data / MANIFEST_FILE).exists():
         raise DiffcleanError(
             f"{data} is already poisoned ({MANIFEST_FILE} is there).", "Start from the clean data set."

@@ -13,7 +13,7 @@ from diffclean.attacks.choose import check_rates, check_target, chosen_covers, c
 from diffclean.attacks.outputs import distinct, labelled, output_name
 from diffclean.attacks.record import PoisonManifest
 from diffclean.attacks.registry import get
-from diffclean.data.sources import ImageFolder
+from diffclean.data.sources import Source
 from diffclean.errors import UsageError
 
 RATE = 0.1
@@ -31,7 +31,7 @@ class Plan:
         forms: key -> form of the trigger, for the images that carry one.
     """
 
-    source: ImageFolder
+    source: Source
     manifest: PoisonManifest
     outputs: dict[str, str]
     forms: dict[str, Form]

@@ -75,7 +75,7 @@ def write(
         DiffcleanError: `out` exists or cannot be written, or no image can be read.
         Interrupted: `stop` was set; nothing is left behind.
     """
-    check_out(out, plan.source.root)
+    check_out(out, Path(plan.source.where))
     progress = progress or NoProgress()
     items = plan.source.items()
     part = out.with_name(f".{out.name}.{os.getpid()}.part")
@@ -96,7 +96,7 @@ def write(
             progress.advance()
         if not rows:
             key, why = next(iter(failed.items()))
-            raise DiffcleanError(f"None of the {len(failed)} images in {plan.source.root} can be read. {key}: {why}")
+            raise DiffcleanError(f"None of the {len(failed)} images in {plan.source.where} can be read. {key}: {why}")
         versions = {"diffclean": __version__, "python": platform.python_version()}
         done = replace(plan.manifest, images=rows, failed=failed, versions=versions)
         (part / MANIFEST_FILE).write_text(done.as_json(), encoding="utf-8")

@@ -69,7 +69,7 @@ def command(run: frame.Run, teacher: Path, data: Path | None, out: Path | None, 
 def _planned(config: DistillConfig) -> frame.Result:
     from diffclean.classifiers import teachers
     from diffclean.classifiers.networks import check_arch, pick_device
-    from diffclean.data.sources import ImageFolder
+    from diffclean.data.registry import open_source
     from diffclean.datasets.variations import classes_of, compare_classes
     from diffclean.training.distill import DEFAULT_STUDENT
     from diffclean.training.distill_config import check
@@ -80,7 +80,7 @@ def _planned(config: DistillConfig) -> frame.Result:
     compare_classes(config.data, classes, teacher.class_to_idx, labelled=config.alpha < 1)
     arch = config.student or teacher.arch or DEFAULT_STUDENT
     check_arch(arch)
-    count = len(ImageFolder(config.data).items())
+    count = len(open_source(config.data).items())
     found = {"images": count, "classes": len(teacher.class_to_idx), "student": arch, "data": config.data}
     lines = [
         f"{count} images in {config.data}, {len(teacher.class_to_idx)} classes, {config.loop.epochs} epochs of {arch}, "

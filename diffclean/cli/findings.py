@@ -116,13 +116,13 @@ def _like_the_teacher(found: SuspectList, source: Path, teacher: Path | None) ->
 
 def _variations_of(source: Path) -> tuple[Path, bool]:
     """Where variations of the data are, or can be made; and whether a finished run is there."""
-    from diffclean.data.run_record import read_run
+    from diffclean.data.run_record import source_of
     from diffclean.datasets.variations import MANIFEST, is_variation_run
 
     plain = source.resolve() if source.name in ("", "..") else source  # as `variate` names its output
     usual = Path(f"{plain}-variations")
     finished = is_variation_run(usual) and (usual / MANIFEST).is_file()
-    if finished and read_run(usual).identity.get("source") == str(source.resolve()):
+    if finished and source_of(usual).resolve() == source.resolve():
         return usual, True
     return _free(str(usual), "", ()), False
 

@@ -88,11 +88,11 @@ def command(run: frame.Run, data: Path, out: Path, workers: int, corruptions: st
 
 
 def _estimated(data: Path, out: Path, config: PretrainConfig) -> frame.Result:
-    from diffclean.data.sources import ImageFolder
+    from diffclean.data.registry import open_source
     from diffclean.display.meter import seconds_text
     from diffclean.pretraining.estimate import seconds_a_step
 
-    count = len(ImageFolder(data).items())
+    count = len(open_source(data).items())
     step_s = seconds_a_step(config)
     steps = config.steps or round(60 * (config.minutes or 0) / step_s)
     if config.steps:

@@ -110,7 +110,7 @@ def _planned(
     """What a dry run says, after it has opened everything that it names."""
     from diffclean.attacks.manifest import read_manifest
     from diffclean.classifiers.networks import pick_device
-    from diffclean.data.sources import ImageFolder
+    from diffclean.data.registry import open_source
     from diffclean.datasets.variations import classes_of
     from diffclean.detection.find import checked
     from diffclean.evaluation.evaluate import opened
@@ -121,7 +121,7 @@ def _planned(
     check_new(out, overwrite)
     if poison is not None:
         read_manifest(poison)
-    count = len(ImageFolder(folder).items())
+    count = len(open_source(folder).items())
     if asked.teacher is not None:
         opened(asked.teacher, folder, pick_device("cpu"))
     if asked.variations is not None:

@@ -37,13 +37,13 @@ def command(run: frame.Run, data: Path, out: Path, **options: Any) -> frame.Resu
     """
     if run.dry_run:
         from diffclean.classifiers.networks import check_arch
-        from diffclean.data.sources import ImageFolder
+        from diffclean.data.registry import open_source
         from diffclean.training.train_config import check
 
         config = train_config(data=data, out=out, **options)
         check(config)
         check_arch(config.arch)
-        source = ImageFolder(data, label_from=config.label_from)
+        source = open_source(data, label_from=config.label_from)
         count, classes = len(source.items()), len(source.class_to_idx)
         lines = [f"{count} images of {classes} classes, {config.loop.epochs} epochs of {config.arch}, into {out}."]
         told_data = {"images": count, "classes": classes, "out": out, "passed_over": source.passed_over.as_json()}

@@ -88,6 +88,12 @@ SHOWN_FAILURES = 20
 )
 @click.option("--shard", help="I/N: only the Ith of N parts; `diffclean merge` joins them.")
 @click.option(
+    "--verify",
+    is_flag=True,
+    help="Before going on with an earlier run, compare every original and every variation with its recorded sha256, "
+    "not only with its size and date.",
+)
+@click.option(
     "--processes", type=click.IntRange(1, 64), help="Processes that share the cores.  [default: what is quickest here]"
 )
 @click.option("--workers", type=click.IntRange(1, 64), help="Threads that read and write.  [default: one a core]")
@@ -97,6 +103,7 @@ def command(
     source: Path,
     out: Path | None,
     shard: str | None,
+    verify: bool,
     processes: int | None,
     workers: int | None,
     threads: int | None,
@@ -111,7 +118,7 @@ def command(
     out = out or beside(source)
     if run.dry_run:
         return _estimated(source, out, settings_of(**options), shard, threads)
-    options |= {"shard": shard, "processes": processes, "workers": workers, "threads": threads}
+    options |= {"shard": shard, "verify": verify, "processes": processes, "workers": workers, "threads": threads}
     with run.stopping() as stop:
         report = variate(source, out, **options, progress=run.progress, stop=stop)
     speed = f"{report.images_per_second:.1f} images/s"

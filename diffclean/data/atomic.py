@@ -8,9 +8,12 @@ import os
 import re
 import secrets
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from threading import Lock
+from typing import BinaryIO
 
 from diffclean.data.keys import path_from_key
 from diffclean.errors import DiffcleanError
@@ -62,6 +65,16 @@ def write_whole(path: Path, data: bytes, *, owner: str = "", sync_folder: bool =
     Raises:
         WriteError: disk full, read-only, no permission ...; the temporary file is gone and `path` is as it was.
     """
+    with whole_file(path, owner=owner, sync_folder=sync_folder) as file:
+        file.write(data)
+
+
+@contextmanager
+def whole_file(path: Path, *, owner: str = "", sync_folder: bool = True) -> Iterator[BinaryIO]:
+    """A file to write to piece by piece; it appears, whole, when the block ends without an error.
+
+    Args and errors as of `write_whole`.
+    """
     name = f".diffclean-{owner}-" if owner else ".diffclean-"
     temporary = path.parent / f"{name}{secrets.token_hex(8)}.part"
     try:
@@ -69,7 +82,7 @@ def write_whole(path: Path, data: bytes, *, owner: str = "", sync_folder: bool =
             # Not tempfile: that would make the images unreadable for everyone else.
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
             with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
+                yield file
                 file.flush()
                 os.fsync(descriptor)
             temporary.replace(path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 from diffclean.data.item import Item
 from diffclean.data.keys import key_bytes
@@ -19,20 +18,20 @@ def class_to_idx(labels: Iterable[str]) -> dict[str, int]:
     return {label: index for index, label in enumerate(sorted({*labels} - {""}, key=key_bytes))}
 
 
-def check_labelled(root: Path, items: Iterable[Item]) -> None:
+def check_labelled(where: object, items: Iterable[Item]) -> None:
     """Refuse images that lie in no class folder, and those that are marked to have no label.
 
     Raises:
         DiffcleanError: how many, and the first of them.
     """
     items = list(items)
-    check_not_marked(root, (item.key for item in items))
+    check_not_marked(where, (item.key for item in items))
     if flat := [item for item in items if item.label == ""]:
         why = f": {flat[0].key}: {flat[0].problem}" if flat[0].problem else f", such as {flat[0].key}"
-        raise DiffcleanError(f"{root} has {len(flat)} images in no class folder{why}.", "Expected DATA/<class>/image.")
+        raise DiffcleanError(f"{where} has {len(flat)} images in no class folder{why}.", "Expected DATA/<class>/image.")
 
 
-def check_not_marked(root: Path, keys: Iterable[str]) -> None:
+def check_not_marked(where: object, keys: Iterable[str]) -> None:
     """Refuse images that are marked to have no label.
 
     Raises:
@@ -40,7 +39,7 @@ def check_not_marked(root: Path, keys: Iterable[str]) -> None:
     """
     if count := sum(key.startswith(f"{UNLABELLED}/") for key in keys):
         raise DiffcleanError(
-            f"{root} has {count} images without labels, in the folder {UNLABELLED}/.",
+            f"{where} has {count} images without labels, in the folder {UNLABELLED}/.",
             "They were made with `variate --labels none`. `distill` needs no labels (--alpha 1); or make them with "
             "--labels TEACHER, a classifier's file.",
         )

@@ -22,12 +22,21 @@ class Item:
 
     Attributes:
         key: its identity (see `keys`).
-        path: the file that is read; for a symbolic link, the file it leads to.
+        where: how its own source finds it again; means nothing to anyone else. Of a folder the file's path, and for a
+            symbolic link the path of the file that it leads to.
         label: the first folder of the key, or `""`.
         problem: why it is not read at all; None: nothing is known against it.
+        stamp: what changes when the image is replaced, and costs no reading: for a file its size and the time of its
+            last change. `""`: there is no such thing, so only the bytes can tell.
     """
 
     key: str
-    path: Path
+    where: str
     label: str
     problem: str | None = None
+    stamp: str = ""
+
+    @property
+    def path(self) -> Path:
+        """The file, where the source is a folder."""
+        return Path(self.where)

@@ -1,100 +1,130 @@
 """The journal: every attempt as it ends, one JSON line each. It is the truth while a run goes on.
 
 `journal.jsonl` (of a shard `journal-<i>-of-<n>.jsonl`) stays beside the manifest when the run has finished, since
-running the same command again goes on from it.
+running the same command again goes on from it. Two other kinds of line say what a later run found out:
+`{"forget": key, "variant": n, "why": ...}`, that the attempts at a variation no longer count, since it is gone; and
+`{"stamp": key, "is": ...}`, that an original has another file date and still the same bytes.
+
+Rows are never held: they stay in the file, and an index (`journal_index`) says where.
 """
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
-from diffclean.data.atomic import check_plain, read_plain, sync_folders, write_error
-from diffclean.data.manifest import Row, row_from_dict, rows_as_lines
+from diffclean.data.journal_index import Found, JournalIndex
+from diffclean.data.keys import BadKeyError, key_bytes
+from diffclean.data.manifest import Row, row_from_dict, rows_as_lines, with_source_label
+from diffclean.data.records import FileLog, Log, Records
 from diffclean.data.shard import Shard, file_name
 from diffclean.errors import DiffcleanError
+
+_AT_ONCE = 4096
+
+
+def journal_name(shard: Shard | None = None) -> str:
+    """The file name of the journal of a run, or of one of its shards."""
+    return file_name("journal", shard, "jsonl")
 
 
 def journal_path(out: Path, shard: Shard | None = None) -> Path:
     """Where the journal of a run, or of one of its shards, is."""
-    return out / file_name("journal", shard, "jsonl")
+    return out / journal_name(shard)
 
 
 def read_journal(path: Path) -> list[Row]:
-    """The rows of a journal, in order; none if there is no such file. A torn end is left out.
+    """The attempts that count, sorted by key and variant; none if there is no such file. A torn end is left out.
 
     Raises:
         DiffcleanError: damaged in the middle.
     """
-    try:
-        return _parse(read_plain(path), path)[0]
-    except FileNotFoundError:
-        return []
+    with Journal(FileLog(path, write=False)) as journal:
+        return list(journal.rows())
 
 
 class Journal:
-    """An append-only journal; only the holder of the folder's `Lock` may open one. Use `Journal.open`."""
+    """An append-only journal. Only the holder of the output's lock may append; anyone may read.
 
-    def __init__(self, path: Path, descriptor: int, rows: list[Row]) -> None:
-        self.path = path
-        self._descriptor = descriptor
-        self._rows = rows
+    Args:
+        log: what it consists of so far.
+
+    Raises:
+        DiffcleanError: damaged in the middle.
+    """
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._index = JournalIndex()
+        self._number = 0
+        try:
+            self.good_bytes = self._load()
+        except BaseException:
+            self.close()
+            raise
 
     @classmethod
-    def open(cls, path: Path) -> Journal:
-        """Open or begin a journal; a last line that a kill or a power cut tore is cut off.
+    def open(cls, where: Path | Records, shard: Shard | None = None) -> Journal:
+        """Open or begin a journal to append to; a last line that a kill or a power cut tore is cut off.
+
+        Args:
+            where: the journal's own file; or the records of a run, whose journal, or that of a shard, is opened.
+            shard: see `where`.
 
         Raises:
             DiffcleanError: damaged in the middle.
             WriteError: it cannot be written.
         """
+        journal = cls(FileLog(where) if isinstance(where, Path) else where.log(journal_name(shard)))
         try:
-            # Not waited for: what is there may be a pipe.
-            flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            descriptor = os.open(path, flags, 0o666)
-            try:
-                check_plain(descriptor, path)
-                rows, good_bytes = _parse(read_plain(path), path)
-                os.ftruncate(descriptor, good_bytes)
-                os.fsync(descriptor)
-                sync_folders(path.parent)
-            except BaseException:
-                os.close(descriptor)
-                raise
-        except OSError as error:
-            raise write_error(error, path) from error
-        return cls(path, descriptor, rows)
+            journal._log.truncate(journal.good_bytes)
+        except BaseException:
+            journal.close()
+            raise
+        return journal
 
-    def rows(self) -> list[Row]:
-        """Every attempt so far, in order."""
-        return list(self._rows)
+    def rows(self) -> Iterator[Row]:
+        """Every attempt that counts, sorted by key and variant, and those at one variation in order."""
+        return map(self._row, self._index.all())
+
+    def latest(self) -> Iterator[Row]:
+        """The last attempt at each variation, which decides whether it is done; sorted by key and variant."""
+        return map(self._row, self._index.last())
+
+    def __len__(self) -> int:
+        """How many attempts count."""
+        return self._index.count()
 
     def append(self, rows: Iterable[Row]) -> None:
         """Record attempts; on return they would outlive a power cut (one fsync a call: give it a batch).
 
         Raises:
-            WriteError: it cannot be written; the journal is as it was.
+            WriteError: they cannot be written; the journal is as it was.
         """
         rows = list(rows)
-        data = memoryview(rows_as_lines(rows))
-        before = os.fstat(self._descriptor).st_size
-        try:
-            while data:
-                data = data[os.write(self._descriptor, data) :]
-            os.fsync(self._descriptor)
-        except OSError as error:
-            os.ftruncate(self._descriptor, before)  # half a line must not run into the next one
-            raise write_error(error, self.path) from error
-        self._rows += rows
+        lines = [rows_as_lines([row]) for row in rows]
+        offset = self._log.append(b"".join(lines))
+        self._index.add(self._places(zip(rows, lines, strict=True), offset))
+
+    def forget(self, variations: Iterable[tuple[str, int, str]]) -> None:
+        """Record that the attempts at these variations no longer count: key, variant, why. Remove their files first."""
+        those = list(variations)
+        self._log.append(_lines({"forget": key, "variant": variant, "why": why} for key, variant, why in those))
+        self._index.forget((key_bytes(key), variant) for key, variant, _ in those)
+
+    def stamp(self, stamps: Mapping[str, str]) -> None:
+        """Record new stamps of originals whose bytes are the same: key -> stamp."""
+        self._log.append(_lines({"stamp": key, "is": stamp} for key, stamp in stamps.items()))
+        self._index.stamp((stamp, key_bytes(key)) for key, stamp in stamps.items())
 
     def close(self) -> None:
         """Close the file; twice does no harm."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        self._log.close()
+        self._index.close()
 
     def __enter__(self) -> Journal:
         return self
@@ -104,25 +134,77 @@ class Journal:
     ) -> None:
         self.close()
 
+    def _row(self, found: Found) -> Row:
+        offset, length, stamp = found
+        values = with_source_label(json.loads(self._log.read(offset, length)))
+        return Row(**(values if stamp is None else values | {"source_stamp": stamp}))
 
-def _parse(data: bytes, path: Path) -> tuple[list[Row], int]:
-    """The rows, and how many bytes of the file they take."""
-    rows: list[Row] = []
-    good_bytes = 0
+    def _places(self, rows: Iterable[tuple[Row, bytes]], offset: int) -> Iterator[tuple[bytes, int, int, int, int]]:
+        for row, line in rows:
+            yield key_bytes(row.key), row.variant, self._number, offset, len(line)
+            self._number += 1
+            offset += len(line)
+
+    def _load(self) -> int:
+        """Index the log; returns how many of its bytes are whole lines."""
+        good = _good_lines(self._log)
+        offset = 0
+        while lines := list(islice(good, _AT_ONCE)):
+            rows: list[tuple[Row, bytes]] = []
+            begin = offset
+            for line, content in lines:
+                if not isinstance(content, Row):  # what comes before it must be there to be changed
+                    self._index.add(self._places(rows, begin))
+                    self._heed(content)
+                    rows, begin = [], offset + len(line)
+                else:
+                    rows.append((content, line))
+                offset += len(line)
+            self._index.add(self._places(rows, begin))
+        return offset
+
+    def _heed(self, note: dict[str, Any]) -> None:
+        if "forget" in note:
+            self._index.forget([(key_bytes(note["forget"]), note["variant"])])
+        else:
+            self._index.stamp([(note["is"], key_bytes(note["stamp"]))])
+
+
+def _lines(notes: Iterable[dict[str, Any]]) -> bytes:
+    return b"".join(json.dumps(note).encode() + b"\n" for note in notes)
+
+
+def _good_lines(log: Log) -> Iterator[tuple[bytes, Row | dict[str, Any]]]:
+    """Each whole line with what it says."""
     bad_line = 0
-    for number, line in enumerate(data.splitlines(keepends=True), start=1):
+    for number, line in enumerate(log.lines(), start=1):
         try:
             if not line.endswith(b"\n"):
                 raise ValueError("no end of line")
-            row = row_from_dict(json.loads(line))
-        except (ValueError, TypeError, AttributeError):
+            content = _said(json.loads(line))
+        except (ValueError, TypeError, AttributeError, RecursionError, BadKeyError):
             bad_line = bad_line or number
             continue
         if bad_line:  # a torn end has nothing after it
             raise DiffcleanError(
-                f"{path} is damaged in line {bad_line}, with good lines after it.",
+                f"{log.where} is damaged in line {bad_line}, with good lines after it.",
                 "It was changed by something other than diffclean: restore it, or start again with another -o.",
             )
-        rows.append(row)
-        good_bytes += len(line)
-    return rows, good_bytes
+        yield line, content
+
+
+def _said(values: Any) -> Row | dict[str, Any]:
+    """A row or one of the notes; raises ValueError for anything else."""
+    if "forget" in values:
+        if isinstance(values["forget"], str) and type(values.get("variant")) is int:
+            key_bytes(values["forget"])
+            return dict(values)
+    elif "stamp" in values:
+        if isinstance(values["stamp"], str) and isinstance(values.get("is"), str):
+            key_bytes(values["stamp"])
+            return dict(values)
+    else:
+        row = row_from_dict(values)
+        key_bytes(row.key)
+        return row
+    raise ValueError("a note that says something else")

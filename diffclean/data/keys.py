@@ -11,7 +11,8 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Iterable
+from array import array
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePath
 
 from diffclean.errors import DiffcleanError
@@ -116,38 +117,88 @@ def check_collisions(
     """Refuse, before any work, keys whose variations could not lie side by side on every disk.
 
     Two keys collide when they differ only in extension, in upper and lower case or in Unicode normal form; a folder
-    spelled in two cases would make one class out of two; and a variation can need the name that a folder has. With
-    `full_names` keys may differ in extension alone.
+    spelled in two cases would make one class out of two; and a variation can need the name that a folder has. Of each
+    key only a number of eight bytes is held.
+
+    Args:
+        keys: of all images; gone through twice where something may collide, so an iterator is made a list first.
+        variants: of each image.
+        extension: of the files that are written.
+        full_names: the originals' extensions stay in the names, so keys may differ in extension alone.
 
     Raises:
         NameCollisionError: lists the first few and says what to rename or type.
     """
-    owners: dict[str, str] = {}
+    keys = list(keys) if isinstance(keys, Iterator) else keys
     folders: dict[str, str] = {}
-    problems: list[str] = []
+    problems: dict[str, None] = {}  # a set that keeps the order
+    stems = array("q")
+    last_folder = ""
     for key in keys:
-        for folder in _folders(key):
-            other = folders.setdefault(_folded(folder), folder)
-            if other != folder:
-                problems.append(f"{other}/ and {folder}/ are one folder on a disk that ignores case")
-                folders[_folded(folder)] = folder  # the next image of this folder is not news
+        stem = _stem(key, full_names)
+        stems.append(hash(_folded(stem)))
+        folder = stem.rpartition("/")[0]
+        if folder != last_folder:
+            last_folder = folder
+            problems |= dict.fromkeys(_respelled(folder, folders))
+    wanted = _repeated(stems) | {hash(_folded(stem)) for stem in _stems_of_names(folders, extension)}
+    if wanted:
+        doubtful = (key for key in keys if hash(_folded(_stem(key, full_names))) in wanted)
+        problems |= dict.fromkeys(_shared(doubtful, variants, extension, full_names, folders))
+    own = (folder for folder in folders.values() if _OWN.fullmatch(folder))
+    problems |= dict.fromkeys(f"the folder {folder}/ has the name of a file of diffclean" for folder in own)
+    if problems:
+        option = "" if full_names else " Where only extensions differ, --full-names keeps them in the names."
+        raise NameCollisionError(
+            list(problems),
+            f"Nothing was written. Rename one of each in the source: they must differ in more than case.{option}",
+        )
+
+
+def _stem(key: str, full_names: bool) -> str:
+    """What the names of a key's variations have before their endings: the key, perhaps without its extension."""
+    if full_names:
+        return key
+    folder, slash, name = key.rpartition("/")
+    return f"{folder}{slash}{name.rpartition('.')[0] or name}"
+
+
+def _respelled(folder: str, folders: dict[str, str]) -> Iterator[str]:
+    """Note a folder and those above it; problems where one is there in another spelling."""
+    for each in _folders(folder + "/"):
+        other = folders.setdefault(_folded(each), each)
+        if other != each:
+            yield f"{other}/ and {each}/ are one folder on a disk that ignores case"
+
+
+def _repeated(numbers: array[int]) -> set[int]:
+    """Those that are there more than once."""
+    import numpy as np
+
+    ordered = np.sort(np.frombuffer(numbers, np.int64)) if numbers else np.empty(0, np.int64)
+    return {int(number) for number in np.unique(ordered[1:][ordered[1:] == ordered[:-1]])}
+
+
+def _stems_of_names(folders: Iterable[str], extension: str) -> Iterator[str]:
+    """The stems of the keys whose variations would have these (folded) names."""
+    variation = re.compile(rf"(.*)_v[0-9]{{2,}}\.{re.escape(extension)}", re.DOTALL)
+    return (found[1] for found in map(variation.fullmatch, folders) if found)
+
+
+def _shared(
+    keys: Iterable[str], variants: int, extension: str, full_names: bool, folders: dict[str, str]
+) -> Iterator[str]:
+    """The names that two of these keys, or one of them and a folder, would both need."""
+    owners: dict[str, str] = {}
+    for key in keys:
         for variant in range(variants):
             output = variation_name(key, variant, extension, full_names)
             other = owners.setdefault(_folded(output), key)
             if other != key:
-                problems.append(f"{other} and {key} would both become {output}")
+                yield f"{other} and {key} would both become {output}"
                 break
     for name in sorted(owners.keys() & folders.keys()):
-        problems.append(f"{owners[name]} would need the name of the folder {folders[name]}/")
-    problems += [
-        f"the folder {folder}/ has the name of a file of diffclean" for folder in filter(_OWN.fullmatch, folders)
-    ]
-    if problems:
-        option = "" if full_names else " Where only extensions differ, --full-names keeps them in the names."
-        raise NameCollisionError(
-            list(dict.fromkeys(problems)),
-            f"Nothing was written. Rename one of each in the source: they must differ in more than case.{option}",
-        )
+        yield f"{owners[name]} would need the name of the folder {folders[name]}/"
 
 
 def _text(raw: bytes) -> str:
@@ -168,4 +219,6 @@ def _folders(key: str) -> list[str]:
 
 
 def _folded(text: str) -> str:
+    if text.isascii():
+        return text.lower()
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", text).casefold())

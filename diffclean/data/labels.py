@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from diffclean.data.item import Item
@@ -22,8 +22,8 @@ _TABLE_BYTES = 256 * 2**20
 _HINT = "Say where the labels are (variate, train): --label-from "
 
 
-def labelled_from(root: Path, items: Sequence[Item], label_from: str | None) -> list[Item]:
-    """The items with the labels that `label_from` gives them.
+def labelled_from(root: Path, items: Iterable[Item], label_from: str | None) -> Iterator[Item]:
+    """The items, one by one, with the labels that `label_from` gives them.
 
     Args:
         root: of the data set.
@@ -35,34 +35,54 @@ def labelled_from(root: Path, items: Sequence[Item], label_from: str | None) -> 
         UsageError: the file or the column is not there, or the file cannot be understood.
     """
     if label_from is None or label_from == FOLDER:
-        return list(items)
-    if label_from == SUBFOLDER:
-        return [replace(item, label=label_of(item.key.partition("/")[2])) for item in items]
-    labels = _from_table(root, label_from)
-    return [replace(item, label=labels.get(item.key, "")) for item in items]
+        yield from items
+    elif label_from == SUBFOLDER:
+        for item in items:
+            yield replace(item, label=label_of(item.key.partition("/")[2]))
+    else:
+        labels = _from_table(root, label_from)
+        for item in items:
+            yield replace(item, label=labels.get(item.key, ""))
 
 
-def check_layout(root: Path, items: Iterable[Item]) -> None:
-    """Refuse to guess where first folders are hardly meant as classes, or a table beside the images has labels.
+@dataclass
+class Layout:
+    """How the images of a data set lie in folders.
 
-    Raises:
-        DiffcleanError: names what was seen and what to type.
+    Attributes:
+        firsts: the first folders; `""` for images that lie in none.
+        deep: whether every image lies in a folder below its first.
     """
-    firsts = {label_of(item.key) for item in items}
-    for name in _TABLES:
-        if (root / name).is_file() and (firsts == {""} or firsts <= _SPLITS | {""}):
+
+    firsts: set[str] = field(default_factory=set)
+    deep: bool = True
+
+    def note(self, key: str) -> None:
+        """One more image."""
+        first, slash, rest = key.partition("/")
+        self.firsts.add(first if slash else "")
+        self.deep = self.deep and "/" in rest
+
+    def check(self, root: Path) -> None:
+        """Refuse to guess where first folders are hardly meant as classes, or a table beside the images has labels.
+
+        Raises:
+            DiffcleanError: names what was seen and what to type.
+        """
+        firsts = self.firsts
+        for name in _TABLES:
+            if (root / name).is_file() and (firsts == {""} or firsts <= _SPLITS | {""}):
+                raise DiffcleanError(
+                    f"{root} has a {name} beside its images, which may hold the labels.",
+                    f"{_HINT}{name}, or --label-from {FOLDER} to leave it alone.",
+                )
+        if firsts and firsts <= _SPLITS and (len(firsts) > 1 or self.deep):
+            named = ", ".join(f"{name}/" for name in sorted(firsts))
             raise DiffcleanError(
-                f"{root} has a {name} beside its images, which may hold the labels.",
-                f"{_HINT}{name}, or --label-from {FOLDER} to leave it alone.",
+                f"{root} has {named} where classes are expected: that looks like the parts of a data set.",
+                f"Give one part, such as {root / min(firsts)}. {_HINT}{SUBFOLDER} (the folders below these), or "
+                f"--label-from {FOLDER} (these are the classes).",
             )
-    deep = all("/" in item.key.partition("/")[2] for item in items)
-    if firsts and firsts <= _SPLITS and (len(firsts) > 1 or deep):
-        named = ", ".join(f"{name}/" for name in sorted(firsts))
-        raise DiffcleanError(
-            f"{root} has {named} where classes are expected: that looks like the parts of a data set.",
-            f"Give one part, such as {root / min(firsts)}. {_HINT}{SUBFOLDER} (the folders below these), or "
-            f"--label-from {FOLDER} (these are the classes).",
-        )
 
 
 def _from_table(root: Path, text: str) -> dict[str, str]:

@@ -1,10 +1,11 @@
-"""One walk over a folder of images: what is taken, what is passed over, and what is known to be unreadable."""
+"""One walk over a folder of images, in order: what is taken, what is passed over, what is known to be unreadable."""
 
 from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from diffclean.data.beneath import Beneath, why_not_opened
@@ -15,97 +16,149 @@ from diffclean.data.passed_over import PassedOver, is_machine_made, is_of_the_sy
 from diffclean.errors import DiffcleanError
 
 
-@dataclass
-class Listing:
-    """One walk over a folder.
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    """A folder to go into.
 
     Attributes:
-        below: the folder.
-        byte_limit: the largest file that is taken.
-        items: images, in no order.
-        passed_over: all other things.
+        path: where it really is.
+        relative: its path in keys, with a slash at the end; empty for the root.
+        linked: whether a link was followed on the way.
     """
 
-    below: Beneath
-    byte_limit: int
-    items: list[Item] = field(default_factory=list)
-    passed_over: PassedOver = field(default_factory=PassedOver)
-    _todo: list[tuple[str, str, bool]] = field(default_factory=list)  # real folder, its path in keys, through a link?
+    path: str
+    relative: str
+    linked: bool
 
-    def walk(self) -> None:
-        """Fill `items` and `passed_over`.
+
+class Listing:
+    """One walk over a folder: an item for each image, sorted by the raw bytes of its key.
+
+    Memory is that of the names in one folder and in those above it.
+
+    Args:
+        below: the folder.
+        byte_limit: larger files become items with a problem.
+
+    Attributes:
+        passed_over: all other things; complete when the walk has come to its end.
+    """
+
+    def __init__(self, below: Beneath, byte_limit: int) -> None:
+        self.below = below
+        self.byte_limit = byte_limit
+        self.passed_over = PassedOver()
+
+    def walk(self) -> Iterator[Item]:
+        """Every image.
 
         Raises:
             DiffcleanError: the folder itself cannot be listed.
         """
         # A list of what is left to do, not recursion: folders can be nested deeper than Python's stack.
-        self._todo = [(self.below.path, "", False)]
-        while self._todo:
-            folder, relative, linked = self._todo.pop()
-            try:
-                with os.scandir(folder) as entries:
-                    for entry in entries:
-                        self._entry(entry, os.path.join(relative, entry.name), linked)  # noqa: PTH118 - hot
-            except OSError as error:
-                if not relative:
-                    raise DiffcleanError(f"{self.below.path} cannot be listed ({error.strerror}).") from error
-                self._add(relative, folder, f"folder cannot be listed ({error.strerror})")
-        self.passed_over.see({item.key for item in self.items})
+        todo = [self._entries(_Folder(self.below.path, "", False))]
+        while todo:
+            found = next(todo[-1], None)
+            if found is None:
+                todo.pop()
+            elif isinstance(found, Item):
+                self.passed_over.image_in(found.key.rpartition("/")[0])
+                yield found
+            else:
+                todo.append(self._entries(found))
+        self.passed_over.end()
 
-    def _entry(self, entry: os.DirEntry[str], relative: str, linked: bool) -> None:
+    def _entries(self, folder: _Folder) -> Iterator[Item | _Folder]:
+        """What one folder holds. A sub-folder's name is sorted with its slash, as it stands in keys."""
+        names: list[str] = []
+        special: dict[str, Item | _Folder] = {}
+        try:
+            with os.scandir(folder.path) as entries:
+                for entry in entries:
+                    self._enter(entry, folder, names, special)
+        except OSError as error:
+            if not folder.relative:
+                raise DiffcleanError(f"{folder.path} cannot be listed ({error.strerror}).") from error
+            yield _item(folder.relative[:-1], folder.path, f"folder cannot be listed ({error.strerror})")
+            return
+        names.sort(key=os.fsencode)
+        for name in names:
+            path = os.path.join(folder.path, name)  # noqa: PTH118 - hot
+            if name in special:
+                yield special.pop(name)
+            elif name.endswith("/"):
+                yield _Folder(path[:-1], folder.relative + name, folder.linked)
+            elif (item := self._file(path, folder.relative + name)) is not None:
+                yield item
+
+    def _enter(
+        self, entry: os.DirEntry[str], folder: _Folder, names: list[str], special: dict[str, Item | _Folder]
+    ) -> None:
+        """Note one entry's name; and in `special` what is to be said of it, where the name does not say it."""
         if entry.name.startswith("."):
             self.passed_over.hidden += not is_own(entry.name)
         elif entry.is_symlink():
-            self._link(entry.path, relative, linked)
+            found = self._link(entry.path, folder.relative + entry.name, folder.linked)
+            if found is not None:
+                name = entry.name + "/" if isinstance(found, _Folder) else entry.name
+                names.append(name)
+                special[name] = found
         elif not entry.is_dir(follow_symlinks=False):
-            self._file(entry.path, relative)
+            names.append(entry.name)
         elif is_machine_made(entry.name):
-            self.passed_over.machine_made.append(key_from_path(relative))
+            self.passed_over.machine_made.append(key_from_path(folder.relative + entry.name))
         else:
-            self._todo.append((entry.path, relative, linked))
+            names.append(entry.name + "/")
 
-    def _link(self, path: str, relative: str, linked: bool) -> None:
+    def _link(self, path: str, relative: str, linked: bool) -> Item | _Folder | None:
+        """What a symbolic link stands for; None: for a file that is not taken."""
         try:
             target = os.path.realpath(path, strict=True)
             is_folder = Path(target).is_dir()
         except OSError as error:
             # A broken link with another extension is some other file; without one it may have been a whole class.
             if is_taken(_extension(path)) or not Path(path).suffix:
-                self._add(relative, path, f"broken link or link loop ({error.strerror})")
-            else:
-                self.passed_over.add(relative, _extension(path))
-            return
+                return _item(relative, path, f"broken link or link loop ({error.strerror})")
+            self.passed_over.add(relative, _extension(path))
+            return None
         inside = _inside(target, self.below.path)
         if not is_folder and inside:
-            self._file(target, relative)
-        elif not is_folder and not is_taken(_extension(path)):
+            return self._file(target, relative)
+        if not is_folder and not is_taken(_extension(path)):
             self.passed_over.add(relative, _extension(path))  # not even looked at: it lies outside
-        elif not inside:
+            return None
+        if not inside:
             hint = "to take what it leads to, copy the source with cp -rL"
-            self._add(relative, path, f"link leads out of the source, to {target!a} ({hint})")
-        elif _inside(os.path.dirname(path), target):  # noqa: PTH120 - a str, as the rest here
-            self._add(relative, path, "link loop: leads to a folder that holds it")
-        elif linked:
-            self._add(relative, path, "link to a folder inside a linked folder: links are followed once")
-        else:
-            self._todo.append((target, relative, True))
+            return _item(relative, path, f"link leads out of the source, to {target!a} ({hint})")
+        if _inside(os.path.dirname(path), target):  # noqa: PTH120 - a str, as the rest here
+            return _item(relative, path, "link loop: leads to a folder that holds it")
+        if linked:
+            return _item(relative, path, "link to a folder inside a linked folder: links are followed once")
+        return _Folder(target, relative + "/", True)
 
-    def _file(self, path: str, relative: str) -> None:
-        extension = _extension(relative)
-        if not is_taken(extension):
-            if "/" not in relative and is_own(relative):
-                return
-            if is_of_the_system(os.path.basename(relative)):  # noqa: PTH119 - hot
-                self.passed_over.hidden += 1
-                return
-            if (found := self._looked_at(path)) not in FORMATS and not (found == HEIF and heif_is_there()):
-                self.passed_over.add(relative, "heic" if found == HEIF else extension)
-                return
+    def _file(self, path: str, relative: str) -> Item | None:
+        """The item of a file; None: it is not taken."""
+        if not is_taken(_extension(relative)) and not self._is_image(path, relative):
+            return None
         try:
-            problem = file_problem(os.lstat(path), self.byte_limit)
+            found = os.lstat(path)
         except OSError as error:
-            problem = why_not_opened(error)
-        self._add(relative, path, problem)
+            return _item(relative, path, why_not_opened(error))
+        problem = file_problem(found, self.byte_limit)
+        return _item(relative, path, problem, "" if problem else f"{found.st_size}:{found.st_mtime_ns}")
+
+    def _is_image(self, path: str, relative: str) -> bool:
+        """Whether a file whose extension says nothing is an image by its content; what is not is noted."""
+        if "/" not in relative and is_own(relative):
+            return False
+        if is_of_the_system(relative.rpartition("/")[2]):
+            self.passed_over.hidden += 1
+            return False
+        format = self._looked_at(path)
+        if format in FORMATS or (format == HEIF and heif_is_there()):
+            return True
+        self.passed_over.add(relative, "heic" if format == HEIF else _extension(relative))
+        return False
 
     def _looked_at(self, path: str) -> str | None:
         """What a file's first bytes say; None also where they cannot be had."""
@@ -119,18 +172,19 @@ class Listing:
         except OSError:
             return None
 
-    def _add(self, relative: str, path: str, problem: str | None) -> None:
-        key = key_from_path(relative)
-        self.items.append(Item(key, Path(path), label_of(key), problem))
-
 
 def file_problem(found: os.stat_result, byte_limit: int) -> str | None:
-    """Why a file is not read; None: it may be."""
+    """Why a file is not read; None: it is a plain file within the limit."""
     if not stat.S_ISREG(found.st_mode):
         return "not a plain file"
     if found.st_size > byte_limit:
         return f"file of {found.st_size} bytes; the limit is {byte_limit}"
     return None
+
+
+def _item(relative: str, path: str, problem: str | None, stamp: str = "") -> Item:
+    key = key_from_path(relative)
+    return Item(key, path, label_of(key), problem, stamp)
 
 
 def _extension(path: str) -> str:

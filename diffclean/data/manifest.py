@@ -1,26 +1,29 @@
-"""What became of every image: the manifest, a row an attempt (DESIGN 4)."""
+"""What became of every image: the manifest, a row an attempt."""
 
 from __future__ import annotations
 
-import io
 import json
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffclean.data.atomic import write_whole
 from diffclean.data.classes import checked_classes
 from diffclean.data.keys import key_bytes
+from diffclean.data.records import FolderRecords, Records
 from diffclean.data.shard import Shard, file_name
 from diffclean.errors import DiffcleanError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 FORMAT_VERSION = 1
+_ROWS_AT_ONCE = 32_768
 _VERSION_KEY, _CLASSES_KEY = b"diffclean.format_version", b"diffclean.class_to_idx"
 _MANY_ROWS = 100_000
 _SHARD_NAME = re.compile(r"manifest-(\d+)-of-(\d+)\.parquet")
@@ -54,6 +57,9 @@ class Row:
         source_height: as source_width.
         engine: the fingerprint of the engine.
         source_label: the class that the source has, where `label` may be another (`variate --labels`).
+        output_bytes: the size of the variation's file; 0 if none was written or an earlier version wrote it. This and
+            the next are in the journal alone, and two rows that differ in nothing else are equal.
+        source_stamp: what `Item.stamp` was when the original was read.
     """
 
     key: str
@@ -71,6 +77,8 @@ class Row:
     source_height: int = 0
     engine: str = ""
     source_label: str = ""
+    output_bytes: int = field(default=0, compare=False)
+    source_stamp: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "status", Status(self.status))
@@ -80,28 +88,42 @@ class Row:
             raise ValueError(f"expected a seed of 0..2**64-1, found {self.seed}")
 
 
-COLUMNS = tuple(column.name for column in fields(Row))
+COLUMNS = tuple(column.name for column in fields(Row) if column.compare)
+"""Of the manifest."""
+_JOURNAL_ONLY = frozenset(column.name for column in fields(Row)) - frozenset(COLUMNS)
 
 
 def row_from_dict(values: Mapping[str, Any]) -> Row:
-    """A row from JSON or Parquet.
+    """A row from JSON or Parquet; what only the journal has may be missing.
 
     Raises:
         ValueError: a column is missing, unknown or of the wrong type.
     """
-    values = {"source_label": values.get("label", ""), **values}  # it came later than the others
-    if set(values) != set(COLUMNS):
+    values = with_source_label(values)
+    if set(values) - _JOURNAL_ONLY != set(COLUMNS):
         raise ValueError(f"expected the columns {', '.join(COLUMNS)}; found {', '.join(map(str, values))}")
     for column in fields(Row):
+        if column.name not in values:
+            continue
         expected = int if column.type == "int" else str
         if not isinstance(values[column.name], expected) or isinstance(values[column.name], bool):
             raise ValueError(f"{column.name} should be {expected.__name__}; found {values[column.name]!r}")
     return Row(**values)
 
 
+def with_source_label(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of a row, also of one that was written before there was a `source_label`: labels were kept then."""
+    return {"source_label": values.get("label", ""), **values}
+
+
 def latest(rows: Iterable[Row]) -> dict[tuple[str, int], Row]:
     """The last attempt at each (key, variant), which decides what is done; `rows` in the order of the attempts."""
     return {(row.key, row.variant): row for row in rows}
+
+
+def manifest_name(shard: Shard | None = None) -> str:
+    """The file name of the manifest of a run, or of one of its shards."""
+    return file_name("manifest", shard, "parquet")
 
 
 def write_manifest(
@@ -119,16 +141,31 @@ def write_manifest(
     Raises:
         WriteError: it cannot be written.
     """
+    ordered = sorted(rows, key=row_place)
+    write_sorted_manifest(FolderRecords(out), ordered, class_to_idx=class_to_idx, shard=shard)
+    return out / manifest_name(shard)
+
+
+def write_sorted_manifest(
+    records: Records, rows: Iterable[Row], *, class_to_idx: Mapping[str, int], shard: Shard | None = None
+) -> None:
+    """The same for rows that are sorted already, of which only some thousands are held at a time."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    ordered = sorted(rows, key=lambda row: (key_bytes(row.key), row.variant))
-    columns = {name: [getattr(row, name) for row in ordered] for name in COLUMNS}
-    file = io.BytesIO()
-    pq.write_table(pa.table(columns, schema=_schema(class_to_idx)), file, compression="zstd")
-    path = out / file_name("manifest", shard, "parquet")
-    write_whole(path, file.getvalue(), owner=shard.name if shard else "")
-    return path
+    schema, rest = _schema(class_to_idx), iter(rows)
+    with (
+        records.stream(manifest_name(shard)) as file,
+        pq.ParquetWriter(file, schema, compression="zstd") as writer,
+    ):
+        while some := list(islice(rest, _ROWS_AT_ONCE)):
+            columns = {name: [getattr(row, name) for row in some] for name in COLUMNS}
+            writer.write_table(pa.table(columns, schema=schema))
+
+
+def row_place(row: Row) -> tuple[bytes, int]:
+    """What the rows of a manifest are sorted by."""
+    return key_bytes(row.key), row.variant
 
 
 def read_manifest(path: Path) -> list[Row]:
@@ -137,16 +174,29 @@ def read_manifest(path: Path) -> list[Row]:
     Raises:
         DiffcleanError: missing, damaged, or written by a newer diffclean.
     """
-    try:
-        return [row_from_dict(values) for values in _table(path).to_pylist()]
-    except ValueError as error:
-        raise DiffcleanError(f"{path} is not a diffclean manifest: {error}.") from error
+    return list(manifest_rows(path))
+
+
+def manifest_rows(path: Path) -> Iterator[Row]:
+    """The same, some thousands at a time."""
+    import pyarrow as pa
+
+    with _opened(path) as file:
+        try:
+            for batch in file.iter_batches(_ROWS_AT_ONCE, use_threads=False):
+                yield from map(row_from_dict, batch.to_pylist())
+        except (OSError, pa.ArrowException) as error:
+            raise DiffcleanError(f"{path} cannot be read as Parquet: {error}") from error
+        except ValueError as error:
+            raise DiffcleanError(f"{path} is not a diffclean manifest: {error}.") from error
 
 
 def read_manifest_classes(path: Path) -> dict[str, int]:
     """The `class_to_idx` that is stored in a manifest; raises as `read_manifest` does."""
+    with _opened(path) as file:
+        stored = file.schema_arrow.metadata.get(_CLASSES_KEY, b"null")
     try:
-        return checked_classes(json.loads(_table(path).schema.metadata.get(_CLASSES_KEY, b"null")))
+        return checked_classes(json.loads(stored))
     except ValueError as error:
         raise DiffcleanError(f"{path} holds a damaged class_to_idx: {error}.") from error
 
@@ -166,28 +216,28 @@ def _schema(class_to_idx: Mapping[str, int]) -> pa.Schema:
     return pa.schema([(name, types.get(name, pa.string())) for name in COLUMNS], metadata=metadata)
 
 
-def _table(path: Path) -> pa.Table:
+@contextmanager
+def _opened(path: Path) -> Iterator[pq.ParquetFile]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         # Not read_table: that would take a folder name like `a=b` on the way for a column.
-        # One thread: Arrow's own let go of the bytes late, and Python must not have ended by then.
-        data = path.read_bytes()
-        file = pq.ParquetFile(io.BytesIO(data))
-        _check_rows(path, file.metadata.num_rows, len(data))
-        table = file.read(use_threads=False)
+        # One thread everywhere: Arrow's own let go of the bytes late, and Python must not have ended by then.
+        opened = pq.ParquetFile(path.open("rb"))
     except FileNotFoundError:
         raise DiffcleanError(f"{path} does not exist.") from None
     except (OSError, pa.ArrowException) as error:
         raise DiffcleanError(f"{path} cannot be read as Parquet: {error}") from error
-    version = (table.schema.metadata or {}).get(_VERSION_KEY, b"none").decode("ascii", "replace")
-    if version != str(FORMAT_VERSION):
-        raise DiffcleanError(
-            f"{path} has manifest format {version}; this diffclean reads {FORMAT_VERSION}.",
-            "Is it a diffclean manifest? If so: pip install --upgrade diffclean",
-        )
-    return table
+    with closing(opened):
+        _check_rows(path, opened.metadata.num_rows, path.stat().st_size)
+        version = (opened.schema_arrow.metadata or {}).get(_VERSION_KEY, b"none").decode("ascii", "replace")
+        if version != str(FORMAT_VERSION):
+            raise DiffcleanError(
+                f"{path} has manifest format {version}; this diffclean reads {FORMAT_VERSION}.",
+                "Is it a diffclean manifest? If so: pip install --upgrade diffclean",
+            )
+        yield opened
 
 
 def _check_rows(path: Path, rows: int, size_bytes: int) -> None:

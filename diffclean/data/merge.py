@@ -3,29 +3,52 @@
 from __future__ import annotations
 
 import errno
-import hashlib
+import heapq
 import os
 import shutil
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import groupby, zip_longest
 from pathlib import Path
 
-from diffclean.data.atomic import contained, make_folders, sync_folders, write_error, write_whole
-from diffclean.data.journal import journal_path, read_journal
+from diffclean.data.atomic import contained, make_folders, sync_folders, whole_file, write_error, write_whole
+from diffclean.data.classes import class_to_idx
+from diffclean.data.hashes import sha256_of
+from diffclean.data.journal import Journal, journal_path
 from diffclean.data.lock import Lock
 from diffclean.data.manifest import (
     Row,
     Status,
-    read_manifest,
+    manifest_name,
+    manifest_rows,
     read_manifest_classes,
+    row_place,
     rows_as_lines,
     shard_manifests,
-    write_manifest,
+    write_sorted_manifest,
 )
-from diffclean.data.run_record import differences, read_run
+from diffclean.data.records import FileLog, FolderRecords
+from diffclean.data.run_record import differences, read_run, update_run
 from diffclean.data.shard import Shard
 from diffclean.errors import DiffcleanError
+
+
+@dataclass(frozen=True)
+class _Opened:
+    """A finished shard.
+
+    Attributes:
+        shard: its number.
+        folder: that it wrote to.
+        rows: gives its rows anew, sorted.
+    """
+
+    shard: Shard
+    folder: Path
+    rows: Callable[[], Iterator[Row]]
 
 
 def merge_manifests(outs: Path | Sequence[Path]) -> Path:
@@ -42,7 +65,7 @@ def merge_manifests(outs: Path | Sequence[Path]) -> Path:
 
     Raises:
         DiffcleanError: a shard is missing (named), unfinished, there twice, or of another run; an image is there
-            twice or gone; a folder is being written.
+            twice, or gone, or not as it was written (every one is hashed); a folder is being written.
     """
     folders: dict[str, Path] = {}
     for folder in [outs] if isinstance(outs, Path) else outs:
@@ -59,32 +82,87 @@ def _merge(folders: list[Path]) -> Path:
     target = folders[0]
     shards = _complete(folders)
     _check_same_run(folders)
-    class_to_idx = read_run(target).class_to_idx
-    rows: list[Row] = []
-    owners: dict[tuple[str, int], Shard] = {}
-    moves: list[tuple[Path, Row]] = []
-    for shard, path in sorted(shards.items()):
-        own = read_manifest(path)
-        _check_finished(shard, path, own)
-        if read_manifest_classes(path) != class_to_idx:
-            raise DiffcleanError(f"{path} has another class_to_idx than {target / 'run.json'}.")
-        for row in own:
-            other = owners.setdefault((row.key, row.variant), shard)
-            if other != shard:
-                raise DiffcleanError(f"{row.key} (variant {row.variant}) is in shard {other.name} and in {shard.name}.")
-        rows += own
-        final = {(row.key, row.variant): row for row in own}.values()
-        moves += [(path.parent, row) for row in final if row.status is Status.OK]
-    journal = journal_path(target)
-    if not set(read_journal(journal)) <= set(rows):
-        raise DiffcleanError(f"{journal} goes on after an earlier merge: {target} is more than its shards.")
-    for folder, row in moves:
-        _check_output(folder, target, row)
-    for folder, row in moves:
-        if folder != target:
-            _bring(contained(folder, row.output), contained(target, row.output))
-    write_whole(journal, rows_as_lines(rows))
-    return write_manifest(target, rows, class_to_idx=class_to_idx)
+    classes = _classes([read_manifest_classes(path) for path in shards.values()])
+    with ExitStack() as journals:
+        # The journals' rows: they are those of the manifests, and know the files' sizes as well.
+        opened = [_finished(shard, path, journals) for shard, path in sorted(shards.items())]
+        _check_journal(target, opened)
+        for folder, row in _outputs(opened):
+            _check_output(folder, target, row)
+        for folder, row in _outputs(opened):
+            if folder != target:
+                _bring(contained(folder, row.output), contained(target, row.output))
+        with whole_file(journal_path(target)) as file:
+            for _, row in _joined(opened):
+                file.write(rows_as_lines([row]))
+        write_sorted_manifest(FolderRecords(target), (row for _, row in _joined(opened)), class_to_idx=classes)
+    found = read_run(target)
+    update_run(FolderRecords(target), found, replace(found, class_to_idx=classes))
+    return target / manifest_name()
+
+
+def _classes(found: Sequence[Mapping[str, int]]) -> dict[str, int]:
+    """Those of all shards together."""
+    if all(each == found[0] for each in found):
+        return dict(found[0])  # perhaps a classifier's, whose numbers need not follow the names
+    # A shard that began before a class was added has fewer classes, and numbers them another way.
+    return class_to_idx(label for each in found for label in each)
+
+
+def _finished(shard: Shard, manifest: Path, journals: ExitStack) -> _Opened:
+    """The journal of a finished shard; of one whose journal is gone, what its manifest says."""
+    path = journal_path(manifest.parent, shard)
+    if not path.is_file():
+        return _Opened(shard, manifest.parent, lambda: manifest_rows(manifest))
+    journal = journals.enter_context(Journal(FileLog(path, write=False)))
+    for row, listed in zip_longest(journal.rows(), manifest_rows(manifest)):
+        if row != listed:
+            raise DiffcleanError(
+                f"Shard {shard.name} was started again and has not finished.", "Run it to its end, then merge again."
+            )
+    return _Opened(shard, manifest.parent, journal.rows)
+
+
+def _joined(opened: Sequence[_Opened]) -> Iterator[tuple[_Opened, Row]]:
+    """The rows of all shards, sorted.
+
+    Raises:
+        DiffcleanError: two shards have one image.
+    """
+    streams = [map(partial(_with, shard), shard.rows()) for shard in opened]
+    last: tuple[_Opened, Row] | None = None
+    for shard, row in heapq.merge(*streams, key=lambda pair: row_place(pair[1])):
+        if last is not None and last[0] is not shard and row_place(last[1]) == row_place(row):
+            names = " and in ".join(sorted((last[0].shard.name, shard.shard.name)))
+            raise DiffcleanError(f"{row.key} (variant {row.variant}) is in shard {names}.")
+        last = shard, row
+        yield last
+
+
+def _with(shard: _Opened, row: Row) -> tuple[_Opened, Row]:
+    return shard, row
+
+
+def _outputs(opened: Sequence[_Opened]) -> Iterator[tuple[Path, Row]]:
+    """The folder and the last row of each variation that was made."""
+    for _, group in groupby(_joined(opened), lambda pair: row_place(pair[1])):
+        *_, (shard, row) = group
+        if row.status is Status.OK:
+            yield shard.folder, row
+
+
+def _check_journal(target: Path, opened: Sequence[_Opened]) -> None:
+    """Refuse where the joined journal of an earlier merge knows more than the shards."""
+    path = journal_path(target)
+    with Journal(FileLog(path, write=False)) as journal:
+        joined = (row for _, row in _joined(opened))
+        following = next(joined, None)
+        for row in journal.rows():
+            while following is not None and following != row and row_place(following) <= row_place(row):
+                following = next(joined, None)
+            if following != row:
+                raise DiffcleanError(f"{path} goes on after an earlier merge: {target} is more than its shards.")
+            following = next(joined, None)
 
 
 def _complete(folders: list[Path]) -> dict[Shard, Path]:
@@ -121,23 +199,21 @@ def _check_same_run(folders: list[Path]) -> None:
             raise DiffcleanError(f"{folder} is of another run than {folders[0]}:\n  " + "\n  ".join(different))
 
 
-def _check_finished(shard: Shard, manifest: Path, rows: list[Row]) -> None:
-    if len(read_journal(journal_path(manifest.parent, shard))) > len(rows):
-        raise DiffcleanError(
-            f"Shard {shard.name} was started again and has not finished.", "Run it to its end, then merge again."
-        )
-
-
 def _check_output(folder: Path, target: Path, row: Row) -> None:
     path, goal = contained(folder, row.output), contained(target, row.output)
     if not _is_plain(path):
         raise DiffcleanError(
             f"{str(path)!a} is in the manifest but not on disk (as a plain file).", "Run that shard again, then merge."
         )
+    if row.output_sha256 and sha256_of(path) != row.output_sha256:
+        raise DiffcleanError(
+            f"{str(path)!a} is not as it was written: its sha256 is another than that in the manifest.",
+            "Run that shard again with --verify, which makes such variations anew; then merge.",
+        )
     if folder == target or not os.path.lexists(goal):
         return
     # From an earlier merge that was interrupted, or something else?
-    if not _is_plain(goal) or hashlib.sha256(goal.read_bytes()).hexdigest() != row.output_sha256:
+    if not _is_plain(goal) or sha256_of(goal) != row.output_sha256:
         raise DiffcleanError(f"{str(goal)!a} is in the way: it is another file than {str(path)!a}.", "Move it away.")
 
 

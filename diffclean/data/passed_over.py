@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -72,7 +71,8 @@ class PassedOver:
     hidden: int = 0
     machine_made: list[str] = field(default_factory=list)
     barren: list[str] = field(default_factory=list)
-    _folders: set[str] = field(default_factory=set)
+    _folders: set[str] = field(default_factory=set)  # that hold what was passed over
+    _holding: set[str] = field(default_factory=set)  # that hold images, or folders that do
 
     def add(self, relative: str, kind: str) -> None:
         """One more file.
@@ -85,14 +85,19 @@ class PassedOver:
         if "/" in relative:
             self._folders.add(key_from_path(relative).rpartition("/")[0])
 
-    def see(self, keys: Collection[str]) -> None:
-        """Find out which folders hold nothing else, given the keys of all images."""
-        holding = {key[:at] for key in keys for at, letter in enumerate(key) if letter == "/"} | set(keys)
+    def image_in(self, folder: str) -> None:
+        """Note that a folder, as a key, holds an image."""
+        while folder and folder not in self._holding:
+            self._holding.add(folder)
+            folder = folder.rpartition("/")[0]
+
+    def end(self) -> None:
+        """Find out which folders hold nothing else, once all images are noted."""
         found = set()
-        for folder in self._folders - holding:
+        for folder in self._folders - self._holding:
             parts = folder.split("/")
             outer = ("/".join(parts[:depth]) for depth in range(1, len(parts) + 1))
-            found.add(next(one for one in outer if one not in holding))
+            found.add(next(one for one in outer if one not in self._holding))
         self.barren = sorted(found)
         self.machine_made.sort()
 

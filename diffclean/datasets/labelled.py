@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from diffclean.data.classes import check_labelled, checked_classes
-from diffclean.data.sources import ImageFolder
+from diffclean.data.sources import Source
 from diffclean.errors import DiffcleanError, UsageError
 
 _STORED_IN = ("run.json", "poison.json")
@@ -26,17 +26,17 @@ def stored_classes(root: Path) -> dict[str, int] | None:
     return None
 
 
-def check_classes(source: ImageFolder, classes: Mapping[str, int]) -> None:
+def check_classes(source: Source, classes: Mapping[str, int]) -> None:
     """Refuse images in no class folder, and folders that are no class.
 
     Raises:
         DiffcleanError: images without a label.
         UsageError: a class that `classes` does not have.
     """
-    check_labelled(source.root, source.items())
+    check_labelled(source.where, source.items())
     if unknown := sorted({item.label for item in source.items()} - set(classes)):
         raise UsageError(
-            f"{source.root} has classes that are not expected: {named(unknown, 5)}.", f"Expected: {named(classes)}."
+            f"{source.where} has classes that are not expected: {named(unknown, 5)}.", f"Expected: {named(classes)}."
         )
 
 

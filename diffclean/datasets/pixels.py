@@ -18,7 +18,7 @@ from torch import Tensor
 
 from diffclean.data.decode import decoded
 from diffclean.data.item import Item, ItemError
-from diffclean.data.sources import ImageFolder
+from diffclean.data.sources import Source
 from diffclean.errors import DiffcleanError
 
 Edit = Callable[[str, NDArray[np.uint8]], NDArray[np.uint8]]
@@ -83,7 +83,7 @@ class Streamed:
 
     def __init__(
         self,
-        source: ImageFolder,
+        source: Source,
         items: Sequence[Item],
         size: tuple[int, int] | None,
         shape: tuple[int, int],
@@ -154,7 +154,7 @@ def channel_statistics(images: Tensor) -> Statistics:
 
 
 def read_pixels(
-    source: ImageFolder, item: Item, size: tuple[int, int] | None, edit: Edit | None = None
+    source: Source, item: Item, size: tuple[int, int] | None, edit: Edit | None = None
 ) -> tuple[NDArray[np.uint8], str]:
     """(3, H, W) uint8, and the sha256 of the file; raises ItemError."""
     data = source.read(item)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diffclean.data.item import Item, ItemError
-from diffclean.data.sources import ImageFolder
+from diffclean.data.sources import Source
 from diffclean.datasets.pixels import InMemory, Pixels, Streamed, histogram_of, read_pixels
 from diffclean.errors import DiffcleanError, UsageError
 from diffclean.progress import NoProgress, Progress
@@ -43,7 +44,7 @@ class Read:
 
 
 def read_images(
-    source: ImageFolder,
+    source: Source,
     items: Sequence[Item],
     size: tuple[int, int] | None = None,
     memory_bytes: int | None = None,
@@ -74,7 +75,7 @@ def read_images(
         except ItemError as error:
             return error.message
 
-    progress.begin(f"Reading {source.root.name}", len(items))
+    progress.begin(f"Reading {Path(source.where).name}", len(items))
     try:
         for item, found in zip(items, _mapped(work, items), strict=True):
             if isinstance(found, str):
@@ -87,14 +88,14 @@ def read_images(
         progress.end()
     if not sha256s:
         key, why = next(iter(failed.items()))
-        raise DiffcleanError(f"None of the {len(failed)} images in {source.root} can be read. {key}: {why}")
+        raise DiffcleanError(f"None of the {len(failed)} images in {source.where} can be read. {key}: {why}")
     return Read(gathered.pixels(size), gathered.items, sha256s, failed)
 
 
 class _Gathered:
     """Images as they come: held, or only their levels counted. The first one tells how large they are."""
 
-    def __init__(self, source: ImageFolder, total: int, memory_bytes: int | None) -> None:
+    def __init__(self, source: Source, total: int, memory_bytes: int | None) -> None:
         self.source, self.total, self.memory_bytes = source, total, memory_bytes
         self.items: list[Item] = []
         self.levels = torch.zeros(3, 256, dtype=torch.int64)
@@ -131,10 +132,10 @@ def _mapped(work: Callable[[Item], Found], items: Sequence[Item]) -> Iterator[Fo
         pool.shutdown(cancel_futures=True)
 
 
-def _check_shape(source: ImageFolder, item: Item, found: tuple[int, ...], first: tuple[int, ...]) -> None:
+def _check_shape(source: Source, item: Item, found: tuple[int, ...], first: tuple[int, ...]) -> None:
     if found != first:
         raise UsageError(
-            f"The images in {source.root} differ in size: {item.key} has {found[2]}x{found[1]} px, "
+            f"The images in {source.where} differ in size: {item.key} has {found[2]}x{found[1]} px, "
             f"those before it {first[2]}x{first[1]}.",
             "Give the side that all are resized to, for example: `size` 64 (for evaluate: `teacher_size` 64)",
         )

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from diffclean.data.keys import key_from_path
 from diffclean.data.passed_over import is_machine_made
-from diffclean.data.sources import ImageFolder
+from diffclean.data.registry import open_source
 from diffclean.datasets.bits import Bits, Purpose, ids_of, random_bits
 from diffclean.datasets.labelled import check_classes, named, stored_classes
 from diffclean.datasets.pixels import Chosen, Edit, Pixels, Streamed
@@ -167,7 +167,7 @@ def folder_samples(
             `class_to_idx` does not have.
         DiffcleanError: no labelled image that can be read.
     """
-    source = ImageFolder(root, label_from=label_from)
+    source = open_source(root, label_from=label_from)
     classes = dict(class_to_idx or stored_classes(root) or source.class_to_idx)
     if labelled:
         check_classes(source, classes)
@@ -186,7 +186,7 @@ def edited(samples: Samples, root: Path, edit: Edit) -> Pixels:
         root: the folder.
         edit: what is done to each image at its own size, before it is resized (a trigger is put on it).
     """
-    source = ImageFolder(root)
+    source = open_source(root)
     items = {item.key: item for item in source.items()}
     shape = samples.pixels.shape
     return Streamed(source, [items[key] for key in samples.keys], shape, shape, edit=edit)

@@ -13,8 +13,8 @@ from diffclean.data.classes import check_not_marked
 from diffclean.data.item import Item
 from diffclean.data.keys import key_bytes
 from diffclean.data.manifest import Row, Status, latest, read_manifest, read_manifest_classes, shard_manifests
+from diffclean.data.registry import open_source
 from diffclean.data.run_record import RUN_FILE
-from diffclean.data.sources import ImageFolder
 from diffclean.datasets.labelled import named, stored_classes
 from diffclean.datasets.reading import read_images
 from diffclean.datasets.samples import Samples, digest_of, folder_samples, left_after
@@ -65,7 +65,7 @@ def classes_of(root: Path, label_from: str | None = None) -> dict[str, int]:
     """
     if is_variation_run(root):
         return read_manifest_classes(_manifest(root))
-    return stored_classes(root) or ImageFolder(root, label_from=label_from).class_to_idx
+    return stored_classes(root) or open_source(root, label_from=label_from).class_to_idx
 
 
 def compare_classes(root: Path, classes: Mapping[str, int], teacher: Mapping[str, int], labelled: bool) -> None:
@@ -142,10 +142,10 @@ def _grouped(
     progress: Progress | None,
 ) -> Samples:
     """The variations of each image side by side."""
-    source = ImageFolder(root)
+    source = open_source(root)
     there = {item.key: item for item in source.items()}
     gone = "is in the manifest and not in the folder"
-    items = [there.get(row.output) or Item(row.output, root / "?", row.label, gone) for row in rows]
+    items = [there.get(row.output) or Item(row.output, "", row.label, gone) for row in rows]
     read = read_images(source, items, size, memory_bytes=memory, progress=progress)
     by_output = {row.output: row for row in rows}
     kept = [by_output[item.key] for item in read.items]

@@ -6,7 +6,7 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from diffclean.data.run_record import read_run
+from diffclean.data.run_record import source_of
 from diffclean.data.suspects import JudgedImage, SuspectList
 from diffclean.detection.base import Detector, Evidence, Judgement
 from diffclean.errors import DiffcleanError, UsageError
@@ -85,7 +85,7 @@ def _check_needs(detector: Detector, teacher: object, variations: object) -> Non
 def _source_of(variations: Path | None) -> Path:
     if variations is None:
         raise UsageError("No data set was named.", "Type: diffclean suspects DATA")
-    return Path(read_run(variations).identity["source"])
+    return source_of(variations)
 
 
 def _gathered(
@@ -138,10 +138,10 @@ def _own_size(source: Path) -> tuple[int, int]:
 def sampled_sizes(source: Path) -> set[tuple[int, int]]:
     """Every (height, width) among some 64 images that are spread over the whole data set."""
     from diffclean.data.item import ItemError
-    from diffclean.data.sources import ImageFolder
+    from diffclean.data.registry import open_source
     from diffclean.datasets.pixels import read_pixels
 
-    folder = ImageFolder(source)
+    folder = open_source(source)
     sizes = set()
     for item in folder.items()[:: max(1, len(folder.items()) // 64)]:
         try:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from diffclean.attacks.base import Form
 from diffclean.attacks.manifest import MANIFEST_FILE, read_manifest
-from diffclean.data.run_record import read_run
+from diffclean.data.run_record import source_of
 from diffclean.errors import DiffcleanError
 from diffclean.evaluation import metrics
 from diffclean.evaluation.evaluate import classes_by, opened, path_of
@@ -90,7 +90,7 @@ def evaluate_run(
     from diffclean.datasets.variations import load_variations
 
     progress = progress or NoProgress()
-    source = Path(read_run(run).identity["source"])
+    source = source_of(run)
     if not source.is_dir():
         raise DiffcleanError(f"The source of {run}, {source}, is no longer there.", "Put it back: it is compared with.")
     where = pick_device(device)

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from diffclean.data.decode import decoded
 from diffclean.data.fit import Fit, to_square
 from diffclean.data.item import Item, ItemError
-from diffclean.data.sources import ImageFolder
+from diffclean.data.registry import open_source
+from diffclean.data.sources import Source
 from diffclean.errors import DiffcleanError, Interrupted
 from diffclean.progress import NoProgress, Progress
 
@@ -46,7 +47,7 @@ def packed_images(
         Interrupted: `stop` was set.
     """
     progress = progress or NoProgress()
-    folder = ImageFolder(source)
+    folder = open_source(source)
     items = list(folder.items())
     # Shuffled by hash, so that the held-out images at the end are of all classes, and stay when images are added.
     items.sort(key=lambda item: hashlib.blake2b(item.key.encode(), digest_size=8).digest())
@@ -88,16 +89,10 @@ def packed_images(
 
 def _listed(item: Item) -> str:
     """What tells that an image is another than last time."""
-    try:
-        found = item.path.lstat()
-    except OSError:
-        return item.key
-    return f"{item.key} {found.st_size} {found.st_mtime_ns}"
+    return f"{item.key} {item.stamp.replace(':', ' ')}" if item.stamp else item.key
 
 
-def _decoded(
-    folder: ImageFolder, items: list[Item], size: int, workers: int
-) -> Iterator[tuple[Item, Pixels | ItemError]]:
+def _decoded(folder: Source, items: list[Item], size: int, workers: int) -> Iterator[tuple[Item, Pixels | ItemError]]:
     """Each item with its square, or with why it has none; in order, a bounded number ahead."""
 
     def square(item: Item) -> Pixels | ItemError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from diffclean.data.decode import size_of
@@ -32,18 +32,19 @@ class Cost:
     coarsened: int = 0
 
 
-def cost_of(source: Source, items: Sequence[Item], settings: Settings, side: int) -> Cost:
+def cost_of(source: Source, items: Iterable[Item], count: int, settings: Settings, side: int) -> Cost:
     """Read the headers of some pictures, evenly spread: a folder may begin with its smallest ones.
 
     Args:
         source: where the pictures are.
         items: which of them are to be made.
+        count: how many items there are.
         settings: resolved.
         side: S, of the model's square.
     """
     assert settings.detail is not None
     counts, coarsened = [], 0
-    for item in itertools.islice(items, 0, None, max(1, len(items) // _SAMPLE)):
+    for item in itertools.islice(items, 0, None, max(1, count // _SAMPLE)):
         try:
             width, height = size_of(source.read(item), settings.limits)
         except ItemError:

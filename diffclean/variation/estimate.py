@@ -16,16 +16,16 @@ import numpy as np
 from diffclean.data.decode import decoded
 from diffclean.data.encode import encode
 from diffclean.data.fit import restored
-from diffclean.data.item import Item, ItemError
-from diffclean.data.journal import journal_path, read_journal
-from diffclean.data.run_record import check_separate
+from diffclean.data.item import ItemError
+from diffclean.data.journal import Journal, journal_name
+from diffclean.data.registry import open_sink, open_source
 from diffclean.data.shard import Shard
 from diffclean.data.sources import Source
+from diffclean.data.survey import Comparison, Survey
 from diffclean.errors import DiffcleanError
 from diffclean.variation.cost import cost_of
 from diffclean.variation.sampler import Sampler
 from diffclean.variation.settings import Settings, open_for, recipe_of
-from diffclean.variation.variate import made_already
 from diffclean.variation.windows import Layout, Pixels, from_canvas, layout, to_canvas
 
 
@@ -57,30 +57,30 @@ def estimate(
         DiffcleanError: as `variate`, or no image can be read.
     """
     settings = settings.resolved(recipe_of(settings).defaults)
-    check_separate(source, out)
-    images = settings.images(source)
     shard = shard or Shard()
-    items = [item for item in images.items() if shard.takes(item.key)]
-    settings.check_names(images)
-    _ = images.class_to_idx  # where labels are is asked before any work
+    images, sink = open_source(source, **settings.reading), open_sink(out).for_shard(shard)
+    sink.check_apart(images)
+    survey = Survey(images, shard)
+    settings.check_names(sink, survey.keys)
     opened = open_for(settings, threads)
     settings, sampler = opened.settings, opened.sampler()
     assert settings.batch is not None
-    sample, unreadable = _sampled(images, items, settings, sampler.image_size)
-    if items and not sample:
+    sample, unreadable = _sampled(images, survey, settings, sampler.image_size)
+    if survey.count and not sample:
         raise DiffcleanError(f"None of the {unreadable} images tried in {source} can be read.")
     made, batch_s = _measured(sampler, [square for square, _ in sample], settings.batch)
     written = 0.0
     for square, (_, plan) in zip(made, sample, strict=False):
         with suppress(ItemError):  # too large for the format: listed as failed by the run
             written += _bytes(square, plan, settings)
-    cost = cost_of(images, items, settings, sampler.image_size)
-    already = len(made_already(out, read_journal(journal_path(out, shard)), items, settings.variations))
-    left = len(items) * settings.variations - already
+    cost = cost_of(images, survey.items(), survey.count, settings, sampler.image_size)
+    with Journal(sink.records.log(journal_name(shard), write=False)) as journal:
+        already = Comparison(survey, journal, images, sink, settings.variations).kept
+    left = survey.count * settings.variations - already
     windows, rate = round(left * cost.windows), settings.batch / batch_s
     return Estimate(
-        images=len(items),
-        variations=len(items) * settings.variations,
+        images=survey.count,
+        variations=survey.count * settings.variations,
         already_made=already,
         unreadable=unreadable,
         windows_per_image=cost.windows,
@@ -95,9 +95,7 @@ def estimate(
     )
 
 
-def _sampled(
-    source: Source, items: Sequence[Item], settings: Settings, side: int
-) -> tuple[list[tuple[Pixels, Layout]], int]:
+def _sampled(source: Source, survey: Survey, settings: Settings, side: int) -> tuple[list[tuple[Pixels, Layout]], int]:
     """The middle window of as many pictures as a batch holds, and how many could not be read.
 
     Evenly spread, so that a folder that begins with its smallest images is not taken for all of it.
@@ -106,7 +104,7 @@ def _sampled(
     assert settings.detail is not None
     sample: list[tuple[Pixels, Layout]] = []
     unreadable = 0
-    for item in itertools.islice(items, 0, None, max(1, len(items) // settings.batch)):
+    for item in itertools.islice(survey.items(), 0, None, max(1, survey.count // settings.batch)):
         try:
             with decoded(source.read(item), settings.detail, settings.limits) as (image, (width, height)):
                 plan = layout(width, height, side, settings.detail, settings.fit)

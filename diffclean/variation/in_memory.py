@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,8 @@ from diffclean.data.decode import decode
 from diffclean.data.encode import encode
 from diffclean.data.item import Item
 from diffclean.data.manifest import Row, Status
+from diffclean.data.sinks import Sink
+from diffclean.data.sources import Source
 from diffclean.errors import DiffcleanError
 from diffclean.variation.pipeline import Slot, Stages, stream
 from diffclean.variation.settings import Opened
@@ -32,16 +34,13 @@ class Held:
         pictures: (H, W, 3) uint8 each.
     """
 
-    root = Path()
-    class_to_idx: dict[str, int] = {}  # noqa: RUF012 # none of them has a label
-
     def __init__(self, pictures: Sequence[Picture]) -> None:
         self.pictures = pictures
         self.written: dict[str, bytes] = {}
 
     def items(self) -> list[Item]:
         """One a picture; its key is its number."""
-        return [Item(f"{number}.png", Path(f"{number}.png"), "") for number in range(len(self.pictures))]
+        return [Item(f"{number}.png", "", "") for number in range(len(self.pictures))]
 
     def read(self, item: Item) -> bytes:
         """A picture as a file."""
@@ -73,8 +72,9 @@ def vary(pictures: Sequence[Picture], seeds: Sequence[int], opened: Opened) -> l
     """
     held, settings = Held(pictures), opened.settings
     manifest = opened.engine.manifest
-    work = Work(held, Path(), "", settings, manifest.image_size, manifest.fingerprint)
-    work.writer = held  # type: ignore[assignment] # all that is asked of a writer here is `write`
+    # All that the work on one image asks of a source is `read`, and of a sink `write`.
+    source, sink = cast("Source", held), cast("Sink", held)
+    work = Work(source, sink, settings, manifest.image_size, manifest.fingerprint)
     rows: dict[int, Row] = {}
 
     def prepare(job: Job) -> list[Slot | Row]:

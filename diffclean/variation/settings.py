@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from diffclean.data.encode import ImageFormat
 from diffclean.data.fit import LONGEST_SIDE, Fit, OutputSize
-from diffclean.data.keys import check_collisions, variation_name
+from diffclean.data.keys import variation_name
 from diffclean.data.limits import Limits
-from diffclean.data.sources import ImageFolder
+from diffclean.data.sinks import Sink
 from diffclean.engine.manifest import FILE_NAME as ENGINE_FILE
-from diffclean.engine.manifest import read_manifest
+from diffclean.engine.manifest import EngineManifest, read_manifest
 from diffclean.errors import UsageError
 from diffclean.export.cache import ExportOptions, cached_engine
 from diffclean.export.opening import open_compiled
@@ -124,15 +124,14 @@ class Settings:
         """The fields, with the size as people type it."""
         return vars(self) | {"size": str(self.size)}
 
-    def images(self, source: Path) -> ImageFolder:
-        """The images below a folder, as these settings take them."""
-        return ImageFolder(source, self.byte_limit, self.label_from)
+    @property
+    def reading(self) -> dict[str, Any]:
+        """The options with which `open_source` opens a data set."""
+        return {"byte_limit": self.byte_limit, "label_from": self.label_from}
 
-    def check_names(self, images: ImageFolder) -> None:
-        """Raises NameCollisionError where variations could not lie side by side."""
-        keys = [item.key for item in images.items()]
-        extension = self.format.extension
-        check_collisions(keys, variants=self.variations, extension=extension, full_names=self.full_names)
+    def check_names(self, sink: Sink, keys: Iterable[str]) -> None:
+        """Raises NameCollisionError where variations could not lie side by side; see `Sink.check_keys`."""
+        sink.check_keys(keys, self.variations, self.format.extension, self.full_names)
 
     def name_of(self, key: str, variant: int) -> str:
         """Of a variation, below the output folder."""
@@ -152,14 +151,48 @@ class Settings:
         assert self.scheduler is not None
         return SamplerSettings(self.steps, self.strength, self.guidance, self.scheduler, self.guidance_interval)
 
-    def identity(self, source: Path, engine: Engine) -> dict[str, Any]:
-        """What decides the bytes of the output: a run resumes only with the same."""
-        content = asdict(self) | {"size": str(self.size), "engine": engine.identity, "source": str(source.resolve())}
-        content["labels"] = identity_of(self.labels)
+    def identity(self, engine: str) -> dict[str, Any]:
+        """What decides the bytes of the output, beside those of the images: a run resumes only with the same.
+
+        Args:
+            engine: `Engine.identity`.
+        """
+        content = asdict(self) | {"size": str(self.size), "engine": engine, "labels": identity_of(self.labels)}
         # The first two are said by the engine's identity; limits decide which images fail, and no bytes.
         for name in ("runtime", "precision", "byte_limit", "time_limit_s"):
             del content[name]
         return content
+
+
+@dataclass(frozen=True)
+class Located:
+    """An engine that was found, or exported, and is not open yet: that takes seconds and half a gigabyte.
+
+    Attributes:
+        recipe: what it was made from.
+        directory: where it is.
+        manifest: of the engine.
+        settings: resolved.
+    """
+
+    recipe: Recipe
+    directory: Path
+    manifest: EngineManifest
+    settings: Settings
+
+    def open(self, threads: int | None = None) -> Opened:
+        """Open it; `threads` are the engine's, None for all cores."""
+        settings = self.settings
+        engine = open_compiled(self.directory, settings.runtime, settings.precision, threads)
+        return Opened(self.recipe, engine, settings, threads)
+
+    def could_be(self, identity: object) -> bool:
+        """Whether, opened, it might turn out to be the engine of that identity (`Engine.identity`)."""
+        fingerprint, _, rest = str(identity).partition("/")
+        runtime, _, precision = rest.partition("/")
+        asked = self.settings
+        same = fingerprint == self.manifest.fingerprint[:16]
+        return same and asked.runtime in ("auto", runtime) and asked.precision in (None, precision)
 
 
 @dataclass(frozen=True)
@@ -199,8 +232,8 @@ def recipe_of(settings: Settings) -> Recipe:
     return replace(load_recipe(family), name=directory.resolve().name, directory=directory, hub=None)
 
 
-def open_for(settings: Settings, threads: int | None = None, progress: Progress | None = None) -> Opened:
-    """Find, export if need be, and open the engine that settings name."""
+def locate(settings: Settings, progress: Progress | None = None) -> Located:
+    """Find, and export if need be, the engine that settings name."""
     recipe = recipe_of(settings)
     settings = settings.resolved(recipe.defaults)
     directory = recipe.directory
@@ -210,12 +243,17 @@ def open_for(settings: Settings, threads: int | None = None, progress: Progress 
         directory = cached_engine(
             recipe, ExportOptions(graph_precision(settings.runtime, settings.precision)), progress
         )
-    engine = open_compiled(directory, settings.runtime, settings.precision, threads)
+    manifest = read_manifest(directory)
     assert settings.detail is not None
-    settings = replace(settings, detail=max(settings.detail, engine.manifest.image_size))
+    settings = replace(settings, detail=max(settings.detail, manifest.image_size))
     if not settings.scheduler:
-        settings = replace(settings, scheduler=scheduler_for(engine.manifest.scheduler))
-    return Opened(recipe, engine, settings, threads)
+        settings = replace(settings, scheduler=scheduler_for(manifest.scheduler))
+    return Located(recipe, directory, manifest, settings)
+
+
+def open_for(settings: Settings, threads: int | None = None, progress: Progress | None = None) -> Opened:
+    """Find, export if need be, and open the engine that settings name."""
+    return locate(settings, progress).open(threads)
 
 
 def _check_schedule(recipe: Recipe, directory: Path, settings: Settings) -> None:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diffclean.data.atomic import NameWriteError, Writer
+from diffclean.data.atomic import NameWriteError
 from diffclean.data.decode import decoded
 from diffclean.data.encode import encode
 from diffclean.data.item import Item, ItemError
 from diffclean.data.keys import NAME_LIMIT_BYTES, is_too_long
 from diffclean.data.manifest import Row, Status
+from diffclean.data.sinks import Sink
 from diffclean.data.sources import Source
 from diffclean.families.seeds import image_seed
 from diffclean.variation.color import ColorStatistics, statistics, transferred
@@ -33,23 +33,20 @@ class Work:
     """What is done before and after the sampler; safe to use from several threads.
 
     Attributes:
-        images: what is read.
-        out: the folder that is written to.
-        owner: a shard's name.
+        source: what is read.
+        sink: what is written to.
         settings: resolved.
         image_size: S, the side of the model's square in pixels.
         fingerprint: of the engine, for the rows.
     """
 
-    images: Source
-    out: Path
-    owner: str
+    source: Source
+    sink: Sink
     settings: Settings
     image_size: int
     fingerprint: str
 
     def __post_init__(self) -> None:
-        self.writer = Writer(self.out, self.owner)
         self.labeller = labeller_for(self.settings.labels)
         self._limits = self.settings.limits
 
@@ -68,6 +65,7 @@ class Work:
                 source_label=item.label,
                 seed=image_seed(self.settings.seed, item.key, variant),
                 engine=self.fingerprint,
+                source_stamp=item.stamp,
             )
             for variant in variants
         ]
@@ -75,7 +73,7 @@ class Work:
         try:
             if is_too_long(rows[-1].output):
                 raise ItemError(f"its variation would have a name of more than {NAME_LIMIT_BYTES} bytes")
-            data = self.images.read(item)
+            data = self.source.read(item)
             digest = hashlib.sha256(data).hexdigest()
             with decoded(data, max(self.image_size, detail), self._limits) as (image, (width, height)):
                 plan = layout(width, height, self.image_size, detail, self.settings.fit)
@@ -97,8 +95,8 @@ class Work:
         row = self.labeller.labelled(row, pixels)
         try:
             encoded = encode(pixels, self.settings.format)
-            self.writer.write(row.output, encoded)
+            self.sink.write(row.output, encoded)
         except (ItemError, NameWriteError) as error:
             return replace(row, status=Status.FAILED, error=error.message)
-        done = replace(row, width=pixels.shape[1], height=pixels.shape[0])
+        done = replace(row, width=pixels.shape[1], height=pixels.shape[0], output_bytes=len(encoded))
         return replace(done, output_sha256=hashlib.sha256(encoded).hexdigest())

@@ -14,7 +14,7 @@ from diffclean.attacks.manifest import MANIFEST_FILE, read_manifest, triggered
 from diffclean.attacks.plan import training_plan, triggered_plan
 from diffclean.attacks.poison import poison, write
 from diffclean.attacks.registry import ATTACKS
-from diffclean.data.sources import ImageFolder
+from diffclean.data.folder import ImageFolder
 from diffclean.errors import DiffcleanError, Interrupted, UsageError
 
 

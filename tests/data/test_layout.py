@@ -9,13 +9,13 @@ import pytest
 
 from diffclean.data.atomic import Writer
 from diffclean.data.encode import encode
+from diffclean.data.folder import ImageFolder
 from diffclean.data.journal import Journal, journal_path
 from diffclean.data.keys import label_of, variation_name
 from diffclean.data.lock import Lock
 from diffclean.data.manifest import Row, write_manifest
 from diffclean.data.run_record import RunRecord, open_run
 from diffclean.data.shard import Shard
-from diffclean.data.sources import ImageFolder
 
 KEYS = ["cat/1.jpg", "cat/2 b.jpg", "dog/1.jpg", "dog/sub/2.jpg", "eel/\u00e9.jpg"]
 

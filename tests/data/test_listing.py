@@ -12,8 +12,8 @@ from image_files import saved
 from PIL import Image
 
 from diffclean.data.decode import decode
+from diffclean.data.folder import ImageFolder
 from diffclean.data.item import ReadError
-from diffclean.data.sources import ImageFolder
 from diffclean.errors import DiffcleanError, UsageError
 
 RED = Image.new("RGB", (8, 8), (200, 60, 60))

@@ -10,13 +10,21 @@ import pytest
 from diffclean.data.atomic import Writer
 from diffclean.data.journal import Journal, journal_path, read_journal
 from diffclean.data.lock import Lock
-from diffclean.data.manifest import Row, Status, read_manifest, read_manifest_classes, write_manifest
+from diffclean.data.manifest import (
+    Row,
+    Status,
+    read_manifest,
+    read_manifest_classes,
+    rows_as_lines,
+    write_manifest,
+)
 from diffclean.data.merge import merge_manifests
-from diffclean.data.run_record import RunRecord, open_run
+from diffclean.data.run_record import RunRecord, open_run, read_run
 from diffclean.data.shard import Shard
 from diffclean.errors import DiffcleanError
 
 RECORD = RunRecord({"steps": 20}, {"cat": 0})
+MORE = {"cat": 0, "dog": 1, "eel": 2}
 
 
 def run_shard(out: Path, shard: Shard, keys: list[str], record: RunRecord = RECORD, finish: bool = True) -> list[Row]:
@@ -44,7 +52,7 @@ def test_shards_in_one_folder(tmp_path: Path) -> None:
     assert path == tmp_path / "manifest.parquet"
     assert read_manifest(path) == sorted(rows, key=lambda row: row.key)
     assert read_manifest_classes(path) == {"cat": 0}
-    assert read_journal(journal_path(tmp_path)) == rows
+    assert read_journal(journal_path(tmp_path)) == read_manifest(path)
     once = path.read_bytes()
     assert merge_manifests([tmp_path, tmp_path]).read_bytes() == once
 
@@ -142,6 +150,7 @@ def test_a_manifest_that_leads_out(tmp_path: Path) -> None:
     run_shard(tmp_path / "two", Shard(2, 2), ["b.jpg"])
     (tmp_path / "secret").write_bytes(b"secret")
     rows = [Row(key="b.jpg", output="../secret"), Row(key="c.jpg")]
+    journal_path(tmp_path / "two", Shard(2, 2)).write_bytes(rows_as_lines(rows))
     write_manifest(tmp_path / "two", rows, class_to_idx={"cat": 0}, shard=Shard(2, 2))
     expect("Not a key", tmp_path / "one", tmp_path / "two")
 
@@ -153,3 +162,36 @@ def test_a_merged_folder_that_went_on(tmp_path: Path) -> None:
     with Journal.open(journal_path(tmp_path)) as journal:
         journal.append([Row(key="new.jpg")])
     expect("more than its shards", tmp_path)
+
+
+def test_a_variation_that_was_changed_after_it_was_made_is_found(tmp_path: Path) -> None:
+    """Of the same size, so that only its hash can tell."""
+    run_shard(tmp_path, Shard(1, 2), ["a.jpg"])
+    run_shard(tmp_path, Shard(2, 2), ["b.jpg"])
+    path = tmp_path / "b_v00.png"
+    path.write_bytes(path.read_bytes()[::-1])
+    expect(r"b_v00\.png.* not as it was written", tmp_path)
+
+
+def test_shards_that_were_made_under_different_mounts_with_more_classes_by_and_by(tmp_path: Path) -> None:
+    first = replace(RECORD, source="/mnt/a/data", class_to_idx={"cat": 0, "eel": 1})
+    run_shard(tmp_path / "one", Shard(1, 2), ["cat/a.jpg"], first)
+    run_shard(tmp_path / "two", Shard(2, 2), ["dog/b.jpg"], replace(first, source="/srv/data", class_to_idx=MORE))
+    assert read_manifest_classes(merge_manifests([tmp_path / "one", tmp_path / "two"])) == MORE
+    assert read_run(tmp_path / "one").class_to_idx == MORE
+
+
+def test_a_shard_whose_manifest_is_older_than_its_journal(tmp_path: Path) -> None:
+    """An image was replaced and varied anew, and the run was killed before it wrote its manifest."""
+    run_shard(tmp_path, Shard(1, 2), ["a.jpg"])
+    rows = run_shard(tmp_path, Shard(2, 2), ["b.jpg"])
+    with Journal.open(journal_path(tmp_path, Shard(2, 2))) as journal:
+        journal.forget([("b.jpg", 0, "the original was replaced")])
+        journal.append([rows[0], replace(rows[1], source_sha256="new")])
+    expect("Shard 2-of-2 was started again", tmp_path)
+
+
+def test_a_shard_whose_journal_is_gone_is_joined_by_its_manifest(tmp_path: Path) -> None:
+    rows = run_shard(tmp_path, Shard(1, 2), ["a.jpg"]) + run_shard(tmp_path, Shard(2, 2), ["b.jpg"])
+    journal_path(tmp_path, Shard(2, 2)).unlink()
+    assert read_manifest(merge_manifests(tmp_path)) == rows

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from diffclean.data.folder import ImageFolder
 from diffclean.data.item import ReadError
-from diffclean.data.sources import ImageFolder
 from diffclean.errors import DiffcleanError
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from diffclean.data.sources import ImageFolder
+from diffclean.data.folder import ImageFolder
 from diffclean.datasets.pixels import InMemory, Streamed, channel_statistics
 from diffclean.datasets.reading import read_images
 from diffclean.errors import DiffcleanError

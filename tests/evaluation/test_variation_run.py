@@ -12,9 +12,9 @@ from PIL import Image
 
 from diffclean.attacks.manifest import read_manifest
 from diffclean.attacks.poison import poison
+from diffclean.data.folder import ImageFolder
 from diffclean.data.manifest import Row, Status, write_manifest
 from diffclean.data.run_record import RunRecord, open_run
-from diffclean.data.sources import ImageFolder
 from diffclean.errors import DiffcleanError
 from diffclean.evaluation.variation_run import evaluate_run
 
@@ -25,7 +25,7 @@ Change = Callable[[np.ndarray, str], np.ndarray]
 
 def varied(source: Path, run: Path, change: Change) -> Path:
     """A run whose variations are `change(image, key)`."""
-    open_run(run, RunRecord({"source": str(source)}, CLASSES))
+    open_run(run, RunRecord({}, CLASSES, source=str(source)))
     rows = []
     for item in ImageFolder(source).items():
         output = f"{item.key.rpartition('.')[0]}_v00.png"

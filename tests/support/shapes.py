@@ -11,10 +11,10 @@ from PIL import Image
 from torch import nn
 
 from diffclean.data.classes import class_to_idx
+from diffclean.data.folder import ImageFolder
 from diffclean.data.keys import variation_name
 from diffclean.data.manifest import Row, write_manifest
 from diffclean.data.run_record import RunRecord, open_run
-from diffclean.data.sources import ImageFolder
 
 
 def draw(root: Path, count: int, seed: int, side: int = 16) -> Path:
@@ -38,7 +38,7 @@ def varied(source: Path, out: Path, variants: int = 1, change: Callable[[Row], R
     """A folder as `variate` writes it; its images are the originals, a little darker each time."""
     folder = ImageFolder(source)
     classes = class_to_idx(item.label for item in folder.items())
-    open_run(out, RunRecord({"source": str(source)}, classes))
+    open_run(out, RunRecord({}, classes, source=str(source)))
     rows = []
     for item in folder.items():
         data = folder.read(item)

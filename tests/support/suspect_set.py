@@ -9,9 +9,9 @@ import numpy as np
 from bright_corner import CLASSES
 from PIL import Image
 
+from diffclean.data.folder import ImageFolder
 from diffclean.data.manifest import Row, Status, write_manifest
 from diffclean.data.run_record import RunRecord, open_run
-from diffclean.data.sources import ImageFolder
 
 COUNT = 100
 """Images of a class."""
@@ -36,7 +36,7 @@ def draw_suspects(root: Path, side: int = 16) -> Path:
 
 def vary_suspects(source: Path, out: Path, variants: int = 2) -> Path:
     """Variations of each image: lighter or darker than it, and without its corner."""
-    open_run(out, RunRecord({"source": str(source)}, CLASSES))
+    open_run(out, RunRecord({}, CLASSES, source=str(source)))
     rng = np.random.default_rng(1)
     rows = []
     for item in ImageFolder(source).items():

@@ -21,7 +21,7 @@ from diffclean.data.manifest import Status, read_manifest
 from diffclean.data.shard import Shard
 from diffclean.errors import DiffcleanError, ExitCode, Interrupted
 from diffclean.progress import NoProgress
-from diffclean.variation import processes
+from diffclean.variation import task
 from diffclean.variation.settings import Settings, open_for
 from diffclean.variation.variate import Concurrency, variate
 
@@ -112,6 +112,7 @@ def test_a_shard(source: Path, settings: Settings, tmp_path: Path) -> None:
     assert files(one) == files(two)
 
 
+@pytest.mark.slow
 def test_stopped_and_resumed(source: Path, settings: Settings, tmp_path: Path) -> None:
     """What is in flight is kept, and the rest is made by the next run."""
     out, stop = tmp_path / "out", threading.Event()
@@ -134,6 +135,7 @@ def test_stopped_before_it_began(source: Path, settings: Settings, tmp_path: Pat
         variate(source, tmp_path / "out", settings, concurrency=TWO, stop=stop)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="finds processes as Linux lists them")
 def test_a_child_that_is_killed(source: Path, settings: Settings, tmp_path: Path, undisturbed: Path) -> None:
     """As the kernel does where memory runs out."""
@@ -166,6 +168,7 @@ def until(done: Callable[[], bool], seconds: float = 120) -> None:
         time.sleep(0.005)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="finds processes as Linux lists them")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_the_end_of_the_parent_is_that_of_its_children(
@@ -228,25 +231,27 @@ def test_a_bug_in_a_child_is_a_bug(
     source: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is shown with the child's traceback."""
-    parts_of = processes.parts_of
+    sent_task = task.sent_task
 
-    def broken(*arguments: Any) -> list[processes.Part]:
-        return [replace(part, settings=None) for part in parts_of(*arguments)]  # type: ignore[arg-type]
+    def broken(*arguments: Any) -> task.SentTask:
+        sent = sent_task(*arguments)
+        assert sent is not None
+        return replace(sent, settings=None)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("diffclean.variation.variate.parts_of", broken)
+    monkeypatch.setattr("diffclean.variation.run.sent_task", broken)
     with pytest.raises(AttributeError) as caught:
         variate(source, tmp_path / "out", settings, concurrency=TWO)
-    assert "processes.py" in "".join(caught.value.__notes__)
+    assert "work.py" in "".join(caught.value.__notes__)
 
 
 def test_how_many_are_quickest(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """One for little work; a core each for much, unless there is no memory."""
     opened = open_for(settings)
-    monkeypatch.setattr(processes, "usable_cores", lambda: 4.0)
-    monkeypatch.setattr(processes, "memory_bytes", lambda: {"available": 64 * 2**30})
-    assert [processes.default_processes(opened, left) for left in (0, 100, 1_000_000)] == [1, 1, 4]
-    assert processes.default_processes(open_for(settings, 2), 1_000_000) == 2
-    monkeypatch.setattr(processes, "memory_bytes", lambda: {"available": 2.5 * 2**30})
-    assert processes.default_processes(opened, 1_000_000) == 2
-    monkeypatch.setattr(processes, "memory_bytes", lambda: {"available": 2**20})
-    assert processes.default_processes(opened, 1_000_000) == 1
+    monkeypatch.setattr(task, "usable_cores", lambda: 4.0)
+    monkeypatch.setattr(task, "memory_bytes", lambda: {"available": 64 * 2**30})
+    assert [task.quickest(opened, left) for left in (0, 100, 1_000_000)] == [1, 1, 4]
+    assert task.quickest(open_for(settings, 2), 1_000_000) == 2
+    monkeypatch.setattr(task, "memory_bytes", lambda: {"available": 2.5 * 2**30})
+    assert task.quickest(opened, 1_000_000) == 2
+    monkeypatch.setattr(task, "memory_bytes", lambda: {"available": 2**20})
+    assert task.quickest(opened, 1_000_000) == 1

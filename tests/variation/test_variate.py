@@ -457,8 +457,8 @@ def test_all_mistakes_are_told_together_and_at_once(
             batch=0,
             pixel_limit=0,
         )
-    for name in ("steps", "strength", "guidance", "scheduler", "variations", "seed", "batch", "pixel-limit"):
-        assert f"--{name} " in raised.value.message
+    for name in ("steps", "strength", "guidance", "scheduler", "variations", "seed", "batch", "pixel_limit"):
+        assert f"`{name}` " in raised.value.message
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "cache").exists()
 
@@ -500,8 +500,15 @@ def test_another_configuration_is_refused(run: Run, source: Path, tmp_path: Path
 
 
 def test_another_source_is_refused(run: Run, tmp_path: Path, undisturbed: Path, draw_photos: Draw) -> None:
-    with pytest.raises(DiffcleanError, match="source: "):
-        run(draw_photos(tmp_path / "other", KEYS), undisturbed)
+    """A mistyped folder must not cost all variations, whether its images have other names or the same."""
+    before = images(undisturbed)
+    other = draw_photos(tmp_path / "other", ["cat/x.png"])
+    shutil.copy(other / "cat/x.png", other / "cat/a.png")
+    (other / "cat/x.png").unlink()
+    for source in (other, draw_photos(tmp_path / "third", ["ant/a.png"])):
+        with pytest.raises(DiffcleanError, match=f"none of its 7 images is in .*{source.name}"):
+            run(source, undisturbed)
+    assert images(undisturbed) == before
 
 
 def test_two_runs_on_one_folder(run: Run, source: Path, tmp_path: Path) -> None:
@@ -639,7 +646,7 @@ def test_photographs_larger_than_the_detail(
     draw_photos(source, ["small.png"])
     with pytest.raises(Interrupted):
         run(source, tmp_path / "none", stop=StopAfter(0))
-    assert "2 of 3 pictures that were tried are more than twice as large as the 16 px (--detail)" in caplog.text
+    assert "2 of 3 pictures that were tried are more than twice as large as the 16 px (`detail`)" in caplog.text
 
 
 def test_auto_says_which_runtime(run: Run, source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

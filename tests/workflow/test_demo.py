@@ -8,7 +8,7 @@ from threading import Event
 
 import pytest
 
-from diffclean.data.sources import ImageFolder
+from diffclean.data.folder import ImageFolder
 from diffclean.errors import DiffcleanError, Interrupted, UsageError
 from diffclean.workflow.demo import DemoConfig, demo, table
 from diffclean.workflow.signs import FACES

@@ -1,0 +1,52 @@
+"""Source and output must not lie inside one another."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from diffclean.errors import DiffcleanError
+
+
+def check_separate(source: Path, out: Path) -> None:
+    """Refuse an output inside the source, the source inside the output, and one for both; also through links.
+
+    Raises:
+        DiffcleanError: says which.
+    """
+    inner_out, inner_source = _is_inside(out, source), _is_inside(source, out)
+    if inner_out and inner_source:
+        problem = f"The output {out} is the source itself"
+    elif inner_out:
+        problem = f"The output {out} lies inside the source {source}: variations would be taken for originals"
+    elif inner_source:
+        problem = f"The source {source} lies inside the output {out}: originals would be taken for variations"
+    else:
+        return
+    raise DiffcleanError(f"{problem}.", "Choose an output folder beside the source with -o.")
+
+
+def _is_inside(path: Path, folder: Path) -> bool:
+    # By what the disk says, not by spelling: bind mounts and disks that ignore case give one folder many names.
+    try:
+        wanted = folder.stat()
+    except OSError:  # not made yet: nothing can be in it, but its path may still be the very same one
+        return Path(os.path.realpath(folder)) == Path(os.path.realpath(path))
+    real = Path(os.path.realpath(path))
+    for parent in (real, *real.parents):
+        try:
+            if os.path.samestat(parent.stat(), wanted):
+                return True
+        except OSError:
+            continue
+    return False
+
+
+def path_from(here: str, there: str) -> str:
+    """The path of one place as seen from another; `""` where there is none (another disk, an address)."""
+    if "://" in here or "://" in there:
+        return ""
+    try:
+        return os.path.relpath(there, here)
+    except ValueError:  # two drives
+        return ""

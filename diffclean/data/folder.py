@@ -1,0 +1,275 @@
+"""The format of image folders: a file an image, and the first folder of its path is its label."""
+
+from __future__ import annotations
+
+import logging
+import os
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+from diffclean.data import classes
+from diffclean.data.apart import check_separate
+from diffclean.data.atomic import Writer, contained, write_error
+from diffclean.data.beneath import Beneath, why_not_opened
+from diffclean.data.formats import NAMED
+from diffclean.data.item import Item, ReadError
+from diffclean.data.keys import check_collisions, path_from_key
+from diffclean.data.labels import FOLDER, Layout, labelled_from
+from diffclean.data.listing import Listing, file_problem
+from diffclean.data.passed_over import PassedOver
+from diffclean.data.records import FolderRecords, Records
+from diffclean.data.shard import Shard
+from diffclean.data.sources import BYTE_LIMIT, Description, Source
+from diffclean.errors import DiffcleanError
+
+log = logging.getLogger(__name__)
+_SAID: set[tuple[str, str]] = set()
+
+
+def reads(where: str) -> bool:
+    """A path is a folder as far as anybody knows; whether it is there is said when it is opened."""
+    return "://" not in where
+
+
+def open_source(where: str, **options: Any) -> ImageFolder:
+    """See `ImageFolder`."""
+    return ImageFolder(where, **options)
+
+
+def open_sink(where: str, **options: Any) -> FolderSink:
+    """See `FolderSink`."""
+    return FolderSink(where, **options)
+
+
+@dataclass
+class _Found:
+    """What a whole listing found beside the images."""
+
+    passed_over: PassedOver
+    layout: Layout = field(default_factory=Layout)
+    labels: set[str] = field(default_factory=set)
+
+
+class ImageFolder:
+    """A folder of images, flat or nested; the first folder of an image is its label.
+
+    What has the extension of an image is taken, and so is any other file whose first bytes say that it is one. Hidden
+    files, other files and folders that no person made are passed over, counted and told (`passed_over`). A symbolic
+    link that leads to something inside the folder is followed, but not from inside a folder that was itself reached by
+    a link: so a tree of links can neither loop nor explode. Links that lead out, loops, broken links, folders that
+    cannot be listed, things that are not plain files and files over the byte limit become items with a `problem`: they
+    are listed, never read. The folder is held open from its first use on: what is read is what lies in it, whatever is
+    put in its place.
+
+    Args:
+        root: the folder.
+        byte_limit: the largest file that is read. None: `BYTE_LIMIT`.
+        label_from: where labels are, see `labels.labelled_from`; None: the first folder, where that can be meant.
+
+    Raises:
+        DiffcleanError: `root` is missing or not a folder (at once), or holds no image (when it is listed).
+    """
+
+    def __init__(self, root: Path | str, byte_limit: int | None = None, label_from: str | None = None) -> None:
+        self.root = Path(root)
+        self.byte_limit = BYTE_LIMIT if byte_limit is None else byte_limit
+        self.label_from = label_from
+        self._found: _Found | None = None
+        try:
+            mode = self.root.stat().st_mode
+        except OSError as error:
+            raise DiffcleanError(f"{self.root}: {error.strerror}.", "Give the folder that holds the images.") from error
+        if not stat.S_ISDIR(mode):
+            raise DiffcleanError(f"{self.root} is not a folder.", "Give the folder that holds the images.")
+
+    @property
+    def where(self) -> str:
+        """The folder."""
+        return str(self.root)
+
+    def parts(self) -> Sequence[str]:
+        """The whole folder is one part."""
+        return ("",)
+
+    def stream(self, part: str = "") -> Iterator[Item]:
+        """Every image, sorted by the raw bytes of its key; memory is that of the largest folder's names.
+
+        Raises:
+            DiffcleanError: it cannot be listed, or holds no image.
+            UsageError: `label_from` names a table that is not there or cannot be understood.
+        """
+        listing = Listing(self._below, self.byte_limit)
+        found = _Found(listing.passed_over)
+        for item in labelled_from(self.root, listing.walk(), self.label_from):
+            found.layout.note(item.key)
+            found.labels.add(item.label)
+            yield item
+        self._say(found.passed_over)
+        if not found.labels:
+            raise DiffcleanError(
+                f"{self.root} holds no images ({found.passed_over.kinds.total()} other files).",
+                f"Expected {NAMED}, here or in sub-folders.",
+            )
+        self._found = found
+
+    def items(self) -> list[Item]:
+        """Every image; listed at the first call."""
+        return self._items
+
+    @property
+    def passed_over(self) -> PassedOver:
+        """What is there and was not taken."""
+        return self._whole.passed_over
+
+    @property
+    def class_to_idx(self) -> dict[str, int]:
+        """Which number a label has; empty for a folder without sub-folders.
+
+        A class that holds nothing that is taken keeps its number.
+
+        Raises:
+            DiffcleanError: first folders are hardly meant as classes (`train`, `val`), and `label_from` says nothing.
+        """
+        found = self._whole
+        if self.label_from is None:
+            found.layout.check(self.root)
+        by_folder = self.label_from in (None, FOLDER) and found.labels != {""}
+        return classes.class_to_idx(found.labels | (found.passed_over.labels if by_folder else set()))
+
+    def read(self, item: Item) -> bytes:
+        """The encoded bytes of one image.
+
+        Raises:
+            ReadError: the item has a `problem`, or the file cannot be read (any more).
+        """
+        if item.problem is not None:
+            raise ReadError(item.problem)
+        try:
+            return _plain_bytes(self._below.open(item.where), self.byte_limit)
+        except OSError as error:
+            raise ReadError(why_not_opened(error)) from error
+
+    def describe(self) -> Description:
+        """Its real path, the limit, and where labels are."""
+        options = {"byte_limit": self.byte_limit, "label_from": self.label_from}
+        return Description("folder", os.path.realpath(self.root), options)
+
+    @cached_property
+    def _items(self) -> list[Item]:
+        return list(self.stream())
+
+    @property
+    def _whole(self) -> _Found:
+        """What the last listing that came to its end found."""
+        if self._found is None:
+            self.items()
+        assert self._found is not None
+        return self._found
+
+    @cached_property
+    def _below(self) -> Beneath:
+        try:
+            return Beneath(self.root)
+        except OSError as error:
+            raise DiffcleanError(f"{self.root} cannot be listed ({error.strerror}).") from error
+
+    def _say(self, passed_over: PassedOver) -> None:
+        for line in passed_over.lines():
+            if (self.where, line) not in _SAID:  # a verb may look at a folder more than once
+                _SAID.add((self.where, line))
+                log.warning("%s: %s", self.root, line)
+
+
+class FolderSink:
+    """A folder of images that is written.
+
+    Args:
+        root: made if missing.
+        owner: the name of the shard that writes; marks its temporary files.
+    """
+
+    def __init__(self, root: Path | str, owner: str = "") -> None:
+        self.root = Path(root)
+        self.records: Records = FolderRecords(self.root)
+        self._writer = Writer(self.root, owner)
+        self._is_inside = lru_cache(maxsize=4096)(self._leads_inside)
+
+    @property
+    def where(self) -> str:
+        """The folder."""
+        return str(self.root)
+
+    def for_shard(self, shard: Shard) -> FolderSink:
+        """The same folder."""
+        return FolderSink(self.root, shard.name)
+
+    def check_apart(self, source: Source) -> None:
+        """See `check_separate`."""
+        check_separate(Path(source.where), self.root)
+
+    def check_keys(self, keys: Iterable[str], variants: int, extension: str, full_names: bool = False) -> None:
+        """See `check_collisions`."""
+        check_collisions(keys, variants=variants, extension=extension, full_names=full_names)
+
+    def write(self, key: str, data: bytes) -> None:
+        """Write one image, making its folders."""
+        self._writer.write(key, data)
+
+    def sync(self) -> None:
+        """Make the names of what was written durable."""
+        self._writer.sync()
+
+    def size(self, key: str) -> int | None:
+        """Of a plain file that is reached without leaving the folder; None for anything else."""
+        path = self.root / path_from_key(key)
+        if not self._is_inside(path.parent):
+            return None
+        try:
+            found = path.lstat()
+        except OSError:
+            return None
+        return found.st_size if stat.S_ISREG(found.st_mode) else None
+
+    def read(self, key: str) -> bytes:
+        """The bytes of a plain file."""
+        path = contained(self.root, key)
+        try:
+            # What was a plain file when it was written may be a link or a pipe by now: neither followed nor waited for.
+            return _plain_bytes(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), None)
+        except OSError as error:
+            raise ReadError(f"cannot be read ({error.strerror})") from error
+
+    def remove(self, key: str) -> None:
+        """Remove the file; its folder stays."""
+        path = contained(self.root, key)
+        try:
+            path.unlink(missing_ok=True)
+        except NotADirectoryError:
+            return
+        except OSError as error:
+            raise write_error(error, path) from error
+
+    def describe(self) -> Description:
+        """Its real path, and who writes."""
+        return Description("folder", os.path.realpath(self.root), {"owner": self._writer.owner})
+
+    def _leads_inside(self, folder: Path) -> bool:
+        """Asked once a folder: looking through a million paths for links takes minutes."""
+        root, real = Path(os.path.realpath(self.root)), Path(os.path.realpath(folder))
+        return real == root or root in real.parents
+
+
+def _plain_bytes(descriptor: int, byte_limit: int | None) -> bytes:
+    """All of an open file, which is closed; raises ReadError where it is not plain, or too large."""
+    with os.fdopen(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        limit = found.st_size if byte_limit is None else byte_limit
+        problem = file_problem(found, limit)
+        data = b"" if problem else file.read(limit + 1)
+    if problem or len(data) > limit:
+        raise ReadError(problem or f"grew past the limit of {limit} bytes while it was read")
+    return data

@@ -1,0 +1,71 @@
+"""The formats of data sets, and the one door that opens them: nobody else names a format.
+
+A format is a module with `reads(where)`, `open_source(where, **options)` and `open_sink(where, **options)`, and a line
+in `FORMATS`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from os import PathLike
+from typing import Any, Protocol, cast
+
+from diffclean.data.sinks import Sink
+from diffclean.data.sources import Description, Source
+
+FORMATS = {"folder": "diffclean.data.folder"}
+"""Name -> module, in the order in which they are asked; the last takes whatever no other wants."""
+
+
+class Format(Protocol):
+    """What the module of a format has."""
+
+    def reads(self, where: str) -> bool:
+        """Whether a path or an address is of this format; quick, and never raises for what is not there."""
+
+    def open_source(self, where: str, **options: Any) -> Source:
+        """Open it for reading; raises `DiffcleanError` where nothing is there.
+
+        Every format takes the options `byte_limit` (the largest file that is read) and `label_from` (where labels are,
+        see `labels`), and None for either.
+        """
+
+    def open_sink(self, where: str, **options: Any) -> Sink:
+        """Open it for writing; nothing is made yet."""
+
+
+def open_source(where: str | PathLike[str] | Description, **options: Any) -> Source:
+    """Open a data set.
+
+    Args:
+        where: a path or an address; or what `Source.describe` said.
+        options: of the format.
+
+    Raises:
+        DiffcleanError: there is nothing, or nothing that can be read.
+    """
+    if isinstance(where, Description):
+        return _module(where.format).open_source(where.where, **where.options)
+    return _module(format_of(str(where))).open_source(str(where), **options)
+
+
+def open_sink(where: str | PathLike[str] | Description, format: str | None = None) -> Sink:
+    """Open a place to write a data set to; nothing is made yet.
+
+    Args:
+        where: a path or an address; or what `Sink.describe` said.
+        format: a name in `FORMATS`; None: the one that `where` is of.
+    """
+    if isinstance(where, Description):
+        return _module(where.format).open_sink(where.where, **where.options)
+    return _module(format or format_of(str(where))).open_sink(str(where))
+
+
+def format_of(where: str) -> str:
+    """The name of the format that a path or an address is of."""
+    *asked, last = FORMATS
+    return next((name for name in asked if _module(name).reads(where)), last)
+
+
+def _module(name: str) -> Format:
+    return cast("Format", importlib.import_module(FORMATS[name]))

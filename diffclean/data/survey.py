@@ -1,0 +1,262 @@
+"""A source, listed once: what there is, and what has become of it since an earlier run."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import groupby, islice
+from threading import Event
+from typing import TypeVar
+
+from diffclean.data.item import Item, ItemError
+from diffclean.data.journal import Journal
+from diffclean.data.keys import key_bytes
+from diffclean.data.manifest import Row, Status
+from diffclean.data.shard import Shard
+from diffclean.data.sinks import Sink
+from diffclean.data.sources import Source
+from diffclean.data.spool import Spool
+from diffclean.errors import DiffcleanError, Interrupted
+
+_T = TypeVar("_T")
+_AT_ONCE = 1024
+_SHOWN = 3
+
+
+class Survey:
+    """Every image of a source, in a list that lies on disk.
+
+    Args:
+        source: is listed once, now.
+        shard: whose images `items` are.
+
+    Attributes:
+        images: how many the source has, in all shards.
+        count: how many the shard has.
+        class_to_idx: which number a label has.
+
+    Raises:
+        DiffcleanError: it cannot be listed, holds no image, or it is not clear where its labels are.
+    """
+
+    def __init__(self, source: Source, shard: Shard | None = None) -> None:
+        self._shard = shard or Shard()
+        self._all = Spool()
+        self.count = 0
+        for part in source.parts():
+            for item in source.stream(part):
+                self._all.append([item.key, item.where, item.label, item.problem, item.stamp])
+                self.count += self._shard.takes(item.key)
+        self.images = len(self._all)
+        self.class_to_idx = dict(source.class_to_idx)
+
+    def items(self) -> Iterator[Item]:
+        """The images of the shard, sorted."""
+        return (Item(*values) for values in self._all if self._shard.takes(values[0]))
+
+    @property
+    def keys(self) -> Iterable[str]:
+        """Of all images; may be iterated again and again."""
+        return _Keys(self._all)
+
+
+@dataclass(frozen=True)
+class _Keys:
+    spool: Spool
+
+    def __iter__(self) -> Iterator[str]:
+        return (values[0] for values in self.spool)
+
+
+@dataclass
+class Change:
+    """One way in which what is there differs from what the journal says.
+
+    Attributes:
+        images: how many.
+        examples: the first few keys.
+    """
+
+    images: int = 0
+    examples: list[str] = field(default_factory=list)
+
+    def note(self, key: str) -> None:
+        """One more."""
+        self.images += 1
+        if len(self.examples) < _SHOWN:
+            self.examples.append(key)
+
+    def __str__(self) -> str:
+        """`2 (cat/a.jpg, cat/b.jpg)`, or `20 (cat/a.jpg, cat/b.jpg, cat/c.jpg ...)`."""
+        more = " ..." if self.images > len(self.examples) else ""
+        return f"{self.images} ({', '.join(self.examples)}{more})"
+
+
+class Comparison:
+    """What is left to do, after a look at the source, the journal and the sink side by side.
+
+    A variation is kept where its last attempt succeeded, the original has the bytes that it was made from, and the
+    sink holds a plain file of the size that was written. Originals are told by their stamps; where that differs or
+    was never recorded, their bytes are hashed.
+
+    Args:
+        survey: of the source.
+        journal: what earlier runs did.
+        source: for hashing.
+        sink: for looking.
+        variations: of each image.
+        verify: hash everything, originals and variations.
+        stop: asked before each file that is hashed.
+
+    Attributes:
+        kept: variations that are as they should be.
+        jobs: `[key, where, label, problem, stamp, [variants]]` of what is missing.
+        recorded: images of which a variation was made once.
+        same: those of them whose originals are there and have the same bytes.
+        replaced: originals that have other bytes now, or can't be read any more.
+        gone: originals that are no longer there.
+        damaged: variations that are not as they were written: cut, overwritten, replaced by a link, or missing.
+
+    Raises:
+        Interrupted: `stop` was set.
+    """
+
+    def __init__(
+        self,
+        survey: Survey,
+        journal: Journal,
+        source: Source,
+        sink: Sink,
+        variations: int,
+        verify: bool = False,
+        stop: Event | None = None,
+    ) -> None:
+        self._source, self._sink, self._verify, self._stop = source, sink, verify, stop
+        self.kept = self.recorded = self.same = 0
+        self.jobs, self._stale, self._stamps = Spool(), Spool(), Spool()
+        self.replaced, self.gone, self.damaged = Change(), Change(), Change()
+        for item, rows in _side_by_side(survey.items(), journal.latest()):
+            self.recorded += any(row.status is Status.OK for row in rows)
+            if item is None:
+                self._lost(rows)
+            elif missing := self._missing(item, rows, variations):
+                self.jobs.append([item.key, item.where, item.label, item.problem, item.stamp, missing])
+
+    def pending(self) -> Iterator[tuple[Item, list[int]]]:
+        """Each image of which something is missing, and which of its variations."""
+        for *values, missing in self.jobs:
+            yield Item(*values), missing
+
+    def apply(self, journal: Journal) -> None:
+        """Remove variations that no longer count, and record that, and the new stamps.
+
+        Raises:
+            WriteError: a file cannot be removed, or the journal not be written.
+        """
+        for stale in _some(self._stale):
+            for _, _, output, _ in stale:
+                if output:
+                    self._sink.remove(output)
+            self._sink.sync()
+            journal.forget((key, variant, why) for key, variant, _, why in stale)
+        for stamps in _some(self._stamps):
+            journal.stamp(dict(stamps))
+
+    def _lost(self, rows: list[Row]) -> None:
+        self.gone.note(rows[0].key)
+        for row in rows:
+            self._drop(row, "the original is gone")
+
+    def _missing(self, item: Item, rows: list[Row], variations: int) -> list[int]:
+        """Which variants are to be made."""
+        made = [row for row in rows if row.status is Status.OK and row.variant < variations]
+        if made and not self._is_same(item, made[0]):
+            self.replaced.note(item.key)
+            for row in rows:
+                self._drop(row, "the original was replaced")
+            made = []
+        self.same += bool(made)
+        whole = [row for row in made if self._is_whole(row)]
+        if len(whole) < len(made):
+            self.damaged.note(item.key)
+            for row in made:
+                if row not in whole:
+                    self._drop(row, "the variation was not as it was written")
+        self.kept += len(whole)
+        return [variant for variant in range(variations) if variant not in {row.variant for row in whole}]
+
+    def _is_same(self, item: Item, row: Row) -> bool:
+        """Whether the original has the bytes that a variation was made from."""
+        stamped = bool(item.stamp) and item.stamp == row.source_stamp
+        if not row.source_sha256 or (stamped and not self._verify):
+            return True
+        self._check_stop()
+        try:
+            if hashlib.sha256(self._source.read(item)).hexdigest() != row.source_sha256:
+                return False
+        except ItemError:
+            return False
+        if item.stamp and not stamped:
+            self._stamps.append([item.key, item.stamp])
+        return True
+
+    def _is_whole(self, row: Row) -> bool:
+        """Whether the sink holds a variation as it was written, as far as that is looked at."""
+        size = self._sink.size(row.output)
+        if size is None or (row.output_bytes and size != row.output_bytes):
+            return False
+        # Journals of earlier versions have no sizes; without them only the hash can tell.
+        if not row.output_sha256 or (row.output_bytes and not self._verify):
+            return True
+        self._check_stop()
+        try:
+            return hashlib.sha256(self._sink.read(row.output)).hexdigest() == row.output_sha256
+        except ItemError:
+            return False
+
+    def _drop(self, row: Row, why: str) -> None:
+        self._stale.append([row.key, row.variant, row.output, why])
+
+    def _check_stop(self) -> None:
+        if self._stop is not None and self._stop.is_set():
+            raise Interrupted("Stopped while looking at what is there.", "Type the same command again to go on.")
+
+
+def check_same_data(found: Comparison, before: str, now: str, where: str) -> None:
+    """Refuse a source that lies elsewhere than before and has not one of the images of the run.
+
+    Raises:
+        DiffcleanError: so a mistyped source does not cost all variations of another one.
+    """
+    if found.recorded and not found.same and before not in ("", now):
+        raise DiffcleanError(
+            f"{where} holds variations of {before}; none of its {found.recorded} images is in {now}.",
+            "Choose another output folder with -o, or give the source it was begun with.",
+        )
+
+
+def _side_by_side(items: Iterable[Item], rows: Iterable[Row]) -> Iterator[tuple[Item | None, list[Row]]]:
+    """Each image with the rows of its key, both in order; None for rows of an image that is not there."""
+    groups = ((key_bytes(key), list(group)) for key, group in groupby(rows, lambda row: row.key))
+    waiting = next(groups, None)
+    for item in items:
+        key = key_bytes(item.key)
+        while waiting is not None and waiting[0] < key:
+            yield None, waiting[1]
+            waiting = next(groups, None)
+        if waiting is not None and waiting[0] == key:
+            yield item, waiting[1]
+            waiting = next(groups, None)
+        else:
+            yield item, []
+    while waiting is not None:
+        yield None, waiting[1]
+        waiting = next(groups, None)
+
+
+def _some(values: Iterable[_T]) -> Iterator[list[_T]]:
+    """Lists of a thousand or so."""
+    rest = iter(values)
+    while some := list(islice(rest, _AT_ONCE)):
+        yield some

@@ -1,0 +1,209 @@
+"""The executor of several processes side by side, each with its own part of the cores and a station of its own.
+
+Why processes: a small network's operators are too short to share. Its threads wait for one another after each, and wait
+long where one of them lost its core to a thread that decodes; and Python runs the code around the engine on one core at
+a time. A process a core has neither trouble.
+
+Why not `concurrent.futures.ProcessPoolExecutor`: its workers do one call at a time, so a station would run empty
+between two lots instead of reading ahead and writing behind. It runs the caller's main script anew in each worker,
+which a script without a `__main__` guard does not survive. And its workers import from the folder that the user stands
+in, which may be a hostile data set.
+
+The parent hands jobs out in small lots through pipes that nobody else can open, and records what comes back. A child
+ends with its parent, however that ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import itertools
+import logging
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Any
+
+from diffclean.environment import usable_cores
+from diffclean.errors import DiffcleanError
+from diffclean.execution.base import AnyTask, Job, Outcome, Share, Task
+
+_LOOK_S = 0.2
+_LOT = 8
+"""Jobs handed out at once."""
+_QUEUE_BYTES = 4096
+_CHILD = "diffclean.execution.child"
+
+
+@dataclass(frozen=True)
+class Order:
+    """All that a child is told once.
+
+    Attributes:
+        task: is opened.
+        share: of the child.
+        cores: that the child keeps to; none: it is not told.
+        parent: its process id.
+    """
+
+    task: AnyTask
+    share: Share
+    cores: frozenset[int]
+    parent: int
+
+
+@dataclass(frozen=True)
+class Processes:
+    """So many processes, which divide the share among them.
+
+    Attributes:
+        count: how many.
+        share: of all together.
+    """
+
+    count: int
+    share: Share
+    elsewhere = True
+
+    def run(
+        self,
+        task: Task[Job, Outcome],
+        jobs: Iterable[Job],
+        record: Callable[[Sequence[Outcome]], None],
+        began: Callable[[], None],
+        stop: threading.Event,
+    ) -> None:
+        """See `Executor.run`."""
+        lots = _Lots(jobs)
+        # Locked by the child that needs more memory than its part; never written to.
+        with tempfile.TemporaryFile() as alone:
+            children = [_Child(order) for order in self._orders(task, alone.fileno())]
+        try:
+            for child in children:
+                threading.Thread(target=child.feed, args=(lots, stop), daemon=True).start()
+            _listen(children, record, began, stop)
+            if lots.problem is not None:
+                raise lots.problem
+        finally:
+            for child in children:
+                child.end()
+
+    def _orders(self, task: AnyTask, alone: int) -> list[Order]:
+        cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+        threads = max(1, (self.share.threads or int(usable_cores())) // self.count)
+        workers = max(1, (self.share.workers or len(cores)) // self.count)
+        enough = len(cores) >= self.count
+        own = [frozenset(cores[index :: self.count] if enough else ()) for index in range(self.count)]
+        share = Share(threads, workers, self.count, alone)
+        return [Order(task, share, each, os.getpid()) for each in own]
+
+
+def _listen(
+    children: Sequence[_Child],
+    record: Callable[[Sequence[Any]], None],
+    began: Callable[[], None],
+    stop: threading.Event,
+) -> None:
+    """Heed what children say until the last of them is done."""
+    at_work = {child.told: child for child in children}
+    ready = told = False
+    while at_work:
+        for connection in wait(list(at_work), timeout=_LOOK_S):
+            assert isinstance(connection, Connection)
+            try:
+                kind, content = connection.recv()
+            except EOFError:
+                gone = at_work.pop(connection)
+                if not stop.is_set():
+                    raise gone.died() from None
+                continue
+            if kind == "outcomes":
+                record(content)
+            elif kind == "log":
+                logging.getLogger(content[0]).log(*content[1:])
+            elif kind == "error":
+                raise content
+            elif kind == "done":
+                del at_work[connection]
+            elif not ready:  # "ready"
+                ready = True
+                began()
+        if stop.is_set() and not told:
+            told = True
+            for child in children:
+                child.process.send_signal(signal.SIGTERM)
+
+
+class _Lots:
+    """Lots of jobs, for whoever asks next; from several threads."""
+
+    def __init__(self, jobs: Iterable[Any]) -> None:
+        self._jobs = iter(jobs)
+        self._asking = threading.Lock()
+        self.problem: BaseException | None = None
+
+    def next(self) -> list[Any]:
+        """Empty: there are no more."""
+        with self._asking:
+            try:
+                return list(itertools.islice(self._jobs, _LOT))
+            except BaseException as error:
+                self.problem = error
+                return []
+
+
+class _Child:
+    """A child process, seen from the parent."""
+
+    def __init__(self, order: Order) -> None:
+        jobs_out, jobs_in = os.pipe()
+        told_out, told_in = os.pipe()
+        if hasattr(fcntl, "F_SETPIPE_SZ"):  # as short a queue as can be: what one child holds, no other can take
+            fcntl.fcntl(jobs_in, fcntl.F_SETPIPE_SZ, _QUEUE_BYTES)
+        package = str(Path(__file__).parents[2])
+        code = f"import sys; sys.path.append({package!r}); from {_CHILD} import serve; serve({jobs_out}, {told_in})"
+        try:
+            self.process = subprocess.Popen(
+                # -P: the folder that the user stands in may hold hostile files, and is no place for modules.
+                [sys.executable, "-P", "-c", code],
+                stdin=subprocess.DEVNULL,
+                stdout=2,  # what libraries print there must not get between the lines of --json
+                pass_fds=[jobs_out, told_in, *([] if order.share.alone is None else [order.share.alone])],
+                env=os.environ | {"OMP_NUM_THREADS": str(order.share.threads)},
+            )
+        finally:  # so that each side sees the other's end
+            os.close(jobs_out)
+            os.close(told_in)
+        self.jobs, self.told = Connection(jobs_in, readable=False), Connection(told_out, writable=False)
+        self._order = order
+
+    def feed(self, lots: _Lots, stop: threading.Event) -> None:
+        """Hand out lots until there are no more; the pipe holds a few, then this waits."""
+        # A child that is gone is seen at the other pipe.
+        with contextlib.suppress(OSError), self.jobs:
+            self.jobs.send(self._order)
+            while not stop.is_set() and (lot := lots.next()):
+                self.jobs.send(lot)
+            self.jobs.send([])
+
+    def died(self) -> DiffcleanError:
+        """What to say when it ended without a word."""
+        code = self.process.wait()
+        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"gone (exit code {code})"
+        return DiffcleanError(
+            f"A process of this run was {how}; was there too little memory?",
+            "The same command resumes; with `processes` 1 it takes the least memory.",
+        )
+
+    def end(self) -> None:
+        """See to it that it is gone."""
+        self.process.kill()
+        self.process.wait()
+        self.told.close()
