@@ -85,7 +85,7 @@ def test_what_is_assumed_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixtur
         found = teachers.load(TeacherConfig(path, arch="tiny"), DATA, CPU)
     assert found.class_to_idx == DATA
     assert "`teacher_mean`" in caplog.text
-    assert "--teacher-classes" in caplog.text
+    assert "`teacher_classes`" in caplog.text
     expected = Classifier(model().net, IMAGENET_MEAN, IMAGENET_STD)
     assert torch.allclose(found.logits(IMAGES), expected(IMAGES), atol=1e-5)
     with pytest.raises(UsageError, match=r"(?s)Neither .* nor the data says.*`teacher_classes`"):

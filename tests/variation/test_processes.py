@@ -69,7 +69,7 @@ def children(parent: int) -> list[int]:
     """Process ids of those that `variate` started, as Linux lists them (other tests may have left others)."""
     listed = [path.read_text() for path in Path(f"/proc/{parent}/task").glob("*/children")]
     found = [int(each) for text in listed for each in text.split()]
-    return [each for each in found if "import serve" in arguments_of(each)]
+    return [each for each in found if "execution.child import serve" in arguments_of(each)]
 
 
 def arguments_of(process: int) -> str:
