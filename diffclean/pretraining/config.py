@@ -59,7 +59,7 @@ class PretrainConfig:
     def __post_init__(self) -> None:
         if self.size % 8:
             raise UsageError(f"`size` {self.size} must be a multiple of 8.")
-        for name, share in (("low-resolution", self.low_resolution), ("start-share", self.start_share)):
+        for name, share in (("low_resolution", self.low_resolution), ("start_share", self.start_share)):
             if not 0 <= share <= 1:
                 raise UsageError(f"`{name}` {share} (0 to 1)")
         if 4 * self.channels % self.heads:

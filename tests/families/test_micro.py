@@ -71,7 +71,7 @@ def test_a_pickle_under_the_name_of_safetensors_is_refused(model: Path) -> None:
     weights = load_file(model / WEIGHTS)
     (model / WEIGHTS).unlink()  # it is mapped into memory: a new file, not the same one written over
     torch.save(weights, model / WEIGHTS)
-    with pytest.raises(DiffcleanError, match="cannot be read"):
+    with pytest.raises(DiffcleanError, match="is damaged or is no safetensors file"):
         Micro().load(model)
 
 
@@ -88,7 +88,7 @@ def test_a_damaged_configuration(model: Path, part: str, text: str) -> None:
     if part.startswith("scheduler") and text == "[]":
         text = "{,}"
     (model / part).write_text(text)
-    with pytest.raises(DiffcleanError, match="damaged configuration"):
+    with pytest.raises(DiffcleanError, match="json is damaged: "):
         Micro().load(model)
 
 

@@ -45,10 +45,15 @@ def test_unknown_family() -> None:
         family_named("stable")
 
 
-@pytest.mark.parametrize("name", ["nope", "./nope", "../../etc/passwd"])
+@pytest.mark.parametrize("name", ["nope", "./nope", "../../etc/nope"])
 def test_unknown_engine_lists_the_known(name: str) -> None:
     with pytest.raises(UsageError, match=r"There is no engine(.|\n)*micro"):
         recipe_for(name)
+
+
+def test_a_file_that_is_no_engine_is_called_so() -> None:
+    with pytest.raises(UsageError, match="is a file, and no engine"):
+        recipe_for("/etc/passwd")
 
 
 def test_a_recipe_of_ones_own(tmp_path: Path) -> None:
