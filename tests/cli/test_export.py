@@ -27,6 +27,7 @@ def engine(tiny_engine: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_engine, tmp_path / "engine"))
 
 
+@pytest.mark.slow
 def test_onnx_and_openvino_then_variate(
     tiny_model: Path, tmp_path: Path, draw_photos: Draw, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -173,6 +174,7 @@ def test_a_folder_of_somebodys(tiny_model: Path, tmp_path: Path, capsys: Capture
     assert hashes_below(model) == before
 
 
+@pytest.mark.slow
 def test_another_size(tmp_path: Path, capsys: Capture) -> None:
     """The engine regenerates squares of that size, whatever the model's own is."""
     model = saved("sd-image-variations", tmp_path / "model")

@@ -25,6 +25,7 @@ def data(tmp_path_factory: pytest.TempPathFactory, draw_photos: Draw) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_from_images_to_variations(data: Path, tmp_path: Path, draw_photos: Draw, capsys: Capture) -> None:
     out = tmp_path / "run"
     command = ["pretrain", str(data), "-o", str(out), *SMALL, "--json"]
@@ -78,6 +79,7 @@ def test_the_defaults_are_those_that_made_the_shipped_model() -> None:
         assert getattr(config, name.replace("-", "_")) == typed[name.replace("-", "_")] == value, name
 
 
+@pytest.mark.slow
 def test_coarse_views_and_varied_corruptions(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     command = ["pretrain", str(data), "-o", str(out), *SMALL, "--coarse-views", "--corruptions", "varied"]

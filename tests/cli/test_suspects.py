@@ -254,6 +254,7 @@ def test_a_teacher_alone_works_as_it_did(fooled: Path, suspect_run: Path, capsys
     assert "is now called" not in said.err
 
 
+@pytest.mark.slow
 def test_former_spellings_work_and_say_the_present_ones(
     fooled: Path, suspect_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:

@@ -20,6 +20,7 @@ RNG = np.random.default_rng(0)
 LABELS = np.repeat([0, 1], 500)
 
 
+@pytest.mark.slow
 def test_labels_that_do_not_fit_are_listed_where_the_view_hides_the_trigger(tmp_path: Path) -> None:
     shapes = poison_shapes(tmp_path / "data", glow)
     found = OutOfFold(views=("edges",), rounds=2, visits=10_000).judge(shapes.evidence, NoProgress())

@@ -17,6 +17,7 @@ from diffclean.export.forms import CompileOptions
 pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", sorted(MODELS))
 def test_every_component_compiles(engine_of: Callable[[str], Path], tmp_path: Path, family: str) -> None:
     engine = Path(shutil.copytree(engine_of(family), tmp_path / "engine"))

@@ -130,6 +130,7 @@ def test_a_precision_that_nothing_here_has(tiny_engine: Path) -> None:
         open_engine(tiny_engine, "auto", "fp16")
 
 
+@pytest.mark.slow
 def test_another_size_is_what_torch_runs_too(tmp_path: Path) -> None:
     """The engine says the size; the model's own would be another."""
     model = saved("sd-image-variations", tmp_path / "model")

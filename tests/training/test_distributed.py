@@ -37,6 +37,7 @@ def epochs_of(path: Path) -> list[dict[str, float]]:
     return [entry for entry in entries if "epoch" in entry]
 
 
+@pytest.mark.slow
 def test_two_processes_do_what_one_does(shapes: Sets, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments(shapes, tmp_path / "one.pt", "plain")) == 0  # the same network, in this process
     one = json.loads(capsys.readouterr().out)

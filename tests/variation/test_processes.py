@@ -80,6 +80,7 @@ def arguments_of(process: int) -> str:
         return ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 3])
 def test_the_outcome_is_that_of_one_process(
     source: Path, settings: Settings, tmp_path: Path, undisturbed: Path, count: int
@@ -90,6 +91,7 @@ def test_the_outcome_is_that_of_one_process(
     assert children(os.getpid()) == []
 
 
+@pytest.mark.slow
 def test_openvino_too(source: Path, settings: Settings, tmp_path: Path) -> None:
     """Its threads are its own; how many there are must not show."""
     settings = replace(settings, runtime="openvino", variations=2)
@@ -188,6 +190,7 @@ def test_the_end_of_the_parent_is_that_of_its_children(
     assert [path.name for path in out.rglob("*.part")] == []
 
 
+@pytest.mark.slow
 def test_modules_beside_the_images_are_not_run(
     source: Path, settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,6 +202,7 @@ def test_modules_beside_the_images_are_not_run(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_write_that_fails(source: Path, settings: Settings, tmp_path: Path, undisturbed: Path) -> None:
     out, stop = tmp_path / "out", threading.Event()
     stop.set()

@@ -87,6 +87,7 @@ def test_a_picture_is_its_windows_blended(
     assert report.windows == 3 * len(plan.windows) + 1
 
 
+@pytest.mark.slow
 def test_nothing_but_the_settings_decides_the_bytes(source: Path, settings: Settings, tmp_path: Path) -> None:
     whole = variate(source, tmp_path / "one", settings, concurrency=ONE).out
     for name, concurrency in (("workers", Concurrency(workers=4, threads=1)), ("two", Concurrency(2, threads=1))):
