@@ -7,13 +7,13 @@ are most likely clean, so that the label itself is no answer. What it accepts wi
 second round. Each image is judged by a network that has not seen it: the images are parted into two halves, and each
 half is judged by what was learned on the other.
 
-Long rounds matter more than many. On CIFAR-10 with BPP, from the same pure seeds, 80 steps found 9 % of the poisoned
-images and 400 steps 93 % (one run).
+Long rounds matter more than many: a faint trigger is hardly learned in a short one, and what is accepted then misleads
+the next.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ _STEPS = 300
 _FULL_SET, _FEWEST_STEPS = 4000, 120
 """From so many images on networks are trained for all of their steps; fewer images take fewer, down to so many."""
 _RECALL, _AGREEMENT = 0.3, 0.35
-"""What is asked of a group: seeds of mere mistakes have nothing in common, and no round finds them again."""
+"""Least share of the seeds that is found again, and least overlap of two rounds: mistakes have nothing in common."""
 _ROUNDS, _OVERSIZED_ROUNDS = 3, 5
 _FASTEST = 4
 """Times that the seeds may become more in a round: the surest are seeds first, so that a mistake does not spread."""
@@ -63,8 +63,6 @@ class Group:
         limit: the score from which on an image of the label is accepted.
         members: (G,) int64, the accepted images of the label.
         rest: (R,) int64, the images of the label that are surely not accepted.
-        recall: share in [0, 1] of the seeds that were accepted by a network that had not seen them.
-        agreement: of the last two rounds, in [0, 1]: images accepted by both over images accepted by either.
         networks: the two of the last round.
         doubted_limit: as `limit`, for an image whose label is doubted.
     """
@@ -74,10 +72,8 @@ class Group:
     limit: float
     members: NDArray[np.int64]
     rest: NDArray[np.int64]
-    recall: float
-    agreement: float
     networks: tuple[SmallNet, SmallNet]
-    doubted_limit: float = field(default=np.inf)
+    doubted_limit: float = np.inf
 
     @property
     def label(self) -> int:
@@ -97,7 +93,7 @@ def spread(bench: Workbench, labels: Tensor, chosen: Tensor, proposal: Proposal,
     """
     round_ = _Round(bench, labels, chosen, proposal, seed, _WIDTH, _STEPS)
     seeds, clean = proposal.seeds, proposal.clean
-    recall, agreement, before = 0.0, 0.0, np.zeros(0, np.int64)
+    agreement, before = 0.0, np.zeros(0, np.int64)
     for number in range(_OVERSIZED_ROUNDS if proposal.oversized else _ROUNDS):
         scores, networks = replace(round_, seed=seed + number).learn(seeds, clean)
         limit = round_.limit(scores, _ACCEPTED)
@@ -105,8 +101,7 @@ def spread(bench: Workbench, labels: Tensor, chosen: Tensor, proposal: Proposal,
         members = ranked[scores[ranked] > limit]
         rest = round_.rest(ranked, len(members))
         if number == 0:
-            recall = float((scores[seeds] > limit).mean())
-            if recall < _RECALL:
+            if (scores[seeds] > limit).mean() < _RECALL:
                 return None
         else:
             agreement = len(np.intersect1d(before, members)) / max(1, len(np.union1d(before, members)))
@@ -116,7 +111,7 @@ def spread(bench: Workbench, labels: Tensor, chosen: Tensor, proposal: Proposal,
         seeds, clean, before = ranked[:count], rest, members
     if agreement < _AGREEMENT:
         return None
-    return Group(proposal, scores, limit, members, rest, recall, agreement, networks)
+    return Group(proposal, scores, limit, members, rest, networks)
 
 
 def refined(

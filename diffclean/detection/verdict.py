@@ -151,7 +151,8 @@ class Verdict:
             f"A network trained without these {len(self.group.members)} images gives {self.kept:.0%} of them their "
             f"label ({self.others_kept:.0%} of other images of this label). What they have in common, "
             f"put on images of other classes, makes {self.taught:.0%} more of them '{name}' for a network that has "
-            f"seen the group, and {self.untaught:.0%} for one that has not."
+            f"seen the group, and {self.untaught:.0%} for one that has not. What images of other classes have in "
+            f"common does that to {self.usual:.0%} at most."
         )
 
 

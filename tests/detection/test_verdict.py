@@ -23,7 +23,7 @@ def verdict_on(drawn: Bars, label: int, members: NDArray[np.int64]) -> Verdict:
     proposal = Proposal(label, Kind.LOW, 1.0, members[:8], rest, float(COUNT), oversized=False)
     seen = learn_labels(bench, labels, chosen, CLASSES, EPOCHS, seed=1)
     net = bench.network(1, 1)
-    group = Group(proposal, np.zeros(len(labels)), 0.0, members, rest, 1.0, 1.0, (net, net))
+    group = Group(proposal, np.zeros(len(labels)), 0.0, members, rest, (net, net))
     return judge_group(bench, labels, chosen, group, seen, witness(bench, labels, chosen, [group], CLASSES, seed=2))
 
 
