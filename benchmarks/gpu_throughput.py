@@ -34,7 +34,7 @@ from gpu_levers import SHIPPED, Levers, TorchWithLevers
 from gpu_profile import profile_of
 from record import Pieces, write_result
 
-from diffclean.engine.manifest import ComponentEntry, EngineManifest, read_manifest
+from diffclean.engine.manifest import ComponentEntry, EngineManifest, model_hashes, read_manifest
 from diffclean.errors import DiffcleanError
 from diffclean.export.export import Request
 from diffclean.export.export import export as exported
@@ -283,7 +283,7 @@ def manifest_of(options: argparse.Namespace, size: int) -> EngineManifest:
     model = family_named(FAMILY).load(options.work / "model", size)
     return EngineManifest(
         family=FAMILY,
-        source={"path": str(options.work / "model"), "files": {}},
+        source={"path": str(options.work / "model"), "files": model_hashes(options.work / "model")},
         image_size=size,
         scheduler=dict(model.scheduler),
         components={name: ComponentEntry(each.inputs, each.outputs) for name, each in model.components.items()},
