@@ -1,4 +1,4 @@
-"""`diffclean completion bash`: the script that makes a shell complete verbs and options."""
+"""`diffclean completion bash` prints the script with which a shell completes verbs and options."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _WHERE = {
 }
 
 
-@frame.verb("completion", epilog="Install it: " + "; ".join(_WHERE.values()) + ".")
+@frame.verb("completion", epilog="To install it, use the line of your shell: " + "; ".join(_WHERE.values()) + ".")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def command(run: frame.Run, shell: str) -> frame.Result:
-    """Print the script that makes your shell complete verbs and options."""
+    """Print the script with which your shell completes the verbs and options of diffclean."""
     from click.shell_completion import get_completion_class
 
     from diffclean.cli.main import cli

@@ -99,15 +99,15 @@ def test_dry_run_of_one_that_is_there(engine: Path, tiny_model: Path, capsys: Ca
     before = hashes_below(engine)
     assert main([*command, "--dry-run"]) == ExitCode.DONE
     said = capsys.readouterr().out
-    assert "Graphs in fp32: there already, and kept." in said
-    assert "image_encoder for openvino: there already, and kept." in said
+    assert "Graphs in fp32: would be kept, because a fitting one exists." in said
+    assert "image_encoder for openvino: would be kept, because a fitting one exists." in said
     assert "unet for openvino: would be made again: unet/openvino.bin is missing." in said
     assert hashes_below(engine) == before
 
 
 def test_dry_run_fetches_nothing(capsys: Capture) -> None:
     assert main(["export", "sd-image-variations", "--dry-run"]) == ExitCode.DONE
-    assert "of a size that is not known before the model is fetched" in capsys.readouterr().out
+    assert "An amount that is not known before the model is fetched would be written" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

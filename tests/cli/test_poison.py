@@ -70,7 +70,7 @@ def test_help_names_every_attack_and_mode() -> None:
     from diffclean.cli.poison import command
 
     options = {param.name: param for param in command.params}
-    words = options["attack"].help.removeprefix("One of ").rstrip(".").split(", ")  # type: ignore[attr-defined]
+    words = options["attack"].help.removeprefix("The attack, one of ").rstrip(".").split(", ")  # type: ignore[attr-defined]
     assert words == list(ATTACKS)
     assert list(options["labels"].type.choices) == list(Labels)  # type: ignore[attr-defined]
 
