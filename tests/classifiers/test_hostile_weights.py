@@ -213,7 +213,7 @@ def test_a_pickle_that_asks_for_a_terabyte_of_zeros_is_refused(zipped: bool, tmp
 
 def test_a_tensor_that_is_larger_than_its_file_is_refused(tmp_path: Path) -> None:
     torch.save({"0.weight": torch.ones(1).expand(10**12)}, tmp_path / "w.pt")
-    with pytest.raises(DiffcleanError, match="its tensors come to 4,000,000,000,000"):
+    with pytest.raises(DiffcleanError, match="its tensors would take 4,000,000,000,000"):
         read(tmp_path / "w.pt")
 
 

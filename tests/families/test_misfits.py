@@ -162,9 +162,9 @@ def test_what_is_no_model_is_called_what_it_is(
         single: "single file of weights",
         lora: "is a LoRA",
         tmp_path / "adapter": "is a LoRA",
-        tmp_path / "hub": "is a hub's cache",
-        tmp_path / "hub" / "models--owner--name": "is a hub's cache",
-        copied / "unet": "is one part of a model",
+        tmp_path / "hub": "is the cache of a hub",
+        tmp_path / "hub" / "models--owner--name": "is the cache of a hub",
+        copied / "unet": "is only a part of a model",
     }
     for place, message in cases.items():
         for command in (["export", str(place)], ["variate", str(tmp_path), "--engine", str(place)]):

@@ -156,7 +156,7 @@ def test_weights_in_another_form_are_named(model: Path) -> None:
     (model / "unet" / PLAIN).rename(model / "unet/model.ckpt")
     for read in (with_safetensors, lambda place, _: SdImg2Img().load(place)):
         with pytest.raises(
-            DiffcleanError, match=r"unet are in a form that is not read: model.ckpt(.|\n)*save_pretrained"
+            DiffcleanError, match=r"unet are in a form that diffclean does not read: model.ckpt(.|\n)*save_pretrained"
         ):
             read(model, SdImg2Img.parts)
 
