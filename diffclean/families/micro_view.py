@@ -96,7 +96,7 @@ def _along(side: Tensor, places: int) -> tuple[Tensor, Tensor]:
 
 
 class CoarseViewEncoder(nn.Module):
-    """Averages the source over cells and adds noise to each cell; takes the place `image_encoder`. It has no weights."""
+    """Averages the source over cells and adds noise to each; takes the place `image_encoder`. It has no weights."""
 
     def forward(self, pixels: Tensor, noise: Tensor, view_level: Tensor, down: Tensor, across: Tensor) -> Tensor:
         """Average the source over its cells and add noise to them.

@@ -209,7 +209,7 @@ def test_stopped_and_resumed(docker: Docker, workspace: Path, how: signal.Signal
     assert 0 < len(variations(out)) < len(originals(workspace))
     assert not (out / "manifest.parquet").exists()
     if how == signal.SIGTERM:
-        assert "Type the same command again to go on." in said
+        assert "To continue, type the same command again." in said
     done = docker.run(workspace, *verb, "--json")
     assert done.returncode == 0
     result = json.loads(done.stdout)

@@ -69,7 +69,7 @@ def test_kept_labels_are_said_to_be_suspect(source: Path, settings: Settings, tm
     assert all(row.label == row.source_label == row.key[:3] for row in rows)
     record = json.loads((tmp_path / "out/run.json").read_text())
     assert record["identity"]["labels"] == "keep"
-    assert "variations of poisoned images lie in the target's class" in record["other"]["labels"]
+    assert "variations of poisoned images are in the folder of the target class" in record["other"]["labels"]
 
 
 def test_without_labels_there_is_no_class_to_train_on(
@@ -159,7 +159,7 @@ def test_the_last_lines_say_what_the_labels_are(
     options = ["--engine", settings.engine, "--runtime", "onnxruntime", "--steps", "2", "--batch", "4"]
     flat = draw_photos(tmp_path / "flat", ["a.png"])
     for data, more, said in (
-        (source, [], "as suspect as it is"),
+        (source, [], "as suspect as the source"),
         (source, ["--labels", "none"], "There are no labels"),
         (flat, [], ""),
     ):

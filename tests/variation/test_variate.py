@@ -631,8 +631,8 @@ def test_a_model_of_nan_writes_no_black_images(
         assert images(out) == {}
         assert {row.status for row in read_manifest(out / "manifest.parquet")} == {Status.FAILED}
         if "bf16" in report.engine:
-            assert "asking again in fp32" in caplog.text
-            assert report.failed[0].error.endswith("in fp32 too")
+            assert "are repeated in fp32" in caplog.text
+            assert report.failed[0].error.endswith("also in fp32")
 
 
 # What people are told.
@@ -646,7 +646,7 @@ def test_photographs_larger_than_the_detail(
     draw_photos(source, ["small.png"])
     with pytest.raises(Interrupted):
         run(source, tmp_path / "none", stop=StopAfter(0))
-    assert "2 of 3 pictures that were tried are more than twice as large as the 16 px (`detail`)" in caplog.text
+    assert "2 of 3 pictures in a sample are more than twice as large as the 16 px (`detail`)" in caplog.text
 
 
 def test_auto_says_which_runtime(run: Run, source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
