@@ -116,7 +116,7 @@ def test_dry_run_fetches_nothing(capsys: Capture) -> None:
         (["--target", "coreml"], ExitCode.USAGE, "There is no target 'coreml'"),
         (["--precision", "fp8"], ExitCode.USAGE, "fp8"),
         (["--batch", "4:2:8"], ExitCode.USAGE, "4:2:8"),
-        (["--batch", "many"], ExitCode.USAGE, "'many' is no profile of batch sizes"),
+        (["--batch", "many"], ExitCode.USAGE, "'many' is not a profile of batch sizes"),
         (["--batch", "0:1:2"], ExitCode.USAGE, "0:1:2"),
         (["--size", "0"], ExitCode.USAGE, "--size"),
         (["--size", "24"], ExitCode.CANNOT, "regenerates squares of 16 px, not of 24"),
@@ -158,7 +158,7 @@ def test_another_engine_is_in_the_way(engine: Path, tiny_model: Path, capsys: Ca
     for more in ([], ["--dry-run"]):
         assert main([*command, *more]) == ExitCode.CANNOT
         said = capsys.readouterr().err
-        assert "holds another engine: its options differ from those asked for (precision fp32, wanted is bf16)" in said
+        assert "holds another engine: its options differ from the wanted ones (precision fp32, wanted is bf16)" in said
         assert "--overwrite" in said
     assert hashes_below(engine) == before
     assert main([*command, "--overwrite"]) == ExitCode.DONE

@@ -93,7 +93,7 @@ def test_the_embedded_engine_is_there_before_the_first_run(docker: Docker, works
     assert done.returncode == 0
     assert json.loads(done.stdout)["made"] == len(originals(workspace))
     assert "Exporting" not in done.stderr
-    assert "passed over" not in done.stderr
+    assert "is not used" not in done.stderr
 
 
 def test_progress_is_plain_lines(docker: Docker, workspace: Path) -> None:

@@ -101,7 +101,7 @@ def test_a_network_that_overflows_is_not_exported(
 
     model = make_model(tmp_path / "model", change=swell)
     assert main(["export", str(model), "-o", str(tmp_path / "out")]) == 1
-    assert "answers random inputs with values that are not finite (clean)" in capsys.readouterr().err
+    assert "gives values that are not finite (clean) for random inputs" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
