@@ -1,4 +1,4 @@
-"""Classifiers as networks and as files: architectures, checkpoints, foreign teachers and state dicts, ONNX classifiers.
+"""Classifiers as networks and as files: architectures, checkpoints, teachers from elsewhere, and ONNX classifiers.
 
-Nothing here trains one; `training` does.
+This room does not train classifiers; `training` does.
 """

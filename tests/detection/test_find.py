@@ -88,7 +88,7 @@ def test_what_has_no_counterpart_is_not_judged_and_is_named(
     found = find_suspects(suspect_set, "brightest", fooled, suspect_run, device="cpu")
     assert set(found.missing) == {f"red/{name}.png" for name in ("000", "001", "new", "002")}
     assert found.missing["red/000.png"] == f"it is not in {suspect_set}"
-    assert "changed after it was varied" in found.missing["red/001.png"]
+    assert "changed after its variation was made" in found.missing["red/001.png"]
     assert found.missing["red/new.png"] == f"it has no variation in {suspect_run}"
     assert len(found.images) == 3 * COUNT - 3
 

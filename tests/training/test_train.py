@@ -208,7 +208,7 @@ def test_data_that_nothing_can_be_learned_from(shapes: Sets, tmp_path: Path) -> 
     for index in range(3):
         Image.new("RGB", (16, 16), (index, 0, 0)).save(data / "cat" / f"{index}.png")
     settings = config((data, data), tmp_path / "t.pt")
-    with pytest.raises(DiffcleanError, match="one class only: cat"):
+    with pytest.raises(DiffcleanError, match="has only one class: cat"):
         train.train(settings)
     (data / "dog").mkdir()
     Image.new("RGB", (16, 16)).save(data / "dog" / "1.png")

@@ -147,7 +147,7 @@ def test_a_teacher_that_cannot_be_used_is_refused_before_any_work(
     torch.save({"weight": torch.zeros(2)}, tmp_path / "bare.pt")
     with pytest.raises(DiffcleanError, match=r"nope\.pt"):
         variate(source, tmp_path / "out", replace(settings, labels=str(tmp_path / "nope.pt")), concurrency=ONE)
-    with pytest.raises(UsageError, match="does not say of which network") as caught:
+    with pytest.raises(UsageError, match="does not say which network") as caught:
         variate(source, tmp_path / "out", replace(settings, labels=str(tmp_path / "bare.pt")), concurrency=ONE)
     assert "keep, none, or a classifier" in caught.value.hint
     assert not (tmp_path / "out").exists()
