@@ -1,4 +1,4 @@
-"""What the functions of the door share."""
+"""Code that the functions of this room have in common."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import overload
 from diffclean.progress import NoProgress, Progress
 
 AnyPath = str | os.PathLike[str]
-"""How a file or folder may be named."""
+"""A file or folder as text or as a path."""
 
 
 @overload
@@ -19,16 +19,16 @@ def path_of(given: AnyPath) -> Path: ...
 @overload
 def path_of(given: AnyPath | None) -> Path | None: ...
 def path_of(given: AnyPath | None) -> Path | None:
-    """A path, as the rooms below want it; None stays None."""
+    """Convert to `Path`, which the other rooms expect; None stays None."""
     return None if given is None else Path(given)
 
 
 @contextmanager
 def following(progress: bool | Progress) -> Iterator[Progress]:
-    """Who is told of the progress of the work in the block.
+    """The progress to report to while the block runs.
 
     Args:
-        progress: True: a bar, where there is a terminal or a notebook to draw it in; False: nobody; or a `Progress`.
+        progress: True for a bar, if there is a terminal or a notebook to draw it in; False for none; or a `Progress`.
     """
     told = _bar() if progress is True else NoProgress() if progress is False else progress
     try:
