@@ -1,4 +1,4 @@
-"""What poisoned data sets are made from, and how their files are named."""
+"""The clean data sets that poisoned ones are made from, and the names of the poisoned images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def labelled(data: Path) -> Source:
     """The images of a clean labelled folder.
 
     Raises:
-        DiffcleanError: it is poisoned already, or has images in no class.
+        DiffcleanError: it is poisoned already, or some images have no class.
     """
     source = open_source(data)
     if (data / MANIFEST_FILE).exists():
@@ -29,7 +29,10 @@ def labelled(data: Path) -> Source:
 
 
 def output_name(item: Item, given: str) -> str:
-    """The key in the written data set: always PNG; an image that changes its class keeps the old one's name."""
+    """The key of an image in the poisoned data set, always PNG.
+
+    An image that changes its class keeps the old one in its name.
+    """
     folder, slash, name = item.key.rpartition("/")
     stem = f"{folder}{slash}{name.rpartition('.')[0]}"
     if given == item.label:
@@ -39,10 +42,10 @@ def output_name(item: Item, given: str) -> str:
 
 
 def distinct(outputs: dict[str, str]) -> dict[str, str]:
-    """The same.
+    """The same names, after a check.
 
     Raises:
-        DiffcleanError: two images would need one name (on a disk that ignores case), or one a name that cannot be.
+        DiffcleanError: two images would need the same name (on a disk that ignores case), or a name is not possible.
     """
     owners: dict[str, str] = {}
     folders = {folder.as_posix(): key for key, output in outputs.items() for folder in PurePosixPath(output).parents}

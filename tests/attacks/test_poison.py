@@ -128,7 +128,7 @@ def test_an_image_that_cannot_be_read_is_listed(folder: Path, tmp_path: Path) ->
     [
         ({"rate": 1.0}, "leaves no clean image"),
         ({"rate": 0.99}, "leaves no clean image"),
-        ({"rate": 0.8}, r"(?s)needs 24 images .* other than 'dog', of 20.*`rate` 0.666666"),
+        ({"rate": 0.8}, r"(?s)needs 24 images .* other than 'dog', but there are 20.*`rate` 0.666666"),
         ({"rate": float("nan")}, "poisons none"),
         ({"rate": 0.01}, "poisons none"),
         ({"rate": 0.0}, "poisons none"),
@@ -140,13 +140,13 @@ def test_an_image_that_cannot_be_read_is_listed(folder: Path, tmp_path: Path) ->
         ({"target": None}, "need a target class"),
         ({"labels": "some"}, r"(?s)no labels 'some'.*all-to-one, all-to-all, clean"),
         ({"labels": "all-to-all"}, "Leave `target` out"),
-        ({"labels": "clean", "rate": 0.5}, r"(?s)needs 15 images of class 'dog' .*, of 10.*`rate` 0.333333"),
+        ({"labels": "clean", "rate": 0.5}, r"(?s)needs 15 images of class 'dog' .*, but there are 10.*`rate` 0.333333"),
         ({"labels": "clean", "poison_target_class": True}, "a choice of all-to-one labels"),
         ({"labels": "all-to-all", "target": None, "poison_target_class": False}, "a choice of all-to-one labels"),
         ({"cover_rate": -0.1}, "no share of all images"),
         ({"cover_rate": 1}, "no share of all images"),
         ({"rate": 0.5, "cover_rate": 0.5}, "leave no clean image"),
-        ({"rate": 0.5, "cover_rate": 0.3}, r"(?s)needs 9 images .*, of 5.*`cover_rate` 0.166666"),
+        ({"rate": 0.5, "cover_rate": 0.3}, r"(?s)needs 9 images .*, but there are 5.*`cover_rate` 0.166666"),
         ({"attack": "wanet", "rate": 0.4}, "cover rate of 0.8 leave no clean image"),
         (
             {"parameters": {"size": -1, "kind": "pink"}, "target": "cow", "rate": 2},
@@ -238,7 +238,7 @@ def test_stopping_leaves_nothing(folder: Path, tmp_path: Path) -> None:
         ({"target": ["dog"]}, "damaged"),
         ({"seed": "one"}, "damaged"),
         ({"images": [{"key": "x"}]}, "damaged"),
-        ({"parameters": {"size": -1}}, "size should be"),
+        ({"parameters": {"size": -1}}, "size must be"),
         ({"attack": "nonsense"}, "no attack 'nonsense'"),
     ],
 )

@@ -91,7 +91,7 @@ def test_dry_run_writes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
         ([*BADNETS, "-p", "sise=3"], "no parameter sise"),
         ([*BADNETS, "-p", "size=17"], "does not fit"),
         ([*BADNETS, "--target", "cow"], "It has: cat, dog."),
-        ([*BADNETS, "--attack", "nonsense"], "There are: badnets, blended, sig, "),
+        ([*BADNETS, "--attack", "nonsense"], "The attacks are: badnets, blended, sig, "),
         (["poison", "data", "-o", "bad"], "Give --attack, or --from"),
         (["poison", "data", "-o", "bad", "--attack", "badnets"], "need a target class: --target."),
         ([*BADNETS, "--from", "x.json"], "--attack, --target cannot be given with it"),
@@ -101,7 +101,7 @@ def test_dry_run_writes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
         ),
         ([*BADNETS, "--labels", "some"], "'some' is not one of"),
         ([*BADNETS, "--labels", "clean", "--rate", "0.6"], "Give at most --rate 0.5."),
-        ([*BADNETS, "-p", "size=-1", "-p", "kind=pink", "--rate", "7"], "kind should be one of"),
+        ([*BADNETS, "-p", "size=-1", "-p", "kind=pink", "--rate", "7"], "kind must be one of"),
     ],
 )
 def test_mistakes(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -109,7 +109,7 @@ def test_variations_of_other_images_are_noticed(shapes: Sets, caplog: pytest.Log
         warn_of_strangers(Path("v"), other, [])
         assert caplog.text == ""
         warn_of_strangers(Path("v"), other, sketch_of(teacher))
-    assert "only 0% of its images have a variation here" in caplog.text
+    assert "only 0% of the teacher's images have a variation here" in caplog.text
 
 
 def test_suspects_are_left_out(shapes: Sets, tmp_path: Path, make_variations: Make) -> None:

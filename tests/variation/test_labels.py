@@ -160,7 +160,7 @@ def test_the_last_lines_say_what_the_labels_are(
     flat = draw_photos(tmp_path / "flat", ["a.png"])
     for data, more, said in (
         (source, [], "as suspect as the source"),
-        (source, ["--labels", "none"], "There are no labels"),
+        (source, ["--labels", "none"], "The output has no labels"),
         (flat, [], ""),
     ):
         out = tmp_path / f"out-{data.name}-{len(more)}"

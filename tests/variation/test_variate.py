@@ -679,7 +679,7 @@ def test_an_estimate_writes_nothing(run: Run, source: Path, tmp_path: Path, sett
 def test_an_estimate_of_what_cannot_be_read(tmp_path: Path, settings: Settings) -> None:
     (tmp_path / "source").mkdir()
     (tmp_path / "source/a.png").write_text("no image")
-    with pytest.raises(DiffcleanError, match="None of the 1 images tried"):
+    with pytest.raises(DiffcleanError, match="None of the 1 images that were tried"):
         estimate(tmp_path / "source", tmp_path / "out", settings)
 
 
