@@ -298,15 +298,15 @@ def _model(directory: Path) -> object:
 
 
 def _poison(path: Path) -> object:
-    from diffclean.attacks.manifest import read_manifest
+    from diffclean.attacks.manifest import read_poison_manifest
 
-    return read_manifest(path)
+    return read_poison_manifest(path)
 
 
 def _rows(path: Path) -> object:
-    from diffclean.data.manifest import read_manifest
+    from diffclean.data.manifest import read_run_manifest
 
-    return read_manifest(path)
+    return read_run_manifest(path)
 
 
 LOADERS: dict[str, tuple[str, Callable[[Path], object]]] = {

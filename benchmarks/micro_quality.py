@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from record import write_result
 
-from diffclean.attacks.manifest import PoisonManifest, read_manifest, triggered
+from diffclean.attacks.manifest import PoisonManifest, read_poison_manifest, triggered
 from diffclean.classifiers.checkpoints import load
 from diffclean.classifiers.networks import pick_device
 from diffclean.data.decode import decode
@@ -92,7 +92,7 @@ def attacked(
     """The images as they are ("clean") and with each attack's trigger; and the teachers, with their manifests."""
     sets, teachers = {"clean": images}, []
     for model, manifest_path in suspects:
-        manifest = read_manifest(manifest_path)
+        manifest = read_poison_manifest(manifest_path)
         sets[manifest.attack] = np.stack([triggered(i, k, manifest) for i, k in zip(images, keys, strict=True)])
         teachers.append((load(model, pick_device()), manifest))
     return sets, teachers

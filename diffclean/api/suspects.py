@@ -68,7 +68,7 @@ def find_suspects(
         Interrupted: `stop` was set.
     """
     about = {name: value for name, value in locals().items() if name.startswith("teacher_")}
-    from diffclean.attacks.manifest import read_manifest
+    from diffclean.attacks.manifest import read_poison_manifest
     from diffclean.detection.find import find_suspects as work
     from diffclean.workflow.suspects import told as as_told
 
@@ -76,7 +76,7 @@ def find_suspects(
     place = path_of(out)
     check_new(place, overwrite)
     if poison is not None:
-        read_manifest(path_of(poison))  # what is wrong with it is said before any work
+        read_poison_manifest(path_of(poison))  # what is wrong with it is said before any work
     with following(progress) as told:
         found = work(asked.data, asked.detector, asked.teacher, asked.variations, size, device, seed, told, stop)
     if place is not None:

@@ -13,7 +13,7 @@ from diffclean.variation import defaults
 
 if TYPE_CHECKING:
     from diffclean.variation.settings import Settings
-    from diffclean.variation.variate import Report
+    from diffclean.variation.variate import VariateResult
 
 
 def variate(
@@ -49,7 +49,7 @@ def variate(
     threads: int | None = None,
     progress: bool | Progress = True,
     stop: Event | None = None,
-) -> Report:
+) -> VariateResult:
     """Regenerate every image below a folder with an image-variation model.
 
     Variations land in `out` under the same folders. A run that was stopped goes on when the same is called again.

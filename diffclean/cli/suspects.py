@@ -108,7 +108,7 @@ def _planned(
     options: dict[str, Any],
 ) -> frame.Result:
     """What a dry run says, after it has opened everything that it names."""
-    from diffclean.attacks.manifest import read_manifest
+    from diffclean.attacks.manifest import read_poison_manifest
     from diffclean.classifiers.networks import pick_device
     from diffclean.data.registry import open_source
     from diffclean.datasets.variations import classes_of
@@ -120,7 +120,7 @@ def _planned(
     _, folder = checked(asked.data, asked.detector, asked.teacher, asked.variations)
     check_new(out, overwrite)
     if poison is not None:
-        read_manifest(poison)
+        read_poison_manifest(poison)
     count = len(open_source(folder).items())
     if asked.teacher is not None:
         opened(asked.teacher, folder, pick_device("cpu"))

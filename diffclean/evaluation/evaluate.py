@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from diffclean.attacks.manifest import MANIFEST_FILE, PoisonManifest, read_manifest, triggered
+from diffclean.attacks.manifest import MANIFEST_FILE, PoisonManifest, read_poison_manifest, triggered
 from diffclean.errors import UsageError
 from diffclean.evaluation import metrics
 from diffclean.evaluation.metrics import Rate
@@ -119,7 +119,7 @@ def evaluate(
     if (data / MANIFEST_FILE).exists():
         raise UsageError(f"{data} is poisoned already ({MANIFEST_FILE} is there).", "Give the clean test set.")
     progress = progress or NoProgress()
-    manifest = read_manifest(poison_manifest) if poison_manifest is not None else None
+    manifest = read_poison_manifest(poison_manifest) if poison_manifest is not None else None
     where = pick_device(device)
     result = _measure(model, data, manifest, where, progress)
     if manifest is None:

@@ -58,7 +58,7 @@ class PretrainResult:
     validation_loss: float
 
 
-class Trainer:
+class Pretrainer:
     """The state of a run: weights in fp32, a bf16 copy that computes, the optimiser and the moving average."""
 
     def __init__(self, config: PretrainConfig, device: torch.device) -> None:
@@ -198,7 +198,7 @@ def pretrain(
             f"{len(images)} images are too few to pretrain on.", "Give at least 128; thousands are useful."
         )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    trainer = Trainer(config, device)
+    trainer = Pretrainer(config, device)
     trainer.data = _digest(images)
     resume(trainer, out)
     write_config(config, out)
@@ -271,7 +271,7 @@ def _check_finite(what: str, value: float, step: int) -> None:
 
 
 @torch.no_grad()
-def validate(trainer: Trainer, held_out: Tensor) -> float:
+def validate(trainer: Pretrainer, held_out: Tensor) -> float:
     """Loss of the averaged weights on held-out images with fixed noise: comparable from step to step."""
     rng = np.random.default_rng(0)
     corrupted = torch.from_numpy(Corruptions().apply(held_out.numpy(), rng))
@@ -286,7 +286,7 @@ def _completed(config: dict[str, Any]) -> dict[str, Any]:
     return {**defaults, **config, "corruptions": corruptions}
 
 
-def save_checkpoint(trainer: Trainer, out: Path) -> None:
+def save_checkpoint(trainer: Pretrainer, out: Path) -> None:
     """Replace `checkpoint.pt` in one move, so that a kill leaves the old one or the new one."""
     temporary = out / "checkpoint.pt.part"
     try:
@@ -299,7 +299,7 @@ def save_checkpoint(trainer: Trainer, out: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def resume(trainer: Trainer, out: Path) -> None:
+def resume(trainer: Pretrainer, out: Path) -> None:
     """Restore the checkpoint in `out`, if there is one.
 
     Raises:

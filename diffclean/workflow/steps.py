@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from diffclean.evaluation.variation_run import RunEvaluation
     from diffclean.training.run import TrainResult
     from diffclean.variation.settings import Settings
-    from diffclean.variation.variate import Report
+    from diffclean.variation.variate import VariateResult
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def train_teacher(data: Path, out: Path, teaching: Teaching, hands: Hands, witho
     return train(config, hands.progress, hands.stop)
 
 
-def make_variations(data: Path, out: Path, settings: Settings, hands: Hands) -> Report:
+def make_variations(data: Path, out: Path, settings: Settings, hands: Hands) -> VariateResult:
     """Regenerate every image of a data set; what an earlier call with the same settings made is kept.
 
     Args:
