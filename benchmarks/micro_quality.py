@@ -27,14 +27,13 @@ from diffclean.classifiers.networks import pick_device
 from diffclean.data.decode import decode
 from diffclean.data.fit import Fit, OutputSize, from_square, to_square
 from diffclean.data.folder import ImageFolder
+from diffclean.data.pixels import Pixels
 from diffclean.evaluation.metrics import attack_success_rate, clean_accuracy
 from diffclean.evaluation.variations import label_preservation, predict_arrays, trigger_survival
 from diffclean.families.seeds import image_seed
 from diffclean.runtime.choose import Engine
 from diffclean.variation.sampler import Sampler, SamplerSettings
 from diffclean.variation.settings import Settings, open_for
-
-Pixels = NDArray[np.uint8]
 
 
 def main() -> None:

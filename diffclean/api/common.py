@@ -30,11 +30,11 @@ def following(progress: bool | Progress) -> Iterator[Progress]:
     Args:
         progress: True: a bar, where there is a terminal or a notebook to draw it in; False: nobody; or a `Progress`.
     """
-    told = _bar() if progress is True else NoProgress() if progress is False else progress
+    shown = _bar() if progress is True else NoProgress() if progress is False else progress
     try:
-        yield told
+        yield shown
     finally:
-        told.end()
+        shown.end()
 
 
 def _bar() -> Progress:

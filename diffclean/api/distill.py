@@ -95,8 +95,8 @@ def distill(
     del options["progress"], options["stop"]
     from diffclean.training.distill import distill as work
 
-    with following(progress) as told:
-        return work(distill_config(**options), told, stop)
+    with following(progress) as shown:
+        return work(distill_config(**options), shown, stop)
 
 
 def distill_config(teacher: AnyPath, data: AnyPath | None, out: AnyPath | None, **options: Any) -> DistillConfig:

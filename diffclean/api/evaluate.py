@@ -57,8 +57,8 @@ def evaluate(
         )
     before = teacher_config(undefended, about) if undefended is not None else None
     config = teacher_config(model, about)
-    with following(progress) as told:
-        return work(config, folder, path_of(poison), before, device, told)
+    with following(progress) as shown:
+        return work(config, folder, path_of(poison), before, device, shown)
 
 
 def evaluate_variations(
@@ -87,8 +87,8 @@ def evaluate_variations(
     about = {name: value for name, value in locals().items() if name.startswith("teacher_")}
     from diffclean.evaluation.variation_run import evaluate_run
 
-    with following(progress) as told:
-        return evaluate_run(teacher_config(model, about), path_of(variations), device, told)
+    with following(progress) as shown:
+        return evaluate_run(teacher_config(model, about), path_of(variations), device, shown)
 
 
 def is_variations(folder: Path) -> bool:

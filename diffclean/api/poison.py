@@ -67,8 +67,8 @@ def poison(
 
     plan = plan_of(data, attack, from_, **options)
     place = path_of(out)
-    with following(progress) as told:
-        return written(write(plan, place, told, stop), place)
+    with following(progress) as shown:
+        return written(write(plan, place, shown, stop), place)
 
 
 def plan_of(data: AnyPath, attack: str | None, from_: AnyPath | None, **options: Any) -> PoisonPlan:

@@ -70,18 +70,18 @@ def find_suspects(
     about = {name: value for name, value in locals().items() if name.startswith("teacher_")}
     from diffclean.attacks.manifest import read_poison_manifest
     from diffclean.detection.find import find_suspects as work
-    from diffclean.workflow.suspects import told as as_told
+    from diffclean.workflow.suspects import found_suspects
 
     asked = request(data, detector, teacher, variations, about)
     place = path_of(out)
     check_new(place, overwrite)
     if poison is not None:
         read_poison_manifest(path_of(poison))  # what is wrong with it is said before any work
-    with following(progress) as told:
-        found = work(asked.data, asked.detector, asked.teacher, asked.variations, size, device, seed, told, stop)
+    with following(progress) as shown:
+        found = work(asked.data, asked.detector, asked.teacher, asked.variations, size, device, seed, shown, stop)
     if place is not None:
         found.write(place)
-    return as_told(found, place, path_of(poison))
+    return found_suspects(found, place, path_of(poison))
 
 
 @dataclass(frozen=True)

@@ -99,8 +99,8 @@ def train(
     del options["progress"], options["stop"]
     from diffclean.training.train import train as work
 
-    with following(progress) as told:
-        return work(train_config(**options), told, stop)
+    with following(progress) as shown:
+        return work(train_config(**options), shown, stop)
 
 
 def train_config(**options: Any) -> TrainConfig:

@@ -126,9 +126,9 @@ def variate(
     folder = path_of(source)
     part = Shard.parse(shard) if shard else None
     who = Concurrency(processes, workers, threads)
-    with following(progress) as told:
+    with following(progress) as shown:
         place = path_of(out) or beside(folder)
-        return work(folder, place, settings, shard=part, concurrency=who, progress=told, stop=stop, verify=verify)
+        return work(folder, place, settings, shard=part, concurrency=who, progress=shown, stop=stop, verify=verify)
 
 
 def settings_of(*, size: str | int, fit: str, format: str, color_transfer: str, **others: Any) -> Settings:

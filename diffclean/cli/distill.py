@@ -10,7 +10,7 @@ import click
 from diffclean.api.distill import distill, distill_config
 from diffclean.cli import frame
 from diffclean.cli.teacher import teacher_options
-from diffclean.cli.training import loop_options, own_progress, told
+from diffclean.cli.training import loop_options, own_progress, result_shown
 
 if TYPE_CHECKING:
     from diffclean.training.distill_config import DistillConfig
@@ -63,7 +63,7 @@ def command(run: frame.Run, teacher: Path, data: Path | None, out: Path | None, 
         return _planned(distill_config(teacher, data, out, **options))
     with run.stopping() as stop:
         result = distill(teacher, data, out, **options, progress=own_progress(run), stop=stop)
-    return told(result, "student")
+    return result_shown(result, "student")
 
 
 def _planned(config: DistillConfig) -> frame.Result:

@@ -126,6 +126,6 @@ def _planned(
         opened(asked.teacher, folder, pick_device("cpu"))
     if asked.variations is not None:
         classes_of(asked.variations)
-    told = {"out": out, "detector": asked.detector, "source": folder, "variations": asked.variations, "images": count}
+    facts = {"out": out, "detector": asked.detector, "source": folder, "variations": asked.variations, "images": count}
     line = f"{count} images in {folder} would be judged by the detector {asked.detector}, and listed in {out}."
-    return frame.Result(told, [line, "Nothing was written."])
+    return frame.Result(facts, [line, "Nothing was written."])

@@ -24,7 +24,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diffclean.datasets.pixels import Pixels
+from diffclean.datasets.pixels import ImageSet
 from diffclean.detection.looks import epochs_for
 from diffclean.detection.network import SmallNet, Workbench, ask, learn_labels
 from diffclean.detection.spread import Group
@@ -256,7 +256,7 @@ def _scatter(answers: NDArray[np.int64], labels: NDArray[np.int64]) -> float:
     return min(1.0, (effective - 1) / (possible - 1)) if possible > 1 else 1.0
 
 
-def doubted(bench: Workbench, witness: Witness, label: int, pixels: Tensor | Pixels) -> NDArray[np.bool_]:
+def doubted(bench: Workbench, witness: Witness, label: int, pixels: Tensor | ImageSet) -> NDArray[np.bool_]:
     """(I,) bool, whether the witness gives images another label.
 
     Args:

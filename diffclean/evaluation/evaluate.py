@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from diffclean.classifiers.teacher_config import TeacherConfig
     from diffclean.classifiers.teachers import Teacher
-    from diffclean.datasets.pixels import Pixels
+    from diffclean.datasets.pixels import ImageSet
 
 _BATCH = 512
 _RATES = ("clean_accuracy", "attack_success_rate", "robust_accuracy")
@@ -200,7 +200,7 @@ def opened(model: Path | TeacherConfig, data: Path, device: torch.device) -> Tea
     return teachers.load(config, classes_of(data), device)
 
 
-def classes_by(classifier: Teacher, pixels: Pixels, device: torch.device, progress: Progress) -> NDArray[np.int64]:
+def classes_by(classifier: Teacher, pixels: ImageSet, device: torch.device, progress: Progress) -> NDArray[np.int64]:
     """(N,) the predicted class of each of N images, a batch at a time."""
     import torch
 

@@ -92,11 +92,11 @@ class Pretrainer:
         target = clean.permute(0, 3, 1, 2).float() / 127.5 - 1
         alpha2 = self.alphas_cumprod[timestep][:, None, None, None]
         noised = alpha2.sqrt() * target + (1 - alpha2).sqrt() * noise
-        told = view_told(self.view_encoder, corrupted, view_noise, view_level, draws.cell)
-        view = told.pop("view")
+        condition = view_told(self.view_encoder, corrupted, view_noise, view_level, draws.cell)
+        view = condition.pop("view")
         dtype = next(model.parameters()).dtype
         noised, view = (x.to(dtype, memory_format=torch.channels_last) for x in (noised, view))
-        predicted = model(noised, timestep.float(), view, **told).float()
+        predicted = model(noised, timestep.float(), view, **condition).float()
         weight = 1 / (1 - alpha2).clamp_min(_SIGMA2_FLOOR)
         return (weight * (predicted - target) ** 2).mean()
 

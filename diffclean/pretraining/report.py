@@ -41,11 +41,11 @@ def draw_grid(model: MicroUNet, scheduler: Any, images: Tensor, config: Pretrain
         generator = torch.Generator().manual_seed(0)
         sample = torch.randn(len(images), 3, config.size, config.size, generator=generator).to(device)
         noise = torch.randn(len(images), 3, config.size // 2, config.size // 2, generator=generator).to(device)
-        told = _told(encoder, corrupted.to(device), noise, strength, config)
+        condition = _told(encoder, corrupted.to(device), noise, strength, config)
         scheduler.set_timesteps(_SAMPLE_STEPS)
         for timestep in scheduler.timesteps:
             times = torch.full((len(images),), float(timestep), device=device)
-            predicted = model(sample, times, **told)
+            predicted = model(sample, times, **condition)
             sample = scheduler.step(predicted, timestep, sample).prev_sample
         rows.append(PixelDecoder()(sample)[0].cpu().numpy())
     grid = np.concatenate([np.concatenate(list(row), axis=1) for row in rows], axis=0)

@@ -119,11 +119,11 @@ def list_suspects(
         seed: of everything that is random.
     """
     from diffclean.detection.find import find_suspects
-    from diffclean.workflow.suspects import told
+    from diffclean.workflow.suspects import found_suspects
 
     found = find_suspects(data, detector, teacher, variations, seed=seed, progress=hands.progress, stop=hands.stop)
     found.write(out)
-    return told(found, out, poison)
+    return found_suspects(found, out, poison)
 
 
 def distil_student(
