@@ -274,10 +274,10 @@ def _teacher(arch: str | None) -> Callable[[Path], object]:
     def load(path: Path) -> object:
         import torch
 
-        from diffclean.classifiers import teachers
-        from diffclean.classifiers.teacher_config import TeacherConfig
+        from diffclean.classifiers import loading
+        from diffclean.classifiers.classifier_file import ClassifierFile
 
-        read = teachers.load(TeacherConfig(path, arch=arch), DATA, torch.device("cpu"))
+        read = loading.load(ClassifierFile(path, arch=arch), DATA, torch.device("cpu"))
         return read.logits(torch.zeros(2, 3, 32, 32))
 
     return load

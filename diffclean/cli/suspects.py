@@ -10,9 +10,9 @@ import click
 
 from diffclean.api.suspects import check_new, find_suspects, request
 from diffclean.cli import frame
+from diffclean.cli.classifier import classifier_options
 from diffclean.cli.failures import failures
 from diffclean.cli.findings import compared, findings, next_commands
-from diffclean.cli.teacher import teacher_options
 from diffclean.errors import ExitCode, UsageError
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ log = logging.getLogger(__name__)
     help="Look at the images resized to this side in px.  [default: the teacher's size, else as they are up to 64]",
 )
 @click.option("--seed", type=int, help="The seed of everything that is random.")
-@teacher_options
+@classifier_options("teacher")
 @click.option("--device", help="cpu, cuda, cuda:1.  [default: CUDA where it works, else the CPU]")
 def command(run: frame.Run, out: Path, overwrite: bool, poison: Path | None, **options: Any) -> frame.Result:
     """Find the poisoned images of DATA, a suspect training set with one folder of images a class.

@@ -137,5 +137,5 @@ def _check_shape(source: Source, item: Item, found: tuple[int, ...], first: tupl
         raise UsageError(
             f"The images in {source.where} differ in size: {item.key} has {found[2]}x{found[1]} px, "
             f"those before it {first[2]}x{first[1]}.",
-            "Give the side that all are resized to, for example: `size` 64 (for evaluate: `teacher_size` 64)",
+            "Give the side that all are resized to, for example: `size` 64 (for evaluate: `classifier_size` 64)",
         )

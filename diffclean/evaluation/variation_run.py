@@ -24,7 +24,7 @@ from diffclean.results import WHERE_MEASURED, table
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from diffclean.classifiers.teacher_config import TeacherConfig
+    from diffclean.classifiers.classifier_file import ClassifierFile
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class RunEvaluation:
 
 
 def evaluate_run(
-    model: Path | TeacherConfig, run: Path, device: str | None = None, progress: Progress | None = None
+    model: Path | ClassifierFile, run: Path, device: str | None = None, progress: Progress | None = None
 ) -> RunEvaluation:
     """Measure the output folder of `variate` with a classifier.
 

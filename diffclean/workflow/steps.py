@@ -139,11 +139,11 @@ def distil_student(
         hands: who follows it.
         without: a list of suspects, whose variations are left out.
     """
-    from diffclean.classifiers.teacher_config import TeacherConfig
+    from diffclean.classifiers.classifier_file import ClassifierFile
     from diffclean.training.distill import distill
 
     config = DistillConfig(
-        teacher=TeacherConfig(teacher),
+        teacher=ClassifierFile(teacher),
         data=images,
         out=out,
         student=distilling.arch,
