@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ from diffclean.pretraining.corruptions import Corruptions
 
 if TYPE_CHECKING:
     from diffclean.pretraining.config import PretrainConfig
+
+log = logging.getLogger(__name__)
 
 _SAMPLE_STEPS = 8
 _SAMPLE_STRENGTHS = (0.1, 0.3, 0.6, 1.0)
@@ -66,11 +69,15 @@ def _told(
 
 
 def draw_loss(out: Path) -> None:
-    """Draw `log.jsonl` as `loss.png`."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
+    """Draw `log.jsonl` as `loss.png`, where matplotlib is installed."""
     entries = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        if len(entries) == 1:  # once a run
+            log.info("matplotlib is not installed, so loss.png is not drawn: pip install 'diffclean[plot]'")
+        return
     figure = Figure(figsize=(6, 4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
