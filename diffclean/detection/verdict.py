@@ -27,7 +27,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from diffclean.data.encode import encode
-from diffclean.datasets.pixels import Pixels
+from diffclean.datasets.pixels import ImageSet
 from diffclean.detection.looks import epochs_for
 from diffclean.detection.network import SmallNet, Workbench, ask, learn_labels
 from diffclean.detection.spread import Group
@@ -275,7 +275,7 @@ def _scatter(answers: NDArray[np.int64], labels: NDArray[np.int64]) -> float:
     return min(1.0, (effective - 1) / (possible - 1)) if possible > 1 else 1.0
 
 
-def doubted(bench: Workbench, witness: Witness, label: int, pixels: Tensor | Pixels) -> NDArray[np.bool_]:
+def doubted(bench: Workbench, witness: Witness, label: int, pixels: Tensor | ImageSet) -> NDArray[np.bool_]:
     """(I,) bool, whether the witness gives images another label.
 
     Args:
