@@ -85,7 +85,9 @@ def _matched(counts: Tensor) -> list[int]:
     return [taken[logit] for logit in range(size)]
 
 
-def check_agreement(name: str, answers: Tensor, labels: Tensor, class_to_idx: Mapping[str, int], what: str) -> float:
+def check_agreement(
+    name: str, answers: Tensor, labels: Tensor, class_to_idx: Mapping[str, int], what: str, role: str = "classifier"
+) -> float:
     """The share of labels that a classifier agrees with. If it is poor, a warning says which order would fit.
 
     Args:
@@ -94,6 +96,7 @@ def check_agreement(name: str, answers: Tensor, labels: Tensor, class_to_idx: Ma
         labels: as for `better_order`.
         class_to_idx: as for `better_order`.
         what: a description of the images.
+        role: what the hints call the classifier, as in `ClassifierFile`.
     """
     right = int((answers == labels).sum())
     share = right / max(1, len(labels))
@@ -105,12 +108,13 @@ def check_agreement(name: str, answers: Tensor, labels: Tensor, class_to_idx: Ma
         listed = json.dumps(order, ensure_ascii=False) if len(order) <= _SHOWN_CLASSES else ""
         log.warning(
             "Its logits seem to be in another class order: in %s it would agree with %.0f %%. Write that order to a "
-            "file%s and give it: `teacher_classes` FILE",
-            title, 100 * better, f" ({listed})" if listed else "",
+            "file%s and give it: `%s_classes` FILE",
+            title, 100 * better, f" ({listed})" if listed else "", role,
         )  # fmt: skip
     else:
         log.warning(
             "No other class order fits better. Check that these data belong to it, that its classes are in this order "
-            "(`teacher_classes`), and that its normalisation is right (`teacher_mean`, `teacher_std`)."
-        )
+            "(`%s_classes`), and that its normalisation is right (`%s_mean`, `%s_std`).",
+            role, role, role,
+        )  # fmt: skip
     return share

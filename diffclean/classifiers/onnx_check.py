@@ -124,6 +124,6 @@ def _check_ends_in_logits(path: Path, graph: onnx.GraphProto) -> None:
         last = makers.get(last.input[0])  # this ends, because there are no cycles
     if last is not None and last.op_type == "Softmax":
         raise DiffcleanError(
-            f"{path} ends in a softmax; a teacher must give logits, to which the temperature is applied.",
+            f"{path} ends in a softmax; a classifier must give logits, to which the temperature is applied.",
             "Export it without the last softmax.",
         )

@@ -69,7 +69,9 @@ def _tensors_at(value: Any, deeper: bool = True) -> dict[str, Tensor]:
     return next((tensors for tensors in inner if tensors), {})
 
 
-def fitted(table: Table, shapes: Mapping[str, torch.Size], path: Path, what: str) -> dict[str, Tensor]:
+def fitted(
+    table: Table, shapes: Mapping[str, torch.Size], path: Path, what: str, role: str = "classifier"
+) -> dict[str, Tensor]:
     """The weights of a table under the names of a `Classifier`, found without creating the network.
 
     Wrappers put a prefix before the name of each weight, and a file may hold other tensors, such as those of a loss or
@@ -81,6 +83,7 @@ def fitted(table: Table, shapes: Mapping[str, torch.Size], path: Path, what: str
         shapes: the shapes of a complete `Classifier`, from `networks.shapes_of`.
         path: the file of the weights.
         what: a description of the network, for the message.
+        role: what the hint calls the classifier, as in `ClassifierFile`.
 
     Raises:
         DiffcleanError: the weights belong to another network, or to another number of classes.
@@ -96,7 +99,7 @@ def fitted(table: Table, shapes: Mapping[str, torch.Size], path: Path, what: str
             return {f"{before}{name.removeprefix(prefix)}": state[name] for name in own}
     raise DiffcleanError(
         f"{path} does not fit {what}: {'; '.join(problems)}.",
-        "Check `teacher_arch`, and `teacher_classes`, which must name one class for each logit.",
+        f"Check `{role}_arch`, and `{role}_classes`, which must name one class for each logit.",
     )
 
 

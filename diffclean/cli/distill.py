@@ -9,8 +9,8 @@ import click
 
 from diffclean.api.distill import distill, distill_config
 from diffclean.cli import frame
-from diffclean.cli.teacher import teacher_options
-from diffclean.cli.training import loop_options, own_progress, told
+from diffclean.cli.classifier import classifier_options
+from diffclean.cli.training import loop_options, own_progress, result_shown
 
 if TYPE_CHECKING:
     from diffclean.training.distill_config import DistillConfig
@@ -63,7 +63,7 @@ if TYPE_CHECKING:
     help="Which answer of the teacher the student learns: the one to the variation at hand (sampled), or the mean of "
     "its answers to all variations of the same image (averaged).",
 )
-@teacher_options
+@classifier_options("teacher")
 @loop_options
 def command(run: frame.Run, teacher: Path, data: Path | None, out: Path | None, **options: Any) -> frame.Result:
     """Train a student on variations alone, from the answers of a suspect teacher.
@@ -77,11 +77,11 @@ def command(run: frame.Run, teacher: Path, data: Path | None, out: Path | None, 
         return _planned(distill_config(teacher, data, out, **options))
     with run.stopping() as stop:
         result = distill(teacher, data, out, **options, progress=own_progress(run), stop=stop)
-    return told(result, "student")
+    return result_shown(result, "student")
 
 
 def _planned(config: DistillConfig) -> frame.Result:
-    from diffclean.classifiers import teachers
+    from diffclean.classifiers import loading
     from diffclean.classifiers.networks import check_arch, pick_device
     from diffclean.data.registry import open_source
     from diffclean.datasets.variations import classes_of, compare_classes
@@ -90,7 +90,7 @@ def _planned(config: DistillConfig) -> frame.Result:
 
     check(config)
     classes = classes_of(config.data)
-    teacher = teachers.load(config.teacher, classes, pick_device("cpu"))
+    teacher = loading.load(config.teacher, classes, pick_device("cpu"))
     compare_classes(config.data, classes, teacher.class_to_idx, labelled=config.alpha < 1)
     arch = config.student or teacher.arch or DEFAULT_STUDENT
     check_arch(arch)

@@ -10,8 +10,8 @@ import click
 
 from diffclean.api.evaluate import evaluate, evaluate_variations, is_variations
 from diffclean.cli import frame
+from diffclean.cli.classifier import classifier_options
 from diffclean.cli.failures import failures
-from diffclean.cli.teacher import teacher_options
 from diffclean.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ NAMES = {
     metavar="MODEL",
     help="The classifier before the defence, for comparison; adds DER. Needs --poison.",
 )
-@teacher_options
+@classifier_options("classifier", former="teacher")
 @click.option(
     "--device",
     help="The device to compute on: cpu, cuda, or one GPU such as cuda:1.  [default: CUDA where it works, else the "
@@ -59,8 +59,8 @@ def command(
     """Measure the classifier MODEL on DATA, a clean test set that has one folder of images for each class.
 
     MODEL is a classifier that `train` or `distill` wrote, or a state dict (.pt, .pth, .safetensors) or an .onnx file
-    from elsewhere, which the --teacher options describe as they do for `distill`. With --undefended, the --teacher
-    options describe the undefended classifier.
+    from elsewhere, for which the --classifier options state what the file does not. With --undefended, these options
+    describe the undefended classifier.
 
     If DATA is an output folder of `variate`, it is compared with its source: label preservation is measured and, if the
     source was poisoned by `diffclean poison`, trigger survival. Every rate comes with its 95 % Wilson interval.

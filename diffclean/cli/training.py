@@ -148,7 +148,7 @@ def own_progress(run: frame.Run) -> Any:
     return run.progress if os.environ.get("RANK", "0") == "0" else NoProgress()
 
 
-def told(result: TrainResult, what: str) -> frame.Result:
+def result_shown(result: TrainResult, what: str) -> frame.Result:
     """The result of `train` or `distill` with the lines that are printed at the end."""
     if not result.is_first:
         raise click.exceptions.Exit(ExitCode.DONE)  # under torchrun, only the first process prints the result

@@ -30,7 +30,7 @@ _BATCHES_AHEAD = 3
 _COUNTED_AT_ONCE = 512
 
 
-class Pixels(Protocol):
+class ImageSet(Protocol):
     """Images of one size, addressed by number."""
 
     shape: tuple[int, int]
@@ -61,11 +61,11 @@ class InMemory:
         return len(self.images)
 
     def batches(self, chosen: Iterable[Tensor]) -> Iterator[Tensor]:
-        """See `Pixels.batches`."""
+        """See `ImageSet.batches`."""
         return (self.images[numbers] for numbers in chosen)
 
     def statistics(self) -> Statistics:
-        """See `Pixels.statistics`."""
+        """See `ImageSet.statistics`."""
         return channel_statistics(self.images)
 
 
@@ -97,7 +97,7 @@ class Streamed:
         return len(self.items)
 
     def batches(self, chosen: Iterable[Tensor]) -> Iterator[Tensor]:
-        """See `Pixels.batches`."""
+        """See `ImageSet.batches`."""
         pool = ThreadPoolExecutor(os.cpu_count())
         waiting: deque[list[Future[Tensor]]] = deque()
         numbers = iter(chosen)
@@ -112,7 +112,7 @@ class Streamed:
             pool.shutdown(cancel_futures=True)
 
     def statistics(self) -> Statistics:
-        """See `Pixels.statistics`."""
+        """See `ImageSet.statistics`."""
         if self.histogram is None:
             counted = map(histogram_of, self.batches(torch.arange(len(self)).split(_COUNTED_AT_ONCE)))
             self.histogram = torch.stack(list(counted)).sum(0)
@@ -126,25 +126,25 @@ class Streamed:
 
 
 class Chosen:
-    """Some of the images of other `Pixels`, in another order.
+    """Some of the images of other `ImageSet`, in another order.
 
     Args:
         pixels: all images.
         numbers: (M,) int64, the chosen images; they may repeat.
     """
 
-    def __init__(self, pixels: Pixels, numbers: Tensor) -> None:
+    def __init__(self, pixels: ImageSet, numbers: Tensor) -> None:
         self.pixels, self.numbers, self.shape = pixels, numbers, pixels.shape
 
     def __len__(self) -> int:
         return len(self.numbers)
 
     def batches(self, chosen: Iterable[Tensor]) -> Iterator[Tensor]:
-        """See `Pixels.batches`."""
+        """See `ImageSet.batches`."""
         return self.pixels.batches(self.numbers[numbers] for numbers in chosen)
 
     def statistics(self) -> Statistics:
-        """The statistics of all images of the other `Pixels`."""
+        """The statistics of all images of the other `ImageSet`."""
         return self.pixels.statistics()
 
 

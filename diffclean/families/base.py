@@ -137,7 +137,7 @@ class Family(Protocol):
             DiffcleanError: a component is missing, belongs to another family, or could only be read by unpickling it.
         """
 
-    def look(self, strength: float, told: Collection[str] = ()) -> Look:
+    def look(self, strength: float, inputs: Collection[str] = ()) -> Look:
         """Translate a strength into this family's `Look`.
 
         The greater the strength, the less the model sees of the source.
@@ -145,7 +145,7 @@ class Family(Protocol):
         Args:
             strength: the strength in (0, 1] as the user gave it; 1 starts from pure noise and shows the model the
                 least.
-            told: the names of the inputs of the model's denoiser, in which the models of a family may differ.
+            inputs: the names of the inputs of the model's denoiser, in which the models of a family may differ.
 
         Raises:
             UsageError: the model would see nothing of the source.

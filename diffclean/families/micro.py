@@ -98,12 +98,12 @@ class Micro:
         }
         return Model(self.name, components, scheduler, size)
 
-    def look(self, strength: float, told: Collection[str] = ()) -> Look:
+    def look(self, strength: float, inputs: Collection[str] = ()) -> Look:
         """Always begin at pure noise.
 
         The noise level of the view is the strength, or follows the curve of coarse views.
         """
-        if "view_cell" not in told:
+        if "view_cell" not in inputs:
             return Look(start=1.0, level=strength)
         from diffclean.families.micro_view import coarse_look
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from diffclean.classifiers.checks import check_size
-from diffclean.classifiers.teacher_config import TeacherConfig
+from diffclean.classifiers.classifier_file import ClassifierFile
 from diffclean.errors import UsageError
 from diffclean.training.loop_config import LoopConfig
 from diffclean.training.train_config import check_output
@@ -20,7 +20,7 @@ class DistillConfig:
     """Everything that determines the result of `distill`.
 
     Attributes:
-        teacher: the teacher, see `TeacherConfig`.
+        teacher: the teacher, see `ClassifierFile`.
         data: an output folder of `variate`, or any labelled image folder.
         out: the file to write, `.pt` or `.safetensors`; the log is written beside it as `.jsonl`.
         student: the architecture, as in `networks.build`; None stands for the teacher's if it is known.
@@ -39,7 +39,7 @@ class DistillConfig:
         loop: the settings of the training loop.
     """
 
-    teacher: TeacherConfig
+    teacher: ClassifierFile
     data: Path
     out: Path
     student: str | None = None

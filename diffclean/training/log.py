@@ -97,6 +97,9 @@ def _event_writer(folder: Path, first_epoch: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        log.info("TensorBoard is not installed, so no event files are written. To install it: pip install tensorboard")
+        log.info(
+            "TensorBoard is not installed, so no event files are written. To install it: pip install "
+            "'diffclean[tensorboard]'. To switch them off: --no-tensorboard."
+        )
         return None
     return SummaryWriter(str(folder), purge_step=first_epoch)
