@@ -104,7 +104,9 @@ def test_timm_says_how_its_networks_see(tmp_path: Path) -> None:
 
 def test_weights_of_another_network_or_of_other_classes(tmp_path: Path) -> None:
     path = saved_state(tmp_path / "w.pt", "bare")
-    with pytest.raises(DiffcleanError, match=r"does not fit plain with 3 classes: .*do not belong to it, such as 1\.bias"):
+    with pytest.raises(
+        DiffcleanError, match=r"does not fit plain with 3 classes: .*do not belong to it, such as 1\.bias"
+    ):
         loading.load(ClassifierFile(path, arch="plain"), DATA, CPU)
     with pytest.raises(DiffcleanError, match=r"(?s)6\.weight is \(3, 256\) in the file and \(2, 256\).*_classes"):
         loading.load(ClassifierFile(path, arch="tiny"), {"a": 0, "b": 1}, CPU)

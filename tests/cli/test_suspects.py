@@ -280,7 +280,11 @@ def test_former_spellings_work_and_say_the_present_ones(
         (["nowhere", "--detector", "given"], 1, "There is no folder nowhere."),
         (["data", "--detector", "crystal-ball"], 2, "There is no detector 'crystal-ball'."),
         (["data", "--detector", "variation-drop"], 2, "needs a teacher (--teacher t.pt"),
-        (["data", "--detector", "given", "--teacher-arch", "wrn-16-1"], 2, "--teacher-arch was given without a teacher."),
+        (
+            ["data", "--detector", "given", "--teacher-arch", "wrn-16-1"],
+            2,
+            "--teacher-arch was given without a teacher.",
+        ),
         (["data", "--originals", "data", "--detector", "given"], 2, "--originals is the former name of DATA"),
         (["data", "--detector", "given", "--poison", "poison.json"], 1, "poison.json"),
         (["data", "--teacher", "nowhere.pt", "--detector", "variation-drop"], 1, "nowhere.pt"),

@@ -128,7 +128,7 @@ def test_what_a_detector_needs_is_asked_for_before_any_work(suspect_set: Path, s
         find_suspects(suspect_set, "variation-drop")
     with pytest.raises(UsageError, match=r"needs a teacher \(`teacher` t.pt, from: diffclean train DATA -o t.pt\)\."):
         find_suspects(suspect_set, "variation-drop", variations=suspect_run)
-    with pytest.raises(UsageError, match=r"(?s)no detector 'crystal-ball'.*There are: .*variation-drop"):
+    with pytest.raises(UsageError, match=r"(?s)no detector 'crystal-ball'.*The detectors are: .*variation-drop"):
         find_suspects(suspect_set, "crystal-ball")
 
 

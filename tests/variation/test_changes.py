@@ -81,9 +81,7 @@ def test_data_and_output_moved_to_another_disk_together(run: Run, source: Path, 
     assert source_of(moved) == tmp_path / "other/data"  # found beside it, before anything has run
     report = run(tmp_path / "other/data", moved)
     assert (report.made, report.kept, images(moved)) == (0, 4, before)
-    assert report.changes == [
-        f"The source is now {tmp_path / 'other/data'}; in the earlier run it was {source}."
-    ]
+    assert report.changes == [f"The source is now {tmp_path / 'other/data'}; in the earlier run it was {source}."]
     assert run(tmp_path / "other/data", moved).changes == []
 
 
