@@ -93,7 +93,7 @@ def test_dry_run_writes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
         ([*BADNETS, "--target", "cow"], "It has: cat, dog."),
         ([*BADNETS, "--attack", "nonsense"], "The attacks are: badnets, blended, sig, "),
         (["poison", "data", "-o", "bad"], "Give --attack, or --from"),
-        (["poison", "data", "-o", "bad", "--attack", "badnets"], "need a target class: --target."),
+        (["poison", "data", "-o", "bad", "--attack", "badnets"], "need a target class, given with --target."),
         ([*BADNETS, "--from", "x.json"], "--attack, --target cannot be given with it"),
         (
             ["poison", "data", "-o", "bad", "--from", "x.json", "--no-poison-target-class", "-p", "size=3"],

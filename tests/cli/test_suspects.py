@@ -276,7 +276,7 @@ def test_former_spellings_work_and_say_the_present_ones(
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--detector", "given"], 2, "Type: diffclean suspects DATA"),
+        (["--detector", "given"], 2, "Name the suspect data set: diffclean suspects DATA"),
         (["nowhere", "--detector", "given"], 1, "There is no folder nowhere."),
         (["data", "--detector", "crystal-ball"], 2, "There is no detector 'crystal-ball'."),
         (["data", "--detector", "variation-drop"], 2, "needs a teacher (--teacher t.pt"),
