@@ -212,6 +212,7 @@ def test_json_says_all_that_was_found(fooled: Path, suspect_run: Path, capsys: C
         "limit": 0,
         "why": "",
         "too_few": False,
+        "picture": "",
     }
     assert json.loads(Path("suspects.json").read_text())["settings"]["seed"] == 3
 
