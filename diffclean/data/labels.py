@@ -65,8 +65,7 @@ class Layout:
         self.deep = self.deep and "/" in rest
 
     def check(self, root: Path) -> None:
-        """Refuse to guess if the first folders do not look like classes, or if a table beside the images may hold the
-        labels.
+        """Refuse to guess if the first folders do not look like classes, or if a table may hold the labels.
 
         Raises:
             DiffcleanError: says what was found and what to type.

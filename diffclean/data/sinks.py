@@ -49,8 +49,9 @@ class Sink(Protocol):
         """Return when every image written so far is safe from a power cut."""
 
     def size(self, key: str) -> int | None:
-        """The size in bytes of the image stored under a key; None if there is none, or something that the sink never
-        wrote.
+        """The size in bytes of the image stored under a key.
+
+        It is None if there is no image, or something that the sink never wrote.
         """
 
     def read(self, key: str) -> bytes:

@@ -47,8 +47,9 @@ class Source(Protocol):
         """
 
     def stream(self, part: str = "") -> Iterator[Item]:
-        """Every image of one part, or of all parts with `""`, sorted, including those known to be unreadable
-        (`problem`).
+        """Every image of one part, or of all parts with `""`, sorted.
+
+        Images that are known to be unreadable (`problem`) are included.
 
         Raises:
             DiffcleanError: the source cannot be listed, or (for all parts) holds no image.

@@ -239,7 +239,7 @@ def check_same_data(found: Comparison, before: str, now: str, where: str) -> Non
 
 
 def _side_by_side(items: Iterable[Item], rows: Iterable[Row]) -> Iterator[tuple[Item | None, list[Row]]]:
-    """Each image with the rows of its key, both in order; None with the rows of an image that no longer exists."""
+    """Each image with the rows of its key, both in order; None for rows of an image that is not there."""
     groups = ((key_bytes(key), list(group)) for key, group in groupby(rows, lambda row: row.key))
     waiting = next(groups, None)
     for item in items:

@@ -294,6 +294,6 @@ def test_stopped_while_hashing(run: Run, source: Path, out: Path) -> None:
 
     stop = Event()
     stop.set()
-    with pytest.raises(Interrupted, match="looking at what is there"):
+    with pytest.raises(Interrupted, match="Stopped during the comparison with the earlier run"):
         run(source, out, verify=True, stop=stop)
     assert len(images(out)) == 4
