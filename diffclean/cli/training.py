@@ -109,7 +109,7 @@ LOOP_OPTIONS = (
     click.option(
         "--save-every-s",
         type=click.FloatRange(0),
-        help="Save the state of the training every so many seconds; a killed run continues from the last one.",
+        help="The time in seconds between two saves of the training state; a killed run continues from the last save.",
     ),
     click.option(
         "--memory-gib",

@@ -1,4 +1,4 @@
-"""The formats of data sets, and the one door that opens them: nobody else names a format.
+"""The formats of data sets, and the functions that open them. Only this module names formats.
 
 A format is a module with `reads(where)`, `open_source(where, **options)` and `open_sink(where, **options)`, and a line
 in `FORMATS`.

@@ -106,7 +106,7 @@ def check_proportion(folder: Path, config: Mapping[str, Any], weights: Weights) 
                     f"{folder}/config.json has {key} {str(value)[:40]}, and the weights have {tensors} tensors in all."
                 )
         if isinstance(value, list) and len(value) > 64:
-            raise DiffcleanError(f"{folder}/config.json has {len(value)} entries for {key}; no network has so many.")
+            raise DiffcleanError(f"{folder}/config.json has {len(value)} entries for {key}; no network has that many.")
 
 
 def _weights(folder: Path) -> Weights:
