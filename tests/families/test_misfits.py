@@ -35,7 +35,7 @@ def test_sizes_in_every_form(copied: Path) -> None:
     change(copied, "unet", sample_size=[8, 8])
     assert load(copied).image_size == 32
     change(copied, "unet", sample_size=None)
-    with pytest.raises(DiffcleanError, match=r"(?s)does not say for which size.*`size`"):
+    with pytest.raises(DiffcleanError, match=r"(?s)does not say which size it is made for.*`size`"):
         load(copied)
     assert load(copied, 64).image_size == 64
     for wrong in ([8, 16], "8", 10**6, -8):
@@ -74,7 +74,7 @@ def test_a_vae_of_another_model(copied: Path) -> None:
                           up_block_types=("UpDecoderBlock2D",) * 3, latent_channels=16, norm_num_groups=4)  # fmt: skip
     shutil.rmtree(copied / "vae")
     other.save_pretrained(copied / "vae")
-    with pytest.raises(DiffcleanError, match="works on 4 channels, and the VAE makes 16"):
+    with pytest.raises(DiffcleanError, match="works on 4 channels, but the VAE makes 16"):
         load(copied)
 
 

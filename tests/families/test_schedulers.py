@@ -66,7 +66,7 @@ def test_other_parametrisations_end_before_anything_is_built(name: str, tmp_path
     else:
         model(tmp_path, {"_class_name": name})
     for family in ("sd-img2img", "sd-image-variations", "versatile-diffusion", "stable-unclip"):
-        with pytest.raises(DiffcleanError, match=f"names the scheduler {name}, which is none of those"):
+        with pytest.raises(DiffcleanError, match=f"names the scheduler {name}, which diffclean cannot use"):
             load_model(family_named(family), tmp_path)
 
 

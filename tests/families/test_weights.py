@@ -141,7 +141,7 @@ def test_a_pickle_that_would_run_something_is_refused_and_does_not_run(
 @pytest.mark.parametrize("content", [[torch.zeros(1)], {"state_dict": {"a": torch.zeros(1)}}, torch.zeros(1)])
 def test_a_pickle_that_is_no_table_of_tensors_is_refused(model: Path, own_cache: Path, content: object) -> None:
     torch.save(content, pickled(model))
-    with pytest.raises(DiffcleanError, match="no table of tensors"):
+    with pytest.raises(DiffcleanError, match="not a table of tensors"):
         with_safetensors(model, SdImg2Img.parts)
 
 
@@ -283,7 +283,7 @@ def test_a_picture_that_would_be_seen_otherwise(model_of: Any, tmp_path: Path, e
     """The graph has CLIP's image processor in it; another one would silently give the encoder another picture."""
     model = Path(shutil.copytree(model_of("sd-image-variations"), tmp_path / "model"))
     change(model / "feature_extractor/preprocessor_config.json", **entries)
-    with pytest.raises(DiffcleanError, match="image processor is not CLIP's"):
+    with pytest.raises(DiffcleanError, match="image processor differs from that of CLIP"):
         family_named("sd-image-variations").load(model)
 
 

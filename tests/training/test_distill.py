@@ -215,7 +215,7 @@ def test_every_mistake_is_named(teacher: Path, variations: Path, tmp_path: Path)
     wrong = replace(wrong, teacher=ClassifierFile(teacher, std=(0.0, 1.0, 1.0)))
     with pytest.raises(UsageError, match=r"epochs.*teacher_std.*temperature.*alpha.*targets.*size"):
         check(wrong)
-    with pytest.raises(UsageError, match="`alpha` 1 leaves nothing"):
+    with pytest.raises(UsageError, match="which has no weight at `alpha` 1"):
         check(config(teacher, variations, tmp_path / "s.pt", paper_loss=True))
     with pytest.raises(UsageError, match="written over the teacher"):
         check(config(teacher, variations, teacher, overwrite=True))
