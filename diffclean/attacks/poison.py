@@ -63,7 +63,7 @@ def write(
     Args:
         plan: a plan, from `plan.training_plan` or `plan.triggered_plan`.
         out: the folder to write; it must not exist, and appears when it is complete.
-        progress: is told about each image.
+        progress: is advanced for each image.
         stop: set this event to stop the work.
         workers: the number of threads; None stands for one for each core. It does not change the bytes.
 

@@ -59,7 +59,7 @@ def read_images(
         size: the (height, width) that images are resized to (bicubic, antialiased; the aspect ratio is not kept). None
             keeps their size, and all must have the same.
         memory_bytes: the images are held in memory if their pixels take no more; None stands for no limit.
-        progress: is told about each image.
+        progress: is advanced for each image.
 
     Raises:
         UsageError: the sizes differ, and no size was given.

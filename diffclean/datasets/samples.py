@@ -166,7 +166,7 @@ def folder_samples(
             the label -1.
         without: the keys of images that are left out.
         memory: the bytes that the decoded images may take; a larger set is streamed. None stands for no limit.
-        progress: is told about each image.
+        progress: is advanced for each image.
         label_from: where the labels come from, see `data.labels`; None stands for the first folder.
 
     Raises:

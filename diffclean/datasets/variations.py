@@ -115,7 +115,7 @@ def load_variations(
             -1.
         without: the keys of images (for variations: of their originals) that are left out.
         memory: the bytes that the decoded images may take; a larger set is streamed. None stands for no limit.
-        progress: is told about each image.
+        progress: is advanced for each image.
         label_from: where the labels come from, see `data.labels`; for variations the manifest says it.
 
     Raises:

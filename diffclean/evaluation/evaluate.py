@@ -106,7 +106,7 @@ def evaluate(
         poison_manifest: the manifest of the data set that the attack was trained on.
         undefended: the classifier before the defence.
         device: a torch device; None stands for CUDA where it works, else the CPU.
-        progress: is told about each image.
+        progress: is advanced for each image.
 
     Raises:
         UsageError: `data` is triggered already, the classes do not match, or `undefended` is given without a manifest.

@@ -77,7 +77,7 @@ def evaluate_run(
         model: as for `evaluate`.
         run: an output folder of `variate`; its source folder must still exist.
         device: a torch device; None stands for CUDA where it works, else the CPU.
-        progress: is told about each image.
+        progress: is advanced for each image.
 
     Raises:
         DiffcleanError: the run is not complete, its source is gone, or a file cannot be read.

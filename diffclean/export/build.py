@@ -64,7 +64,7 @@ def export_engine(
         place: the engine directory; it must not exist, or be empty.
         options: the options of the export.
         source: the identity of the model, as `cache.source_of` returns it.
-        progress: is told about each component.
+        progress: is advanced for each component.
         stop: when set, the export ends before the next component.
 
     Raises:

@@ -60,7 +60,7 @@ def ensured_engine(
     Args:
         recipe: the model.
         options: the options of the export.
-        progress: is told about each component.
+        progress: is advanced for each component.
         place: the engine directory; None stands for a prebuilt one, or one in the cache.
         overwrite: whether another engine in `place` may be replaced.
         stop: when set, an export ends before the next component, and nothing of it is kept.

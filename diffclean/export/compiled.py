@@ -63,7 +63,7 @@ def compile_engine(
     Args:
         place: an engine directory whose files were checked.
         options: what to make.
-        progress: is told about each form.
+        progress: is advanced for each form.
         stop: when set, the work ends at the next step; finished forms are kept.
 
     Raises:

@@ -112,7 +112,7 @@ def build_engine(
         key: what to compile, see `engine_key`.
         signature: the expected inputs and outputs of the graph, without the batch axis.
         timing_cache: a file of measured kernel times, which is read if it exists, and written (TensorRT only).
-        progress: is told the progress of the build in per cent.
+        progress: receives the progress of the build in per cent.
         stop: when set, the build ends at its next step.
 
     Raises:

@@ -21,7 +21,7 @@ class Watch:
     """The nested phases of a build as per cent of one task. The library calls it, perhaps from several threads.
 
     Args:
-        progress: is told about every whole per cent.
+        progress: is advanced for every whole per cent.
         stop: ends the build at its next step.
     """
 

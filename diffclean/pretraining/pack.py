@@ -34,7 +34,7 @@ def packed_images(
         out: the run folder.
         size: the side of the squares, in pixels.
         workers: the number of threads that decode.
-        progress: is told about every image.
+        progress: is advanced for every image.
         stop: when set, the work stops and nothing is kept.
 
     Returns:

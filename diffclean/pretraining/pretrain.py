@@ -182,7 +182,7 @@ def pretrain(
         images: (N, S, S, 3) uint8, trusted; the last 64 are held out for validation.
         out: the run folder: `config.json`, `log.jsonl`, `loss.png`, `samples-<step>.png`, `checkpoint.pt`, `model/`.
         config: the configuration, see `PretrainConfig`.
-        progress: is told about every step.
+        progress: is advanced for every step.
         stop: when set, the run saves a checkpoint after the current step.
         workers: the number of processes that prepare batches; 0 stands for a thread, None for as many as the device
             needs. It does not change the batches.

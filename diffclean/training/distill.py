@@ -60,7 +60,7 @@ def distill(config: DistillConfig, progress: Progress | None = None, stop: Event
 
     Args:
         config: the teacher, the variations and the loss.
-        progress: is told about each image that was read or trained on.
+        progress: is advanced for each image that was read or trained on.
         stop: set this event to stop the run.
 
     Raises:

@@ -32,7 +32,7 @@ class Loop:
     Args:
         trainer: the network, its data and its optimiser.
         state: the file in which the run is saved now and then; only the first process writes it.
-        progress: is told about each image.
+        progress: is advanced for each image.
         stop: set this event to stop the run.
     """
 

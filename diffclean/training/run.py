@@ -129,7 +129,7 @@ def carry_out(job: Job, world: World, progress: Progress | None = None, stop: Ev
     Args:
         job: what to do. The same job on the same machine gives the same weights, interrupted or not.
         world: the processes that work together; only the first one writes and reports progress.
-        progress: is told about each image that was trained on.
+        progress: is advanced for each image that was trained on.
         stop: set this event to stop the run.
 
     Raises:

@@ -24,7 +24,7 @@ def train(config: TrainConfig, progress: Progress | None = None, stop: Event | N
 
     Args:
         config: the classifier, the data and the settings.
-        progress: is told about each image that was read or trained on.
+        progress: is advanced for each image that was read or trained on.
         stop: set this event to stop the run.
 
     Raises:

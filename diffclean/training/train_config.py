@@ -76,7 +76,7 @@ def check_output(out: Path, onnx: Path | None, overwrite: bool, wrong: list[str]
         if path is None:
             continue
         if path.is_dir():
-            raise DiffcleanError(f"{path} is a folder; expected was the name of a file.", "Name a file.")
+            raise DiffcleanError(f"{path} is a folder, but the name of a file is expected.", "Name a file.")
         if path.exists() and not overwrite:
             raise DiffcleanError(f"{path} exists.", "Name another file, or add `overwrite`.")
         above = next(folder for folder in path.absolute().parents if os.path.lexists(folder))

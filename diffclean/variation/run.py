@@ -55,7 +55,7 @@ class Run:
         sink: the sink.
         located: the engine.
         concurrency: how the work is distributed.
-        progress: is told about every variation.
+        progress: is advanced for every variation.
 
     Attributes:
         engine: `Engine.identity` of the open engine, or as recorded.

@@ -118,7 +118,7 @@ def variate(
         settings: the settings, see `Settings`.
         shard: the part of the data set to regenerate; it may be empty, and is then done at once.
         concurrency: how the work is distributed.
-        progress: is told about every variation.
+        progress: is advanced for every variation.
         stop: when set, the current batch is finished, then `Interrupted` is raised.
         verify: whether a resumed run hashes every original and every variation in place of comparing sizes and dates.
 
