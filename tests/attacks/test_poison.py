@@ -142,7 +142,10 @@ def test_an_image_that_cannot_be_read_is_listed(folder: Path, tmp_path: Path) ->
         ({"labels": "all-to-all"}, "Leave `target` out"),
         ({"labels": "clean", "rate": 0.5}, r"(?s)needs 15 images of class 'dog' .*, but there are 10.*`rate` 0.333333"),
         ({"labels": "clean", "poison_target_class": True}, "Only all-to-one labels have a choice"),
-        ({"labels": "all-to-all", "target": None, "poison_target_class": False}, "Only all-to-one labels have a choice"),
+        (
+            {"labels": "all-to-all", "target": None, "poison_target_class": False},
+            "Only all-to-one labels have a choice",
+        ),
         ({"cover_rate": -0.1}, "is not a share of all images"),
         ({"cover_rate": 1}, "is not a share of all images"),
         ({"rate": 0.5, "cover_rate": 0.5}, "leave no clean image"),
