@@ -58,7 +58,7 @@ def _check_file(path: Path) -> None:
             raise DiffcleanError(f"{path} is a LoRA, not a whole model.", _MERGE.format(name=str(path)))
     if path.suffix in (".safetensors", ".ckpt", ".pt", ".pth", ".bin"):
         raise DiffcleanError(
-            f"{path} is a single file of weights; diffclean expects a folder with model_index.json in diffusers' layout.",
+            f"{path} is a single file of weights, but a folder with model_index.json in diffusers' layout is needed.",
             _UNPACK.format(name=str(path)),
         )
     raise UsageError(
