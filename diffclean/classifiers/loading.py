@@ -121,7 +121,7 @@ def check_answers(logits: Tensor, name: str, role: str = "classifier") -> None:
         )
     if probabilities and len(logits):
         raise DiffcleanError(
-            f"{name} answers with probabilities (they are not negative and sum to 1); expected were logits, to which "
+            f"{name} answers with probabilities (they are not negative and sum to 1), but logits are needed, to which "
             "the temperature is applied.",
             "Export or save it without the last softmax.",
         )

@@ -325,6 +325,6 @@ def resume(trainer: Pretrainer, out: Path) -> None:
             "Use the same settings to resume it, or another `out`.",
         )
     if state.get("data", trainer.data) != trainer.data:
-        log.warning("The run in %s was begun with other images (%s); it continues with these.", out, state["data"])
+        log.warning("The run in %s was started with other images (%s); it continues with these.", out, state["data"])
     trainer.restore(state)
     log.info("Resuming at step %d.", trainer.step)

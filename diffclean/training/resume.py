@@ -58,7 +58,7 @@ class StateFile:
             return None
         raise DiffcleanError(
             f"{self.path} holds a run with other settings:\n  " + "\n  ".join(changed),
-            "To continue it, give the settings that it was begun with. Or add `overwrite` to start from the "
+            "To continue it, give the settings with which it was started. Or add `overwrite` to start from the "
             "beginning, or name another `out`.",
         )
 

@@ -85,7 +85,7 @@ class Run:
         """Open the engine, once.
 
         Raises:
-            DiffcleanError: it is not the engine that the run was begun with.
+            DiffcleanError: it is not the engine with which the run was started.
         """
         if self._opened is None:
             self._opened = self.located.open(self.concurrency.threads)
