@@ -123,7 +123,7 @@ def test_dry_run(source: Path, options: list[str], tmp_path: Path, capsys: Captu
         (["--engine", "vega"], ExitCode.USAGE, "micro"),
         (["--steps", "0", "--strength", "2", "--batch", "0"], ExitCode.USAGE, "--steps 0 (1 to 1000); --strength 2.0"),
         (["--size", "0"], ExitCode.USAGE, "must be source, native, or a number"),
-        (["--shard", "4/3"], ExitCode.USAGE, "Shard 4/3"),
+        (["--shard", "4/3"], ExitCode.USAGE, "The shard 4/3"),
         (["--runtime", "abacus"], ExitCode.USAGE, "abacus"),
         (["--precision", "bf16"], ExitCode.USAGE, "fp32 only"),
         (["--guidance-interval", "0.5"], ExitCode.USAGE, "'0.5' is not an interval of noise levels"),

@@ -588,7 +588,7 @@ def test_an_image_too_long_for_its_format_fails_alone(run: Run, tmp_path: Path, 
     draw_photos(source, ["b.png"], width=16_400, height=2)
     report = run(source, tmp_path / "out", format=ImageFormat.WEBP)
     assert [(row.key, row.output) for row in report.failed] == [("b.png", "")]
-    assert "webp holds 16383" in report.failed[0].error
+    assert "webp allows 16383" in report.failed[0].error
     assert set(images(tmp_path / "out")) == {"a_v00.webp", "c_v00.webp"}
     assert estimate(source, tmp_path / "dry", report.settings).images == 3
 
