@@ -24,7 +24,9 @@ class Bar:
 
 @dataclass(frozen=True)
 class Histogram:
-    """The scores of a class. Heights grow with the square root of the count, so that few images can be seen beside many.
+    """The scores of a class.
+
+    Heights grow with the square root of the count, so that few images can be seen beside many.
 
     Attributes:
         kept: bars of images that are kept.

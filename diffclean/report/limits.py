@@ -16,7 +16,9 @@ def _of_this_run(facts: Facts) -> list[str]:
     if outcome is not None and not outcome.test:
         said.append("There was no test set, so nobody knows how accurate the student is.")
     elif outcome is not None and outcome.held_back:
-        said.append("There was no trusted test set. Part of the suspect data was held back; its labels are suspect, too.")
+        said.append(
+            "There was no trusted test set. Part of the suspect data was held back; its labels are suspect, too."
+        )
     if outcome is not None and not outcome.attack:
         said.append(
             "Whether the data are poisoned, and with which trigger, is not known. An attack success rate can only be "
@@ -36,8 +38,8 @@ def _of_every_run(facts: Facts) -> list[str]:
     said = []
     if facts.detection is not None:
         said.append(
-            "An image that is not listed may be poisoned all the same. No detector can find a trigger that is a natural "
-            "part of the picture, such as a hat or a pair of sunglasses."
+            "An image that is not listed may be poisoned all the same. No detector can find a trigger that is a "
+            "natural part of the picture, such as a hat or a pair of sunglasses."
         )
     if facts.outcome is not None:
         said.append(
@@ -47,8 +49,8 @@ def _of_every_run(facts: Facts) -> list[str]:
     if facts.self_test is not None and facts.self_test.rows:
         said.append("The self-test shows what happens to the attacks that were tried. A real attacker may use another.")
     said.append(
-        "Wrong labels, bias and anything else that is wrong with the data and is no backdoor are still there: the labels of "
-        "suspect data are suspect, also those of their variations."
+        "Wrong labels, bias and anything else that is wrong with the data and is no backdoor are still there: the "
+        "labels of suspect data are suspect, also those of their variations."
     )
     said.append("Whether the model that regenerates the pictures is poisoned itself was not tested.")
     return said

@@ -87,19 +87,23 @@ def page(facts: Facts, folder: Path) -> str:
     cards = _cards([*shown, *beside, *map(_of_pair, pairs)], facts, folder)
     split = SUREST if found and found.suspects > len(shown) else len(shown)
     drawn = _drawn(found.classes) if found else []
-    return environment().get_template("report.html.j2").render(
-        facts=facts,
-        verdict=verdict(facts),
-        surest=cards[:split],
-        unsurest=cards[split : len(shown)],
-        beside=cards[len(shown) : len(shown) + len(beside)],
-        pairs=list(zip(pairs, cards[len(shown) + len(beside) :], strict=True)),
-        hit=[judged for judged in found.classes if judged.suspects][:CLASSES] if found else [],
-        charts=[ClassChart(judged, histogram(judged), dial(judged)) for judged in drawn],
-        untested=untested(facts),
-        cost=_cost_rows(facts.cost),
-        settings=_settings(facts),
-        limit=_ROWS,
+    return (
+        environment()
+        .get_template("report.html.j2")
+        .render(
+            facts=facts,
+            verdict=verdict(facts),
+            surest=cards[:split],
+            unsurest=cards[split : len(shown)],
+            beside=cards[len(shown) : len(shown) + len(beside)],
+            pairs=list(zip(pairs, cards[len(shown) + len(beside) :], strict=True)),
+            hit=[judged for judged in found.classes if judged.suspects][:CLASSES] if found else [],
+            charts=[ClassChart(judged, histogram(judged), dial(judged)) for judged in drawn],
+            untested=untested(facts),
+            cost=_cost_rows(facts.cost),
+            settings=_settings(facts),
+            limit=_ROWS,
+        )
     )
 
 
@@ -121,6 +125,7 @@ def environment() -> Environment:
         "interval": words.interval,
         "images": words.images,
         "number": words.number,
+        "moment": words.moment,
         "time": seconds_text,
     }
     return made

@@ -86,8 +86,8 @@ def _on_attack(outcome: Outcome) -> tuple[Tone, str]:
     assert after is not None
     if outcome.fired is False:
         return Tone.PLAIN, (
-            f"The attack {outcome.attack} did not work on the teacher ({rate_text(before)} attack success), so this run "
-            "says nothing about the defence."
+            f"The attack {outcome.attack} did not work on the teacher ({rate_text(before)} attack success), so this "
+            "run says nothing about the defence."
         )
     landing = outcome.after.benign_landing
     change = f"attack success is {percent(after.value)}"
@@ -168,8 +168,8 @@ def _on_self_test(test: SelfTest | None) -> list[str]:
     stopped = sum(rate < STOPPED for rate in rates)
     worst = told[rates.index(max(rates))]
     return [
-        f"In the self-test, the student hardly reacted to {stopped} of {len(told)} attacks that had worked on the teacher; "
-        f"the highest attack success was {percent(max(rates))} ({worst.attack})."
+        f"In the self-test, the student hardly reacted to {stopped} of {len(told)} attacks that had worked on the "
+        f"teacher; the highest attack success was {percent(max(rates))} ({worst.attack})."
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from markupsafe import Markup
@@ -61,3 +62,9 @@ def images(count: int) -> str:
 def one_line(text: str) -> str:
     """`text` with every kind of space made one space."""
     return " ".join(text.split())
+
+
+def moment(iso: str) -> str:
+    """`2026-01-31 12:00 UTC` of an ISO 8601 time in UTC; anything else as it is."""
+    found = re.fullmatch(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d)(:[\d.]+)?(Z|\+00:00)", iso)
+    return f"{found[1]} {found[2]} UTC" if found else iso

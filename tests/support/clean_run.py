@@ -32,7 +32,7 @@ from diffclean.report.facts import (
 
 HOSTILE = (
     "<script>alert(1)</script>",
-    "\"><img src=x onerror=alert(2)>",
+    '"><img src=x onerror=alert(2)>',
     "gpj.\u202etxt.exe",
     "\x1b[2J\x07bell",
     "{{ 7*7 }}{% raw %}",
@@ -58,18 +58,22 @@ def suspect_list(suspects: int, classes: tuple[str, ...] = ("crossing", "limit-8
     for name in classes:
         own = [image for image in images if image.label == name]
         listed = sum(image.suspect for image in own)
-        why = "Networks that never saw these images do not give them this label, and agree on another." if listed else ""
+        why = (
+            "Networks that never saw these images do not give them this label, and agree on another." if listed else ""
+        )
         judged.append(JudgedClass(name, len(own), listed, 5.8 if listed else 0.6, 3.0, why, too_few=name == "yield"))
     return SuspectList("isolate", "data", "", judged, images, {}, {"seed": 1})
 
 
 def draw(root: Path, key: str, side: int, triggered: bool = False, blur: bool = False) -> None:
     """A disc on a coloured ground; a trigger is a white corner."""
-    rng = np.random.default_rng(zlib.crc32(key.encode()))
+    rng = np.random.default_rng(zlib.crc32(key.replace("_v00", "").encode()))
     ground, disc = rng.integers(40, 200, 3), rng.integers(60, 255, 3)
     y, x = np.mgrid[:side, :side] / side
     inside = ((x - 0.5) ** 2 + (y - 0.5) ** 2 < 0.1)[..., None]
-    pixels = np.where(inside, disc, ground * (0.6 + 0.4 * y[..., None])) + rng.normal(0, 3 if blur else 12, (side, side, 3))
+    pixels = np.where(inside, disc, ground * (0.6 + 0.4 * y[..., None])) + rng.normal(
+        0, 3 if blur else 12, (side, side, 3)
+    )
     if triggered:
         pixels[-side // 6 :, -side // 6 :] = 255
     path = root / path_from_key(key)
@@ -79,7 +83,9 @@ def draw(root: Path, key: str, side: int, triggered: bool = False, blur: bool = 
 
 def clean_run(root: Path, suspects: int = 10, side: int = 48, hostile: bool = False) -> Path:
     """Write the folder `root/signs-clean`; only pictures that a page shows are drawn."""
-    classes = tuple(name.replace("/", "_") for name in HOSTILE) if hostile else ("crossing", "limit-80", "stop", "yield")
+    classes = (
+        tuple(name.replace("/", "_") for name in HOSTILE) if hostile else ("crossing", "limit-80", "stop", "yield")
+    )
     found = suspect_list(suspects, classes)
     out, data, varied = root / "signs-clean", root / "signs", root / "signs-clean" / "variations"
     shown, beside = chosen(found)
