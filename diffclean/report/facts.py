@@ -7,11 +7,13 @@ says so in its own words. Folders are named in `Folders`; every picture is a key
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from diffclean.data.apart import path_from
 from diffclean.data.atomic import make_folders, write_whole
 from diffclean.data.json_file import read_json
 from diffclean.errors import DiffcleanError
@@ -39,6 +41,21 @@ class Folder:
 
     path: str = ""
     from_here: str = ""
+
+    @classmethod
+    def seen_from(cls, here: Path, where: Path | str) -> Folder:
+        """A folder (or an address) as `report.json` in the folder `here` names it."""
+        text = str(where)
+        if "://" in text:
+            return cls(text)
+        return cls(os.path.realpath(text), path_from(os.path.realpath(here), os.path.realpath(text)))
+
+    def found(self, here: Path) -> str | None:
+        """Where it is now, seen from the folder of `report.json`: moved along with it, or where it was; None: gone."""
+        if "://" in self.path:
+            return self.path
+        beside = os.path.normpath(os.path.realpath(here) + "/" + self.from_here) if self.from_here else ""
+        return next((path for path in (beside, self.path) if path and Path(path).is_dir()), None)
 
 
 @dataclass(frozen=True)
