@@ -14,6 +14,7 @@ from diffclean import __version__
 from diffclean.cli import outcome
 
 VERBS: dict[str, tuple[str, str]] = {
+    "clean": ("diffclean.cli.clean:command", "Do the whole job: suspects, clean student, report."),
     "variate": ("diffclean.cli.variate:command", "Regenerate a data set with a diffusion model."),
     "distill": ("diffclean.cli.distill:command", "Train a clean student from a suspect teacher."),
     "suspects": ("diffclean.cli.suspects:command", "Find the images that are poisoned."),

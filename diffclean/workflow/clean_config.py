@@ -30,7 +30,18 @@ STAGES: Mapping[str, tuple[str, ...]] = {
 }
 """What `from_step` may name, in order -> the steps of the chain."""
 _UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
-_NOT_ASKED = ("out", "from_step", "max_asr", "max_loss", "cleaned", "price_per_hour", "currency", "data", "test", "poison")
+_NOT_ASKED = (
+    "out",
+    "from_step",
+    "max_asr",
+    "max_loss",
+    "cleaned",
+    "price_per_hour",
+    "currency",
+    "data",
+    "test",
+    "poison",
+)
 """Settings that do not change the plan."""
 
 

@@ -77,7 +77,9 @@ def write_cleaned(
     return len(rows)
 
 
-def _kept(data: Path, left_out: Collection[str], variations: Path | None) -> Iterator[tuple[str, str, str, Path | bytes]]:
+def _kept(
+    data: Path, left_out: Collection[str], variations: Path | None
+) -> Iterator[tuple[str, str, str, Path | bytes]]:
     """Name, key of the original, label, and the file (or its bytes, where it is none) of everything that is kept."""
     if variations is not None:
         rows = latest(read_manifest(variations / manifest_name())).values()

@@ -59,7 +59,10 @@ def measured_costs(
     found = estimate(data, out, settings)
     training_s = training_pace(arch, side, classes, batch, device)
     searching_s = training_pace(SEARCHER, min(side, SEARCH_SIDE), classes, 128, device)
-    each = found.seconds / max(1, found.variations - found.already_made) or found.windows_per_image / found.windows_per_second
+    each = (
+        found.seconds / max(1, found.variations - found.already_made)
+        or found.windows_per_image / found.windows_per_second
+    )
     bytes_each = found.bytes / max(1, found.variations - found.already_made)
     return Costs(training_s, searching_s, each, bytes_each, found.engine)
 
@@ -83,7 +86,7 @@ def training_pace(arch: str, side: int, classes: int, batch: int, device: str | 
         started = time.monotonic()
         with autocast(where, precision):
             loss = F.cross_entropy(model(images), labels)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         loss.item()  # waits for a GPU
         quickest = min(quickest, time.monotonic() - started)
     return quickest / batch

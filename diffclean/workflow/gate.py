@@ -34,7 +34,9 @@ def checks(
 def _against(name: str, what: str, limit: float, values: dict[str, float]) -> list[GateCheck]:
     if not values:
         return [GateCheck(name, f"the {what}", limit, None, passed=False)]
-    return [GateCheck(name, f"the {what}, {of}", limit, round(value, 2), value <= limit) for of, value in values.items()]
+    return [
+        GateCheck(name, f"the {what}, {of}", limit, round(value, 2), value <= limit) for of, value in values.items()
+    ]
 
 
 def _success(measured: Evaluations, self_test: SelfTest | None) -> dict[str, float]:

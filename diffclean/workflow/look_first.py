@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from pathlib import Path
 from threading import Event
 from typing import TypeVar
@@ -28,7 +27,6 @@ from diffclean.progress import NoProgress, Progress
 T = TypeVar("T")
 _HASH_SIDE = 8
 _AT_ONCE = 512
-_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -77,11 +75,6 @@ class Looked:
         """Images of the smallest class."""
         return min(self.classes.values(), default=0)
 
-    def for_json(self) -> dict[str, object]:
-        """The fields; of what cannot be read the first few."""
-        shown = dict(islice(self.unreadable.items(), _SHOWN))
-        return vars(self) | {"unreadable": shown, "unreadable_images": len(self.unreadable)}
-
 
 @dataclass(frozen=True)
 class _Seen:
@@ -90,7 +83,7 @@ class _Seen:
     key: str
     label: str
     problem: str = ""
-    bytes: int = 0
+    file_bytes: int = 0
     sha256: str = ""
     look: bytes = b""
     size: tuple[int, int] = (0, 0)
@@ -172,7 +165,7 @@ def _told(data: Path, stamps: str, source: Source, seen: list[_Seen]) -> Looked:
         digest=digest_of((one.key, one.sha256) for one in seen),
         sketch=sketch_of([one.sha256 for one in good]),
         images=len(good),
-        bytes=sum(one.bytes for one in good),
+        bytes=sum(one.file_bytes for one in good),
         classes={name: counts[name] for name in sorted(numbers, key=numbers.__getitem__)},
         sizes={f"{width}x{height}": count for (width, height), count in sizes.most_common()},
         usual_side=sides[len(sides) // 2] if sides else 0,

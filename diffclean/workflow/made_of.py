@@ -44,10 +44,14 @@ def variations(settings: Settings | None) -> dict[str, Any]:
 
 
 def student(
-    data: str, taught_by: Classifier, settings: Settings | None, distilling: Distilling, left_out: Collection[str]
+    data: str,
+    taught_by: Classifier | None,
+    settings: Settings | None,
+    distilling: Distilling,
+    left_out: Collection[str],
 ) -> dict[str, Any]:
     """A student."""
-    how = {"arch": distilling.arch, "size": distilling.size, "loop": distilling.loop.identity()}
+    how: dict[str, Any] = {"arch": distilling.arch, "size": distilling.size, "loop": distilling.loop.identity()}
     how |= {"temperature": distilling.temperature, "alpha": distilling.alpha}
     return {
         "data": data,

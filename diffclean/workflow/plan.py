@@ -137,7 +137,7 @@ def impossible(found: Looked, trains: bool, searches: bool) -> list[str]:
         )
     if not searches:
         said.append(
-            f"Nobody can say which images are poisoned: no class has the {FEWEST_TO_JUDGE} images that a detector needs."
+            f"Nobody can say which images are poisoned: no class has {FEWEST_TO_JUDGE} images, which a detector needs."
             if trains
             else "Nobody can say which images are poisoned: there are too few to compare them."
         )

@@ -8,17 +8,22 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from diffclean.attacks.base import Labels
 from diffclean.attacks.manifest import MANIFEST_FILE
 from diffclean.attacks.registry import get
-from diffclean.data.atomic import contained, make_folders
+from diffclean.data.atomic import contained, make_folders, write_whole
 from diffclean.data.item import Item
+from diffclean.data.json_file import read_json
 from diffclean.data.registry import open_source
 from diffclean.datasets.samples import digest_of
 from diffclean.errors import DiffcleanError, Interrupted
 from diffclean.evaluation.evaluate import Evaluation
 from diffclean.report.facts import Measured, SelfTest, SelfTestRow
+from diffclean.report.reading import from_json
+from diffclean.results import json_text
+from diffclean.workflow import made_of
 from diffclean.workflow.chain import Chain, ChainResult, Places, Runner, run_chain
 from diffclean.workflow.cleaned import share
 from diffclean.workflow.ledger import Ledger
@@ -61,19 +66,38 @@ def self_test(chain: Chain, left_out: Iterable[str], images: int, work: Path, ha
         chain: what was done to the data; the sample gets the same settings.
         left_out: keys of images that are not taken: suspects, and what cannot be read.
         images: of the sample.
-        work: a folder for it; what is not needed any more is removed from it.
+        work: a folder for it; what is not needed any more is removed again.
         hands: who follows it.
 
     Raises:
         DiffcleanError: a step cannot be done.
         Interrupted: somebody wants the work to end; the same call goes on.
     """
+    make_folders(work)
     sample = draw(chain, frozenset(left_out), images, work)
+    runner = Runner(hands, ledger=Ledger(work))
     rows = []
     for attack in ATTACKS:
-        log.info("Self-test: %s on %d images.", attack, sample.images)
-        rows.append(_row(attack, chain, sample, work / attack, hands))
+        outcome = work / f"{attack}.json"
+
+        def work_on(attack: str = attack, outcome: Path = outcome) -> None:
+            log.info("Self-test: %s on %d images.", attack, sample.images)
+            write_whole(outcome, json_text(_row(attack, chain, sample, work / attack, hands)).encode())
+            shutil.rmtree(work / attack, ignore_errors=True)
+
+        runner.do(attack, work_on, outcome, settings_of(chain) | {"sample": sample.digest, "attack": attack})
+        rows.append(from_json(SelfTestRow, read_json(outcome)))
     return SelfTest(tuple(rows), sample.images)
+
+
+def settings_of(chain: Chain) -> dict[str, Any]:
+    """What of a chain decides the outcome of its self-test, beside the sample, as JSON can say it."""
+    return {
+        "teacher": made_of.teacher("", chain.teaching),
+        "student": made_of.student("", None, chain.settings, chain.distilling, ()),
+        "suspects": made_of.suspects("", chain.detector or "", chain.seed, None, chain.look_settings),
+        "test": chain.test_digest,
+    }
 
 
 def draw(chain: Chain, left_out: frozenset[str], images: int, work: Path) -> Sample:
@@ -162,11 +186,7 @@ def _tried(attack: str, chain: Chain, sample: Sample, work: Path, hands: Hands) 
         measures_variations=False,
         digest=digest_of([(sample.digest, attack)]),
     )
-    done = run_chain(trial, places, runner)
-    for folder in (poisoned, places.variations, places.looks):
-        if folder.is_dir() and folder != poisoned:
-            shutil.rmtree(folder)
-    return done
+    return run_chain(trial, places, runner)
 
 
 def measured_of(found: Evaluation) -> Measured:
