@@ -27,7 +27,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "poison": ("diffclean.cli.poison:command", "Make a poisoned data set for red-team tests."),
     "evaluate": ("diffclean.cli.evaluate:command", "Measure accuracy and attack success."),
     "doctor": ("diffclean.cli.doctor:command", "Say what this machine can run, and why not."),
-    "demo": ("diffclean.cli.demo:command", "Attack and cleaning from end to end, ending in a table."),
+    "demo": ("diffclean.cli.demo:command", "Attack and cleaning from end to end, ending in a report."),
     "completion": ("diffclean.cli.completion:command", "Print the script for shell completion."),
 }
 """Verb -> where its click command is, and its line in `diffclean --help`."""

@@ -92,13 +92,18 @@ def first_plan(config: CleanConfig, found: Looked, has_gpu: bool) -> Plan:
         size=size,
         batch_size=batch_for(found.images),
         epochs=epochs,
-        student_epochs=epochs,
+        student_epochs=student_epochs(epochs),
         variations=config.variations or (4 if found.images <= 3000 else 2 if found.images <= 20_000 else 1),
         trains=trains,
         searches=searches,
         cannot=impossible(found, trains, searches),
     )
     return with_self_test(plan, config, found)
+
+
+def student_epochs(epochs: int) -> int:
+    """Of a student whose teacher had so many: it learns from softer pictures, which takes longer."""
+    return round(1.5 * epochs)
 
 
 def arch_for(side: int, images: int, has_gpu: bool) -> str:
@@ -239,7 +244,7 @@ def _half_the_epochs(plan: Plan, config: CleanConfig) -> Plan | None:
         return None
     said = f"Classifiers are trained for {fewer} epochs only."
     kept = [line for line in plan.gave_up if not line.startswith("Classifiers are trained for")]
-    return replace(plan, epochs=fewer, student_epochs=fewer, gave_up=[*kept, said])
+    return replace(plan, epochs=fewer, student_epochs=student_epochs(fewer), gave_up=[*kept, said])
 
 
 def _no_test(plan: Plan, config: CleanConfig) -> Plan | None:

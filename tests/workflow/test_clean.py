@@ -80,7 +80,9 @@ def test_one_call_leaves_student_list_cleaned_data_and_a_page(config: CleanConfi
     after = _written(config.out)
     assert after["work/teacher.pt"] == before["work/teacher.pt"]
     assert after["work/teacher-anew.pt"] != before["work/teacher-anew.pt"]
-    assert after["work/variations/manifest.parquet"] == before["work/variations/manifest.parquet"]
+    assert {name: when for name, when in after.items() if "_v00" in name} == {
+        name: when for name, when in before.items() if "_v00" in name
+    }
     assert sum(1 for _ in (config.out / "cleaned").rglob("*.png")) == looked_through.kept
 
     varied = run(replace(config, cleaned="variations", from_step="outputs"))
@@ -92,7 +94,7 @@ def test_one_call_leaves_student_list_cleaned_data_and_a_page(config: CleanConfi
 
 def _written(out: Path) -> dict[str, int]:
     """When each outcome was written; what is told anew each time is left out."""
-    told_anew = ("report.html", "report.json", "state.json", "suspects.csv")
+    told_anew = ("report.html", "report.json", "state.json", "suspects.csv", "work/variations/manifest.parquet")
     found = {path.relative_to(out).as_posix(): path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
     return {name: when for name, when in found.items() if name not in told_anew and ".diffclean" not in name}
 
@@ -130,9 +132,9 @@ def test_the_gate_is_missed_where_a_limit_is(config: CleanConfig) -> None:
 def test_what_does_not_go_together_is_said_before_any_work(
     config: CleanConfig, fooled: Path, suspect_set: Path
 ) -> None:
-    with pytest.raises(UsageError, match="test set .* do not match: only the data have lying"):
+    with pytest.raises(UsageError, match=r"test set .* do not match: only the data have lying"):
         prepare(replace(config, test=suspect_set), Hands())
-    with pytest.raises(UsageError, match="teacher .* do not match"):
+    with pytest.raises(UsageError, match=r"teacher .* do not match"):
         prepare(replace(config, teacher=TeacherConfig(fooled)), Hands())
     with pytest.raises(UsageError, match="nothing will measure"):
         prepare(replace(config, max_asr=5.0), Hands())
@@ -145,12 +147,8 @@ def test_a_folder_of_something_else_is_left_alone(config: CleanConfig, suspect_s
     with pytest.raises(DiffcleanError, match=r"is not empty and holds no state.json"):
         prepare(config, Hands())
     (config.out / "holiday.txt").unlink()
-    state = {
-        "format": "diffclean-state",
-        "format_version": 1,
-        "notes": {},
-        "outcomes": {"../data": {"step": "teacher"}},
-    }
+    outside = {"../data": {"step": "teacher", "of": {}, "sha256": None}}
+    state = {"format": "diffclean-state", "format_version": 1, "notes": {}, "outcomes": outside}
     (config.out / "state.json").write_text(json.dumps(state))
     with pytest.raises(DiffcleanError, match="is damaged"):
         prepare(config, Hands())
