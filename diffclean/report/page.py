@@ -121,6 +121,7 @@ def environment() -> Environment:
     )
     made.filters |= {
         "percent": words.percent,
+        "probability": words.probability,
         "rate": words.rate_value,
         "interval": words.interval,
         "images": words.images,
