@@ -161,6 +161,7 @@ def _image_records(cleaned: str) -> dict[str, Any]:
         return found | ({"transform": transform} if transform else {})
 
     within = f"^(?:.*/)?{re.escape(cleaned)}/"
+    path, label = f"{within}(.+)$", f"{within}([^/]+)/.+$"
     return {
         "@type": "cr:RecordSet",
         "@id": "images",
@@ -168,15 +169,13 @@ def _image_records(cleaned: str) -> dict[str, Any]:
         "description": "A record for each image; its label is the folder that it lies in.",
         "key": {"@id": "images/file"},
         "field": [
-            _field(
-                "images/file", "Path in the cleaned data set.", "sc:Text", of_files("fullpath", regex=f"{within}(.+)$")
-            ),
+            _field("images/file", "Path in the cleaned data set.", "sc:Text", of_files("fullpath", regex=path)),
             _field("images/content", "The image.", "sc:ImageObject", of_files("content")),
             _field(
                 "images/label",
                 "Its class.",
                 ["sc:Text", "cr:Label"],
-                of_files("fullpath", regex=f"{within}([^/]+)/.+$"),
+                of_files("fullpath", regex=label),
             ),
         ],
     }
