@@ -32,7 +32,7 @@ _BODY_LIMIT_BYTES = 1024
 _IDLE_S = 60
 _FILES = {"style.css": "text/css", "review.css": "text/css", "review.js": "text/javascript"}
 _HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; img-src 'self'; style-src 'self'; script-src 'self'; "
+    "Content-Security-Policy": "default-src 'none'; img-src 'self' data:; style-src 'self'; script-src 'self'; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
