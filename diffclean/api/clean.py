@@ -5,11 +5,9 @@ from __future__ import annotations
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from diffclean.api.common import AnyPath, following, path_of
-from diffclean.api.distill import Colour, teacher_config
-from diffclean.api.train import with_paths
+from diffclean.api.common import AnyPath, Colour, classifier_file, following, path_of, with_paths
 from diffclean.api.variate import beside
-from diffclean.classifiers.teacher_config import TeacherConfig
+from diffclean.classifiers.classifier_file import ClassifierFile
 from diffclean.errors import UsageError
 from diffclean.progress import Progress
 
@@ -25,11 +23,11 @@ def clean(
     test: AnyPath | None = None,
     poison: AnyPath | None = None,
     teacher: AnyPath | None = None,
-    teacher_arch: str | None = TeacherConfig.arch,
-    teacher_classes: AnyPath | None = TeacherConfig.classes,
-    teacher_mean: Colour | None = TeacherConfig.mean,
-    teacher_std: Colour | None = TeacherConfig.std,
-    teacher_size: int | None = TeacherConfig.size,
+    teacher_arch: str | None = ClassifierFile.arch,
+    teacher_classes: AnyPath | None = ClassifierFile.classes,
+    teacher_mean: Colour | None = ClassifierFile.mean,
+    teacher_std: Colour | None = ClassifierFile.std,
+    teacher_size: int | None = ClassifierFile.size,
     arch: str = "auto",
     size: int | None = None,
     epochs: int | None = None,
@@ -96,8 +94,8 @@ def clean(
     from diffclean.workflow.prepare import prepare
     from diffclean.workflow.steps import Hands
 
-    with following(progress) as told:
-        hands = Hands(told, stop)
+    with following(progress) as shown:
+        hands = Hands(shown, stop)
         return work(prepare(clean_config(**options), hands), hands)
 
 
@@ -107,11 +105,11 @@ def clean_config(
     """The configuration of the job, from the arguments of `clean`."""
     from diffclean.workflow.clean_config import CleanConfig, seconds_of
 
-    told = {name: options[name] for name in options if name.startswith("teacher_")}
-    given = [name for name, value in told.items() if value is not None]
+    about = {name: options[name] for name in options if name.startswith("teacher_")}
+    given = [name for name, value in about.items() if value is not None]
     if teacher is None and given:
         raise UsageError(f"`{given[0]}` was given, and no teacher.", "Give a `teacher` as well.")
-    config = teacher_config(teacher or "", options)  # takes them out of the options
+    config = classifier_file(teacher or "", options, "teacher")  # takes them out of the options
     folder = path_of(data)
     return CleanConfig(
         data=folder,

@@ -26,6 +26,10 @@ def command(run: frame.Run, folder: Path, out: Path | None) -> frame.Result:
     file that needs neither a network nor a script, so it can be sent and printed. Pictures are taken into it, a limited
     number of them; the whole list of suspects is in its own file. See docs/report.md.
     """
-    written = report(folder, out=out, dry_run=run.dry_run)
-    said = "Would write" if run.dry_run else "Wrote"
+    if run.dry_run:
+        from diffclean.report.write import write_report
+
+        written, said = write_report(folder, out, dry_run=True), "Would write"
+    else:
+        written, said = report(folder, out=out), "Wrote"
     return frame.Result(written, [written.verdict, *written.reasons, f"{said} {written.page}."])

@@ -108,6 +108,7 @@ def _class(judged: JudgedClass, images: Sequence[JudgedImage]) -> ClassScores:
         _known(judged.limit),
         judged.why,
         judged.too_few,
+        picture=judged.picture,
     )
     if not known.any():
         return told

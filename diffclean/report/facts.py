@@ -159,6 +159,7 @@ class ClassScores:
         kept: images that are kept, a number a bin; bins are equally wide. Empty where there are no scores.
         listed: images that are listed, in the same bins.
         lowest_listed: the lowest score of a listed image; None where none is listed.
+        picture: an image file in base64 that shows what the listed images have in common; empty where there is none.
     """
 
     name: str
@@ -173,6 +174,7 @@ class ClassScores:
     kept: tuple[int, ...] = ()
     listed: tuple[int, ...] = ()
     lowest_listed: float | None = None
+    picture: str = ""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from diffclean.report.charts import Dial, Histogram, dial, histogram
 from diffclean.report.detected import BESIDE, SUREST, UNSUREST
 from diffclean.report.facts import ClassScores, Cost, Facts, Pair, Suspect
 from diffclean.report.limits import untested
-from diffclean.report.pictures import Album, Thumbnail
+from diffclean.report.pictures import Album, Thumbnail, picture_of
 from diffclean.report.verdict import verdict
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def page(facts: Facts, folder: Path) -> str:
             unsurest=cards[split : len(shown)],
             beside=cards[len(shown) : len(shown) + len(beside)],
             pairs=list(zip(pairs, cards[len(shown) + len(beside) :], strict=True)),
-            hit=[judged for judged in found.classes if judged.suspects][:CLASSES] if found else [],
+            hit=_hit(found.classes) if found else [],
             charts=[ClassChart(judged, histogram(judged), dial(judged)) for judged in drawn],
             untested=untested(facts),
             cost=_cost_rows(facts.cost),
@@ -121,6 +121,7 @@ def environment() -> Environment:
     )
     made.filters |= {
         "percent": words.percent,
+        "probability": words.probability,
         "rate": words.rate_value,
         "interval": words.interval,
         "images": words.images,
@@ -146,6 +147,12 @@ def _cards(images: Sequence[Suspect], facts: Facts, folder: Path) -> list[Card]:
         )
         for image in images
     ]
+
+
+def _hit(classes: Sequence[ClassScores]) -> list[tuple[ClassScores, Thumbnail | None]]:
+    """Classes with suspects, each with a picture of what its suspects have in common, where there is one."""
+    hit = [judged for judged in classes if judged.suspects][:CLASSES]
+    return [(judged, picture_of(judged.picture)) for judged in hit]
 
 
 def _drawn(classes: Iterable[ClassScores]) -> list[ClassScores]:

@@ -82,6 +82,14 @@ def _webp(picture: Image.Image, **options: int) -> bytes:
     return file.getvalue()
 
 
+def picture_of(text: str) -> Thumbnail | None:
+    """The small picture of an image file in base64; None where it is none that can be read."""
+    try:
+        return thumbnail(base64.b64decode(text, validate=True)) if text else None
+    except (ValueError, DecodeError):
+        return None
+
+
 class Album:
     """Thumbnails of some images of one data set.
 

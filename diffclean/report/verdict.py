@@ -138,7 +138,7 @@ def _on_suspects(facts: Facts) -> list[str]:
     said = [_listed(found)] if found.suspects else []
     few = sum(judged.too_few for judged in found.classes)
     if few:
-        said.append(f"{few} of {len(found.classes)} classes have too few images to be judged.")
+        said.append(f"Classes with too few images to be judged: {few} of {len(found.classes)}.")
     return said
 
 

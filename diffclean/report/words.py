@@ -34,6 +34,13 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f}{_NARROW}%"
 
 
+def probability(share: float) -> str:
+    """As `percent`, but nothing is called certain that is not: `> 99.9 %`, `< 0.1 %`."""
+    if 0.9995 <= share < 1:
+        return f"> {percent(0.999)}"
+    return f"< {percent(0.001)}" if 0 < share < 0.0005 else percent(share)
+
+
 def rate_value(rate: Rate | None) -> str:
     """The rate alone; a dash where there is none."""
     return percent(rate.value) if rate is not None and rate.count else "\u2013"

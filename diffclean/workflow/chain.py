@@ -21,7 +21,7 @@ from diffclean.workflow.steps import Classifier, Distilling, Hands, Teaching
 from diffclean.workflow.suspects import FoundSuspects, reread
 
 if TYPE_CHECKING:
-    from diffclean.classifiers.teacher_config import TeacherConfig
+    from diffclean.classifiers.classifier_file import ClassifierFile
     from diffclean.evaluation.evaluate import Evaluation
     from diffclean.variation.settings import Settings
 
@@ -101,7 +101,7 @@ class Chain:
     test: Path | None = None
     poison: Path | None = None
     seed: int = 1
-    teacher: TeacherConfig | None = None
+    teacher: ClassifierFile | None = None
     measures_variations: bool = False
     digest: str = ""
     test_digest: str = ""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from diffclean.classifiers.checks import check_size
-from diffclean.classifiers.teacher_config import TeacherConfig
+from diffclean.classifiers.classifier_file import ClassifierFile
 from diffclean.detection.find import DEFAULT_DETECTOR
 from diffclean.errors import UsageError
 from diffclean.variation import defaults
@@ -79,7 +79,7 @@ class CleanConfig:
     out: Path
     test: Path | None = None
     poison: Path | None = None
-    teacher: TeacherConfig | None = None
+    teacher: ClassifierFile | None = None
     arch: str = "auto"
     size: int | None = None
     epochs: int | None = None

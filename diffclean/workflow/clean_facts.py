@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from diffclean.attacks.manifest import read_manifest
+from diffclean.attacks.manifest import read_poison_manifest
 from diffclean.data.hashes import sha256_of
 from diffclean.environment import package_versions
 from diffclean.report.detected import chosen, detection
@@ -119,7 +119,7 @@ def _detection(prepared: Prepared, done: Done, run: Path) -> Detection | None:
     keys = {image.key for images in chosen(listed, seed) for image in images}
     poisoned = None
     if poison is not None:
-        poisoned = {row.output: row.poisoned for row in read_manifest(poison).images}
+        poisoned = {row.output: row.poisoned for row in read_poison_manifest(poison).images}
     figures = done.suspects.against_manifest
     return detection(listed, variations_of(run, keys), poisoned=poisoned, measured=figures, seed=seed)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from diffclean.data.atomic import contained, make_folders, write_error, write_whole
 from diffclean.data.item import ItemError
-from diffclean.data.manifest import Status, latest, manifest_name, read_manifest
+from diffclean.data.manifest import Status, latest, manifest_name, read_run_manifest
 from diffclean.data.registry import open_source
 from diffclean.errors import Interrupted
 from diffclean.progress import NoProgress
@@ -82,7 +82,7 @@ def _kept(
 ) -> Iterator[tuple[str, str, str, Path | bytes]]:
     """Name, key of the original, label, and the file (or its bytes, where it is none) of everything that is kept."""
     if variations is not None:
-        rows = latest(read_manifest(variations / manifest_name())).values()
+        rows = latest(read_run_manifest(variations / manifest_name())).values()
         for row in rows:
             if row.status is Status.OK and row.key not in left_out:
                 yield row.output, row.key, row.label, contained(variations, row.output)

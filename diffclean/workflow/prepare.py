@@ -179,7 +179,7 @@ def check_others(config: CleanConfig, found: Looked, test: Looked | None) -> Non
         UsageError: they do not.
         DiffcleanError: one cannot be read.
     """
-    from diffclean.attacks.manifest import read_manifest
+    from diffclean.attacks.manifest import read_poison_manifest
     from diffclean.classifiers.networks import check_arch, pick_device
 
     if config.arch != "auto":
@@ -189,7 +189,9 @@ def check_others(config: CleanConfig, found: Looked, test: Looked | None) -> Non
     if test is not None:
         _check_same(classes, set(test.classes), f"the test set {test.where}")
     if config.poison is not None:
-        _check_same(classes, set(read_manifest(config.poison).class_to_idx), f"the poison manifest {config.poison}")
+        _check_same(
+            classes, set(read_poison_manifest(config.poison).class_to_idx), f"the poison manifest {config.poison}"
+        )
     if config.teacher is not None:
         from diffclean.evaluation.evaluate import opened
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
-from diffclean.classifiers.teacher_config import TeacherConfig
+from diffclean.classifiers.classifier_file import ClassifierFile
 from diffclean.progress import Progress
 from diffclean.training.distill_config import DistillConfig
 from diffclean.training.loop_config import LoopConfig
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from diffclean.evaluation.variation_run import RunEvaluation
     from diffclean.training.run import TrainResult
     from diffclean.variation.settings import Settings
-    from diffclean.variation.variate import Report
+    from diffclean.variation.variate import VariateResult
 
 
-Classifier = Path | TeacherConfig
+Classifier = Path | ClassifierFile
 """A classifier of ours by its file, or anybody's with what its file does not say."""
 
 
@@ -89,7 +89,7 @@ def train_teacher(data: Path, out: Path, teaching: Teaching, hands: Hands, witho
     return train(config, hands.progress, hands.stop)
 
 
-def make_variations(data: Path, out: Path, settings: Settings, hands: Hands) -> Report:
+def make_variations(data: Path, out: Path, settings: Settings, hands: Hands) -> VariateResult:
     """Regenerate every image of a data set; what an earlier call with the same settings made is kept.
 
     Args:
@@ -126,11 +126,11 @@ def list_suspects(
         seed: of everything that is random.
     """
     from diffclean.detection.find import find_suspects
-    from diffclean.workflow.suspects import told
+    from diffclean.workflow.suspects import found_suspects
 
     found = find_suspects(data, detector, teacher, variations, seed=seed, progress=hands.progress, stop=hands.stop)
     found.write(out)
-    return told(found, out, poison)
+    return found_suspects(found, out, poison)
 
 
 def distil_student(
@@ -149,7 +149,7 @@ def distil_student(
     from diffclean.training.distill import distill
 
     config = DistillConfig(
-        teacher=TeacherConfig(teacher) if isinstance(teacher, Path) else teacher,
+        teacher=ClassifierFile(teacher) if isinstance(teacher, Path) else teacher,
         data=images,
         out=out,
         student=distilling.arch,

@@ -12,6 +12,7 @@ import pytest
 from clean_run import HOSTILE, clean_run
 
 from diffclean.report.facts import (
+    ClassScores,
     Detection,
     Facts,
     GateCheck,
@@ -94,7 +95,7 @@ def test_the_page_tells_everything_in_its_order(ten: Path) -> None:
         "ab" * 32,
     ):
         assert said in found.text
-    assert found.tags["img"] == 2 * (10 + 24 + 6)
+    assert found.tags["img"] == 2 * (10 + 24 + 6) + 1, "pairs, and what the suspects have in common"
 
 
 def test_the_page_asks_for_nothing_and_runs_nothing(ten: Path) -> None:
@@ -134,7 +135,10 @@ def test_a_page_without_pictures_says_why(ten: Path, tmp_path: Path) -> None:
     gone = replace(facts.folders, data=replace(facts.folders.data, path="/nowhere", from_here=""))
     found = parsed(ten, folders=gone)
     assert found.text.count("the folder is no longer there") == 10 + 24 + 6
-    strange = Detection("isolate", 1, 1, shown=(Suspect("../../etc/passwd", "a"), Suspect("/etc/passwd", "a")))
+    odd = ClassScores("a", 1, 1, picture="PHNjcmlwdD4=")
+    strange = Detection(
+        "isolate", 1, 1, classes=(odd,), shown=(Suspect("../../etc/passwd", "a"), Suspect("/etc/passwd", "a"))
+    )
     found = parsed(ten, detection=strange, regenerated=None)
     assert found.text.count("it is not in the data set") == 2
     assert found.tags["img"] == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from diffclean.data.keys import key_from_path, path_from_key
+from diffclean.data.png import png_from_pixels
 from diffclean.data.suspects import JudgedClass, JudgedImage, SuspectList
 from diffclean.evaluation.metrics import rate
 from diffclean.report.detected import chosen, detection
@@ -61,8 +63,16 @@ def suspect_list(suspects: int, classes: tuple[str, ...] = ("crossing", "limit-8
         why = (
             "Networks that never saw these images do not give them this label, and agree on another." if listed else ""
         )
-        judged.append(JudgedClass(name, len(own), listed, 5.8 if listed else 0.6, 3.0, why, too_few=name == "yield"))
+        few, common = name == "yield", _corner() if listed else ""
+        judged.append(JudgedClass(name, len(own), listed, 5.8 if listed else 0.6, 3.0, why, few, common))
     return SuspectList("isolate", "data", "", judged, images, {}, {"seed": 1})
+
+
+def _corner() -> str:
+    """What the suspects have in common: a PNG file of a white corner, in base64."""
+    pixels = np.full((32, 32, 3), 127, np.uint8)
+    pixels[-6:, -6:] = 255
+    return base64.b64encode(png_from_pixels(pixels)).decode()
 
 
 def draw(root: Path, key: str, side: int, triggered: bool = False, blur: bool = False) -> None:

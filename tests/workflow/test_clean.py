@@ -11,7 +11,7 @@ from threading import Event
 import pytest
 
 from diffclean.classifiers import checkpoints
-from diffclean.classifiers.teacher_config import TeacherConfig
+from diffclean.classifiers.classifier_file import ClassifierFile
 from diffclean.data.suspects import read_list
 from diffclean.errors import DiffcleanError, ExitCode, Interrupted, UsageError
 from diffclean.report.facts import read_facts
@@ -135,7 +135,7 @@ def test_what_does_not_go_together_is_said_before_any_work(
     with pytest.raises(UsageError, match=r"test set .* do not match: only the data have lying"):
         prepare(replace(config, test=suspect_set), Hands())
     with pytest.raises(UsageError, match=r"teacher .* do not match"):
-        prepare(replace(config, teacher=TeacherConfig(fooled)), Hands())
+        prepare(replace(config, teacher=ClassifierFile(fooled)), Hands())
     with pytest.raises(UsageError, match="nothing will measure"):
         prepare(replace(config, max_asr=5.0), Hands())
     assert not config.out.exists()
