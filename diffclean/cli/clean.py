@@ -12,8 +12,8 @@ import click
 
 from diffclean.api.clean import clean, clean_config
 from diffclean.cli import frame
+from diffclean.cli.classifier import classifier_options
 from diffclean.cli.clean_summary import summary
-from diffclean.cli.teacher import teacher_options
 from diffclean.errors import Interrupted
 
 log = logging.getLogger(__name__)
@@ -73,7 +73,7 @@ STAGES = ("teacher", "suspects", "teacher-anew", "variations", "student", "evalu
     help="A classifier that was trained on DATA as they are, in any of the forms that `distill` takes.  [default: one "
     "is trained]",
 )
-@teacher_options
+@classifier_options("teacher")
 @click.option("--arch", help="Of teacher and student, as in `train`; auto: by the size and number of the images.")
 @click.option(
     "--size",

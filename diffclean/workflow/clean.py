@@ -13,48 +13,25 @@ from diffclean.data.json_file import read_json
 from diffclean.data.lock import Lock
 from diffclean.data.suspects import SuspectList
 from diffclean.errors import ExitCode, Interrupted
+from diffclean.report.card import write_card
 from diffclean.report.facts import GateCheck, SelfTest
 from diffclean.report.reading import from_json
 from diffclean.report.write import write_report
 from diffclean.results import WHERE_MEASURED, json_text
-from diffclean.training.loop_config import LoopConfig
 from diffclean.workflow import chain as job
 from diffclean.workflow import gate, made_of, outputs
 from diffclean.workflow.chain import Chain, Places, Runner, Step
 from diffclean.workflow.clean_config import SELF_TEST, STAGES
+from diffclean.workflow.clean_facts import facts_of
+from diffclean.workflow.clean_job import Outcome, chain_of, places_of
 from diffclean.workflow.measured import Evaluations
-from diffclean.workflow.prepare import Prepared, look_settings_of, settings_of
+from diffclean.workflow.prepare import Prepared
 from diffclean.workflow.self_test import self_test
 from diffclean.workflow.self_test import settings_of as settings_of_test
-from diffclean.workflow.steps import Distilling, Hands, Teaching, make_variations
+from diffclean.workflow.steps import Hands, make_variations
 from diffclean.workflow.suspects import FoundSuspects
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What the steps achieved.
-
-    Attributes:
-        suspects: what was found; None: nothing was looked for.
-        trained: whether there is a student.
-        measured: classifiers and variations.
-        self_test: None: it is not known whether there was one.
-        gate: the limits that were set.
-        cannot: what could not be done and why, in sentences.
-        cleaned: the cleaned data set; None: it was not asked for.
-        kept: label -> images that are not left out.
-    """
-
-    suspects: FoundSuspects | None = None
-    trained: bool = False
-    measured: Evaluations = field(default_factory=Evaluations)
-    self_test: SelfTest | None = None
-    gate: tuple[GateCheck, ...] = ()
-    cannot: tuple[str, ...] = ()
-    cleaned: Path | None = None
-    kept: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -115,8 +92,6 @@ def clean(prepared: Prepared, hands: Hands, command: str = "") -> CleanResult:
         DiffcleanError: a step cannot be done.
         Interrupted: somebody wants the work to end; the same call goes on.
     """
-    from diffclean.workflow.clean_facts import facts_of
-
     config, ledger = prepared.config, prepared.ledger
     make_folders(config.out)
     with Lock(config.out):
@@ -126,7 +101,10 @@ def clean(prepared: Prepared, hands: Hands, command: str = "") -> CleanResult:
         except Interrupted as error:
             done = ", ".join(ledger.done) or "nothing yet"
             raise Interrupted(f"Interrupted. Done so far: {done}.", error.hint) from error
-        facts_of(prepared, outcome, command).write(config.out)
+        facts = facts_of(prepared, outcome, command)
+        facts.write(config.out)
+        if outcome.cleaned is not None:
+            write_card(config.out, facts, variations=config.cleaned == "variations")
         page = write_report(config.out)
     return CleanResult(
         out=config.out,
@@ -159,42 +137,6 @@ def _note(prepared: Prepared) -> None:
         names = list(STAGES)
         again = names[names.index(config.from_step) :]
         ledger.forget([step for name in again for step in STAGES[name]])
-
-
-def chain_of(prepared: Prepared) -> Chain:
-    """The steps with everything that was decided."""
-    config, plan = prepared.config, prepared.plan
-    loop = LoopConfig(
-        epochs=plan.epochs,
-        batch_size=plan.batch_size,
-        augment=config.augment,
-        seed=config.seed,
-        device=config.device,
-        tensorboard=False,
-    )
-    student_loop = replace(loop, epochs=plan.student_epochs)
-    return Chain(
-        data=config.data,
-        teaching=Teaching(plan.arch, loop, plan.size),
-        distilling=Distilling(plan.arch, student_loop, size=plan.size),
-        settings=settings_of(config, plan.variations),
-        detector=config.detector if plan.searches else None,
-        look_settings=look_settings_of(config),
-        test=config.test,
-        poison=config.poison,
-        seed=config.seed,
-        teacher=config.teacher,
-        measures_variations=True,
-        digest=prepared.found.digest,
-        test_digest=prepared.test.digest if prepared.test is not None else "",
-    )
-
-
-def places_of(out: Path) -> Places:
-    """What people look for lies in the folder itself, the rest in `work`."""
-    return replace(
-        Places.below(out / "work"), suspects=out / "suspects.json", evaluation=out / "work" / "evaluation.json"
-    )
 
 
 def _steps(prepared: Prepared, runner: Runner) -> Outcome:

@@ -25,8 +25,8 @@ from diffclean.report.facts import (
 )
 from diffclean.report.variation_run import facts_of_run, variations_of
 from diffclean.results import plain
-from diffclean.workflow.clean import Outcome as Done
-from diffclean.workflow.clean import chain_of, places_of
+from diffclean.workflow.clean_job import Outcome as Done
+from diffclean.workflow.clean_job import chain_of, places_of
 from diffclean.workflow.outputs import STUDENT
 from diffclean.workflow.prepare import Prepared
 from diffclean.workflow.self_test import ATTACKS, measured_of

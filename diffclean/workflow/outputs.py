@@ -9,6 +9,7 @@ from pathlib import Path
 
 from diffclean.data.hashes import sha256_of
 from diffclean.datasets.samples import digest_of
+from diffclean.report.card import CARD_FILE
 from diffclean.workflow.chain import Runner
 from diffclean.workflow.clean_config import OUTPUTS
 from diffclean.workflow.cleaned import write_cleaned
@@ -91,3 +92,4 @@ def remove_cleaned(out: Path) -> None:
     if (out / "cleaned.csv").is_file():  # ours
         shutil.rmtree(out / "cleaned", ignore_errors=True)
         (out / "cleaned.csv").unlink()
+        (out / CARD_FILE).unlink(missing_ok=True)

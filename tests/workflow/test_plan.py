@@ -56,13 +56,12 @@ def test_a_budget_takes_the_self_test_first_and_epochs_last() -> None:
     data = found(5000, 32)
     whole = within_budget(first_plan(CONFIG, data, False), CONFIG, data, COSTS)
     gave_up = []
-    for share in (0.9, 0.6, 0.35, 0.3):
+    for share in (0.9, 0.5, 0.35):
         config = replace(CONFIG, budget_s=share * whole.total_s)
         plan = within_budget(first_plan(config, data, False), config, data, COSTS)
         assert plan.total_s <= config.budget_s
         gave_up.append(len(plan.gave_up))
-    assert gave_up == sorted(gave_up)
-    assert gave_up[0] == 1
+    assert gave_up == [1, 2, 3]
     assert plan.epochs < whole.epochs
     assert plan.self_test == 0
     assert plan.no_self_test
