@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from diffclean.cli.failures import failures
 from diffclean.cli.findings import compared, findings
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ def summary(done: CleanResult) -> list[str]:
         lines.append(f"The list of suspects: {done.suspects.out} (.csv beside it)")
     if done.cleaned is not None:
         lines.append(f"The cleaned data set: {done.cleaned}")
-    return [*lines, f"The report: {done.report}"]
+    return [*lines, *failures(dict(done.failed)), f"The report: {done.report}"]
 
 
 def _table(done: CleanResult) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,7 @@ class CleanResult:
         gate: the limits that were set.
         cannot: what could not be done and why, in sentences.
         gave_up: what was given up to keep to the budget, in sentences.
+        failed: key -> why an image could not be read; it was left out of everything.
         seconds: step -> how long it took, in all runs together.
     """
 
@@ -70,14 +72,15 @@ class CleanResult:
     gate: tuple[GateCheck, ...]
     cannot: tuple[str, ...]
     gave_up: list[str]
+    failed: Mapping[str, str]
     seconds: dict[str, float]
 
     @property
     def exit_code(self) -> ExitCode:
-        """A limit was missed; there is no student; or done."""
+        """A limit was missed; there is no student, or images could not be read; or done."""
         if any(not check.passed for check in self.gate):
             return ExitCode.GATE_MISSED
-        return ExitCode.DONE if self.student is not None else ExitCode.SOME_FAILED
+        return ExitCode.SOME_FAILED if self.failed or self.student is None else ExitCode.DONE
 
 
 def clean(prepared: Prepared, hands: Hands, command: str = "") -> CleanResult:
@@ -121,6 +124,7 @@ def clean(prepared: Prepared, hands: Hands, command: str = "") -> CleanResult:
         gate=outcome.gate,
         cannot=outcome.cannot,
         gave_up=prepared.plan.gave_up,
+        failed=prepared.found.unreadable,
         seconds=ledger.seconds,
     )
 

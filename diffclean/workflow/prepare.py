@@ -232,7 +232,8 @@ def trains_on(name: str | None) -> tuple[str, bool]:
         import torch
 
         return torch.cuda.get_device_name(device), True
-    return f"{environment.usable_cores():g} cores of {environment.cpu().name}", False
+    cores = environment.usable_cores()
+    return f"{cores:g} {'core' if cores == 1 else 'cores'} of {environment.cpu().name}", False
 
 
 def known_plan(config: CleanConfig, ledger: Ledger) -> Plan | None:
