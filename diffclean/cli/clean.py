@@ -102,8 +102,9 @@ def command(run: frame.Run, yes: bool, **options: Any) -> frame.Result:
     changed. Settings that are not given are chosen by the data; what is given is never changed to keep to a budget.
     """
     from diffclean.workflow.clean import clean as work
-    from diffclean.workflow.prepare import prepare, told
+    from diffclean.workflow.prepare import prepare
     from diffclean.workflow.steps import Hands
+    from diffclean.workflow.told_first import told
 
     config = clean_config(**options)
     with run.stopping() as stop:

@@ -5,27 +5,21 @@ Teacher, variations, suspects, teacher anew, variations of what is kept, student
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from diffclean.errors import Interrupted
 from diffclean.workflow import made_of, measured, steps
-from diffclean.workflow.ledger import Ledger
 from diffclean.workflow.measured import Evaluations
-from diffclean.workflow.steps import Classifier, Distilling, Hands, Teaching
+from diffclean.workflow.runner import Runner
+from diffclean.workflow.steps import Classifier, Distilling, Teaching
 from diffclean.workflow.suspects import FoundSuspects, reread
 
 if TYPE_CHECKING:
     from diffclean.classifiers.classifier_file import ClassifierFile
     from diffclean.evaluation.evaluate import Evaluation
     from diffclean.variation.settings import Settings
-
-log = logging.getLogger(__name__)
 
 
 class Step(StrEnum):
@@ -134,64 +128,6 @@ class ChainResult:
     def student(self) -> Evaluation | None:
         """The measured student, beside the teacher; None without a test set."""
         return self.measured.student
-
-
-@dataclass
-class Runner:
-    """Does steps one after another, and remembers how long each took.
-
-    With a ledger, a step is done again where what it is made of has changed. Without one, a step whose outcome lies at
-    its place is not done again; its name is all that is looked at, so the caller gives places that no other settings
-    lead to.
-    """
-
-    hands: Hands
-    seconds: dict[str, float] = field(default_factory=dict)
-    ledger: Ledger | None = None
-
-    def do(
-        self,
-        step: str,
-        work: Callable[[], object],
-        outcome: Path | None = None,
-        of: Mapping[str, Any] | None = None,
-        editable: bool = False,
-    ) -> None:
-        """Do a step, unless its outcome is there.
-
-        Args:
-            step: its name.
-            work: does it.
-            outcome: a file that it writes, or a folder; None: it is always done.
-            of: what the outcome is made of; for the ledger.
-            editable: see `Ledger.is_done`.
-
-        Raises:
-            Interrupted: someone wants the work to end; the same call goes on from here.
-        """
-        if self.hands.stop is not None and self.hands.stop.is_set():
-            raise Interrupted("Interrupted.", "The same command goes on from here.")
-        if self.ledger is not None and outcome is not None and of is not None:
-            if self.ledger.is_done(outcome, of, editable):
-                return
-            self.ledger.begin(step, outcome, of)
-            self._noted(self.ledger, step, work, outcome)
-        elif outcome is None or not outcome.exists():
-            self._timed(step, work)
-
-    def _noted(self, ledger: Ledger, step: str, work: Callable[[], object], outcome: Path) -> None:
-        started = time.monotonic()
-        try:
-            self._timed(step, work)
-            ledger.end(outcome)
-        finally:
-            ledger.spent(outcome, time.monotonic() - started)
-
-    def _timed(self, step: str, work: Callable[[], object]) -> None:
-        started = time.monotonic()
-        work()
-        self.seconds[str(step)] = round(time.monotonic() - started, 1)
-        log.info("%s: %.0f s.", str(step).capitalize(), self.seconds[str(step)])
 
 
 def run_chain(chain: Chain, places: Places, runner: Runner) -> ChainResult:

@@ -21,12 +21,13 @@ from diffclean.report.write import write_report
 from diffclean.results import WHERE_MEASURED, json_text
 from diffclean.workflow import chain as job
 from diffclean.workflow import gate, made_of, outputs
-from diffclean.workflow.chain import Chain, Places, Runner, Step
+from diffclean.workflow.chain import Chain, Places, Step
 from diffclean.workflow.clean_config import SELF_TEST, STAGES
 from diffclean.workflow.clean_facts import facts_of
 from diffclean.workflow.clean_job import Outcome, chain_of, places_of
 from diffclean.workflow.measured import Evaluations
 from diffclean.workflow.prepare import Prepared
+from diffclean.workflow.runner import Runner
 from diffclean.workflow.self_test import self_test
 from diffclean.workflow.self_test import settings_of as settings_of_test
 from diffclean.workflow.steps import Hands, make_variations

@@ -11,10 +11,10 @@ from diffclean.attacks.registry import get
 from diffclean.data.atomic import make_folders
 from diffclean.errors import DiffcleanError, UsageError
 from diffclean.progress import NoProgress, Progress
-from diffclean.workflow.chain import Runner
 from diffclean.workflow.clean import CleanResult, clean
 from diffclean.workflow.clean_config import CleanConfig
 from diffclean.workflow.prepare import prepare
+from diffclean.workflow.runner import Runner
 from diffclean.workflow.scenes import draw_data_set
 from diffclean.workflow.signs import FACES
 from diffclean.workflow.steps import Hands

@@ -10,9 +10,9 @@ from pathlib import Path
 from diffclean.data.hashes import sha256_of
 from diffclean.datasets.samples import digest_of
 from diffclean.report.card import CARD_FILE
-from diffclean.workflow.chain import Runner
 from diffclean.workflow.clean_config import OUTPUTS
 from diffclean.workflow.cleaned import write_cleaned
+from diffclean.workflow.runner import Runner
 
 STUDENT = ("student.pt", "student.safetensors", "student.onnx")
 

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from diffclean.data.apart import check_separate
 from diffclean.environment import disk_free_bytes
-from diffclean.errors import DiffcleanError, UsageError
+from diffclean.errors import DiffcleanError
 from diffclean.report.reading import from_json
 from diffclean.results import KEPT_BACK, plain
 from diffclean.variation.settings import Settings
+from diffclean.workflow.budget import within_budget
+from diffclean.workflow.check_first import check_labels, check_others, check_same_data
 from diffclean.workflow.clean_config import CleanConfig
 from diffclean.workflow.costs import measured_costs
 from diffclean.workflow.ledger import Ledger
 from diffclean.workflow.look_first import Looked, look
-from diffclean.workflow.plan import Plan, duration, first_plan, within_budget
+from diffclean.workflow.plan import Plan, first_plan
 from diffclean.workflow.steps import Hands
 
 LOOK_STRENGTH, LOOKS = 0.4, 4
@@ -96,11 +97,14 @@ def prepare(config: CleanConfig, hands: Hands) -> Prepared:
     located = locate(settings, hands.progress)
     device, has_gpu = trains_on(config.device)
     plan = known_plan(config, ledger) or decided(config, found, resolved, has_gpu)
+    free = disk_free_bytes(config.out.absolute())
+    if plan.bytes > free and not ledger.done:
+        raise DiffcleanError(
+            f"The job needs about {plan.bytes / 1e6:,.0f} MB in {config.out}, and {free / 1e6:,.0f} MB are free there.",
+            "Free some space, or choose another folder with `out`.",
+        )
     side = max(located.manifest.image_size, located.settings.detail or 0)
-    above = next(folder for folder in (config.out, *config.out.absolute().parents) if folder.exists())
-    return Prepared(
-        config, found, plan, test, device, side, recipe.license_note, disk_free_bytes(above), ledger.done, ledger
-    )
+    return Prepared(config, found, plan, test, device, side, recipe.license_note, free, ledger.done, ledger)
 
 
 def opened_ledger(out: Path) -> Ledger:
@@ -129,85 +133,6 @@ def looked_at(data: Path, before: Any, hands: Hands) -> Looked:
     except ValueError:  # of another version: look again
         known = None
     return look(data, known, hands.progress, hands.stop)
-
-
-def check_same_data(found: Looked, ledger: Ledger, out: Path) -> None:
-    """Refuse a folder that belongs to a data set which has no image in common with this one.
-
-    Raises:
-        DiffcleanError: its outcomes would be thrown away, and the data may just be mistyped.
-    """
-    before = ledger.notes.get("look") or {}
-    sketch = set(before.get("sketch") or ())
-    if sketch and found.sketch and not sketch & set(found.sketch):
-        raise DiffcleanError(
-            f"{out} belongs to {before.get('where')}, which has no image in common with {found.where}.",
-            "Choose another folder with `out`, or remove this one.",
-        )
-
-
-def check_labels(found: Looked) -> None:
-    """Refuse data that no classifier can be trained on because of how they lie.
-
-    Raises:
-        DiffcleanError: no class folders, one class, or a class without an image.
-    """
-    hint = (
-        f"Expected DATA/<class>/image. Without labels, images can still be regenerated: diffclean variate {found.where}"
-    )
-    if not found.classes or set(found.classes) == {""}:
-        raise DiffcleanError(f"The images in {found.where} lie in no class folders.", hint)
-    if "" in found.classes:
-        raise DiffcleanError(
-            f"Some images in {found.where} lie in no class folder ({found.classes['']} of {found.images}).",
-            "Move them into the folder of their class, or out of the data.",
-        )
-    if len(found.classes) == 1:
-        raise DiffcleanError(f"{found.where} has one class only, {next(iter(found.classes))}.", hint)
-    empty = [name for name, count in found.classes.items() if not count]
-    if empty:
-        raise DiffcleanError(
-            f"{found.where} has classes without an image that can be read: {', '.join(empty[:10])}.",
-            "Add images, or remove the folder where the class is not meant.",
-        )
-
-
-def check_others(config: CleanConfig, found: Looked, test: Looked | None) -> None:
-    """Look whether test set, poison manifest and teacher go with the data, before hours are spent.
-
-    Raises:
-        UsageError: they do not.
-        DiffcleanError: one cannot be read.
-    """
-    from diffclean.attacks.manifest import read_poison_manifest
-    from diffclean.classifiers.networks import check_arch, pick_device
-
-    if config.arch != "auto":
-        check_arch(config.arch)
-    pick_device(config.device)
-    classes = set(found.classes)
-    if test is not None:
-        _check_same(classes, set(test.classes), f"the test set {test.where}")
-    if config.poison is not None:
-        _check_same(
-            classes, set(read_poison_manifest(config.poison).class_to_idx), f"the poison manifest {config.poison}"
-        )
-    if config.teacher is not None:
-        from diffclean.evaluation.evaluate import opened
-
-        teacher = opened(config.teacher, config.data, pick_device("cpu"))
-        _check_same(classes, set(teacher.class_to_idx), f"the teacher {config.teacher.path}")
-
-
-def _check_same(classes: set[str], others: set[str], what: str) -> None:
-    only_data, only_other = sorted(classes - others), sorted(others - classes)
-    parts = [f"only the data have {', '.join(only_data[:5])}"] if only_data else []
-    parts += [f"only {what} has {', '.join(only_other[:5])}"] if only_other else []
-    if parts:
-        raise UsageError(
-            f"The classes of the data and of {what} do not match: {'; '.join(parts)}.",
-            "Give one with the same classes.",
-        )
 
 
 def settings_of(config: CleanConfig, variations: int) -> Settings:
@@ -255,49 +180,3 @@ def decided(config: CleanConfig, found: Looked, settings: Settings, has_gpu: boo
         config.data, nowhere, settings, plan.arch, side, len(found.classes), plan.batch_size, config.device
     )
     return within_budget(plan, config, found, costs)
-
-
-def told(prepared: Prepared) -> list[str]:
-    """What there is and what will be done, in lines for people."""
-    found, plan, config = prepared.found, prepared.plan, prepared.config
-    sizes = list(found.sizes)
-    lines = [
-        f"{found.images:,} images in {len(found.classes)} classes ({found.bytes / 1e6:,.1f} MB), "
-        f"{sizes[0] if len(sizes) == 1 else f'{len(sizes)} sizes up to {found.largest_side} px'}.",
-        f"Classes: {_counts(found.classes)}.",
-    ]
-    if found.unreadable:
-        key, why = next(iter(found.unreadable.items()))
-        lines.append(f"{len(found.unreadable)} images cannot be read and are left out, such as {key} ({why}).")
-    lines += prepared.notes
-    lines += plan.cannot
-    lines.append(f"Engine: {config.engine} ({plan.engine}). Licence: {prepared.licence or 'see the model'}.")
-    if plan.trains:
-        lines.append(
-            f"Classifiers: {plan.arch}, {plan.epochs} epochs, images {_shown(plan.size)}, on {prepared.device}. "
-            f"Suspects: {f'looked for by {config.detector}' if plan.searches else 'not looked for'}."
-        )
-    tested = f"{plan.self_test:,} images, 3 triggers" if plan.self_test else f"none. {plan.no_self_test}"
-    lines.append(f"Variations: {plan.variations} of each image. Self-test: {tested.rstrip('.')}.")
-    lines += [f"To keep to the budget: {line}" for line in plan.gave_up]
-    if config.test is None and plan.trains:
-        lines.append("There is no test set (--test), so the clean accuracy will not be measured.")
-    steps = ", ".join(f"{step} {duration(taken)}" for step, taken in plan.seconds.items())
-    lines.append(f"Expected: about {duration(plan.total_s)} ({steps}).")
-    lines.append(
-        f"Disk: about {plan.bytes / 1e6:,.0f} MB in {config.out}; {prepared.free_bytes / 1e9:,.0f} GB are free."
-    )
-    if prepared.goes_on:
-        lines.append(
-            f"Done by an earlier run, and done again only where something changed: {', '.join(prepared.goes_on)}."
-        )
-    return lines
-
-
-def _counts(classes: Mapping[str, int], shown: int = 12) -> str:
-    names = [f"{name} ({count:,})" for name, count in list(classes.items())[:shown]]
-    return ", ".join(names) + (f" and {len(classes) - shown} more" if len(classes) > shown else "")
-
-
-def _shown(size: int | None) -> str:
-    return "as they are" if size is None else f"resized to {size} px"

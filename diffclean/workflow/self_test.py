@@ -24,9 +24,10 @@ from diffclean.report.facts import Measured, SelfTest, SelfTestRow
 from diffclean.report.reading import from_json
 from diffclean.results import json_text
 from diffclean.workflow import made_of
-from diffclean.workflow.chain import Chain, ChainResult, Places, Runner, run_chain
+from diffclean.workflow.chain import Chain, ChainResult, Places, run_chain
 from diffclean.workflow.cleaned import share
 from diffclean.workflow.ledger import Ledger
+from diffclean.workflow.runner import Runner
 from diffclean.workflow.steps import Hands
 
 log = logging.getLogger(__name__)

@@ -17,8 +17,9 @@ from diffclean.errors import DiffcleanError, ExitCode, Interrupted, UsageError
 from diffclean.report.facts import read_facts
 from diffclean.workflow.clean import CleanResult, clean
 from diffclean.workflow.clean_config import CleanConfig
-from diffclean.workflow.prepare import prepare, told
+from diffclean.workflow.prepare import prepare
 from diffclean.workflow.steps import Hands
+from diffclean.workflow.told_first import told
 
 PER_CLASS = 60
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from diffclean.errors import DiffcleanError, UsageError
+from diffclean.workflow.budget import within_budget
 from diffclean.workflow.clean_config import CleanConfig, seconds_of
 from diffclean.workflow.costs import Costs
 from diffclean.workflow.look_first import Looked
-from diffclean.workflow.plan import duration, first_plan, within_budget
+from diffclean.workflow.plan import duration, first_plan
 
 CONFIG = CleanConfig(Path("data"), Path("out"))
 COSTS = Costs(training_s=1e-3, searching_s=1e-3, variation_s=0.05, variation_bytes=2000, engine="abc/openvino/fp32")
