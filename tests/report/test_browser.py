@@ -18,7 +18,7 @@ from diffclean.report.review_server import ReviewServer
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")]
 
 ASKED = "performance.getEntriesByType('resource').map((entry) => entry.name)"
-FITS = "document.documentElement.scrollWidth <= window.innerWidth"
+FITS = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
 CONTRAST = """
 (() => {
   const light = (text) => text.match(/[\\d.]+/g).slice(0, 3).map((part) => part / 255)
