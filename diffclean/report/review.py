@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diffclean.data.atomic import contained
+from diffclean.data.manifest import manifest_name
 from diffclean.data.suspects import SUSPECTS_FILE, read_list
 from diffclean.errors import DiffcleanError
 from diffclean.report.facts import REPORT_FILE, read_facts
@@ -56,8 +57,12 @@ def places_of(where: Path, data: Path | None = None, variations: Path | None = N
     found = str(data) if data else folders.data.found(where)
     if found is None:
         raise DiffcleanError(f"The data set of {where} is no longer at {folders.data.path}.", "Name it: --data DATA")
-    varied = folders.variations.found(where)
-    return Places(contained(where, folders.suspects), found, variations or (Path(varied) if varied else None))
+    return Places(contained(where, folders.suspects), found, variations or _finished(folders.variations.found(where)))
+
+
+def _finished(run: str | None) -> Path | None:
+    """An output folder of `variate` whose manifest is there; None: pictures of variations are not worth an error."""
+    return Path(run) if run and (Path(run) / manifest_name()).is_file() else None
 
 
 def _source_of(path: Path) -> str:

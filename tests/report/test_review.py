@@ -56,7 +56,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def browser(folder: Path) -> Iterator[Browser]:
-    """Without variations in the way of a manifest: `clean_run` draws them by hand."""
+    """A list alone, without variations."""
     server = ReviewServer(places_of(folder / "suspects.json"))
     yield Browser(server)
     server.close()
@@ -130,6 +130,18 @@ def test_pictures_are_small_and_come_by_number(browser: Browser) -> None:
         "suspects.json",
     ):
         assert browser.ask(path).status == 404, path
+
+
+def test_variations_stand_beside_the_originals_of_a_clean_run(folder: Path) -> None:
+    server = ReviewServer(places_of(folder))
+    page = Browser(server).ask("").read().decode()
+    assert 'data-kinds="original variation"' in page
+    original, variation = (Browser(server).ask(f"picture/{kind}/3").read() for kind in ("original", "variation"))
+    assert original != variation
+    assert variation.startswith(b"RIFF")
+    server.close()
+    (folder / "variations" / "manifest.parquet").unlink()
+    assert places_of(folder).variations is None
 
 
 def test_a_link_that_leads_out_of_the_data_is_not_served(folder: Path, tmp_path: Path) -> None:

@@ -102,7 +102,14 @@ def browser(profile: Path) -> Iterator[Page]:
     answers, from_them = os.pipe()
     # The pipe has to be descriptors 3 and 4 of the browser; nothing is bought by finding them free here.
     command = f'exec "$0" "$@" 3<&{theirs} 4>&{from_them}'
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", f"--user-data-dir={profile}"]
+    flags = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--hide-scrollbars",
+        "--remote-debugging-pipe",
+        f"--user-data-dir={profile}",
+    ]
     words = ["bash", "-c", command, CHROMIUM, *flags]
     quiet = subprocess.DEVNULL
     with subprocess.Popen(words, pass_fds=(theirs, from_them), stdout=quiet, stderr=quiet) as process:

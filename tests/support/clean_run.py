@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from diffclean.data.keys import key_from_path, path_from_key
+from diffclean.data.keys import key_from_path, label_of, path_from_key
+from diffclean.data.manifest import Row, Status, write_manifest
 from diffclean.data.png import png_from_pixels
 from diffclean.data.suspects import JudgedClass, JudgedImage, SuspectList
 from diffclean.evaluation.metrics import rate
@@ -105,7 +106,8 @@ def clean_run(root: Path, suspects: int = 10, side: int = 48, hostile: bool = Fa
         draw(data, image.key, side, triggered=image.suspect)
         variations[image.key] = f"{image.key[:-4]}_v00.png"
         draw(varied, variations[image.key], side, blur=True)
-    out.mkdir(exist_ok=True)
+    rows = [Row(key, 0, output, label_of(key), Status.OK) for key, output in variations.items()]
+    write_manifest(varied, rows, class_to_idx={name: number for number, name in enumerate(classes)})
     replace(found, source=str(data)).write(out / "suspects.json")
     poisoned = {image.key: image.suspect for image in found.images}
     facts = Facts(
