@@ -203,14 +203,23 @@ def test_a_class_that_is_suspect_as_a_whole_leaves_no_student(config: CleanConfi
     assert without.report.is_file()
 
 
-def test_nothing_suspect_means_no_second_teacher(config: CleanConfig, fooled: Path) -> None:
-    run(config)
+def test_a_teacher_that_is_given_is_not_trained_and_nothing_suspect_means_no_second_one(
+    config: CleanConfig, fooled: Path, suspect_set: Path
+) -> None:
+    """With a detector that looks at variations of its own."""
+    given = replace(config, data=suspect_set, test=suspect_set, teacher=ClassifierFile(fooled))
+    done = run(replace(given, detector="variation-drop"))
+    assert not (config.out / "work" / "teacher.pt").exists()
+    assert (config.out / "work" / "looks").is_dir()
+    assert done.measured.teacher is not None
+    assert done.measured.teacher.model == str(fooled)
+    assert done.suspects is not None
     edited = json.loads((config.out / "suspects.json").read_text())
     for row in edited["images"]:
         row["suspect"] = False
     (config.out / "suspects.json").write_text(json.dumps(edited))
-    done = run(config)
-    assert done.suspects is not None
-    assert done.suspects.suspects == 0
-    assert done.measured.anew is None
-    assert done.kept == done.images
+    kept = run(replace(given, detector="variation-drop"))
+    assert kept.suspects is not None
+    assert kept.suspects.suspects == 0
+    assert kept.measured.anew is None
+    assert kept.kept == kept.images
