@@ -6,8 +6,8 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
-from diffclean.data.atomic import write_new
-from diffclean.data.suspects import JudgedImage, read_list
+from diffclean.data.atomic import write_whole
+from diffclean.data.suspects import JudgedImage, SuspectList, read_list
 from diffclean.errors import DiffcleanError
 
 _PAUSE_S = 0.5
@@ -38,8 +38,9 @@ class ReviewedList:
         self._found = read_list(path)
         self._bytes, self._stamp = path.read_bytes(), _stamp(path)
         self._images = list(self._found.images)
-        before = read_list(self.copy).keys if self.copy.is_file() else frozenset()
-        listed = self._found.keys | before
+        before = _before(self.copy, self._found)
+        self._has_copy = before is not None
+        listed = self._found.keys | (before.keys if before else frozenset())
         shown = [number for number, image in enumerate(self._images) if image.key in listed]
         if not shown:
             raise DiffcleanError(f"{path} lists no suspects, so there is nothing to review.")
@@ -100,11 +101,22 @@ class ReviewedList:
         try:
             if _stamp(self.path) != self._stamp:
                 raise DiffcleanError(f"{self.path} was changed by somebody else during the review.")
-            write_new(self.copy, self._bytes)
+            if not self._has_copy:
+                write_whole(self.copy, self._bytes)
+                self._has_copy = True
             now.write(self.path)
             self._stamp, self._written, self.problem = _stamp(self.path), decided, ""
         except (DiffcleanError, OSError) as error:
             self.problem = str(error)
+
+
+def _before(copy: Path, now: SuspectList) -> SuspectList | None:
+    """The list before the first review; None: there was none, or the detector has made the list anew since."""
+    if not copy.is_file():
+        return None
+    before = read_list(copy)
+    same = [(image.key, repr(image.score)) for image in before.images]
+    return before if same == [(image.key, repr(image.score)) for image in now.images] else None
 
 
 def _checked(row: int) -> int:

@@ -17,6 +17,7 @@ WORKS = 0.5
 COSTLY = 0.03
 """A loss of clean accuracy that is remarked on, as a share of all test images."""
 _NEARLY_ALL = 0.9
+_NAMED = 5
 
 
 class Tone(StrEnum):
@@ -136,6 +137,12 @@ def _on_suspects(facts: Facts) -> list[str]:
     if found is None:
         return []
     said = [_listed(found)] if found.suspects else []
+    said += [
+        f"Most images of {judged.name} are listed ({judged.suspects:,} of {judged.images:,}): look at them before you "
+        "believe it."
+        for judged in found.classes
+        if judged.suspects > judged.images / 2
+    ][:_NAMED]
     few = sum(judged.too_few for judged in found.classes)
     if few:
         said.append(f"Classes with too few images to be judged: {few} of {len(found.classes)}.")

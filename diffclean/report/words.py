@@ -67,8 +67,8 @@ def images(count: int) -> str:
 
 
 def one_line(text: str) -> str:
-    """`text` with every kind of space made one space."""
-    return " ".join(text.split())
+    """`text` with line breaks, tabs and runs of spaces made one space; narrow spaces stay."""
+    return re.sub(r"[ \t\n\r\f\v]+", " ", text).strip()
 
 
 def moment(iso: str) -> str:

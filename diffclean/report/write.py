@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from diffclean.data.atomic import contained
+from diffclean.data.hashes import sha256_of
 from diffclean.data.run_record import RUN_FILE
+from diffclean.data.suspects import read_suspects
 from diffclean.errors import DiffcleanError
 from diffclean.report.facts import REPORT_FILE, Facts, read_facts
 from diffclean.report.page import PAGE_FILE, write_page
 from diffclean.report.variation_run import facts_of_run
 from diffclean.report.verdict import Tone, verdict
+from diffclean.report.words import images
 
 _BEGINS = b"<!doctype html>"
 
@@ -58,13 +62,26 @@ def facts_of(folder: Path) -> Facts:
     if not folder.is_dir():
         raise DiffcleanError(f"There is no folder {folder}.", "Give the folder that `diffclean clean` wrote.")
     if (folder / REPORT_FILE).exists():
-        return read_facts(folder)
+        return _with_changes(read_facts(folder), folder)
     if (folder / RUN_FILE).exists():
         return facts_of_run(folder)
     raise DiffcleanError(
         f"{folder} holds neither {REPORT_FILE} nor {RUN_FILE}, so there is nothing to report.",
         "Give a folder that `diffclean clean` or `diffclean variate` wrote.",
     )
+
+
+def _with_changes(facts: Facts, folder: Path) -> Facts:
+    """The same, with a word where the list of suspects is no longer the one that the run was made with."""
+    name = facts.folders.suspects
+    written = facts.hashes.get(name)
+    if not written or not (path := contained(folder, name)).is_file() or sha256_of(path) == written:
+        return facts
+    said = (
+        f"The list of suspects was changed after this run: it holds {images(len(read_suspects(path)))} now. What this "
+        "page tells is of the list as it was."
+    )
+    return replace(facts, not_done=(*facts.not_done, said))
 
 
 def _check_place(place: Path) -> None:

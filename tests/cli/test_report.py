@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ from clean_run import clean_run
 from suspect_set import draw_suspects, vary_suspects
 
 from diffclean.cli.main import main
+from diffclean.data.hashes import sha256_of
 from diffclean.errors import ExitCode
+from diffclean.report.facts import read_facts
 
 Capture = pytest.CaptureFixture[str]
 
@@ -28,6 +31,17 @@ def test_the_page_of_a_clean_run(tmp_path: Path, capsys: Capture) -> None:
     assert said["verdict"] in (folder / "report.html").read_text()
     assert main(["report", str(folder), "-o", str(tmp_path / "pages" / "a.html")]) == ExitCode.DONE
     assert (tmp_path / "pages" / "a.html").read_bytes() == (folder / "report.html").read_bytes()
+
+
+def test_a_list_that_was_changed_after_the_run_is_told(tmp_path: Path, capsys: Capture) -> None:
+    folder = clean_run(tmp_path)
+    facts = read_facts(folder)
+    replace(facts, hashes={"suspects.json": sha256_of(folder / "suspects.json")}).write(folder)
+    assert main(["report", str(folder)]) == ExitCode.DONE
+    assert "was changed" not in capsys.readouterr().out
+    (folder / "suspects.json").write_text('["limit-80/s00001.png"]')
+    assert main(["report", str(folder)]) == ExitCode.DONE
+    assert "it holds 1 image now" in (folder / "report.html").read_text()
 
 
 def test_a_run_is_moved_with_its_data_and_still_has_its_pictures(tmp_path: Path, capsys: Capture) -> None:

@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from threading import Thread
@@ -86,6 +87,22 @@ def test_a_kept_image_is_shown_again_and_can_be_dropped_in_the_next_review(folde
         Browser(server).decide(4, suspect)
         server.close()
         assert len(read_suspects(folder / "suspects.json")) == left
+
+
+def test_a_list_that_the_detector_made_anew_is_reviewed_from_the_beginning(folder: Path) -> None:
+    path = folder / "suspects.json"
+    server = ReviewServer(places_of(path))
+    Browser(server).decide(4, suspect=False)
+    server.close()
+    anew = read_list(path)
+    anew.images[0] = replace(anew.images[0], score=0.123)
+    anew.write(path)
+    made_anew = path.read_bytes()
+    server = ReviewServer(places_of(path))
+    assert len(Browser(server).rows()) == 9
+    Browser(server).decide(0, suspect=False)
+    server.close()
+    assert (folder / "suspects.before-review.json").read_bytes() == made_anew
 
 
 def test_a_review_that_changes_nothing_writes_nothing(folder: Path) -> None:
