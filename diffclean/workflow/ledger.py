@@ -56,6 +56,11 @@ class Ledger:
             return False
         return editable or sha256_of(outcome) == entry["sha256"]
 
+    def was_edited(self, outcome: Path) -> bool:
+        """Whether a file that was written whole is there and is no longer as it was written."""
+        written = self._outcomes.get(self._name(outcome), {}).get("sha256")
+        return bool(written) and outcome.is_file() and sha256_of(outcome) != written
+
     def begin(self, step: str, outcome: Path, of: Mapping[str, Any]) -> None:
         """Note that an outcome is being made. A folder that was made of something else is removed.
 

@@ -54,6 +54,8 @@ class Runner:
         if self.ledger is not None and outcome is not None and of is not None:
             if self.ledger.is_done(outcome, of, editable):
                 return
+            if editable and self.ledger.was_edited(outcome):
+                _keep_edited(outcome)
             self.ledger.begin(step, outcome, of)
             self._noted(self.ledger, step, work, outcome)
         elif outcome is None or not outcome.exists():
@@ -72,3 +74,12 @@ class Runner:
         work()
         self.seconds[str(step)] = round(time.monotonic() - started, 1)
         log.info("%s: %.0f s.", str(step).capitalize(), self.seconds[str(step)])
+
+
+def _keep_edited(outcome: Path) -> None:
+    """Put aside what a person has changed, before it is made anew."""
+    kept = outcome.with_name(f"{outcome.stem}.edited{outcome.suffix}")
+    outcome.replace(kept)
+    log.warning(
+        "%s was changed by hand and is made anew, since what it is made of changed. Yours is now %s.", outcome, kept
+    )

@@ -74,3 +74,17 @@ def test_what_is_forgotten_is_done_again(outcome: Path) -> None:
     assert done(outcome, 1) == []
     Ledger(outcome.parent).forget(["train"])
     assert done(outcome, 1) == ["train"]
+
+
+def test_what_a_person_changed_is_kept_when_it_has_to_be_made_anew(outcome: Path) -> None:
+    def search(data: str) -> list[str]:
+        runner = Runner(Hands(), ledger=Ledger(outcome.parent))
+        runner.do("search", lambda: outcome.write_text(f"list of {data}"), outcome, {"data": data}, editable=True)
+        return list(runner.seconds)
+
+    assert search("old") == ["search"]
+    outcome.write_text("my list")
+    assert search("old") == []
+    assert search("new") == ["search"]
+    assert outcome.read_text() == "list of new"
+    assert (outcome.parent / "teacher.edited.pt").read_text() == "my list"
