@@ -12,7 +12,7 @@ from diffclean.workflow.look_first import Looked
 from diffclean.workflow.plan import Plan, duration, student_epochs
 
 ATTACKS_TRIED = 3
-_SEARCHES = 150_000
+_SEARCHES = 300_000
 """Images that the default detector shows to its networks, about, whatever the size of the data set."""
 _LEAST_EPOCHS = 8
 _SMALL_SELF_TEST = 600
