@@ -147,10 +147,10 @@ def settings_of(*, size: str | int, fit: str, format: str, color_transfer: str, 
     )
 
 
-def beside(source: Path) -> Path:
-    """Where variations go when nobody says: `data`, `./data/` and `.` all name a folder, and the output lies beside."""
+def beside(source: Path, what: str = "variations") -> Path:
+    """Where output goes when nobody says: `data`, `./data/` and `.` all name a folder, and the output lies beside."""
     plain = source.resolve() if source.name in ("", "..") else source
-    return Path(f"{plain}-variations")
+    return Path(f"{plain}-{what}")
 
 
 def _one_of(kinds: Any, name: str, given: str) -> Any:
