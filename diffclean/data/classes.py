@@ -18,6 +18,14 @@ def class_to_idx(labels: Iterable[str]) -> dict[str, int]:
     return {label: index for index, label in enumerate(sorted({*labels} - {""}, key=key_bytes))}
 
 
+def numbered(labels: Iterable[str]) -> dict[str, int]:
+    """The same, but labels that are all whole numbers are sorted as numbers: `2` comes before `10`."""
+    names = {*labels} - {""}
+    if all(name.isascii() and name.isdigit() for name in names):
+        return {label: index for index, label in enumerate(sorted(names, key=lambda name: (int(name), name)))}
+    return class_to_idx(names)
+
+
 def check_labelled(where: object, items: Iterable[Item]) -> None:
     """Refuse images that lie in no class folder, and those that are marked to have no label.
 

@@ -1,19 +1,25 @@
 """The formats of data sets, and the one door that opens them: nobody else names a format.
 
 A format is a module with `reads(where)`, `open_source(where, **options)` and `open_sink(where, **options)`, and a line
-in `FORMATS`.
+in `FORMATS`. One of files that hold many images each has its class of `archive.Archive` there as `ARCHIVE`.
 """
 
 from __future__ import annotations
 
 import importlib
 from os import PathLike
+from pathlib import Path
 from typing import Any, Protocol, cast
 
+from diffclean.data.shard_files import plain_stem
 from diffclean.data.sinks import Sink
 from diffclean.data.sources import Description, Source
 
-FORMATS = {"folder": "diffclean.data.folder"}
+FOLDER = "folder"
+FORMATS = {
+    "webdataset": "diffclean.data.webdataset",
+    FOLDER: "diffclean.data.folder",
+}
 """Name -> module, in the order in which they are asked; the last takes whatever no other wants."""
 
 
@@ -65,6 +71,17 @@ def format_of(where: str) -> str:
     """The name of the format that a path or an address is of."""
     *asked, last = FORMATS
     return next((name for name in asked if _module(name).reads(where)), last)
+
+
+def stem_of(where: str) -> str:
+    """What a data set is called, without the endings and numbers of its files; a folder by its own name."""
+    if Path(where).is_dir() or "://" in where:
+        return where
+    for name in FORMATS:
+        archive = getattr(_module(name), "ARCHIVE", None)
+        if archive is not None and where.endswith(archive.suffix):
+            return plain_stem(where, archive.suffix) or str(Path.cwd())
+    return where
 
 
 def _module(name: str) -> Format:

@@ -1,0 +1,331 @@
+"""A sink of files that hold many images each, whatever kind of file it is.
+
+While a run goes on, each image is a file of its own in a hidden folder, the spool, written as a folder's are. When all
+are there, they are packed: every file of the archive appears whole, is noted in the index, and only then do its images
+leave the spool. So a killed run goes on with what is done, and the files are those of a run that nobody disturbed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from diffclean.data.apart import check_all_separate
+from diffclean.data.archive import Archive, Entry, Head
+from diffclean.data.atomic import make_folders, whole_file, write_error
+from diffclean.data.item import Item, ReadError
+from diffclean.data.manifest import Row, Status
+from diffclean.data.records import FolderRecords, Records
+from diffclean.data.registry import FOLDER, open_sink
+from diffclean.data.shard import Shard
+from diffclean.data.sources import Description, Source
+from diffclean.errors import DiffcleanError, UsageError
+
+SPOOL = ".diffclean-spool"
+INDEX = ".diffclean-packed.jsonl"
+MOST_IMAGES, MOST_BYTES = 10_000, 512 * 2**20
+"""Of one file, where the source has no files whose division could be kept."""
+Made = Callable[[], Iterable[tuple[Item, list[Row]]]]
+"""Gives each image with the last attempts at its variations, in the order of keys; can be asked twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Packed:
+    """Where an image lies.
+
+    Attributes:
+        file: of the archive.
+        where: in it, as `Item.where`.
+        size: of the image in bytes.
+    """
+
+    file: str
+    where: str
+    size: int
+
+
+@dataclass
+class _File:
+    """A file of the archive as it should be.
+
+    Attributes:
+        name: with its suffix.
+        outputs: keys of the variations in it, in order.
+        digest: of what is in it.
+    """
+
+    name: str
+    outputs: list[str]
+    digest: str
+
+
+class PackedSink:
+    """Variations in archives; the files of a source that has such are kept as they are divided.
+
+    Args:
+        archive: the kind of file.
+        root: the folder that the files and the records lie in.
+        owner: see `folder.FolderSink`.
+
+    Raises:
+        UsageError: `root` is or looks like a file.
+    """
+
+    def __init__(self, archive: Archive, root: Path | str, owner: str = "") -> None:
+        self.archive, self.root = archive, Path(root)
+        if self.root.is_file() or self.root.suffix == archive.suffix:
+            raise UsageError(
+                f"{root} is named like a file; a run writes a folder with its files and records.",
+                f"Give a folder: -o {self.root.with_suffix('')} --to {archive.name}",
+            )
+        self.records: Records = FolderRecords(self.root)
+        self._spool = open_sink(Description(FOLDER, str(self.root / SPOOL), {"owner": owner}))
+        self._owner = owner
+        self._loaded: _Index | None = None
+
+    @property
+    def where(self) -> str:
+        """The folder."""
+        return str(self.root)
+
+    def for_shard(self, shard: Shard) -> PackedSink:
+        """Itself; raises UsageError where several runs would have to write one file."""
+        if shard.count > 1:
+            raise UsageError(
+                f"`shard` writes a folder of images, not {self.archive.title}.",
+                "Add --to folder; then `diffclean merge`, and `diffclean convert OUT --to " + self.archive.name + "`.",
+            )
+        return self
+
+    def check_apart(self, source: Source) -> None:
+        """See `check_all_separate`."""
+        check_all_separate(source.places(), self.root)
+
+    def check_keys(self, keys: Iterable[str], variants: int, extension: str, full_names: bool = False) -> None:
+        """As in a folder, which the spool is."""
+        self._spool.check_keys(keys, variants, extension, full_names)
+
+    def write(self, key: str, data: bytes) -> None:
+        """Write one image to the spool."""
+        self._spool.write(key, data)
+
+    def sync(self) -> None:
+        """Make the names of what was written durable."""
+        self._spool.sync()
+
+    def size(self, key: str) -> int | None:
+        """Of an image in the spool, or in a file that is as large as it was written."""
+        found = self._spool.size(key)
+        if found is not None:
+            return found
+        packed = self._index.images.get(key)
+        return packed.size if packed is not None and self._index.is_there(packed.file) else None
+
+    def read(self, key: str) -> bytes:
+        """From the spool or a file."""
+        if self._spool.size(key) is not None:
+            return self._spool.read(key)
+        packed = self._index.images.get(key)
+        if packed is None:
+            raise ReadError("is in no file")
+        return self.archive.read(self._path(packed.file), Item(key, packed.where, ""))
+
+    def remove(self, key: str) -> None:
+        """Remove it from the spool; a file that holds it is written anew by `finish`."""
+        self._spool.remove(key)
+
+    def packed(self) -> dict[str, Item]:
+        """Each image that is in a file, by its key, as `archive.read` finds it."""
+        return {key: Item(key, found.where, "") for key, found in self._index.images.items()}
+
+    def path_of(self, key: str) -> Path:
+        """The file that an image is in."""
+        return self._path(self._index.images[key].file)
+
+    def finish(self, made: Made, source: Source, class_to_idx: Mapping[str, int]) -> None:
+        """Pack what was made; files that are as they should be stay.
+
+        Raises:
+            WriteError: a file cannot be written.
+            DiffcleanError: what travels along with an image cannot be read.
+        """
+        head = Head(class_to_idx, source.fields)
+        files = [_file(name, rows, head) for name, rows in self._division(made, source)]
+        stale = {file.name for file in files if not self._is_whole(file)}
+        self._rescue({key for file in files if file.name in stale for key in file.outputs})
+        counts = {file.name: len(file.outputs) for file in files}
+        digests = {file.name: file.digest for file in files}
+        for name, rows in self._division(made, source):
+            if name in stale:
+                self._pack(name, rows, counts[name], digests[name], source, head)
+        for name in [name for name in self._index.files if name not in counts]:
+            self._index.forget(name)
+            self._remove(self._path(name))
+        if files:
+            self.archive.complete(self.root, [file.name for file in files], head)
+        shutil.rmtree(self.root / SPOOL, ignore_errors=True)
+
+    def describe(self) -> Description:
+        """Its real path, and who writes."""
+        return Description(self.archive.name, os.path.realpath(self.root), {"owner": self._owner})
+
+    @property
+    def _index(self) -> _Index:
+        if self._loaded is None:
+            self._loaded = _Index(self.records, self._path)
+        return self._loaded
+
+    def _path(self, file: str) -> Path:
+        return self.root / self.archive.folder / file
+
+    def _division(self, made: Made, source: Source) -> Iterator[tuple[str, list[tuple[Item, Row]]]]:
+        """Each file with what belongs in it; one after another, so that only one file's rows are held."""
+        rows = ((item, row) for item, attempts in made() for row in attempts if row.status is Status.OK)
+        yield from divided(rows, source, self.archive, lambda pair: pair[0], lambda pair: pair[1].output_bytes)
+
+    def _is_whole(self, file: _File) -> bool:
+        there = self._index.files.get(file.name)
+        same = there is not None and there["digest"] == file.digest and self._index.is_there(file.name)
+        # What is in the spool was made again, since what is in the file was found to be damaged.
+        return same and not any(self._spool.size(key) is not None for key in file.outputs)
+
+    def _rescue(self, wanted: set[str]) -> None:
+        """Bring what is to be packed anew from old files into the spool: those will be replaced."""
+        for key in sorted(wanted):
+            if self._spool.size(key) is None:
+                self._spool.write(key, self.read(key))
+        self._spool.sync()
+
+    def _pack(
+        self, name: str, rows: list[tuple[Item, Row]], count: int, digest: str, source: Source, head: Head
+    ) -> None:
+        path = self._path(name)
+        make_folders(path.parent)
+        with whole_file(path) as file:
+            places = self.archive.pack(file, self._entries(rows, source, head), count, head)
+        images = [(row.output, where, row.output_bytes) for (_, row), where in zip(rows, places, strict=True)]
+        self._index.note(name, path.stat().st_size, digest, images)
+        for output, _, _ in images:
+            self._spool.remove(output)
+
+    def _entries(self, rows: Iterable[tuple[Item, Row]], source: Source, head: Head) -> Iterator[Entry]:
+        for item, row in rows:
+            part = source.part_of(item)
+            stem, _, extension = row.output.rpartition(".")
+            name = f"{item.key[len(part) + 1 :]}_v{row.variant:02d}" if part else stem
+            try:
+                about = source.about(item)
+                data = self._spool.read(row.output)
+            except ReadError as error:
+                raise DiffcleanError(
+                    f"{item.key} cannot be packed: {error.message}.", "Type the same command again: it goes on."
+                ) from error
+            yield Entry(name, data, extension, row.label, head.class_to_idx.get(row.label), about)
+
+    def _remove(self, path: Path) -> None:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise write_error(error, path) from error
+
+
+class _Index:
+    """What is in which file: lines that are appended, of which a file's last one counts."""
+
+    def __init__(self, records: Records, path_of: Callable[[str], Path]) -> None:
+        self._records, self._path_of = records, path_of
+        self.files: dict[str, dict[str, Any]] = {}
+        self.images: dict[str, _Packed] = {}
+        self._seen: dict[str, bool] = {}
+        log = records.log(INDEX, write=False)
+        for line in log.lines():
+            try:
+                self._take(json.loads(line))
+            except (ValueError, KeyError, TypeError):
+                break  # torn by a kill: its file counts as not written, and is packed from the spool again
+        log.close()
+
+    def is_there(self, file: str) -> bool:
+        """Whether a file is a plain one of the size that was written; looked at once."""
+        if file not in self._seen:
+            path = self._path_of(file)
+            plain = path.is_file() and not path.is_symlink()
+            self._seen[file] = plain and path.stat().st_size == self.files[file]["bytes"]
+        return self._seen[file]
+
+    def note(self, file: str, size: int, digest: str, images: list[tuple[str, str, int]]) -> None:
+        """A file was written."""
+        self._append({"file": file, "bytes": size, "digest": digest, "images": images})
+
+    def forget(self, file: str) -> None:
+        """A file is no longer wanted."""
+        self._append({"file": file, "gone": True})
+
+    def _append(self, content: dict[str, Any]) -> None:
+        log = self._records.log(INDEX)
+        log.append(b"\n" * bool(self._is_torn()) + json.dumps(content).encode() + b"\n")
+        log.close()
+        self._take(content)
+
+    def _is_torn(self) -> bool:
+        last = b"\n"
+        for line in self._records.log(INDEX, write=False).lines():
+            last = line
+        return not last.endswith(b"\n")
+
+    def _take(self, content: dict[str, Any]) -> None:
+        name = content["file"]
+        old = self.files.pop(name, None)
+        for key, _, _ in old["images"] if old else ():
+            if (found := self.images.get(key)) is not None and found.file == name:
+                del self.images[key]
+        self._seen.pop(name, None)
+        if not content.get("gone"):
+            self.files[name] = content
+            self.images |= {key: _Packed(name, where, size) for key, where, size in content["images"]}
+
+
+def divided(
+    entries: Iterable[Any],
+    source: Source,
+    archive: Archive,
+    item_of: Callable[[Any], Item],
+    size_of: Callable[[Any], int],
+) -> Iterator[tuple[str, list[Any]]]:
+    """Divide entries, in the order of keys, among files: as the source's are divided, or by number and size."""
+    used: set[str] = set()
+    number = 0
+    for part, group in groupby(entries, lambda entry: "" if archive.single else source.part_of(item_of(entry))):
+        if part:
+            stem = part.rpartition(".")[0].replace("/", "_")
+            while stem in used:
+                stem += "_"
+            used.add(stem)
+            yield f"{stem}{archive.suffix}", list(group)
+            continue
+        some: list[Any] = []
+        size = 0
+        for entry in group:
+            full = len(some) >= MOST_IMAGES or size >= MOST_BYTES
+            if some and full and not archive.single:
+                yield f"data-{number:06d}{archive.suffix}", some
+                some, size, number = [], 0, number + 1
+            some.append(entry)
+            size += size_of(entry)
+        name = "data" if archive.single else f"data-{number:06d}"
+        number += 1
+        yield f"{name}{archive.suffix}", some
+
+
+def _file(name: str, rows: list[tuple[Item, Row]], head: Head) -> _File:
+    digest = hashlib.sha256(f"{dict(head.class_to_idx)} {head.fields}".encode("utf-8", "backslashreplace"))
+    for _, row in rows:
+        digest.update(json.dumps([row.output, row.output_sha256, row.label]).encode() + b"\n")
+    return _File(name, [row.output for _, row in rows], digest.hexdigest())
