@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from diffclean.api.convert import convert
     from diffclean.api.distill import distill
     from diffclean.api.doctor import doctor
     from diffclean.api.evaluate import evaluate, evaluate_variations
@@ -31,6 +32,7 @@ __all__ = [
     "DiffcleanError",
     "Varier",
     "__version__",
+    "convert",
     "distill",
     "doctor",
     "evaluate",
@@ -45,6 +47,7 @@ __all__ = [
 _OFFERED = {
     "DiffcleanError": "diffclean.errors",
     "Varier": "diffclean.api.varier",
+    "convert": "diffclean.api.convert",
     "distill": "diffclean.api.distill",
     "doctor": "diffclean.api.doctor",
     "evaluate": "diffclean.api.evaluate",

@@ -43,15 +43,16 @@ class Look:
     names: Mapping[int, str]
 
     def label(self, value: Any) -> str:
-        """The label that a stored value means, as text that can name a folder."""
-        if isinstance(value, bool | float) or value is None:
-            value = "" if value is None else int(value)
-        if isinstance(value, bytes):
-            value = value.decode("utf-8", "replace")
-        text = str(value).strip()
-        if text.isascii() and text.isdigit() and len(text) < 10 and int(text) in self.names:
-            text = self.names[int(text)]
-        return label_text(text)
+        """The label that a stored value means, as text that can name a folder.
+
+        Args:
+            value: a text is a label; a whole number, or bytes that say one, may stand for a name; None: no label.
+        """
+        if value is None:
+            return ""
+        text = value.decode("utf-8", "replace").strip() if isinstance(value, bytes) else str(value)
+        is_number = not isinstance(value, str) and text.isascii() and text.isdigit() and len(text) < 10
+        return label_text(self.names.get(int(text), text) if is_number else text)
 
 
 @dataclass(frozen=True)
@@ -127,7 +128,14 @@ class Archive(Protocol):
         """Which number a class has, where the data set itself says so; else empty."""
 
     def pack(self, file: BinaryIO, entries: Iterator[Entry], count: int, head: Head) -> list[str]:
-        """Write one file; returns `Item.where` of each entry. The same entries give the same bytes."""
+        """Write one file; returns `Item.where` of each entry. The same entries give the same bytes.
+
+        Args:
+            file: is written to.
+            entries: are taken one after another.
+            count: how many they are; only an archive that is `single` may rely on it.
+            head: of all files.
+        """
 
     def complete(self, folder: Path, names: list[str], head: Head) -> None:
         """Write what else belongs to a data set of these files."""

@@ -14,7 +14,7 @@ from diffclean.data.keys import label_of, safe_text
 from diffclean.errors import DiffcleanError, UsageError
 
 FOLDER, SUBFOLDER = "folder", "subfolder"
-_SPLITS = frozenset("train training val valid validation test testing dev eval holdout".split())  # noqa: SIM905
+SPLITS = frozenset("train training val valid validation test testing dev eval holdout".split())  # noqa: SIM905
 _TABLES = ("metadata.csv", "metadata.jsonl")
 _NAMES = ("file_name", "filename", "image", "path")
 _LABELS = ("label", "labels", "class", "class_name", "category")
@@ -71,12 +71,12 @@ class Layout:
         """
         firsts = self.firsts
         for name in _TABLES:
-            if (root / name).is_file() and (firsts == {""} or firsts <= _SPLITS | {""}):
+            if (root / name).is_file() and (firsts == {""} or firsts <= SPLITS | {""}):
                 raise DiffcleanError(
                     f"{root} has a {name} beside its images, which may hold the labels.",
                     f"{_HINT}{name}, or --label-from {FOLDER} to leave it alone.",
                 )
-        if firsts and firsts <= _SPLITS and (len(firsts) > 1 or self.deep):
+        if firsts and firsts <= SPLITS and (len(firsts) > 1 or self.deep):
             named = ", ".join(f"{name}/" for name in sorted(firsts))
             raise DiffcleanError(
                 f"{root} has {named} where classes are expected: that looks like the parts of a data set.",

@@ -13,13 +13,13 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from diffclean.data.apart import check_all_separate
 from diffclean.data.archive import Archive, Entry, Head
 from diffclean.data.atomic import make_folders, whole_file, write_error
+from diffclean.data.division import divided
 from diffclean.data.item import Item, ReadError
 from diffclean.data.manifest import Row, Status
 from diffclean.data.records import FolderRecords, Records
@@ -30,8 +30,6 @@ from diffclean.errors import DiffcleanError, UsageError
 
 SPOOL = ".diffclean-spool"
 INDEX = ".diffclean-packed.jsonl"
-MOST_IMAGES, MOST_BYTES = 10_000, 512 * 2**20
-"""Of one file, where the source has no files whose division could be kept."""
 Made = Callable[[], Iterable[tuple[Item, list[Row]]]]
 """Gives each image with the last attempts at its variations, in the order of keys; can be asked twice."""
 
@@ -141,13 +139,9 @@ class PackedSink:
         """Remove it from the spool; a file that holds it is written anew by `finish`."""
         self._spool.remove(key)
 
-    def packed(self) -> dict[str, Item]:
-        """Each image that is in a file, by its key, as `archive.read` finds it."""
-        return {key: Item(key, found.where, "") for key, found in self._index.images.items()}
-
-    def path_of(self, key: str) -> Path:
-        """The file that an image is in."""
-        return self._path(self._index.images[key].file)
+    def packed(self) -> dict[str, tuple[str, Item]]:
+        """Each image that is in a file, by its key: the file, and where it is there."""
+        return {key: (found.file, Item(key, found.where, "")) for key, found in self._index.images.items()}
 
     def finish(self, made: Made, source: Source, class_to_idx: Mapping[str, int]) -> None:
         """Pack what was made; files that are as they should be stay.
@@ -188,7 +182,9 @@ class PackedSink:
     def _division(self, made: Made, source: Source) -> Iterator[tuple[str, list[tuple[Item, Row]]]]:
         """Each file with what belongs in it; one after another, so that only one file's rows are held."""
         rows = ((item, row) for item, attempts in made() for row in attempts if row.status is Status.OK)
-        yield from divided(rows, source, self.archive, lambda pair: pair[0], lambda pair: pair[1].output_bytes)
+        sized = ((item, row.output_bytes, row) for item, row in rows)
+        for name, some in divided(sized, source, self.archive):
+            yield name, [(item, row) for item, _, row in some]
 
     def _is_whole(self, file: _File) -> bool:
         there = self._index.files.get(file.name)
@@ -290,38 +286,6 @@ class _Index:
         if not content.get("gone"):
             self.files[name] = content
             self.images |= {key: _Packed(name, where, size) for key, where, size in content["images"]}
-
-
-def divided(
-    entries: Iterable[Any],
-    source: Source,
-    archive: Archive,
-    item_of: Callable[[Any], Item],
-    size_of: Callable[[Any], int],
-) -> Iterator[tuple[str, list[Any]]]:
-    """Divide entries, in the order of keys, among files: as the source's are divided, or by number and size."""
-    used: set[str] = set()
-    number = 0
-    for part, group in groupby(entries, lambda entry: "" if archive.single else source.part_of(item_of(entry))):
-        if part:
-            stem = part.rpartition(".")[0].replace("/", "_")
-            while stem in used:
-                stem += "_"
-            used.add(stem)
-            yield f"{stem}{archive.suffix}", list(group)
-            continue
-        some: list[Any] = []
-        size = 0
-        for entry in group:
-            full = len(some) >= MOST_IMAGES or size >= MOST_BYTES
-            if some and full and not archive.single:
-                yield f"data-{number:06d}{archive.suffix}", some
-                some, size, number = [], 0, number + 1
-            some.append(entry)
-            size += size_of(entry)
-        name = "data" if archive.single else f"data-{number:06d}"
-        number += 1
-        yield f"{name}{archive.suffix}", some
 
 
 def _file(name: str, rows: list[tuple[Item, Row]], head: Head) -> _File:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +46,15 @@ class PackedSource:
         self._labels: dict[str, set[str]] = {}
         self._passed_over: dict[str, PassedOver] = {}
         self._found = 0
+        self._others: Mapping[str, str] = {}
+
+    def keep_only(self, names: Collection[str]) -> None:
+        """Leave out the files whose parts are not among `names`."""
+        self._files = {part: path for part, path in self._files.items() if part in names}
+
+    def also_known(self, parts: Mapping[str, str]) -> None:
+        """Take items under keys of another kind as well: key -> the part that the image lies in."""
+        self._others = parts
 
     def parts(self) -> Sequence[str]:
         """The names of the files."""
@@ -124,6 +133,8 @@ class PackedSource:
     def part_of(self, item: Item) -> str:
         """The file that it lies in; raises ReadError where that is none of the source's."""
         ending, key = self.archive.ending, item.key
+        if key in self._others:
+            return self._others[key]
         at = key.find(ending)
         while at >= 0:
             if key[:at] in self._files:

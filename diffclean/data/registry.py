@@ -11,13 +11,18 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+from diffclean.data.archive import Archive
 from diffclean.data.shard_files import plain_stem
 from diffclean.data.sinks import Sink
 from diffclean.data.sources import Description, Source
+from diffclean.errors import DiffcleanError
 
 FOLDER = "folder"
 FORMATS = {
     "webdataset": "diffclean.data.webdataset",
+    "huggingface": "diffclean.data.saved",
+    "parquet": "diffclean.data.parquet",
+    "npz": "diffclean.data.array_file",
     FOLDER: "diffclean.data.folder",
 }
 """Name -> module, in the order in which they are asked; the last takes whatever no other wants."""
@@ -73,12 +78,28 @@ def format_of(where: str) -> str:
     return next((name for name in asked if _module(name).reads(where)), last)
 
 
+def is_there(where: str | PathLike[str]) -> bool:
+    """Whether there is a data set that can be opened."""
+    try:
+        open_source(where)
+    except DiffcleanError:
+        return False
+    return True
+
+
+def archive_of(name: str) -> Archive | None:
+    """The kind of file of a format of files that hold many images each; None: it is another kind of format."""
+    kind = getattr(_module(name), "ARCHIVE", None)
+    archive: Archive | None = kind() if kind is not None else None
+    return archive
+
+
 def stem_of(where: str) -> str:
     """What a data set is called, without the endings and numbers of its files; a folder by its own name."""
     if Path(where).is_dir() or "://" in where:
         return where
     for name in FORMATS:
-        archive = getattr(_module(name), "ARCHIVE", None)
+        archive = archive_of(name)
         if archive is not None and where.endswith(archive.suffix):
             return plain_stem(where, archive.suffix) or str(Path.cwd())
     return where

@@ -7,13 +7,14 @@ import itertools
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from diffclean.data.formats import is_taken
 from diffclean.data.item import ReadError
 from diffclean.data.keys import BadKeyError, key_bytes, key_from_path
+from diffclean.data.labels import SPLITS
 from diffclean.data.passed_over import is_own
 from diffclean.errors import DiffcleanError
 
@@ -92,6 +93,21 @@ def files_of(where: str, suffix: str, what: str, ending: str) -> dict[str, Path]
     except (BadKeyError, ValueError) as error:
         raise DiffcleanError(f"{where} leads through '..' in the middle of a pattern.", "Write it without.") from error
     return dict(sorted(parts.items(), key=lambda pair: key_bytes(pair[0]) + ending.encode()))
+
+
+def check_one_split(where: str, parts: Iterable[str]) -> None:
+    """Refuse files that are called after several parts of a data set, such as `train-00000.parquet` and `test-...`.
+
+    Raises:
+        DiffcleanError: names them.
+    """
+    names = {re.split(r"[-_.]", part.rpartition("/")[2], maxsplit=1)[0] for part in parts}
+    if len(names) > 1 and names <= SPLITS:
+        first = min(names)
+        raise DiffcleanError(
+            f"{where} has files of several parts of a data set: {', '.join(sorted(names))}.",
+            f"Give one of them with a pattern in quotes, such as '{first}-*.parquet'.",
+        )
 
 
 def opened(path: Path) -> BinaryIO:
