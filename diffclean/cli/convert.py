@@ -25,9 +25,9 @@ SHOWN_FAILURES = 20
 def command(run: frame.Run, source: str, out: Path, to: str | None, label_from: str | None) -> frame.Result:
     """Write the data set SOURCE to the folder OUT in another format, with the images as they are.
 
-    SOURCE is a folder of images, WebDataset tars ('x-{0000..0099}.tar'), Parquet files, a Hugging Face data set on disk or
-    an .npz file. Labels, class names and what lies beside images are kept where the format has a place for them. Nothing
-    is regenerated: see `diffclean variate` for that.
+    SOURCE is a folder of images, WebDataset tars ('x-{0000..0099}.tar'), Parquet files, a Hugging Face data set on disk
+    or an .npz file. Labels, class names and what lies beside images are kept where the format has a place for them.
+    Nothing is regenerated: see `diffclean variate` for that.
     """
     if run.dry_run:
         opened = open_source(source, label_from=label_from)

@@ -1,6 +1,6 @@
 """The format of one `.npz` file with an array of images and one of labels, as research has them.
 
-Only headers are believed, and only after a look: no pickle is ever loaded, and an array is as large as the file can hold.
+Headers are read first and believed only where the file can hold what they promise; no pickle is ever loaded.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from diffclean.data.encode import encode
 from diffclean.data.item import Item, ReadError
 from diffclean.data.packed_sink import PackedSink
 from diffclean.data.packed_source import PackedSource
-from diffclean.data.shard_files import is_of, opened, stamp_of
+from diffclean.data.shard_files import is_of, opened, stamp_at, stamp_of
 from diffclean.errors import DiffcleanError, UsageError
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ class ArrayFile:
     def __init__(self, label_from: str | None = None) -> None:
         self._label_from = label_from
         self._using = Lock()
-        self._open: tuple[Path, str, _Array, NDArray[np.uint8]] | None = None
+        self._open: tuple[Path, str, NDArray[np.uint8]] | None = None
 
     def entries(self, part: str, path: Path, look: Look) -> Iterator[Item]:
         """One item an image."""
@@ -194,14 +194,14 @@ class ArrayFile:
         return stamp, images, values, names if len(set(names)) == len(names) else []
 
     def _mapped(self, path: Path) -> tuple[str, NDArray[np.uint8]]:
-        """The images, from the file or, where they are compressed there, from a temporary one."""
-        with _archive(path) as (stamp, archive):
-            if self._open is None or self._open[:2] != (path, stamp):
-                images = _chosen(
-                    path, _arrays(archive), [a for a in _arrays(archive) if a.is_images], _IMAGES, "images"
-                )
-                self._open = path, stamp, images, _unpacked(archive, images)
-            return stamp, self._open[3]
+        """The stamp of the file, and its images, from a temporary file: they may be compressed in their own."""
+        stamp = stamp_at(path)
+        if self._open is None or self._open[:2] != (path, stamp):
+            with _archive(path) as (stamp, archive):
+                arrays = _arrays(archive)
+                images = _chosen(path, arrays, [each for each in arrays if each.is_images], _IMAGES, "images")
+                self._open = path, stamp, _unpacked(archive, images)
+        return stamp, self._open[2]
 
 
 def _unpacked(archive: zipfile.ZipFile, array: _Array) -> NDArray[np.uint8]:

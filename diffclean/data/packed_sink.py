@@ -49,19 +49,17 @@ class _Packed:
     size: int
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class _File:
     """A file of the archive as it should be.
 
     Attributes:
-        name: with its suffix.
-        outputs: keys of the variations in it, in order.
         digest: of what is in it.
+        is_stale: whether it has to be written, since it is not so.
     """
 
-    name: str
-    outputs: list[str]
     digest: str
+    is_stale: bool
 
 
 class PackedSink:
@@ -151,19 +149,17 @@ class PackedSink:
             DiffcleanError: what travels along with an image cannot be read.
         """
         head = Head(class_to_idx, source.fields)
-        files = [_file(name, rows, head) for name, rows in self._division(made, source)]
-        stale = {file.name for file in files if not self._is_whole(file)}
-        self._rescue({key for file in files if file.name in stale for key in file.outputs})
-        counts = {file.name: len(file.outputs) for file in files}
-        digests = {file.name: file.digest for file in files}
+        files = {name: self._planned(name, rows, head) for name, rows in self._division(made, source)}
+        if self._index.files:
+            self._rescue(rows for name, rows in self._division(made, source) if files[name].is_stale)
         for name, rows in self._division(made, source):
-            if name in stale:
-                self._pack(name, rows, counts[name], digests[name], source, head)
-        for name in [name for name in self._index.files if name not in counts]:
+            if files[name].is_stale:
+                self._pack(name, rows, files[name].digest, source, head)
+        for name in [name for name in self._index.files if name not in files]:
             self._index.forget(name)
             self._remove(self._path(name))
         if files:
-            self.archive.complete(self.root, [file.name for file in files], head)
+            self.archive.complete(self.root, list(files), head)
         shutil.rmtree(self.root / SPOOL, ignore_errors=True)
 
     def describe(self) -> Description:
@@ -186,26 +182,29 @@ class PackedSink:
         for name, some in divided(sized, source, self.archive):
             yield name, [(item, row) for item, _, row in some]
 
-    def _is_whole(self, file: _File) -> bool:
-        there = self._index.files.get(file.name)
-        same = there is not None and there["digest"] == file.digest and self._index.is_there(file.name)
+    def _planned(self, name: str, rows: list[tuple[Item, Row]], head: Head) -> _File:
+        """What a file should hold, and whether it has to be written for that."""
+        digest = hashlib.sha256(f"{dict(head.class_to_idx)} {head.fields}".encode("utf-8", "backslashreplace"))
+        for _, row in rows:
+            digest.update(json.dumps([row.output, row.output_sha256, row.label]).encode() + b"\n")
+        there = self._index.files.get(name)
+        same = there is not None and there["digest"] == digest.hexdigest() and self._index.is_there(name)
         # What is in the spool was made again, since what is in the file was found to be damaged.
-        return same and not any(self._spool.size(key) is not None for key in file.outputs)
+        return _File(digest.hexdigest(), not same or any(self._spool.size(row.output) is not None for _, row in rows))
 
-    def _rescue(self, wanted: set[str]) -> None:
+    def _rescue(self, stale: Iterable[list[tuple[Item, Row]]]) -> None:
         """Bring what is to be packed anew from old files into the spool: those will be replaced."""
-        for key in sorted(wanted):
-            if self._spool.size(key) is None:
-                self._spool.write(key, self.read(key))
+        for rows in stale:
+            for _, row in rows:
+                if self._spool.size(row.output) is None:
+                    self._spool.write(row.output, self.read(row.output))
         self._spool.sync()
 
-    def _pack(
-        self, name: str, rows: list[tuple[Item, Row]], count: int, digest: str, source: Source, head: Head
-    ) -> None:
+    def _pack(self, name: str, rows: list[tuple[Item, Row]], digest: str, source: Source, head: Head) -> None:
         path = self._path(name)
         make_folders(path.parent)
         with whole_file(path) as file:
-            places = self.archive.pack(file, self._entries(rows, source, head), count, head)
+            places = self.archive.pack(file, self._entries(rows, source, head), len(rows), head)
         images = [(row.output, where, row.output_bytes) for (_, row), where in zip(rows, places, strict=True)]
         self._index.note(name, path.stat().st_size, digest, images)
         for output, _, _ in images:
@@ -257,18 +256,20 @@ class _Index:
         return self._seen[file]
 
     def note(self, file: str, size: int, digest: str, images: list[tuple[str, str, int]]) -> None:
-        """A file was written."""
-        self._append({"file": file, "bytes": size, "digest": digest, "images": images})
+        """A file was written. What is in it is not held: whoever asks for it opens the index anew."""
+        content = {"file": file, "bytes": size, "digest": digest}
+        self._append(content | {"images": images})
+        self._take(content | {"images": []})
 
     def forget(self, file: str) -> None:
         """A file is no longer wanted."""
         self._append({"file": file, "gone": True})
+        self._take({"file": file, "gone": True})
 
     def _append(self, content: dict[str, Any]) -> None:
         log = self._records.log(INDEX)
         log.append(b"\n" * bool(self._is_torn()) + json.dumps(content).encode() + b"\n")
         log.close()
-        self._take(content)
 
     def _is_torn(self) -> bool:
         last = b"\n"
@@ -279,17 +280,11 @@ class _Index:
     def _take(self, content: dict[str, Any]) -> None:
         name = content["file"]
         old = self.files.pop(name, None)
-        for key, _, _ in old["images"] if old else ():
+        for key in old["keys"] if old else ():
             if (found := self.images.get(key)) is not None and found.file == name:
                 del self.images[key]
         self._seen.pop(name, None)
         if not content.get("gone"):
-            self.files[name] = content
-            self.images |= {key: _Packed(name, where, size) for key, where, size in content["images"]}
-
-
-def _file(name: str, rows: list[tuple[Item, Row]], head: Head) -> _File:
-    digest = hashlib.sha256(f"{dict(head.class_to_idx)} {head.fields}".encode("utf-8", "backslashreplace"))
-    for _, row in rows:
-        digest.update(json.dumps([row.output, row.output_sha256, row.label]).encode() + b"\n")
-    return _File(name, [row.output for _, row in rows], digest.hexdigest())
+            images = content.pop("images")
+            self.files[name] = content | {"keys": [key for key, _, _ in images]}
+            self.images |= {key: _Packed(name, where, size) for key, where, size in images}

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import tempfile
 from array import array
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import accumulate
 from os import pread
 from pathlib import Path
 from threading import Lock
@@ -22,7 +24,7 @@ from diffclean.data.columns import Columns, columns_of, image_bytes, written_bat
 from diffclean.data.item import Item, ReadError
 from diffclean.data.packed_sink import PackedSink
 from diffclean.data.packed_source import PackedSource
-from diffclean.data.shard_files import check_one_split, holds, is_of, opened, stamp_of
+from diffclean.data.shard_files import check_one_split, holds, is_of, opened, stamp_at, stamp_of
 from diffclean.errors import DiffcleanError
 
 if TYPE_CHECKING:
@@ -99,6 +101,7 @@ class Parquet:
         self._groups: OrderedDict[tuple[Path, str, int], _Group] = OrderedDict()
         self._along: tuple[Any, int, list[dict[str, Any]]] = (None, 0, [])
         self._rows: Iterator[tuple[int, list[dict[str, Any]]]] = iter(())
+        self._starts: dict[Path, tuple[str, list[int]]] = {}
         self._using = Lock()
         self._first: tuple[Path, pa.Schema] | None = None
 
@@ -176,19 +179,31 @@ class Parquet:
 
     def _group(self, path: Path, stamp: str, row: int) -> tuple[_Group, int]:
         """The row group of a row, and its first row."""
-        with _file(path) as (now, file):
-            if stamp and stamp != now:
-                raise ReadError(f"{path.name} was changed after it was listed; type the same command again")
-            number, first = _group_of(file, row)
-            place = path, now, number
-            if place not in self._groups:
+        now = stamp_at(path)
+        if stamp and stamp != now:
+            raise ReadError(f"{path.name} was changed after it was listed; type the same command again")
+        starts = self._starts_of(path, now)
+        number = bisect_right(starts, row) - 1
+        if row >= starts[-1]:
+            raise ReadError("its row is not there any more")
+        place = path, now, number
+        if place not in self._groups:
+            with _file(path) as (_, file):
                 self._groups[place] = _spooled(
                     file, number, columns_of(file.schema_arrow, path, self._label_from).image
                 )
-                while len(self._groups) > 1 and sum(each.ends[-1] for each in self._groups.values()) > _KEPT_BYTES:
-                    self._groups.popitem(last=False)
-            self._groups.move_to_end(place)
-            return self._groups[place], first
+            while len(self._groups) > 1 and sum(each.ends[-1] for each in self._groups.values()) > _KEPT_BYTES:
+                self._groups.popitem(last=False)
+        self._groups.move_to_end(place)
+        return self._groups[place], starts[number]
+
+    def _starts_of(self, path: Path, stamp: str) -> list[int]:
+        """The first row of each row group, and behind them how many rows there are."""
+        if self._starts.get(path, ("", []))[0] != stamp:
+            with _file(path) as (_, file):
+                counts = [file.metadata.row_group(n).num_rows for n in range(file.metadata.num_row_groups)]
+            self._starts[path] = stamp, list(accumulate(counts, initial=0))
+        return self._starts[path][1]
 
     def _others(self, path: Path) -> Iterator[tuple[int, list[dict[str, Any]]]]:
         with _file(path) as (_, file):
@@ -223,16 +238,6 @@ def _labels(file: pq.ParquetFile, found: Columns) -> Iterator[list[Any]]:
         return
     for batch in file.iter_batches(_ROWS_AT_ONCE, columns=[found.label], use_threads=False):
         yield batch.column(0).to_pylist()
-
-
-def _group_of(file: pq.ParquetFile, row: int) -> tuple[int, int]:
-    first = 0
-    for number in range(file.metadata.num_row_groups):
-        count = file.metadata.row_group(number).num_rows
-        if row < first + count:
-            return number, first
-        first += count
-    raise ReadError("its row is not there any more")
 
 
 def _spooled(file: pq.ParquetFile, number: int, column: str) -> _Group:

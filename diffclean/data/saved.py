@@ -7,20 +7,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from diffclean.data.archive import Entry, Head, Look, row_key
 from diffclean.data.atomic import write_whole
-from diffclean.data.columns import Columns, columns_of, image_bytes, written_batches, written_schema
+from diffclean.data.columns import columns_of, image_bytes, written_batches, written_schema
 from diffclean.data.item import Item, ReadError
 from diffclean.data.json_file import read_json
 from diffclean.data.packed_sink import PackedSink
 from diffclean.data.packed_source import PackedSource
-from diffclean.data.shard_files import is_of, opened, stamp_of
+from diffclean.data.shard_files import is_of, opened, stamp_at
 from diffclean.errors import DiffcleanError
 
 if TYPE_CHECKING:
@@ -70,35 +72,36 @@ class Saved:
     def __init__(self, label_from: str | None = None) -> None:
         self._label_from = label_from
         self._using = Lock()
-        self._open: tuple[Path, str, list[Any], list[int]] | None = None
+        self._streams: dict[Path, _Stream] = {}
 
     def entries(self, part: str, path: Path, look: Look) -> Iterator[Item]:
         """One item a row."""
-        found = self._columns(path)
+        stream = self._opened(path)
+        label_column = stream.columns.label
         row = 0
-        with self._using:
-            stamp, batches, _ = self._batches(path)
-        for batch in batches:
-            labels = [None] * len(batch) if found.label is None else batch.column(found.label).to_pylist()
+        for number in range(len(stream)):
+            with _errors(path):
+                batch = stream.batch(number)
+                labels = [None] * len(batch) if label_column is None else batch.column(label_column).to_pylist()
             for label in labels:
-                yield Item(row_key(part, row), f"{stamp} {row}", look.label(label), None, stamp)
+                yield Item(row_key(part, row), f"{stream.stamp} {row}", look.label(label), None, stream.stamp)
                 row += 1
 
     def read(self, path: Path, item: Item) -> bytes:
         """The image of a row."""
-        return image_bytes(self._cell(path, item, self._columns(path).image))
+        return image_bytes(self._cell(path, item, self._opened(path).columns.image))
 
     def about(self, path: Path, item: Item) -> Mapping[str, Any]:
         """The other columns of a row."""
-        return {name: self._cell(path, item, name) for name in self._columns(path).others.names}
+        return {name: self._cell(path, item, name) for name in self._opened(path).columns.others.names}
 
     def fields(self, paths: list[Path]) -> pa.Schema:
         """The other columns, with their features."""
-        return self._columns(paths[0]).others
+        return self._opened(paths[0]).columns.others
 
     def class_names(self, paths: list[Path]) -> dict[str, int]:
         """The names of the column of labels."""
-        return {name: number for number, name in enumerate(self._columns(paths[0]).names)}
+        return {name: number for number, name in enumerate(self._opened(paths[0]).columns.names)}
 
     def pack(self, file: BinaryIO, entries: Iterator[Entry], count: int, head: Head) -> list[str]:
         """One stream of batches."""
@@ -127,39 +130,55 @@ class Saved:
 
     def _cell(self, path: Path, item: Item, column: str) -> Any:
         stamp, text = item.where.rsplit(" ", 1)
-        with self._using:
-            now, batches, starts = self._batches(path)
-        if stamp and stamp != now:
+        stream = self._opened(path)
+        if stamp and stamp != stream.stamp:
             raise ReadError(f"{path.name} was changed after it was listed; type the same command again")
         row = int(text)
-        number = next((n for n in range(len(batches)) if starts[n] <= row < starts[n] + len(batches[n])), None)
-        if number is None:
+        if row >= stream.starts[-1]:
             raise ReadError("its row is not there any more")
-        return batches[number].column(column)[row - starts[number]].as_py()
+        number = bisect_right(stream.starts, row) - 1
+        with _errors(path):
+            return stream.batch(number).column(column)[row - stream.starts[number]].as_py()
 
-    def _columns(self, path: Path) -> Columns:
+    def _opened(self, path: Path) -> _Stream:
+        """A file that is mapped into memory; so many stay open as there are, since that costs little."""
         with self._using, _errors(path):
-            self._batches(path)
-            return columns_of(self._schema, path, self._label_from)
+            stamp = stamp_at(path)
+            if path not in self._streams or self._streams[path].stamp != stamp:
+                self._streams[path] = _Stream(path, stamp, self._label_from)
+            return self._streams[path]
 
-    def _batches(self, path: Path) -> tuple[str, list[Any], list[int]]:
-        """The batches of a file: mapped into memory, checked once, never copied as a whole."""
+
+class _Stream:
+    """A file of Arrow batches, mapped into memory and never copied as a whole.
+
+    Attributes:
+        stamp: of the file.
+        columns: what is in it.
+        starts: the first row of each batch, and behind them how many rows there are.
+    """
+
+    def __init__(self, path: Path, stamp: str, label_from: str | None) -> None:
         import pyarrow as pa
 
-        with _errors(path):
-            with opened(path) as file:
-                stamp = stamp_of(file)
-            if self._open is None or self._open[:2] != (path, stamp):
-                reader = pa.ipc.open_stream(pa.memory_map(str(path)))
-                batches, starts, total = [], [], 0
-                for batch in reader:
-                    batch.validate(full=True)  # offsets that lead out of a hostile file would be followed
-                    batches.append(batch)
-                    starts.append(total)
-                    total += len(batch)
-                self._schema = reader.schema
-                self._open = path, stamp, batches, starts
-            return stamp, self._open[2], self._open[3]
+        with opened(path):  # a plain file: mapping a pipe would wait for ever
+            reader = pa.ipc.open_stream(pa.memory_map(str(path)))
+        self.stamp = stamp
+        self.columns = columns_of(reader.schema, path, label_from)
+        self._batches = list(reader)
+        self._checked = [False] * len(self._batches)
+        self.starts = list(accumulate(map(len, self._batches), initial=0))
+
+    def batch(self, number: int) -> pa.RecordBatch:
+        """One batch, checked once: offsets that lead out of a hostile file would be followed."""
+        batch = self._batches[number]
+        if not self._checked[number]:
+            batch.validate(full=True)
+            self._checked[number] = True
+        return batch
+
+    def __len__(self) -> int:
+        return len(self._batches)
 
 
 @contextmanager

@@ -125,6 +125,15 @@ def stamp_of(file: BinaryIO) -> str:
     return f"{found.st_size}:{found.st_mtime_ns}"
 
 
+def stamp_at(path: Path) -> str:
+    """The same of a file that is not open; raises ReadError where it is not there."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise ReadError(f"{path.name} cannot be read ({error.strerror})") from error
+    return f"{found.st_size}:{found.st_mtime_ns}"
+
+
 def read_range(path: Path, stamp: str, offset: int, size: int) -> bytes:
     """Bytes in the middle of a file that must still be the one that was listed; with the stamp `""` it may be any.
 
