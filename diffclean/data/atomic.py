@@ -27,9 +27,9 @@ _REASONS = {
     errno.ENOSPC: ("the disk is full", "Free some space"),
     errno.EDQUOT: ("the disk quota is used up", "Free some space"),
     errno.EFBIG: ("the file is larger than is allowed here", "Raise the limit (ulimit -f)"),
-    errno.EROFS: ("the file system is read-only", "Choose another output folder with -o, or mount it writable"),
-    errno.EACCES: ("permission denied", "Choose another output folder with -o, or make it writable for this user"),
-    errno.EPERM: ("permission denied", "Choose another output folder with -o, or make it writable for this user"),
+    errno.EROFS: ("the file system is read-only", "Name another output folder (`out`), or mount it writable"),
+    errno.EACCES: ("permission denied", "Name another output folder (`out`), or make it writable for this user"),
+    errno.EPERM: ("permission denied", "Name another output folder (`out`), or make it writable for this user"),
     errno.ENAMETOOLONG: ("the name is too long", "Rename the image in the source"),
     errno.EILSEQ: ("this disk does not take such a name", "Rename the image in the source"),
     errno.EINVAL: ("this disk does not take such a name", "Rename the image in the source"),
@@ -180,7 +180,7 @@ def check_plain(descriptor: int, path: Path) -> None:
 
 def _not_plain(path: Path) -> DiffcleanError:
     return DiffcleanError(
-        f"{str(path)!a} is not a plain file.", "Something else put it there: move it away, or choose another -o."
+        f"{str(path)!a} is not a plain file.", "Something else put it there: move it away, or name another `out`."
     )
 
 
@@ -197,7 +197,7 @@ def contained(out: Path, key: str) -> Path:
     if folder != root and root not in folder.parents:
         raise WriteError(
             f"{str(path)!a} is reached through a link that leads out of {out}.",
-            "Remove the link, or choose another -o.",
+            "Remove the link, or name another `out`.",
         )
     return path
 

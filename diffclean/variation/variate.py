@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from diffclean.data.apart import path_from
 from diffclean.data.item import Item
 from diffclean.data.journal import Journal
-from diffclean.data.manifest import Row, latest, manifest_name, read_manifest, write_sorted_manifest
+from diffclean.data.manifest import Row, latest, manifest_name, read_run_manifest, write_sorted_manifest
 from diffclean.data.registry import FOLDER, open_sink, open_source
 from diffclean.data.run_record import RunRecord, open_run, update_run
 from diffclean.data.shard import Shard
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Report:
+class VariateResult:
     """What a run did.
 
     Attributes:
@@ -97,7 +97,7 @@ class Report:
 
     def to_pandas(self) -> DataFrame:
         """A row an attempt, as the manifest has it. Needs pandas."""
-        return table(latest(read_manifest(self.out / manifest_name())).values())
+        return table(latest(read_run_manifest(self.out / manifest_name())).values())
 
 
 def variate(
@@ -111,7 +111,7 @@ def variate(
     stop: Event | None = None,
     verify: bool = False,
     to: str | None = None,
-) -> Report:
+) -> VariateResult:
     """Regenerate every image of `source` into `out`.
 
     Args:
@@ -165,7 +165,7 @@ def variate(
             # No manifest of a run that is not finished: it is how `merge` knows a shard that is.
             write_sorted_manifest(sink.records, journal.rows(), class_to_idx=classes, shard=shard)
     total, seconds = survey.count * settings.variations, time.monotonic() - run.started
-    return Report(
+    return VariateResult(
         where=sink.where,
         total=total,
         made=run.made,

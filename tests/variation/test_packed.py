@@ -21,9 +21,9 @@ from diffclean.data.registry import open_source
 from diffclean.data.shard import Shard
 from diffclean.errors import DiffcleanError, Interrupted, UsageError
 from diffclean.variation.settings import Settings
-from diffclean.variation.variate import Concurrency, Report, variate
+from diffclean.variation.variate import Concurrency, VariateResult, variate
 
-Run = Callable[..., Report]
+Run = Callable[..., VariateResult]
 RECORDS = ("run.json", "journal.jsonl", INDEX, ".diffclean.lock")
 """They name places or the order of the work, which may differ."""
 
@@ -43,7 +43,7 @@ class StopAfter:
 def run(tiny_model: Path, tiny_engine: Path) -> Run:
     settings = Settings(engine=str(tiny_model), runtime="onnxruntime", steps=1, batch=2, detail=16)
 
-    def go(source: Path, out: Path, **options: Any) -> Report:
+    def go(source: Path, out: Path, **options: Any) -> VariateResult:
         options.setdefault("concurrency", Concurrency(threads=1))
         return variate(source, out, settings, **options)
 
