@@ -282,7 +282,7 @@ def _check_shape(entry: Entry, found: tuple[int, ...], first: tuple[int, ...]) -
         raise DiffcleanError(
             f"Images differ in size: {entry.name} has {found[1]}x{found[0]} px, those before it {first[1]}x{first[0]}. "
             "One array holds one size.",
-            "Choose another format: --to parquet, --to webdataset, --to huggingface or --to folder.",
+            "Choose another format: `to` parquet, webdataset, huggingface or folder.",
         )
 
 

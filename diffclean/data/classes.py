@@ -9,7 +9,7 @@ from diffclean.data.item import Item
 from diffclean.data.keys import key_bytes
 from diffclean.errors import DiffcleanError
 
-_EXPECTED = "Expected DATA/<class>/image; in other formats a label beside each image, see --label-from."
+_EXPECTED = "Expected DATA/<class>/image; in other formats a label beside each image, see `label_from`."
 UNLABELLED = "no-labels"
 """The folder of images that are to be taken for no class: what lies in it is refused wherever labels are read."""
 

@@ -202,7 +202,8 @@ def _label(
     if label_from is not None:
         if label_from not in schema.names:
             raise UsageError(
-                f"{where} has no column {label_from!r}; there are: {_named(schema.names)}.", "Give --label-from COLUMN."
+                f"{where} has no column {label_from!r}; there are: {_named(schema.names)}.",
+                "Give the name of one as `label_from`.",
             )
         return label_from
     kinds = (pa.types.is_integer, pa.types.is_string, pa.types.is_large_string, pa.types.is_dictionary)
@@ -211,7 +212,7 @@ def _label(
     said = [name for name in possible if features.get(name, {}).get("_type") == "ClassLabel"]
     if not usual and len(said) > 1:
         raise DiffcleanError(
-            f"{where} has several columns of labels: {_named(said)}.", f"Say which: --label-from {said[0]}"
+            f"{where} has several columns of labels: {_named(said)}.", f"Say which, for example: `label_from` {said[0]}"
         )
     return usual[0] if usual else said[0] if said else None
 

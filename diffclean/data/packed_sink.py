@@ -79,7 +79,7 @@ class PackedSink:
         if self.root.is_file() or self.root.suffix == archive.suffix:
             raise UsageError(
                 f"{root} is named like a file; a run writes a folder with its files and records.",
-                f"Give a folder: -o {self.root.with_suffix('')} --to {archive.name}",
+                f"Give a folder: `out` {self.root.with_suffix('')} and `to` {archive.name}",
             )
         self.records: Records = FolderRecords(self.root)
         self._spool = open_sink(Description(FOLDER, str(self.root / SPOOL), {"owner": owner}))
@@ -96,7 +96,7 @@ class PackedSink:
         if shard.count > 1:
             raise UsageError(
                 f"`shard` writes a folder of images, not {self.archive.title}.",
-                "Add --to folder; then `diffclean merge`, and `diffclean convert OUT --to " + self.archive.name + "`.",
+                f"Give `to` folder; then: diffclean merge OUT; diffclean convert OUT NEW --to {self.archive.name}",
             )
         return self
 

@@ -111,7 +111,10 @@ class PackedSource:
         """
         if item.problem is not None:
             raise ReadError(item.problem)
-        return self.archive.read(self._file_of(item), item)
+        data = self.archive.read(self._file_of(item), item)
+        if len(data) > self.byte_limit:
+            raise ReadError(f"image of {len(data)} bytes; the limit is {self.byte_limit}")
+        return data
 
     def about(self, item: Item) -> Mapping[str, Any]:
         """What travels along with an image; raises ReadError."""

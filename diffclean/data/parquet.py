@@ -35,14 +35,14 @@ _SUFFIX, _FOLDER = ".parquet", "data"
 _IMAGES_AT_ONCE, _ROWS_AT_ONCE = 16, 1024
 _KEPT_BYTES = 4 * 2**30
 """Of temporary files with the images of row groups."""
+_FEW_ROWS, _SMALLEST_BYTES = 1000, 8
+_SMALL_GROUP, _MOST_PACKED = 2**30, 64
+"""A row group above the first that unpacks to more than so many times the file is a bomb."""
 
 
 def reads(where: str) -> bool:
     """A Parquet file, a pattern of them, or a folder of them, perhaps in its sub-folder `data`."""
-    path = Path(where)
-    return is_of(where, _SUFFIX) or (
-        "://" not in where and (path / _FOLDER).is_dir() and holds(path / _FOLDER, _SUFFIX)
-    )
+    return is_of(where, _SUFFIX) or ("://" not in where and holds(Path(where), _SUFFIX, _FOLDER))
 
 
 def open_source(where: str, **options: Any) -> PackedSource:
@@ -109,6 +109,7 @@ class Parquet:
         """One item a row; only the labels are read."""
         with _file(path) as (stamp, file):
             found = self._columns(path, file)
+            _check_rows(path, file.metadata.num_rows)
             row = 0
             for labels in _labels(file, found):
                 for label in labels:
@@ -189,9 +190,8 @@ class Parquet:
         place = path, now, number
         if place not in self._groups:
             with _file(path) as (_, file):
-                self._groups[place] = _spooled(
-                    file, number, columns_of(file.schema_arrow, path, self._label_from).image
-                )
+                found = columns_of(file.schema_arrow, path, self._label_from)
+                self._groups[place] = _spooled(file, number, found.image, path.stat().st_size)
             while len(self._groups) > 1 and sum(each.ends[-1] for each in self._groups.values()) > _KEPT_BYTES:
                 self._groups.popitem(last=False)
         self._groups.move_to_end(place)
@@ -240,11 +240,23 @@ def _labels(file: pq.ParquetFile, found: Columns) -> Iterator[list[Any]]:
         yield batch.column(0).to_pylist()
 
 
-def _spooled(file: pq.ParquetFile, number: int, column: str) -> _Group:
-    group = _Group()
+def _check_rows(path: Path, rows: int) -> None:
+    """Refuse a small file of many rows before they are listed: no image is so small."""
+    size = path.stat().st_size
+    if rows > _FEW_ROWS + size // _SMALLEST_BYTES:
+        raise DiffcleanError(
+            f"{path} says that it has {rows:,} rows; so many images cannot be in {size:,} bytes.",
+            "Write that file anew, or leave it out.",
+        )
+
+
+def _spooled(file: pq.ParquetFile, number: int, column: str, size: int) -> _Group:
+    group, most = _Group(), max(_SMALL_GROUP, _MOST_PACKED * size)
     for batch in file.iter_batches(_IMAGES_AT_ONCE, row_groups=[number], columns=[column], use_threads=False):
         for value in batch.column(0):
             group.add(value.as_py())
+        if group.ends[-1] > most:
+            raise ReadError(f"its row group holds more than {most:,} bytes of images, many times what the file has")
     group.file.flush()
     return group
 

@@ -51,18 +51,27 @@ def is_of(where: str, suffix: str) -> bool:
     return where.endswith(suffix)
 
 
-def holds(folder: Path, suffix: str) -> bool:
-    """Whether a folder has files so named and neither images nor folders beside them; hidden ones do not count."""
+def holds(folder: Path, suffix: str, inner: str = "") -> bool:
+    """Whether a folder has files so named and neither images nor folders beside them; hidden ones do not count.
+
+    Args:
+        folder: is looked into.
+        suffix: of the files.
+        inner: the one folder that the files lie in; `""`: they lie in `folder` itself.
+    """
+    if not folder.is_dir():
+        return False
     found = False
     with os.scandir(folder) as entries:
         for entry in itertools.islice(entries, _LOOKED_AT):
             name = entry.name
             if name.startswith(".") or is_own(name):
                 continue
-            if is_taken(name.rpartition(".")[2].lower()) or entry.is_dir():
+            is_inner = name == inner and entry.is_dir()
+            if is_taken(name.rpartition(".")[2].lower()) or (entry.is_dir() and not is_inner):
                 return False
-            found = found or name.endswith(suffix)
-    return found
+            found = found or is_inner or (not inner and name.endswith(suffix))
+    return found and (not inner or holds(folder / inner, suffix))
 
 
 def files_of(where: str, suffix: str, what: str, ending: str) -> dict[str, Path]:
@@ -81,12 +90,15 @@ def files_of(where: str, suffix: str, what: str, ending: str) -> dict[str, Path]
     if missing := [path for path in paths if not path.exists()]:
         more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
         raise DiffcleanError(
-            f"{missing[0]} does not exist{more}.", f"Give the {what} files that are there, for example '{_like(where)}'"
+            f"{missing[0]} does not exist{more}.",
+            f"Expected {what}: a file, a pattern in quotes such as '{_like(where)}', or a folder.",
         )
     if not paths:
-        raise DiffcleanError(f"{where} names no file.", f"Give {what} files: a file, a pattern in quotes, a folder.")
+        raise DiffcleanError(
+            f"{where} names no file that is there.", f"Expected {what}: a file, a pattern in quotes, or a folder."
+        )
     if strange := [path for path in paths if not path.is_file()]:
-        raise DiffcleanError(f"{strange[0]} is not a plain file.", f"Give {what} files.")
+        raise DiffcleanError(f"{strange[0]} is not a plain file.", f"Expected {what}.")
     root = paths[0].parent if len(paths) == 1 else Path(os.path.commonpath([path.parent for path in paths]))
     try:
         parts = {key_from_path(path.relative_to(root)): path for path in paths}

@@ -88,7 +88,7 @@ class Tars:
         """One item a sample; of a tar that is damaged, what lies before that, and an item that says so."""
         if look.label_from not in (None, "cls") and not str(look.label_from).startswith("json:"):
             raise UsageError(
-                f"In WebDataset tars no label is called {look.label_from!r}.", "Give --label-from cls, or json:FIELD."
+                f"In WebDataset tars no label is called {look.label_from!r}.", "Give `label_from` cls, or json:FIELD."
             )
         try:
             file = opened(path)

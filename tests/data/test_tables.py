@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from data_sets import picture
 
-from diffclean.data.registry import open_source
+from diffclean.data.registry import format_of, open_source
 from diffclean.errors import DiffcleanError, UsageError
 
 
@@ -65,6 +65,31 @@ def test_rows_of_several_row_groups_are_read_in_any_order(tmp_path: Path) -> Non
     for number in [19, 0, 7, 6, 13, 5, 12, 1]:
         assert source.read(items[number]) == picture(number)
         assert source.about(items[number]) == {"n": number}
+
+
+def test_a_small_file_that_says_it_has_a_billion_rows_is_refused(tmp_path: Path) -> None:
+    nothing = pa.table({"image": pa.nulls(10**6, pa.binary()), "label": pa.nulls(10**6, pa.string())})
+    pq.write_table(nothing, tmp_path / "x.parquet")
+    with pytest.raises(DiffcleanError, match=r"1,000,000 rows; so many images cannot be in"):
+        open_source(tmp_path / "x.parquet").items()
+
+
+def test_an_image_above_the_limit_fails_alone(tmp_path: Path) -> None:
+    path = parquet(tmp_path / "x.parquet", image=[picture(1), picture(2, side=40)])
+    source = open_source(path, byte_limit=1000)
+    one, two = source.items()
+    assert source.read(one) == picture(1)
+    with pytest.raises(DiffcleanError, match="the limit is 1000"):
+        source.read(two)
+
+
+def test_a_folder_of_classes_is_no_table_because_one_class_holds_tables(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    parquet(tmp_path / "data" / "train-0.parquet", image=[picture(1)])
+    assert format_of(str(tmp_path)) == "parquet"
+    (tmp_path / "cat").mkdir()
+    assert format_of(str(tmp_path)) == "folder"
+    assert format_of("n" * 5000) == "folder"
 
 
 @pytest.mark.parametrize("name", ["x.parquet", "x.arrow", "x.npz"])

@@ -205,7 +205,7 @@ def test_an_image_that_cannot_be_read_is_listed_and_the_rest_is_packed(run: Run,
 
 def test_what_cannot_be_written_in_shards_is_said_before_work(run: Run, tmp_path: Path) -> None:
     source = shards(tmp_path / "in")
-    with pytest.raises(UsageError, match="--to folder"):
+    with pytest.raises(UsageError, match="`to` folder"):
         run(source, tmp_path / "out", shard=Shard(1, 2))
     with pytest.raises(UsageError, match="is named like a file"):
         run(source, tmp_path / "out.tar")
