@@ -18,7 +18,8 @@ from diffclean.data.beneath import Beneath, why_not_opened
 from diffclean.data.formats import NAMED
 from diffclean.data.item import Item, ReadError
 from diffclean.data.keys import check_collisions, path_from_key
-from diffclean.data.labels import FOLDER, Layout, labelled_from
+from diffclean.data.label_table import FOLDER, Table, is_table, table_of
+from diffclean.data.labels import Layout, labelled_from
 from diffclean.data.listing import Listing, file_problem
 from diffclean.data.manifest import Row
 from diffclean.data.passed_over import PassedOver
@@ -166,15 +167,15 @@ class ImageFolder:
         return ""
 
     def about(self, item: Item) -> Mapping[str, Any]:
-        """Nothing travels along."""
-        return {}
+        """The other columns of the table that has the labels, where there is one."""
+        return self._table.about(item.key)
 
     @property
     def fields(self) -> pa.Schema:
-        """None."""
+        """Of that table; none where labels are not in one."""
         import pyarrow as pa
 
-        return pa.schema([])
+        return pa.schema(list(self._table.types.items()))
 
     def places(self) -> list[Path]:
         """The folder."""
@@ -184,6 +185,10 @@ class ImageFolder:
         """Its real path, the limit, and where labels are."""
         options = {"byte_limit": self.byte_limit, "label_from": self.label_from}
         return Description("folder", os.path.realpath(self.root), options)
+
+    @cached_property
+    def _table(self) -> Table:
+        return table_of(self.root, str(self.label_from)) if is_table(self.label_from) else Table()
 
     @cached_property
     def _items(self) -> list[Item]:

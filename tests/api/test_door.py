@@ -16,7 +16,7 @@ from diffclean.cli.frame import SHARED
 from diffclean.cli.main import VERBS, cli
 
 FUNCTIONS = {"suspects": "find_suspects"} | {
-    verb: verb for verb in ("variate", "train", "distill", "evaluate", "poison", "export", "doctor")
+    verb: verb for verb in ("convert", "variate", "train", "distill", "evaluate", "poison", "export", "doctor")
 }
 """Verb -> function."""
 OTHER_NAMES = {"source": "data", "parameter": "parameters"}

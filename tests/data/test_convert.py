@@ -73,6 +73,26 @@ def test_webdataset_reads_what_was_written(folder: Path, tmp_path: Path) -> None
     assert found == content(folder)
 
 
+def test_columns_of_a_table_beside_images_are_kept(tmp_path: Path) -> None:
+    """The layout of `load_dataset("imagefolder")`."""
+    (tmp_path / "in").mkdir()
+    rows = []
+    for number, label in enumerate(CLASSES):
+        (tmp_path / "in" / f"{number}.png").write_bytes(picture(number))
+        rows.append({"file_name": f"{number}.png", "label": label, "width": number, "note": [number, "x"][number % 2]})
+    (tmp_path / "in" / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(DiffcleanError, match=r"metadata\.jsonl beside its images"):
+        convert(str(tmp_path / "in"), tmp_path / "out", "parquet")
+    convert(str(tmp_path / "in"), tmp_path / "out", "parquet", label_from="metadata.jsonl")
+    source = open_source(tmp_path / "out")
+    assert [item.label for item in source.items()] == CLASSES
+    assert [source.about(item) for item in source.items()] == [
+        {"width": 0, "note": "0"},
+        {"width": 1, "note": "x"},
+        {"width": 2, "note": "2"},
+    ]
+
+
 @pytest.mark.parametrize("name", ["parquet", "huggingface", "webdataset"])
 def test_datasets_reads_what_was_written(
     folder: Path, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from data_sets import content, files_below, picture, shards, tar
 
-from diffclean.data.manifest import read_manifest
+from diffclean.data.manifest import read_run_manifest
 from diffclean.data.packed_sink import INDEX, SPOOL
 from diffclean.data.registry import open_source
 from diffclean.data.shard import Shard
@@ -69,7 +69,7 @@ def test_shards_become_shards_of_the_same_names_with_what_lies_beside_images(run
     made = open_source(out)
     assert [(item.key, item.label) for item in made.items()][3] == ("x-001.tar/0003_v00", "0")
     assert made.about(made.items()[3]) == {"json": b'{"caption":  "number 3"}'}
-    rows = {row.key: row.output_sha256 for row in read_manifest(out / "manifest.parquet")}
+    rows = {row.key: row.output_sha256 for row in read_run_manifest(out / "manifest.parquet")}
     assert rows["x-001.tar/0003"] == hashlib.sha256(made.read(made.items()[3])).hexdigest()
     assert json.loads((out / "run.json").read_text())["identity"]["to"] == "webdataset"
     assert not (out / SPOOL).exists()
