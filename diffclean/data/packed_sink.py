@@ -79,7 +79,7 @@ class PackedSink:
         if self.root.is_file() or self.root.suffix == archive.suffix:
             raise UsageError(
                 f"{root} is named like a file; a run writes a folder with its files and records.",
-                f"Give a folder: `out` {self.root.with_suffix('')} and `to` {archive.name}",
+                f"Give a folder, such as {self.root.with_suffix('')}, and `to` {archive.name}",
             )
         self.records: Records = FolderRecords(self.root)
         self._spool = open_sink(Description(FOLDER, str(self.root / SPOOL), {"owner": owner}))

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _SUFFIX, _FOLDER = ".parquet", "data"
 _IMAGES_AT_ONCE, _ROWS_AT_ONCE = 16, 1024
+_BUFFER_BYTES = 2**20  # without it a whole row group of a column is read at once
 _KEPT_BYTES = 4 * 2**30
 """Of temporary files with the images of row groups."""
 _FEW_ROWS, _SMALLEST_BYTES = 1000, 8
@@ -224,7 +225,7 @@ def _file(path: Path) -> Iterator[tuple[str, pq.ParquetFile]]:
     import pyarrow.parquet as pq
 
     try:
-        with opened(path) as file, pq.ParquetFile(file) as found:
+        with opened(path) as file, pq.ParquetFile(file, buffer_size=_BUFFER_BYTES, pre_buffer=False) as found:
             yield stamp_of(file), found
     except (OSError, pa.ArrowException) as error:
         raise ReadError(
