@@ -29,8 +29,12 @@ def check_separate(source: Path, out: Path) -> None:
 
 def check_all_separate(sources: Iterable[Path], out: Path) -> None:
     """The same for every file or folder that a source consists of; of files in one folder one is looked at."""
-    for path in {path if path.is_dir() else path.parent / "": path for path in sources}.values():
-        check_separate(path, out)
+    seen = set()
+    for path in sources:
+        place = (path, "") if path.is_dir() else (path.parent, "a file in it")
+        if place not in seen:
+            seen.add(place)
+            check_separate(path, out)
 
 
 def _is_inside(path: Path, folder: Path) -> bool:

@@ -21,6 +21,10 @@ ROW_DIGITS = 9
 """Of a row's number in a key: with leading zeros, so that keys sort as rows do."""
 
 
+_NO_LABEL = "-1"
+"""What research and `datasets` write where there is none."""
+
+
 def row_key(part: str, row: int) -> str:
     """`<file>#<row>`."""
     return f"{part}#{row:0{ROW_DIGITS}d}"
@@ -46,11 +50,11 @@ class Look:
         """The label that a stored value means, as text that can name a folder.
 
         Args:
-            value: a text is a label; a whole number, or bytes that say one, may stand for a name; None: no label.
+            value: a text is a label; a whole number, or bytes that say one, may stand for a name. None, -1: no label.
         """
-        if value is None:
-            return ""
         text = value.decode("utf-8", "replace").strip() if isinstance(value, bytes) else str(value)
+        if value is None or (not isinstance(value, str) and text == _NO_LABEL):
+            return ""
         is_number = not isinstance(value, str) and text.isascii() and text.isdigit() and len(text) < 10
         return label_text(self.names.get(int(text), text) if is_number else text)
 

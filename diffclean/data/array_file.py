@@ -5,14 +5,8 @@ Headers are read first and believed only where the file can hold what they promi
 
 from __future__ import annotations
 
-import io
-import tempfile
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -21,30 +15,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffclean.data.archive import Entry, Head, Look, label_text, row_key
+from diffclean.data.arrays import Array, array_archive, arrays_in, loaded, unpacked
 from diffclean.data.decode import decode
 from diffclean.data.encode import encode
 from diffclean.data.item import Item, ReadError
 from diffclean.data.packed_sink import PackedSink
 from diffclean.data.packed_source import PackedSource
-from diffclean.data.shard_files import is_of, opened, stamp_at, stamp_of
+from diffclean.data.shard_files import is_of, stamp_at
 from diffclean.errors import DiffcleanError, UsageError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 _SUFFIX = ".npz"
-_MOST_BYTES = 64 * 2**30
-_LABELS_BYTES = 2 * 2**30
-_HEADER_BYTES = 2**16
 _IMAGES, _LABELS = (
     ("images", "x", "data", "x_train", "train_images"),
     ("labels", "label", "y", "y_train", "targets", "train_labels"),
 )
 _NAMES = ("class_names", "classes", "label_names")
-_AT_ONCE = 2**20
-_SMALL_BYTES, _MOST_PACKED = 2**30, 200
-"""An array above the first that says it is more than so many times as large as its file is a bomb."""
-_NO_LABEL = "-1"
 
 
 def reads(where: str) -> bool:
@@ -60,34 +48,6 @@ def open_source(where: str, **options: Any) -> PackedSource:
 def open_sink(where: str, **options: Any) -> PackedSink:
     """See `PackedSink`."""
     return PackedSink(ArrayFile(), where, **options)
-
-
-@dataclass(frozen=True)
-class _Array:
-    """What a header says.
-
-    Attributes:
-        name: in the file, without `.npy`.
-        shape, dtype: of the array.
-        fortran: whether its first axis is the fastest.
-        header: bytes before its first number.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    fortran: bool
-    header: int
-
-    @property
-    def bytes(self) -> int:
-        return prod(self.shape) * self.dtype.itemsize
-
-    @property
-    def is_images(self) -> bool:
-        few = (1, 3)
-        shaped = len(self.shape) == 3 or (len(self.shape) == 4 and (self.shape[3] in few or self.shape[1] in few))
-        return self.dtype == np.uint8 and shaped and 0 not in self.shape
 
 
 class ArrayFile:
@@ -110,7 +70,7 @@ class ArrayFile:
         stamp, images, labels, _ = self._contents(path)
         for row in range(images.shape[0]):
             label = look.label(None if labels is None else labels[row].item())
-            yield Item(row_key(part, row), f"{stamp} {row}", "" if label == _NO_LABEL else label, None, stamp)
+            yield Item(row_key(part, row), f"{stamp} {row}", label, None, stamp)
 
     def read(self, path: Path, item: Item) -> bytes:
         """The image as PNG: the same pixels always give the same bytes."""
@@ -171,10 +131,10 @@ class ArrayFile:
     def complete(self, folder: Path, names: list[str], head: Head) -> None:
         """Nothing."""
 
-    def _contents(self, path: Path) -> tuple[str, _Array, NDArray[Any] | None, list[str]]:
+    def _contents(self, path: Path) -> tuple[str, Array, NDArray[Any] | None, list[str]]:
         """The stamp, the array of images, the labels, and the names of classes."""
-        with _archive(path) as (stamp, archive):
-            arrays = _arrays(archive)
+        with array_archive(path) as (stamp, archive):
+            arrays = arrays_in(archive)
             images = _chosen(path, arrays, [each for each in arrays if each.is_images], _IMAGES, "images")
             count = images.shape[0]
             fit = [each for each in arrays if _may_label(each, count)]
@@ -186,10 +146,10 @@ class ArrayFile:
                     )
             label = next((each for name in _LABELS for each in fit if each.name.lower() == name), None)
             label = label or (fit[0] if len(fit) == 1 else None)
-            values = None if label is None else _loaded(archive, label).reshape(count)
+            values = None if label is None else loaded(archive, label).reshape(count)
             named = next((each for each in arrays if each.name in _NAMES and each.dtype.kind == "U"), None)
             names = (
-                [] if named is None else [label_text(str(name)) for name in _loaded(archive, named).ravel()[:100_000]]
+                [] if named is None else [label_text(str(name)) for name in loaded(archive, named).ravel()[:100_000]]
             )
         return stamp, images, values, names if len(set(names)) == len(names) else []
 
@@ -197,65 +157,18 @@ class ArrayFile:
         """The stamp of the file, and its images, from a temporary file: they may be compressed in their own."""
         stamp = stamp_at(path)
         if self._open is None or self._open[:2] != (path, stamp):
-            with _archive(path) as (stamp, archive):
-                arrays = _arrays(archive)
+            with array_archive(path) as (stamp, archive):
+                arrays = arrays_in(archive)
                 images = _chosen(path, arrays, [each for each in arrays if each.is_images], _IMAGES, "images")
-                self._open = path, stamp, _unpacked(archive, images)
+                self._open = path, stamp, unpacked(archive, images)
         return stamp, self._open[2]
 
 
-def _unpacked(archive: zipfile.ZipFile, array: _Array) -> NDArray[np.uint8]:
-    target = tempfile.TemporaryFile()  # noqa: SIM115 - the array keeps it
-    left = array.bytes
-    with archive.open(f"{array.name}.npy") as source:
-        source.read(array.header)
-        while left and (some := source.read(min(_AT_ONCE, left))):
-            target.write(some)
-            left -= len(some)
-    if left:
-        raise ReadError(f"its array {array.name} ends too early")
-    target.flush()
-    order: Any = "F" if array.fortran else "C"
-    return np.memmap(target, np.uint8, "r", 0, array.shape, order)
-
-
-def _arrays(archive: zipfile.ZipFile) -> list[_Array]:
-    """What the headers say; nothing else is read yet."""
-    found = []
-    for info in archive.infolist():
-        if not info.filename.endswith(".npy"):
-            continue
-        with archive.open(info) as file:
-            start = io.BytesIO(file.read(_HEADER_BYTES))
-        try:
-            version = np.lib.format.read_magic(start)
-            read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
-            shape, fortran, dtype = read(start)
-        except (ValueError, KeyError) as error:
-            raise ReadError(f"its array {info.filename[:80]!a} has no header that can be read") from error
-        array = _Array(info.filename.removesuffix(".npy"), tuple(shape), dtype, fortran, start.tell())
-        packed = max(_SMALL_BYTES, _MOST_PACKED * info.compress_size)
-        if min(array.shape, default=0) < 0 or array.bytes > min(info.file_size, _MOST_BYTES, packed):
-            raise ReadError(
-                f"its array {array.name} says that it has {array.bytes:,} bytes, more than can be in the file"
-            )
-        found.append(array)
-    return found
-
-
-def _loaded(archive: zipfile.ZipFile, array: _Array) -> NDArray[Any]:
-    if array.bytes > _LABELS_BYTES:
-        raise ReadError(f"its array {array.name} has {array.bytes:,} bytes; at most {_LABELS_BYTES:,} are read")
-    with archive.open(f"{array.name}.npy") as file:
-        loaded: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
-    return loaded
-
-
-def _may_label(array: _Array, count: int) -> bool:
+def _may_label(array: Array, count: int) -> bool:
     return array.dtype.kind in "iuU" and array.shape in ((count,), (count, 1)) and array.name not in ("keys", *_NAMES)
 
 
-def _chosen(path: Path, every: list[_Array], fit: list[_Array], usual: tuple[str, ...], what: str) -> _Array:
+def _chosen(path: Path, every: list[Array], fit: list[Array], usual: tuple[str, ...], what: str) -> Array:
     for name in usual:
         for array in fit:
             if array.name.lower() == name:
@@ -273,7 +186,7 @@ def _chosen(path: Path, every: list[_Array], fit: list[_Array], usual: tuple[str
     )
 
 
-def _told(arrays: list[_Array]) -> str:
+def _told(arrays: list[Array]) -> str:
     return ", ".join(f"{each.name} {each.dtype}{list(each.shape)}" for each in arrays[:20])
 
 
@@ -288,18 +201,6 @@ def _check_shape(entry: Entry, found: tuple[int, ...], first: tuple[int, ...]) -
 
 def _info(name: str) -> zipfile.ZipInfo:
     return zipfile.ZipInfo(f"{name}.npy", (1980, 1, 1, 0, 0, 0))
-
-
-@contextmanager
-def _archive(path: Path) -> Iterator[tuple[str, zipfile.ZipFile]]:
-    """An .npz file, with its stamp; what is wrong with it becomes a ReadError."""
-    try:
-        with opened(path) as file, zipfile.ZipFile(file) as archive:
-            yield stamp_of(file), archive
-    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError) as error:
-        raise ReadError(
-            f"{path} cannot be read as an array file: {str(error)[:200]}", "Expected what np.savez(FILE, ...) writes."
-        ) from error
 
 
 ARCHIVE = ArrayFile

@@ -146,8 +146,9 @@ class PackedSource:
         raise ReadError(f"its file is not among those of {self.where}")
 
     def places(self) -> list[Path]:
-        """The files."""
-        return list(self._files.values())
+        """The files; and the folder, where that was named: another folder in it would make it one of images."""
+        folder = Path(self.where)
+        return [*([folder] if folder.is_dir() else []), *self._files.values()]
 
     def describe(self) -> Description:
         """The pattern below a real folder, the limit, and where labels are."""

@@ -6,9 +6,7 @@ name; the names of numbers stand in `classes.json` beside the tars, where there 
 
 from __future__ import annotations
 
-import io
 import json
-import re
 import tarfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -26,6 +24,7 @@ from diffclean.data.packed_sink import PackedSink
 from diffclean.data.packed_source import PackedSource
 from diffclean.data.shard_files import is_of, opened, read_range, stamp_of
 from diffclean.data.tar import Member, NoEndMark, TarError, members
+from diffclean.data.tar_members import add_member, label_member, member_name, members_beside
 from diffclean.errors import DiffcleanError, UsageError
 
 if TYPE_CHECKING:
@@ -135,12 +134,12 @@ class Tars:
         found = []
         with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
             for entry in entries:
-                base = _member_name(entry.name)
-                place = _add(tar, f"{base}.{entry.extension}", entry.data)
+                base = member_name(entry.name)
+                place = add_member(tar, f"{base}.{entry.extension}", entry.data)
                 if entry.label:
-                    _add(tar, f"{base}.cls", str(_number(entry)).encode())
-                for name, data in _along(entry.about).items():
-                    _add(tar, f"{base}.{name}", data)
+                    add_member(tar, f"{base}.cls", str(label_member(entry)).encode())
+                for name, data in members_beside(entry.about).items():
+                    add_member(tar, f"{base}.{name}", data)
                 found.append(json.dumps({"stamp": "", "image": place, "along": {}}))
                 tar.getmembers().clear()  # it would keep them all
         return found
@@ -253,49 +252,6 @@ def _bytes(file: BinaryIO, member: Member, most: int, what: str) -> bytes:
 def _where(item: Item) -> dict[str, Any]:
     content: dict[str, Any] = json.loads(item.where)
     return content
-
-
-def _member_name(name: str) -> str:
-    """A sample's key: what comes behind a dot would be taken for an extension."""
-    folder, slash, base = name.rpartition("/")
-    return f"{folder}{slash}{base.replace('.', '_')}"
-
-
-def _number(entry: Entry) -> int | str:
-    """What goes into `.cls`: a label that is a number is that number."""
-    return entry.label if entry.number is None or entry.label.isdigit() else entry.number
-
-
-def _along(about: Mapping[str, Any]) -> dict[str, bytes]:
-    """The members beside an image: bytes and `txt` are members, all other fields go into one `json`."""
-    found: dict[str, bytes] = {}
-    rest: dict[str, Any] = {}
-    for name, value in about.items():
-        if value is None:
-            continue
-        if isinstance(value, bytes) or (name in ("txt", "json") and isinstance(value, str)):
-            found[_extension(name)] = value if isinstance(value, bytes) else value.encode()
-        else:
-            rest[name] = value
-    if rest:
-        name = "json" if "json" not in found else "fields.json"
-        found[name] = json.dumps(rest, default=str, ensure_ascii=False).encode()
-    return dict(sorted(found.items()))
-
-
-def _extension(name: str) -> str:
-    """A field's name as an extension that is no image's and not the label's."""
-    plain = re.sub(r"[^a-z0-9_.-]", "_", name.lower()).strip(".") or "field"
-    return f"{plain}_" if is_taken(plain.rpartition(".")[2]) or plain == "cls" else plain
-
-
-def _add(tar: tarfile.TarFile, name: str, data: bytes) -> tuple[int, int]:
-    """Add a plain member; returns where its bytes are."""
-    info = tarfile.TarInfo(name)
-    info.size, info.mode = len(data), 0o644
-    tar.addfile(info, io.BytesIO(data))
-    end = tar.offset
-    return end - -(-len(data) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE, len(data)
 
 
 ARCHIVE = Tars

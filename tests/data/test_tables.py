@@ -44,6 +44,15 @@ def test_labels_come_from_the_column_that_is_named(tmp_path: Path) -> None:
         open_source(path, label_from="other").items()
 
 
+def test_minus_one_is_no_label(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", images=np.zeros((3, 4, 4, 3), np.uint8), labels=np.array([1, -1, 0]))
+    parquet(tmp_path / "x.parquet", image=[picture(n) for n in range(3)], label=[1, -1, 0])
+    for name in ("x.npz", "x.parquet"):
+        source = open_source(tmp_path / name)
+        assert [item.label for item in source.items()] == ["1", "", "0"]
+        assert source.class_to_idx == {"0": 0, "1": 1}
+
+
 def test_cells_without_bytes_fail_alone(tmp_path: Path) -> None:
     kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
     cells = pa.array([{"bytes": picture(1), "path": None}, {"bytes": None, "path": "/etc/passwd"}, None], kind)

@@ -211,6 +211,8 @@ def test_what_cannot_be_written_in_shards_is_said_before_work(run: Run, tmp_path
         run(source, tmp_path / "out.tar")
     with pytest.raises(DiffcleanError, match="lies inside the output"):
         run(source, tmp_path / "in")
+    with pytest.raises(DiffcleanError, match="lies inside the source"):
+        run(tmp_path / "in", tmp_path / "in" / "out")
     run(source, tmp_path / "out")
     with pytest.raises(DiffcleanError, match='to: "webdataset" there, nothing asked for'):
         run(source, tmp_path / "out", to="folder")
