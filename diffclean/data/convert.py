@@ -20,7 +20,7 @@ from diffclean.data.decode import decode
 from diffclean.data.division import divided
 from diffclean.data.formats import HEAD_BYTES, sniffed
 from diffclean.data.item import Item, ItemError
-from diffclean.data.keys import variation_name
+from diffclean.data.keys import NameCollisionError, check_collisions, variation_name
 from diffclean.data.registry import archive_of, format_of, open_sink, open_source
 from diffclean.data.sources import Source
 from diffclean.data.survey import Survey
@@ -110,6 +110,7 @@ class _Conversion:
     stop: Event
     written: int = 0
     failed: dict[str, str] = field(default_factory=dict)
+    full_names: bool = False
 
     def run(self, to: str) -> None:
         archive = archive_of(to)
@@ -138,6 +139,7 @@ class _Conversion:
 
     def _to_archive(self, archive: Archive) -> None:
         head = Head(self.survey.class_to_idx, self.source.fields)
+        self.full_names = self._names_differ_in_extensions()
         count = 0
         if archive.single:  # an array has to say first how many images it will hold
             count = sum(1 for _ in self._read(decoded=True))
@@ -155,9 +157,18 @@ class _Conversion:
     def _entries(self, some: Iterator[tuple[Item, int, bytes]], head: Head) -> Iterator[Entry]:
         for item, _, data in some:
             part = self.source.part_of(item)
-            stem = item.key[len(part) + 1 :] if part else variation_name(item.key, 0, "x").removesuffix("_v00.x")
+            name = variation_name(item.key, 0, "x", self.full_names).removesuffix("_v00.x")
+            stem = item.key[len(part) + 1 :] if part else name
             number = head.class_to_idx.get(item.label)
             yield Entry(stem, data, _extension(data), item.label, number, self.source.about(item))
+
+    def _names_differ_in_extensions(self) -> bool:
+        """Whether there are a `1.jpg` and a `1.png`, so that names without extensions would not tell them apart."""
+        try:
+            check_collisions(self.survey.names)
+        except NameCollisionError:
+            return True
+        return False
 
     def _read(self, decoded: bool = False) -> Iterator[tuple[Item, bytes]]:
         """Each image that can be read, and with `decoded` decoded; the others are noted."""

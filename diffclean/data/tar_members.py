@@ -14,9 +14,9 @@ from diffclean.data.formats import is_taken
 
 
 def member_name(name: str) -> str:
-    """A sample's key: what comes behind a dot would be taken for an extension."""
+    """A sample's key: what comes behind a dot would be taken for an extension. No key has `%2E`, so it stays unique."""
     folder, slash, base = name.rpartition("/")
-    return f"{folder}{slash}{base.replace('.', '_')}"
+    return f"{folder}{slash}{base.replace('.', '%2E')}"
 
 
 def label_member(entry: Entry) -> int | str:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from data_sets import content, picture, shards
+from data_sets import content, picture, problems, shards
 
 from diffclean.cli.main import main
 from diffclean.data.convert import convert
@@ -42,6 +42,15 @@ def test_images_and_labels_survive_a_round_through_every_format(folder: Path, tm
         assert content(there) == before
         assert open_source(there).class_to_idx == {"cat": 0, "dog": 1, "eel": 2}
         here = there
+
+
+def test_names_that_would_be_one_sample_stay_apart(folder: Path, tmp_path: Path) -> None:
+    for number, name in enumerate(["a.b.png", "a_b.png", "1.png", "1.jpg", "1.b.png"]):
+        (folder / "cat" / name).write_bytes(picture(100 + number))
+    before = content(folder)
+    convert(str(folder), tmp_path / "out", "webdataset")
+    assert problems(tmp_path / "out") == {}
+    assert content(tmp_path / "out") == before
 
 
 def test_what_lies_beside_images_is_kept(tmp_path: Path) -> None:

@@ -187,7 +187,7 @@ def test_a_folder_becomes_shards_with_class_names(run: Run, tmp_path: Path, draw
     made = open_source(tmp_path / "out")
     assert [(item.key, item.label) for item in made.items()] == [
         ("data-000000.tar/cat/a_v00", "cat"),
-        ("data-000000.tar/cat/b_c_v00", "cat"),
+        ("data-000000.tar/cat/b%252Ec_v00", "cat"),
         ("data-000000.tar/dog/d_v00", "dog"),
     ]
     assert made.class_to_idx == {"cat": 0, "dog": 1}
