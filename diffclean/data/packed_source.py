@@ -131,7 +131,8 @@ class PackedSource:
         part = self.part_of(item)
         stem = part.removesuffix(self.archive.suffix)
         rest = item.key[len(part) + 1 :]
-        return f"{item.label}/".lstrip("/") + f"{stem}_{rest}".replace("/", "_")
+        flat = f"{stem}_{rest}".replace("/", "_").replace(".", "_")  # behind a dot would be an extension
+        return f"{item.label}/{flat}" if item.label else flat
 
     def part_of(self, item: Item) -> str:
         """The file that it lies in; raises ReadError where that is none of the source's."""

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from data_sets import picture
 
+from diffclean.data.keys import variation_name
 from diffclean.data.registry import format_of, open_source
 from diffclean.errors import DiffcleanError, UsageError
 
@@ -42,6 +43,17 @@ def test_labels_come_from_the_column_that_is_named(tmp_path: Path) -> None:
     assert [item.label for item in open_source(path, label_from="kind").items()] == ["a_b", "c"]
     with pytest.raises(UsageError, match=r"no column 'other'; there are: image, label, kind"):
         open_source(path, label_from="other").items()
+
+
+def test_rows_of_a_file_with_dots_in_its_name_have_names_of_their_own(tmp_path: Path) -> None:
+    path = parquet(tmp_path / "data.v1.parquet", image=[picture(n) for n in range(3)], label=["St. B", "", "x"])
+    source = open_source(path)
+    names = [variation_name(source.name(item), 0, "png") for item in source.items()]
+    assert names == [
+        "St. B/data_v1_000000000_v00.png",
+        "data_v1_000000001_v00.png",
+        "x/data_v1_000000002_v00.png",
+    ]
 
 
 def test_minus_one_is_no_label(tmp_path: Path) -> None:
