@@ -14,11 +14,14 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from diffclean.api.clean import clean
+    from diffclean.api.convert import convert
     from diffclean.api.distill import distill
     from diffclean.api.doctor import doctor
     from diffclean.api.evaluate import evaluate, evaluate_variations
     from diffclean.api.export import export
     from diffclean.api.poison import poison
+    from diffclean.api.report import report
     from diffclean.api.suspects import find_suspects
     from diffclean.api.train import train
     from diffclean.api.variate import variate
@@ -31,6 +34,8 @@ __all__ = [
     "DiffcleanError",
     "Varier",
     "__version__",
+    "clean",
+    "convert",
     "distill",
     "doctor",
     "evaluate",
@@ -38,6 +43,7 @@ __all__ = [
     "export",
     "find_suspects",
     "poison",
+    "report",
     "train",
     "variate",
 ]
@@ -45,6 +51,8 @@ __all__ = [
 _OFFERED = {
     "DiffcleanError": "diffclean.errors",
     "Varier": "diffclean.api.varier",
+    "clean": "diffclean.api.clean",
+    "convert": "diffclean.api.convert",
     "distill": "diffclean.api.distill",
     "doctor": "diffclean.api.doctor",
     "evaluate": "diffclean.api.evaluate",
@@ -52,6 +60,7 @@ _OFFERED = {
     "export": "diffclean.api.export",
     "find_suspects": "diffclean.api.suspects",
     "poison": "diffclean.api.poison",
+    "report": "diffclean.api.report",
     "train": "diffclean.api.train",
     "variate": "diffclean.api.variate",
 }

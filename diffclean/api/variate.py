@@ -42,6 +42,7 @@ def variate(
     time_limit_s: int = defaults.TIME_LIMIT_S,
     full_names: bool = defaults.FULL_NAMES,
     label_from: str | None = None,
+    to: str | None = None,
     shard: str | None = None,
     verify: bool = False,
     processes: int | None = None,
@@ -56,7 +57,7 @@ def variate(
     again.
 
     Args:
-        source: a folder of images.
+        source: a folder of images, or a data set in another format of docs/formats.md.
         out: the folder to write; None stands for `source` with `-variations` added to its name.
         engine: the name of a recipe, an engine directory, or a model directory that `pretrain` wrote.
         runtime: the runtime that runs the engine; "auto" takes the best one that works.
@@ -83,8 +84,9 @@ def variate(
         byte_limit: the largest file to read, in bytes.
         time_limit_s: the processor time in which an image must be decoded, in seconds.
         full_names: whether names keep the extension of the original, so that 1.jpg and 1.png can be in the same folder.
-        label_from: where the labels come from: "folder", "subfolder", or a table below `source`; None stands for the
-            first folder.
+        label_from: where the labels come from: "folder", "subfolder", or a table below `source`; for other formats see
+            docs/formats.md. None stands for the first folder, or for the usual place of another format.
+        to: the format of `out`: "folder", "webdataset", ...; None stands for that of `source`.
         shard: "I/N" for only part I of N.
         verify: whether a resumed run compares every original and every variation with its recorded sha256, in place of
             its size and date.
@@ -132,7 +134,8 @@ def variate(
     who = Concurrency(processes, workers, threads)
     with following(progress) as shown:
         place = path_of(out) or beside(folder)
-        return work(folder, place, settings, shard=part, concurrency=who, progress=shown, stop=stop, verify=verify)
+        how: dict[str, Any] = {"concurrency": who, "progress": shown, "stop": stop, "verify": verify, "to": to}
+        return work(folder, place, settings, shard=part, **how)
 
 
 def settings_of(*, size: str | int, fit: str, format: str, color_transfer: str, **others: Any) -> Settings:
@@ -151,10 +154,17 @@ def settings_of(*, size: str | int, fit: str, format: str, color_transfer: str, 
     )
 
 
-def beside(source: Path) -> Path:
-    """The default output folder, beside the source; `data`, `./data/` and `.` all name a folder."""
+def beside(source: Path, what: str = "variations") -> Path:
+    """The default output folder, beside the source; `data`, `./data/` and `.` all name a folder.
+
+    For a file or a pattern, such as `a/x-{000..099}.tar`, it is what the names of the files have in common:
+    `a/x-variations`.
+    """
+    from diffclean.data.registry import stem_of
+
+    source = Path(stem_of(str(source)))
     plain = source.resolve() if source.name in ("", "..") else source
-    return Path(f"{plain}-variations")
+    return Path(f"{plain}-{what}")
 
 
 def _one_of(kinds: Any, name: str, given: str) -> Any:

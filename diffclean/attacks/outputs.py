@@ -28,13 +28,18 @@ def labelled(data: Path) -> Source:
     return source
 
 
-def output_name(item: Item, given: str) -> str:
+def output_name(item: Item, given: str, key: str | None = None) -> str:
     """The key of an image in the poisoned data set, always PNG.
 
     An image that changes its class keeps the old one in its name.
+
+    Args:
+        item: the image in the clean data set.
+        given: its class in the poisoned data set.
+        key: its key in a folder of classes (`Source.name`); None stands for its own key.
     """
-    folder, slash, name = item.key.rpartition("/")
-    stem = f"{folder}{slash}{name.rpartition('.')[0]}"
+    folder, slash, name = (item.key if key is None else key).rpartition("/")
+    stem = f"{folder}{slash}{name.rpartition('.')[0] or name}"
     if given == item.label:
         return f"{stem}.png"
     folder, _, name = stem.removeprefix(f"{item.label}/").rpartition("/")

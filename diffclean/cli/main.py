@@ -14,17 +14,21 @@ from diffclean import __version__
 from diffclean.cli import outcome
 
 VERBS: dict[str, tuple[str, str]] = {
+    "clean": ("diffclean.cli.clean:command", "Do the whole job: suspects, clean student, report."),
     "variate": ("diffclean.cli.variate:command", "Regenerate a data set with a diffusion model."),
     "distill": ("diffclean.cli.distill:command", "Train a clean student from a suspect teacher."),
     "suspects": ("diffclean.cli.suspects:command", "Find the images that are poisoned."),
+    "report": ("diffclean.cli.report:command", "Write the page that tells what was found and done."),
+    "review": ("diffclean.cli.review:command", "Keep or drop suspects in a page on this machine."),
     "export": ("diffclean.cli.export:command", "Compile a variation model into engines."),
     "merge": ("diffclean.cli.merge:command", "Join the manifests of a sharded run."),
+    "convert": ("diffclean.cli.convert:command", "Write a data set in another format."),
     "train": ("diffclean.cli.train:command", "Train a classifier, such as the teacher."),
     "pretrain": ("diffclean.cli.pretrain:command", "Train a variation model on trusted images."),
     "poison": ("diffclean.cli.poison:command", "Make a poisoned data set for red-team tests."),
     "evaluate": ("diffclean.cli.evaluate:command", "Measure clean accuracy and attack success rate."),
     "doctor": ("diffclean.cli.doctor:command", "Say what this machine can run, and what is missing."),
-    "demo": ("diffclean.cli.demo:command", "Show an attack and its cleaning from end to end."),
+    "demo": ("diffclean.cli.demo:command", "Show an attack and its cleaning, ending in a report."),
     "completion": ("diffclean.cli.completion:command", "Print the script for shell completion."),
 }
 """Maps each verb to the location of its click command and to its line in `diffclean --help`."""

@@ -10,6 +10,7 @@ import click
 from diffclean.api.variate import beside, settings_of, variate
 from diffclean.cli import frame
 from diffclean.cli.defaults import Interval
+from diffclean.data.registry import FORMATS
 
 SHOWN_FAILURES = 20
 
@@ -116,6 +117,11 @@ SHOWN_FAILURES = 20
     help="Regenerate only part I of N, for example 2/8; `diffclean merge` joins the parts.",
 )
 @click.option(
+    "--to",
+    type=click.Choice(list(FORMATS)),
+    help="The format of OUT, see docs/formats.md.  [default: that of SOURCE]",
+)
+@click.option(
     "--verify",
     is_flag=True,
     help="Before going on with an earlier run, compare every original and every variation with its recorded sha256, "
@@ -138,6 +144,7 @@ def command(
     run: frame.Run,
     source: Path,
     out: Path | None,
+    to: str | None,
     shard: str | None,
     verify: bool,
     processes: int | None,
@@ -145,16 +152,24 @@ def command(
     threads: int | None,
     **options: Any,
 ) -> frame.Result:
-    """Regenerate every image below SOURCE with an image-variation model.
+    """Regenerate every image of SOURCE with an image-variation model.
 
-    A variation keeps what the image shows and weakens a trigger. The variations are written to OUT in the same folders
-    as the originals, so OUT is a labelled data set like SOURCE. Its labels are as suspect as those of SOURCE: see
-    --labels. To continue a run that was stopped, type the same command again.
+    SOURCE is a folder of images, or a data set in another format: WebDataset tars such as 'x-{0000..0099}.tar', Parquet
+    files, a saved Hugging Face data set, or one .npz file. A variation keeps what the image shows and weakens a
+    trigger. The variations are written to the folder OUT in the format of SOURCE, so OUT is a labelled data set like
+    SOURCE. Its labels are as suspect as those of SOURCE: see --labels. To continue a run that was stopped, type the
+    same command again.
     """
     out = out or beside(source)
     if run.dry_run:
-        return _estimated(source, out, settings_of(**options), shard, threads)
-    options |= {"shard": shard, "verify": verify, "processes": processes, "workers": workers, "threads": threads}
+        return _estimated(source, out, settings_of(**options), shard, threads, to)
+    options |= {"to": to} | {
+        "shard": shard,
+        "verify": verify,
+        "processes": processes,
+        "workers": workers,
+        "threads": threads,
+    }
     with run.stopping() as stop:
         report = variate(source, out, **options, progress=run.progress, stop=stop)
     speed = f"{report.images_per_second:.1f} images/s"
@@ -180,12 +195,14 @@ def _windows(found: Any) -> list[str]:
     return [f"{found.windows:,} windows in all ({each}), {found.windows_per_second:.0f} windows/s."]
 
 
-def _estimated(source: Path, out: Path, settings: Any, shard: str | None, threads: int | None) -> frame.Result:
+def _estimated(
+    source: Path, out: Path, settings: Any, shard: str | None, threads: int | None, to: str | None
+) -> frame.Result:
     from diffclean.data.shard import Shard
     from diffclean.variation.estimate import estimate
 
     part = Shard.parse(shard) if shard else None
-    found = estimate(source, out, settings, shard=part, threads=threads)
+    found = estimate(source, out, settings, shard=part, threads=threads, to=to)
     megabytes = found.bytes / 1e6
     lines = [
         f"{found.images} images, {found.variations} variations, {found.already_made} of them made already.",

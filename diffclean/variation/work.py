@@ -54,13 +54,14 @@ class Work:
         """Read and decode one image; return a slot for each wanted variation, or a failed row for each."""
         item, variants = job
         label = item.label if self.settings.labels == KEEP else ""  # otherwise the labeller sets it later
+        name = self.source.name(item)
         detail = self.settings.detail
         assert detail is not None
         rows = [
             Row(
                 item.key,
                 variant,
-                self.settings.name_of(item.key, variant),
+                self.settings.name_of(name, variant),
                 label,
                 source_label=item.label,
                 seed=image_seed(self.settings.seed, item.key, variant),
