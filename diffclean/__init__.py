@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from diffclean.api.clean import clean
+    from diffclean.api.convert import convert
     from diffclean.api.distill import distill
     from diffclean.api.doctor import doctor
     from diffclean.api.evaluate import evaluate, evaluate_variations
@@ -34,6 +35,7 @@ __all__ = [
     "Varier",
     "__version__",
     "clean",
+    "convert",
     "distill",
     "doctor",
     "evaluate",
@@ -50,6 +52,7 @@ _OFFERED = {
     "DiffcleanError": "diffclean.errors",
     "Varier": "diffclean.api.varier",
     "clean": "diffclean.api.clean",
+    "convert": "diffclean.api.convert",
     "distill": "diffclean.api.distill",
     "doctor": "diffclean.api.doctor",
     "evaluate": "diffclean.api.evaluate",

@@ -22,6 +22,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "review": ("diffclean.cli.review:command", "Keep or drop suspects in a page on this machine."),
     "export": ("diffclean.cli.export:command", "Compile a variation model into engines."),
     "merge": ("diffclean.cli.merge:command", "Join the manifests of a sharded run."),
+    "convert": ("diffclean.cli.convert:command", "Write a data set in another format."),
     "train": ("diffclean.cli.train:command", "Train a classifier, the teacher."),
     "pretrain": ("diffclean.cli.pretrain:command", "Train a variation model on trusted images."),
     "poison": ("diffclean.cli.poison:command", "Make a poisoned data set for red-team tests."),

@@ -16,7 +16,8 @@ from diffclean.cli.frame import SHARED
 from diffclean.cli.main import VERBS, cli
 
 FUNCTIONS = {"suspects": "find_suspects"} | {
-    verb: verb for verb in ("clean", "variate", "train", "distill", "evaluate", "poison", "report", "export", "doctor")
+    verb: verb
+    for verb in ("clean", "convert", "variate", "train", "distill", "evaluate", "poison", "report", "export", "doctor")
 }
 """Verb -> function."""
 OTHER_NAMES = {"source": "data", "parameter": "parameters"}
