@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from diffclean.api.clean import clean
     from diffclean.api.convert import convert
     from diffclean.api.distill import distill
     from diffclean.api.doctor import doctor
@@ -33,6 +34,7 @@ __all__ = [
     "DiffcleanError",
     "Varier",
     "__version__",
+    "clean",
     "convert",
     "distill",
     "doctor",
@@ -49,6 +51,7 @@ __all__ = [
 _OFFERED = {
     "DiffcleanError": "diffclean.errors",
     "Varier": "diffclean.api.varier",
+    "clean": "diffclean.api.clean",
     "convert": "diffclean.api.convert",
     "distill": "diffclean.api.distill",
     "doctor": "diffclean.api.doctor",

@@ -151,8 +151,8 @@ def settings_of(*, size: str | int, fit: str, format: str, color_transfer: str, 
     )
 
 
-def beside(source: Path) -> Path:
-    """Where variations go when nobody says: `data`, `./data/` and `.` all name a folder, and the output lies beside.
+def beside(source: Path, what: str = "variations") -> Path:
+    """Where output goes when nobody says: `data`, `./data/` and `.` all name a folder, and the output lies beside.
 
     Of a file or a pattern, `a/x-{000..099}.tar`, it is what the files have in common: `a/x-variations`.
     """
@@ -160,7 +160,7 @@ def beside(source: Path) -> Path:
 
     source = Path(stem_of(str(source)))
     plain = source.resolve() if source.name in ("", "..") else source
-    return Path(f"{plain}-variations")
+    return Path(f"{plain}-{what}")
 
 
 def _one_of(kinds: Any, name: str, given: str) -> Any:
