@@ -17,7 +17,7 @@ QUICK = ["--seconds", "0", "--rounds", "1", "--compiler", "eager", "--runtimes",
 
 def run(work: Path) -> tuple[dict[str, Any], str]:
     """What the script writes and says; its compiler and profiler stay in a process of their own."""
-    script = [sys.executable, str(TESTS.parent / "benchmarks" / "gpu_throughput.py"), "--work", str(work)]
+    script = [sys.executable, str(TESTS.parent / "benchmarks" / "gpu" / "gpu_throughput.py"), "--work", str(work)]
     environment = os.environ | {"BENCHMARK_RESULTS": str(work), "PYTHONPATH": str(TESTS / "support")}
     done = subprocess.run([*script, *TOY, *QUICK], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -56,7 +56,7 @@ def test_every_piece_is_measured_and_kept(tmp_path: Path) -> None:
 
 
 def test_kernels_are_told_by_their_names() -> None:
-    from gpu_profile import group_of
+    from kernels import group_of
 
     found = {
         "sm90_xmma_fprop_implicit_gemm_f16f16_f16f32_f32_nhwckrsc_nhwc": "convolution",
