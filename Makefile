@@ -52,7 +52,7 @@ bench: named-bench $(DEV_VENV)/.installed-dev ## Run a benchmark: make bench BEN
 # The lists of `make gpu`: WORK= is kept between its pieces; TRAIN=, TEST=, TRUSTED= are data (see docs/gpu.md).
 WORK ?= gpu-work
 gpu: $(VENV)/.installed-$(EXTRA) ## Run what wants a GPU, ten minutes at a time: make gpu TRAIN=folder TEST=folder TRUSTED=folder
-	@"$(VENV)/bin/python" benchmarks/gpu/run.py --work "$(WORK)" $(if $(TRAIN),--train "$(TRAIN)") \
+	@"$(VENV)/bin/python" benchmarks/gpu/gpu_run.py --work "$(WORK)" $(if $(TRAIN),--train "$(TRAIN)") \
 		$(if $(TEST),--test "$(TEST)") $(if $(TRUSTED),--trusted "$(TRUSTED)") $(ARGS)
 
 # The container. DOCKER_ARGS is handed on: DOCKER_ARGS="--build-arg WITH_TENSORRT=0".

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from harness import add_arguments, measured
+from gpu_harness import add_arguments, measured
 from robustness_data import subset
 from torch import Tensor, nn
 

@@ -27,9 +27,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from harness import add_arguments, measured
-from kernels import profile_of
-from levers import SHIPPED, Levers, TorchWithLevers
+from gpu_harness import add_arguments, measured
+from gpu_levers import SHIPPED, Levers, TorchWithLevers
+from gpu_profile import profile_of
 
 from diffclean.engine.manifest import ComponentEntry, EngineManifest, model_hashes, read_engine_manifest
 from diffclean.errors import DiffcleanError

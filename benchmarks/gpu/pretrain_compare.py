@@ -32,7 +32,7 @@ from threading import Event
 from typing import Any
 
 import numpy as np
-from harness import Limit, add_arguments, measured
+from gpu_harness import Limit, add_arguments, measured
 from micro_quality import attacked, balanced, curve, save_grid, undefended
 
 from diffclean.classifiers.checkpoints import load

@@ -6,8 +6,8 @@ import shlex
 import sys
 from pathlib import Path
 
+import gpu_run as gpu
 import pytest
-import run as gpu
 
 ROOT = Path(__file__).parents[2]
 
@@ -19,7 +19,7 @@ def note(work: Path, word: str, more: str = "") -> str:
 
 def go(monkeypatch: pytest.MonkeyPatch, work: Path, *arguments: str) -> int:
     monkeypatch.setenv("BENCHMARK_RESULTS", str(work / "results"))
-    monkeypatch.setattr(sys, "argv", ["run.py", "--work", str(work), *arguments])
+    monkeypatch.setattr(sys, "argv", ["gpu_run.py", "--work", str(work), *arguments])
     return gpu.main()
 
 
@@ -72,7 +72,7 @@ def test_every_command_names_a_script_and_options_that_there_are(command: gpu.Co
     script, *words = shlex.split(command.line)
     if script == "-m":
         return
-    known = "".join((ROOT / name).read_text() for name in (script, "benchmarks/gpu/harness.py"))
+    known = "".join((ROOT / name).read_text() for name in (script, "benchmarks/gpu/gpu_harness.py"))
     if "robustness" in script:
         known += (ROOT / "benchmarks/robustness.py").read_text()
     assert [word for word in words if word.startswith("--") and f'"{word}"' not in known] == []

@@ -18,7 +18,7 @@ RunScript = Callable[..., dict[str, Any]]
 def test_without_a_gpu_the_build_is_recorded_and_that_there_is_no_device(
     tiny_model: Path, run_script: RunScript, tmp_path: Path
 ) -> None:
-    result = run_script("tensorrt_rtx", "--work", tmp_path, "--model", tiny_model)
+    result = run_script("tensorrt_rtx_try", "--work", tmp_path, "--model", tiny_model)
     figures = result["figures"]
     assert "there is no NVIDIA driver" in figures["gpu"]
     assert "SM89" in figures["library"]["compute_capabilities"]

@@ -56,7 +56,7 @@ def test_every_piece_is_measured_and_kept(tmp_path: Path) -> None:
 
 
 def test_kernels_are_told_by_their_names() -> None:
-    from kernels import group_of
+    from gpu_profile import group_of
 
     found = {
         "sm90_xmma_fprop_implicit_gemm_f16f16_f16f32_f32_nhwckrsc_nhwc": "convolution",

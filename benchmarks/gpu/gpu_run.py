@@ -1,7 +1,7 @@
 """All that wants a GPU, in order, ten minutes at a time: `make gpu`.
 
     make gpu WORK=FOLDER TRAIN=CIFAR_TRAIN TEST=CIFAR_TEST TRUSTED=TINY_IMAGENET
-    python benchmarks/gpu/run.py --work FOLDER [--train FOLDER] [--test FOLDER] [--trusted FOLDER_OR_NPY]
+    python benchmarks/gpu/gpu_run.py --work FOLDER [--train FOLDER] [--test FOLDER] [--trusted FOLDER_OR_NPY]
 
 Give the same command again until it says that all is done: what is finished is kept in WORK, and every command goes on
 where it was stopped. `--list` shows the commands and what is left; `--only NAME ...` takes some. A command whose data
@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from harness import AGAIN, Pieces
+from gpu_harness import AGAIN, Pieces
 
 ROOT = Path(__file__).parents[2]
 GRACE_S = 20
@@ -107,7 +107,7 @@ COMMANDS = (
     ),
     Command(
         "tensorrt-rtx",
-        "benchmarks/gpu/tensorrt_rtx.py --work {work}/rtx",
+        "benchmarks/gpu/tensorrt_rtx_try.py --work {work}/rtx",
         "Does an engine of TensorRT-RTX run on this architecture?",
         knows_limit=True,
     ),

@@ -1,7 +1,7 @@
 """Does an engine of TensorRT-RTX run on this GPU? Tried, and its answer written down word for word.
 
-    python benchmarks/gpu/tensorrt_rtx.py --work WORK                      # the embedded model
-    python benchmarks/gpu/tensorrt_rtx.py --work WORK --engine DIRECTORY   # and the U-Net of an engine, full-size say
+    python benchmarks/gpu/tensorrt_rtx_try.py --work WORK                      # the embedded model
+    python benchmarks/gpu/tensorrt_rtx_try.py --work WORK --engine DIRECTORY   # and an engine's U-Net, full-size say
 
 Each try is a process of its own, for a library that does not know a GPU may end it. A try compiles a component for what
 the library does by default and for this very GPU; asks diffclean's own runtime, which refuses what the library's
@@ -21,7 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from harness import add_arguments, measured
+from gpu_harness import add_arguments, measured
 
 from diffclean.environment import gpus, why_no_gpu
 
