@@ -166,7 +166,7 @@ def fit(
     Raises:
         Interrupted: `bench.stop` was set.
     """
-    optimizer = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=_WEIGHT_DECAY)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=_WEIGHT_DECAY, fused=True)
     rng = np.random.default_rng([bench.seed, seed])
     pad = max(1, min(bench.images.shape[2:]) // 16)
     net.train()
