@@ -51,7 +51,7 @@ def main() -> int:
     options.work.mkdir(parents=True, exist_ok=True)
     data = subset(options.images, options.count, options.work)
     side, teacher = prepared(options, data)
-    settings = {"unit": "images per second", "device": device.type}
+    settings: dict[str, Any] = {"unit": "images per second", "device": device.type}
     settings |= {name: getattr(options, name) for name in ("arch", "batch", "precision", "epochs")}
     settings |= {"images": len(ImageFolder(data).items()), "side": side}
     student = options.work / "student.pt"
