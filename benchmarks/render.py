@@ -66,8 +66,9 @@ def headline(result: dict[str, Any]) -> str:
     grid = result["figures"]["grid"]
     cells = {(cell["attack"], cell["defence"]): cell for cell in result["figures"]["cells"]}
     path = RESULTS / "robustness_suspects.json"
-    others = json.loads(path.read_text())["figures"]["cells"] if path.exists() else []
-    cells |= {(cell["attack"], cell["defence"]): cell for cell in others if cell["defence"] == _LEFT_OUT}
+    others = json.loads(path.read_text())["figures"] if path.exists() else {"cells": [], "variation": {}}
+    cells |= {(cell["attack"], cell["defence"]): cell for cell in others["cells"] if cell["defence"] == _LEFT_OUT}
+    asked = ", ".join(f"{name} {value:g}" for name, value in others["variation"].items())
     seeds = {cell["seed"] for cell in cells.values()}
     rows = []
     for attack in dict.fromkeys(attack for attack, _ in cells):
@@ -80,7 +81,10 @@ def headline(result: dict[str, Any]) -> str:
         f"Clean accuracy / attack success in %, on {result['data']} ({int(grid['count']):,} training images, "
         f"{grid['arch']}, {grid['epochs']} epochs, {len(seeds)} seed{'s' * (len(seeds) > 1)}; {where(result)}):",
         "",
-        *table(["attack", "no defence", "variations and distillation", "the same, suspects left out"], rows),
+        *table(
+            ["attack", "no defence", "variations and distillation", f"suspects left out too ({asked})"],
+            rows,
+        ),
     ]
     return "\n".join(lines) + "\n"
 
