@@ -36,8 +36,8 @@ SMALL = {
     "DIFFCLEAN_PRETRAIN_LAYERS": "1",
     "DIFFCLEAN_PRETRAIN_HEADS": "2",
 }
-ELSEWHERE = {"merge", "completion", "review"}
-"""Verbs of other pages; `review` waits for a person."""
+ELSEWHERE = {"clean", "convert", "merge", "completion", "review"}
+"""Verbs of other pages. `clean` does what these commands do one by one; `review` waits for a person."""
 ALLOWED = {"demo": (0, 1), "export": (0, 1)}
 
 
