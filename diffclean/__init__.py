@@ -85,7 +85,8 @@ class _Door(ModuleType):
     """Keeps what is offered from being hidden by a room of the same name.
 
     When `diffclean.export.cache` is imported, Python binds the package `diffclean.export` as an attribute here, where
-    people expect the function `export`. Rooms are reached by `from diffclean.export... import ...` all the same.
+    people expect the function `export`. Rooms are reached by `from diffclean.export import cache` all the same; only
+    `import diffclean.export.cache as cache`, which looks for the package in that attribute, is refused by Python.
     """
 
     def __setattr__(self, name: str, value: Any) -> None:
