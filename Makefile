@@ -13,7 +13,7 @@ PIP_INSTALL = -m pip install --disable-pip-version-check --quiet
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install clean-data variate doctor test test-all lint format docs bench image docker-test lock sbom audit clean clean-all
+.PHONY: help install clean-data variate doctor test test-all lint format docs bench gpu image docker-test lock sbom audit clean clean-all
 
 help: ## List the tasks.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,12 @@ docs: $(DEV_VENV)/.installed-dev ## Write the pages in docs/verbs anew.
 
 bench: named-bench $(DEV_VENV)/.installed-dev ## Run a benchmark: make bench BENCH=name; without a name, list them.
 	@"$(DEV_VENV)/bin/python" "benchmarks/$(BENCH).py" $(ARGS)
+
+# The lists of `make gpu`: WORK= is kept between its pieces; TRAIN=, TEST=, TRUSTED= are data (see docs/gpu.md).
+WORK ?= gpu-work
+gpu: $(VENV)/.installed-$(EXTRA) ## Run what wants a GPU, ten minutes at a time: make gpu TRAIN=folder TEST=folder TRUSTED=folder
+	@"$(VENV)/bin/python" benchmarks/gpu/gpu_run.py --work "$(WORK)" $(if $(TRAIN),--train "$(TRAIN)") \
+		$(if $(TEST),--test "$(TEST)") $(if $(TRUSTED),--trusted "$(TRUSTED)") $(ARGS)
 
 # The container. DOCKER_ARGS is handed on: DOCKER_ARGS="--build-arg WITH_TENSORRT=0".
 DOCKER ?= docker
@@ -96,7 +102,7 @@ named-data:
 	@test -n "$(DATA)" || { echo "Which data set?  make $(MAKECMDGOALS) DATA=path/to/images"; exit 2; }
 named-bench:
 	@test -n "$(BENCH)" || { echo "Which one?  make bench BENCH=name, one of:"; \
-		ls benchmarks/*.py 2>/dev/null | xargs -rn1 basename | sed 's/\.py$$//; s/^/  /'; exit 2; }
+		ls benchmarks/*.py benchmarks/gpu/*.py 2>/dev/null | sed 's/^benchmarks\///; s/\.py$$//; s/^/  /'; exit 2; }
 
 # A stamp newer than pyproject.toml means: nothing to do.
 $(VENV)/.installed-$(EXTRA) $(DEV_VENV)/.installed-dev: pyproject.toml

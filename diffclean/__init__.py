@@ -85,8 +85,8 @@ class _Door(ModuleType):
     """A module type whose functions cannot be hidden by a package of the same name.
 
     When `diffclean.export.cache` is imported, Python binds the package `diffclean.export` as an attribute of this
-    module, where users expect the function `export`. This class prevents that. `from diffclean.export... import ...`
-    still works.
+    module, where users expect the function `export`. This class prevents that. `from diffclean.export import cache`
+    still works; only `import diffclean.export.cache as cache`, which looks for the package in that attribute, fails.
     """
 
     def __setattr__(self, name: str, value: Any) -> None:

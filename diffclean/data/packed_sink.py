@@ -81,6 +81,12 @@ class PackedSink:
                 f"{root} is named like a file; a run writes a folder with its files and records.",
                 f"Give a folder, such as {self.root.with_suffix('')}, and `to` {archive.name}",
             )
+        for folder in {self.root / SPOOL, self.root / archive.folder} - {self.root}:
+            if folder.is_symlink():
+                raise DiffcleanError(
+                    f"{folder} is a link: what is written would lie elsewhere.",
+                    "Remove the link, or give another `out`.",
+                )
         self.records: Records = FolderRecords(self.root)
         self._spool = open_sink(Description(FOLDER, str(self.root / SPOOL), {"owner": owner}))
         self._owner = owner

@@ -79,7 +79,7 @@ def _without_long_test(plan: Plan, config: CleanConfig, found: Looked, costs: Co
     small = priced(replace(plan, self_test=min(plan.self_test, _SMALL_SELF_TEST)), config, found, costs)
     if small.seconds["self-test"] <= max(_SELF_TEST_S, small.total_s / 2):
         return small
-    why = f"It would take {duration(small.seconds['self-test'])}; ask for it with --self-test."
+    why = f"it would take {duration(small.seconds['self-test'])}; ask for it with --self-test."
     return priced(replace(plan, self_test=0, no_self_test=why), config, found, costs)
 
 
@@ -114,7 +114,7 @@ def _no_test(plan: Plan, config: CleanConfig) -> Plan | None:
         return None
     said = "There is no self-test."
     kept = [line for line in plan.gave_up if not line.startswith("The self-test")]
-    return replace(plan, self_test=0, no_self_test="The budget left no time for it.", gave_up=[*kept, said])
+    return replace(plan, self_test=0, no_self_test="the budget left no time for it.", gave_up=[*kept, said])
 
 
 _CUTS: tuple[Cut, ...] = (

@@ -208,7 +208,7 @@ def _self_tested(prepared: Prepared, chain: Chain, outcome: Outcome, runner: Run
     """What the same settings do to triggers of our own on these data."""
     plan, place = prepared.plan, prepared.config.out / "work" / "self-test.json"
     if not plan.self_test or not outcome.trained:
-        return SelfTest(skipped=plan.no_self_test or "There is no student whose way could be tried.")
+        return SelfTest(skipped=plan.no_self_test or "there is no student whose way could be tried.")
     left_out = _left_out(prepared, outcome)
 
     def work() -> None:

@@ -144,9 +144,9 @@ def impossible(found: Looked, trains: bool, searches: bool) -> list[str]:
 def with_self_test(plan: Plan, config: CleanConfig, found: Looked) -> Plan:
     """The plan with a self-test, or with the reason why there is none."""
     if config.self_test is False:
-        return replace(plan, no_self_test="It was switched off.")
+        return replace(plan, no_self_test="it was switched off.")
     if not plan.trains or not plan.searches or found.images < FEWEST_TO_TEST or len(found.classes) < 2:
-        return replace(plan, no_self_test=f"It needs {FEWEST_TO_TEST} images and two classes that can be judged.")
+        return replace(plan, no_self_test=f"it needs {FEWEST_TO_TEST} images and two classes that can be judged.")
     return replace(plan, self_test=min(_SELF_TEST, found.images))
 
 

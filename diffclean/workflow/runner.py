@@ -73,7 +73,8 @@ class Runner:
         started = time.monotonic()
         work()
         self.seconds[str(step)] = round(time.monotonic() - started, 1)
-        log.info("%s: %.0f s.", str(step).capitalize(), self.seconds[str(step)])
+        if self.seconds[str(step)] >= 1:
+            log.info("%s: %.0f s.", str(step).capitalize(), self.seconds[str(step)])
 
 
 def _keep_edited(outcome: Path) -> None:

@@ -28,7 +28,7 @@ def told(prepared: Prepared) -> list[str]:
             f"Classifiers: {plan.arch}, {plan.epochs} epochs, images {_shown(plan.size)}, on {prepared.device}. "
             f"Suspects: {f'looked for by {config.detector}' if plan.searches else 'not looked for'}."
         )
-    tested = f"{plan.self_test:,} images, 3 triggers" if plan.self_test else f"none. {plan.no_self_test}"
+    tested = f"{plan.self_test:,} images, 3 triggers" if plan.self_test else f"none, since {plan.no_self_test}"
     lines.append(f"Variations: {plan.variations} of each image. Self-test: {tested.rstrip('.')}.")
     lines += [f"To keep to the budget: {line}" for line in plan.gave_up]
     if config.test is None and plan.trains:

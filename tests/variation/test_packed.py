@@ -203,6 +203,16 @@ def test_an_image_that_cannot_be_read_is_listed_and_the_rest_is_packed(run: Run,
     assert [item.key for item in open_source(tmp_path / "out").items()] == ["x.tar/c_v00"]
 
 
+@pytest.mark.parametrize(("format", "name"), [("webdataset", SPOOL), ("parquet", "data")])
+def test_nothing_is_written_through_a_link_in_the_output(run: Run, tmp_path: Path, format: str, name: str) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DiffcleanError, match="is a link"):
+        run(shards(tmp_path / "in"), tmp_path / "out", to=format)
+    assert not list((tmp_path / "elsewhere").iterdir())
+
+
 def test_what_cannot_be_written_in_shards_is_said_before_work(run: Run, tmp_path: Path) -> None:
     source = shards(tmp_path / "in")
     with pytest.raises(UsageError, match="`to` folder"):

@@ -105,7 +105,7 @@ def test_a_look_writes_nothing_and_says_what_will_be_done(config: CleanConfig) -
     assert "180 images in 3 classes" in lines
     assert "lying (60)" in lines
     assert "Expected: about" in lines
-    assert "It needs 200 images" in lines
+    assert "it needs 200 images" in lines
     assert not config.out.exists()
 
 

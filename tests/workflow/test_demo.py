@@ -9,6 +9,7 @@ from threading import Event
 import pytest
 
 from diffclean.errors import DiffcleanError, Interrupted, UsageError
+from diffclean.progress import NoProgress
 from diffclean.report.facts import read_facts
 from diffclean.workflow.demo import DemoConfig, demo
 from diffclean.workflow.signs import FACES
@@ -37,11 +38,22 @@ def test_what_makes_no_sense_is_said_before_any_work(config: DemoConfig) -> None
         demo(config)
 
 
-def test_a_stopped_demo_goes_on_and_is_not_mixed_with_another(config: DemoConfig) -> None:
-    stop = Event()
-    stop.set()
+class StopsPoisoning(NoProgress):
+    """Sets the stop when the drawn pictures are about to be poisoned."""
+
+    def __init__(self) -> None:
+        self.stop = Event()
+
+    def begin(self, what: str, total: int | None, unit: str = "images", done: int = 0) -> None:
+        """Look at the name of the task."""
+        if what == "Poisoning":
+            self.stop.set()
+
+
+def test_a_stopped_demo_is_not_mixed_with_another(config: DemoConfig) -> None:
+    progress = StopsPoisoning()
     with pytest.raises(Interrupted):
-        demo(config, stop=stop)
+        demo(config, progress, progress.stop)
     with pytest.raises(DiffcleanError, match="other settings"):
         demo(replace(config, train_images=11))
 
