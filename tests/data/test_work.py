@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
 import struct
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -120,6 +123,41 @@ def test_a_decoder_that_crashes_fails_its_file_alone(monkeypatch: pytest.MonkeyP
         with pytest.raises(DecodeError, match="killed"), ExitStack() as held:
             child.decoded(data, "TIFF", None, Limits(), held)
     assert decode(data)[0, 0].tolist() == [200, 60, 60]
+
+
+def test_a_spare_process_ends_with_its_parent_whatever_it_is_at() -> None:
+    child = spare._Spare()
+    try:
+        work = threading.Thread(target=_decoded_by, args=(child, slow_file()), daemon=True)
+        work.start()
+        while work.is_alive() and _processor_s(child.process.pid) < 1:  # until it is deep in the decoder
+            work.join(0.05)
+        assert work.is_alive()
+        child._life.close()  # as the kernel does when the parent is killed
+        assert child.process.wait(20) == -signal.SIGIO
+    finally:
+        child.end()
+
+
+def _decoded_by(child: spare._Spare, data: bytes) -> None:
+    with suppress(DecodeError), ExitStack() as held:
+        child.decoded(data, "BMP", None, Limits(), held)
+
+
+def _processor_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_what_decoders_say_goes_to_the_log(
+    image: Image.Image, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data = bytearray(saved(image, "TIFF", compression="tiff_lzw"))
+    data[40:44] = b"\xff\0\xff\x13"
+    with caplog.at_level("DEBUG", "diffclean"), pytest.raises(DecodeError, match="damaged"):
+        decode(bytes(data))
+    assert "The decoder of TIFF files says:" in caplog.text
+    assert capfd.readouterr().err == ""
 
 
 def test_a_spare_process_gives_what_this_one_would(image: Image.Image) -> None:
