@@ -63,7 +63,7 @@ class Records(Protocol):
         """Be the only writer, of all or of a shard named `owner`; raises `DiffcleanError` where another one writes."""
 
     def sweep(self, owner: str) -> None:
-        """Remove what a killed run of the same owner left half-written."""
+        """Remove what killed runs left half-written: those of the same owner at least, and none that lives."""
 
     def strangers(self) -> list[str]:
         """What else is there already, sorted; the place is made if it is missing."""
@@ -105,7 +105,7 @@ class FolderRecords:
 
     def sweep(self, owner: str) -> None:
         """See `clean_temporaries`."""
-        clean_temporaries(self.folder, owner)
+        clean_temporaries(self.folder)
 
     def strangers(self) -> list[str]:
         """What is in the folder, without hidden files."""

@@ -13,13 +13,12 @@ import hashlib
 import logging
 import pickle
 import re
-import shutil
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from diffclean.data.atomic import temporary_folder
 from diffclean.environment import cache_dir
 from diffclean.errors import DiffcleanError
 from diffclean.families.bounds import DamagedError, check_archive, check_tensors, is_compressed
@@ -107,14 +106,10 @@ def with_safetensors(directory: Path, parts: tuple[str, ...]) -> Path:
     place = cache_dir() / "models" / f"{directory.name}-{hashlib.sha256(listing.encode()).hexdigest()[:16]}"
     if not place.is_dir():
         place.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
-        try:
+        with temporary_folder(place) as temporary:
             _copy(directory, folders, temporary, pickles)
-            temporary.chmod(0o755)
             if not place.is_dir():
                 temporary.rename(place)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
     return place
 
 
