@@ -31,11 +31,20 @@ _REASONS = {
     errno.EROFS: ("the file system is read-only", "Choose another output folder with -o, or mount it writable"),
     errno.EACCES: ("permission denied", "Choose another output folder with -o, or make it writable for this user"),
     errno.EPERM: ("permission denied", "Choose another output folder with -o, or make it writable for this user"),
+    errno.EEXIST: (
+        "something that is no folder is in its way",
+        "Choose another output folder with -o, or move that away",
+    ),
+    errno.ENOTDIR: (
+        "something that is no folder is in its way",
+        "Choose another output folder with -o, or move that away",
+    ),
+    errno.EISDIR: ("a folder of that name is in its way", "Move that folder away"),
     errno.ENAMETOOLONG: ("the name is too long", "Rename the image in the source"),
     errno.EILSEQ: ("this disk does not take such a name", "Rename the image in the source"),
     errno.EINVAL: ("this disk does not take such a name", "Rename the image in the source"),
 }
-_OF_THE_NAME = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)
+_OF_THE_NAME = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EISDIR)
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.ENOSYS)
 
 
@@ -216,21 +225,27 @@ def read_plain(path: Path) -> bytes:
         OSError: it cannot be read.
         DiffcleanError: it is no plain file.
     """
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.EMLINK, errno.ENXIO):
-            raise _not_plain(path) from None
-        raise
-    with os.fdopen(descriptor, "rb") as file:
-        check_plain(descriptor, path)
+    with os.fdopen(open_plain(path, os.O_RDONLY), "rb") as file:
         return file.read()
 
 
-def check_plain(descriptor: int, path: Path) -> None:
-    """Raises DiffcleanError where an open file is none (a pipe, a device)."""
+def open_plain(path: Path, flags: int) -> int:
+    """The descriptor of a plain file; never waits, as one would at a pipe, and follows no link.
+
+    Raises:
+        OSError: it cannot be opened.
+        DiffcleanError: it is no plain file.
+    """
+    try:
+        descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.EISDIR):
+            raise _not_plain(path) from None
+        raise
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
         raise _not_plain(path)
+    return descriptor
 
 
 def _not_plain(path: Path) -> DiffcleanError:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from diffclean.data.atomic import (
-    check_plain,
     clean_temporaries,
+    open_plain,
     read_plain,
     sync_folders,
     whole_file,
@@ -162,8 +162,7 @@ class FileLog:
         mode = os.O_RDWR | os.O_CREAT | os.O_APPEND if write else os.O_RDONLY
         self._descriptor = -1
         try:
-            self._descriptor = os.open(path, mode | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
-            check_plain(self._descriptor, path)
+            self._descriptor = open_plain(path, mode)
             if write:
                 sync_folders(path.parent)
         except DiffcleanError:

@@ -247,3 +247,10 @@ def test_a_pipe_in_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
         Journal.open(tmp_path / "journal.jsonl")
     with pytest.raises(DiffcleanError, match="not a plain file"):
         read_journal(tmp_path / "journal.jsonl")
+
+
+def test_a_folder_in_place_of_an_image_concerns_that_image_alone(tmp_path: Path) -> None:
+    (tmp_path / "a.png").mkdir()
+    with pytest.raises(NameWriteError, match="a folder of that name is in its way"):
+        write_whole(tmp_path / "a.png", b"image")
+    assert names(tmp_path) == ["a.png"]

@@ -49,6 +49,21 @@ def test_comments_of_a_jpeg_do_not_take_for_ever(image: Image.Image) -> None:
         decode(many)
 
 
+@pytest.mark.parametrize("padding", [b"\xff", b"\xff\x01", b"\xff\xd0"])
+def test_padding_of_a_jpeg_is_limited(image: Image.Image, padding: bytes) -> None:
+    data = saved(image, "JPEG")
+    assert decode(data[:2] + b"\xff" * 100 + data[2:]).shape == (64, 64, 3)
+    with pytest.raises(DecodeError, match="padding"):
+        decode(data[:2] + padding * 5000 + data[2:])
+
+
+def test_segments_between_the_scans_of_a_jpeg_are_limited(image: Image.Image) -> None:
+    data = jpeg_of_scans(image, 100)
+    at = data.rindex(b"\xff\xda")
+    with pytest.raises(DecodeError, match="more than 10000 segments"):
+        decode(data[:at] + b"\xff\xfe\0\2" * 20_000 + data[at:])
+
+
 def test_comments_of_a_ppm_are_limited() -> None:
     small = b"P6\n" + b"# a comment\n" * 100 + b"1 1\n# one more\n255\n\1\2\3"
     assert decode(small).tolist() == [[[1, 2, 3]]]
