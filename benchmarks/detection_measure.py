@@ -17,7 +17,7 @@ from detection_training import Listed, Training, of_student, of_teachers, poison
 from record import Pieces
 
 import diffclean.detection
-from diffclean.attacks.manifest import read_manifest
+from diffclean.attacks.manifest import read_poison_manifest
 from diffclean.data.suspects import SuspectList
 from diffclean.detection.find import find_suspects
 from diffclean.detection.registry import get
@@ -111,7 +111,7 @@ def compared(suspects: SuspectList, poisoned: Path | None) -> dict[str, Any]:
         images = len(suspects.images)
         told: dict[str, Any] = {"images": images, "listed": count, "poisoned": 0, "covers": 0, "covers_listed": 0}
         return told | {"tpr": None, "fpr": count / images, "auroc": None}
-    manifest = read_manifest(poisoned)
+    manifest = read_poison_manifest(poisoned)
     figures = measure_list(suspects, manifest)
     told = {"images": len(manifest.images), "listed": count, "poisoned": figures.recall.count}
     told |= {"covers": figures.covers.count, "covers_listed": figures.covers.hits}

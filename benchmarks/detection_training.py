@@ -13,7 +13,7 @@ from robustness_data import variations_of
 from diffclean.attacks.manifest import MANIFEST_FILE
 from diffclean.attacks.plan import training_plan
 from diffclean.attacks.poison import write
-from diffclean.classifiers.teacher_config import TeacherConfig
+from diffclean.classifiers.classifier_file import ClassifierFile
 from diffclean.evaluation.evaluate import evaluate
 from diffclean.evaluation.metrics import FIRED
 from diffclean.training.distill import distill
@@ -116,7 +116,7 @@ def of_student(cell: Cell, training: Training, listed: Listed | None) -> dict[st
     out = cell.data.work / "students" / f"{name}-{training.student_epochs}.pt"
     if not out.exists():
         images = variations(cell, training, Settings(engine=training.engine))
-        teacher = TeacherConfig(teacher_anew(cell, training, listed))
+        teacher = ClassifierFile(teacher_anew(cell, training, listed))
         loop = LoopConfig(epochs=training.student_epochs, seed=cell.seed, tensorboard=False)
         without = listed.path if listed else None
         student = training.arch_for(cell.data)

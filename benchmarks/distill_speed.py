@@ -29,8 +29,8 @@ from robustness_data import subset
 from torch import Tensor, nn
 
 from diffclean.classifiers import checkpoints
+from diffclean.classifiers.classifier_file import ClassifierFile
 from diffclean.classifiers.networks import IMAGENET_MEAN, IMAGENET_STD, build, pick_device
-from diffclean.classifiers.teacher_config import TeacherConfig
 from diffclean.data.decode import decode
 from diffclean.data.folder import ImageFolder
 from diffclean.environment import usable_cores
@@ -116,7 +116,7 @@ def ours(options: argparse.Namespace, data: Path, out: Path, teacher: Path | Non
         result = train(TrainConfig(data, out, arch=options.arch, loop=loop, overwrite=True))
     else:
         result = distill(
-            DistillConfig(TeacherConfig(teacher), data, out, options.arch, targets=targets, loop=loop, overwrite=True)
+            DistillConfig(ClassifierFile(teacher), data, out, options.arch, targets=targets, loop=loop, overwrite=True)
         )
     lines = [json.loads(line) for line in result.log.read_text().splitlines()]
     return statistics.mean([line["images_per_second"] for line in lines if "images_per_second" in line][1:])

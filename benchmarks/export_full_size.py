@@ -254,12 +254,12 @@ def outputs_of(runtime: str, work: Path) -> None:
     """Run one denoising step and one decode at batch 1, one component open at a time, and keep what comes out."""
     import torch
 
-    from diffclean.engine.manifest import read_manifest
+    from diffclean.engine.manifest import read_engine_manifest
     from diffclean.export.onnx import example_inputs
     from diffclean.runtime.choose import open_runtime
 
     said = Said(time.monotonic())
-    manifest = read_manifest(work / "engine")
+    manifest = read_engine_manifest(work / "engine")
     kept: dict[str, Any] = {}
     for component in ("unet", "vae_decoder"):
         alone = replace(manifest, components={component: manifest.components[component]})

@@ -285,10 +285,10 @@ def _teacher(arch: str | None) -> Callable[[Path], object]:
     def load(path: Path) -> object:
         import torch
 
-        from diffclean.classifiers import teachers
-        from diffclean.classifiers.teacher_config import TeacherConfig
+        from diffclean.classifiers import loading
+        from diffclean.classifiers.classifier_file import ClassifierFile
 
-        read = teachers.load(TeacherConfig(path, arch=arch), DATA, torch.device("cpu"))
+        read = loading.load(ClassifierFile(path, arch=arch), DATA, torch.device("cpu"))
         return read.logits(torch.zeros(2, 3, 32, 32))
 
     return load
@@ -309,15 +309,15 @@ def _model(directory: Path) -> object:
 
 
 def _poison(path: Path) -> object:
-    from diffclean.attacks.manifest import read_manifest
+    from diffclean.attacks.manifest import read_poison_manifest
 
-    return read_manifest(path)
+    return read_poison_manifest(path)
 
 
 def _rows(path: Path) -> object:
-    from diffclean.data.manifest import read_manifest
+    from diffclean.data.manifest import read_run_manifest
 
-    return read_manifest(path)
+    return read_run_manifest(path)
 
 
 LOADERS: dict[str, tuple[str, Callable[[Path], object]]] = {

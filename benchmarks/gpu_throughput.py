@@ -34,7 +34,7 @@ from gpu_levers import SHIPPED, Levers, TorchWithLevers
 from gpu_profile import profile_of
 from record import Pieces, write_result
 
-from diffclean.engine.manifest import ComponentEntry, EngineManifest, model_hashes, read_manifest
+from diffclean.engine.manifest import ComponentEntry, EngineManifest, model_hashes, read_engine_manifest
 from diffclean.errors import DiffcleanError
 from diffclean.export.export import Request
 from diffclean.export.export import export as exported
@@ -308,8 +308,8 @@ def on_runtime(options: argparse.Namespace, size: int, name: str) -> Ours:
     place = options.work / f"engine-{size}"
     exported(Request(str(options.work / "model"), place, precision=precision(), image_size=size))
     return Ours(
-        open_runtime(name, place, read_manifest(place), precision(), make_ready=compiling(options.batch)),
-        read_manifest(place),
+        open_runtime(name, place, read_engine_manifest(place), precision(), make_ready=compiling(options.batch)),
+        read_engine_manifest(place),
     )
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from record import write_result
 
 from diffclean.data.folder import ImageFolder
-from diffclean.data.manifest import Status, latest, read_manifest
+from diffclean.data.manifest import Status, latest, read_run_manifest
 from diffclean.environment import usable_cores
 
 VARIATE = [sys.executable, "-c", "import sys; from diffclean.cli.main import main; sys.exit(main())", "variate"]
@@ -57,7 +57,7 @@ def killed_run(source: Path, processes: int, options: argparse.Namespace) -> dic
     subprocess.run([*VARIATE, *arguments, "-o", str(whole)], check=True)
     seconds = time.monotonic() - started
     done = kill_often(arguments, killed, options, seconds)
-    rows = read_manifest(killed / "manifest.parquet")
+    rows = read_run_manifest(killed / "manifest.parquet")
     good = {place: row for place, row in latest(rows).items() if row.status is Status.OK}
     figures = {
         "processes": processes,

@@ -21,20 +21,19 @@ from numpy.typing import NDArray
 from PIL import Image
 from record import write_result
 
-from diffclean.attacks.manifest import PoisonManifest, read_manifest, triggered
+from diffclean.attacks.manifest import PoisonManifest, read_poison_manifest, triggered
 from diffclean.classifiers.checkpoints import load
 from diffclean.classifiers.networks import pick_device
 from diffclean.data.decode import decode
 from diffclean.data.fit import Fit, OutputSize, from_square, to_square
 from diffclean.data.folder import ImageFolder
+from diffclean.data.pixels import Pixels
 from diffclean.evaluation.metrics import attack_success_rate, clean_accuracy
 from diffclean.evaluation.variations import label_preservation, predict_arrays, trigger_survival
 from diffclean.families.seeds import image_seed
 from diffclean.runtime.choose import Engine
 from diffclean.variation.sampler import Sampler, SamplerSettings
 from diffclean.variation.settings import Settings, open_for
-
-Pixels = NDArray[np.uint8]
 
 
 def main() -> None:
@@ -92,7 +91,7 @@ def attacked(
     """The images as they are ("clean") and with each attack's trigger; and the teachers, with their manifests."""
     sets, teachers = {"clean": images}, []
     for model, manifest_path in suspects:
-        manifest = read_manifest(manifest_path)
+        manifest = read_poison_manifest(manifest_path)
         sets[manifest.attack] = np.stack([triggered(i, k, manifest) for i, k in zip(images, keys, strict=True)])
         teachers.append((load(model, pick_device()), manifest))
     return sets, teachers

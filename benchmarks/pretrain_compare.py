@@ -30,12 +30,13 @@ from threading import Event, Timer
 from typing import Any
 
 import numpy as np
-from micro_quality import Pixels, attacked, balanced, curve, save_grid, undefended
+from micro_quality import attacked, balanced, curve, save_grid, undefended
 from record import Pieces, write_result
 
 from diffclean.classifiers.checkpoints import load
 from diffclean.classifiers.networks import pick_device
 from diffclean.data.fit import Fit, to_square
+from diffclean.data.pixels import Pixels
 from diffclean.environment import usable_cores
 from diffclean.errors import Interrupted
 from diffclean.pretraining.config import PretrainConfig

@@ -18,7 +18,7 @@ from diffclean.attacks.outputs import output_name
 from diffclean.data.decode import decode
 from diffclean.data.encode import encode
 from diffclean.data.folder import ImageFolder
-from diffclean.data.manifest import latest, read_manifest, write_manifest
+from diffclean.data.manifest import latest, read_run_manifest, write_manifest
 from diffclean.data.run_record import RunRecord, open_run, read_run
 from diffclean.variation.settings import Settings
 from diffclean.variation.variate import Concurrency, variate
@@ -118,7 +118,7 @@ def variations_of(poisoned: Path, clean: Path, settings: Settings, root: Path) -
     shutil.rmtree(part, ignore_errors=True)
     keys = {item.key for item in ImageFolder(poisoned).items()}
     for run in (of_clean, of_changed):
-        for place, row in latest(read_manifest(run / "manifest.parquet")).items():
+        for place, row in latest(read_run_manifest(run / "manifest.parquet")).items():
             if row.key in keys:
                 rows[place] = (run, row)
     record = read_run(of_changed)

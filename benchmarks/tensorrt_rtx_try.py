@@ -93,13 +93,13 @@ def tried(step: str, place: Path, work: Path) -> dict[str, Any]:
 
 def build(place: Path) -> dict[str, Any]:
     """Compile for what the library does by default."""
-    from diffclean.engine.manifest import read_manifest
+    from diffclean.engine.manifest import read_engine_manifest
     from diffclean.engine.tensorrt_key import engine_file
     from diffclean.engine.tensorrt_targets import Profile
     from diffclean.errors import DiffcleanError
     from diffclean.export.tensorrt import engine_key, ensure_engine
 
-    unet = read_manifest(place).components["unet"]
+    unet = read_engine_manifest(place).components["unet"]
     graph, engine = place / "unet" / "model.onnx", engine_file(place / "unet", LIBRARY)
     try:
         ensure_engine(graph, engine, engine_key(graph, LIBRARY, "fp16", [Profile(BATCH, BATCH, BATCH)]), unet)
@@ -127,13 +127,13 @@ def build_for_this_gpu(place: Path) -> dict[str, Any]:
 
 def by_diffclean(place: Path) -> dict[str, Any]:
     """What the runtime of diffclean answers."""
-    from diffclean.engine.manifest import read_manifest
+    from diffclean.engine.manifest import read_engine_manifest
     from diffclean.errors import DiffcleanError
     from diffclean.export.opening import compiling
     from diffclean.runtime.choose import open_runtime
 
     try:
-        open_runtime(LIBRARY, place, read_manifest(place), "fp16", make_ready=compiling(BATCH))
+        open_runtime(LIBRARY, place, read_engine_manifest(place), "fp16", make_ready=compiling(BATCH))
     except DiffcleanError as error:
         return {"ok": False, "said": error.message.splitlines()}
     return {"ok": True, "said": []}
@@ -143,7 +143,7 @@ def by_the_library(place: Path) -> dict[str, Any]:
     """Load the engine and run it, whatever the documentation says; compared with torch's answer to the same."""
     import torch
 
-    from diffclean.engine.manifest import read_manifest
+    from diffclean.engine.manifest import read_engine_manifest
     from diffclean.engine.tensorrt_key import engine_file
     from diffclean.engine.tensorrt_library import FLAVOURS
     from diffclean.export.onnx import example_inputs
@@ -162,7 +162,7 @@ def by_the_library(place: Path) -> dict[str, Any]:
     context = engine.create_execution_context(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
     if context is None:
         return {"ok": False, "stage": "make a context", "said": said}
-    unet = read_manifest(place).components["unet"]
+    unet = read_engine_manifest(place).components["unet"]
     tensors = {name: value.cuda() for name, value in example_inputs(unet.inputs, BATCH).items()}
     given = {port.name: torch.zeros((BATCH, *port.shape), device="cuda") for port in unet.outputs}
     scratch = torch.empty(max(engine.device_memory_size_v2, 1), dtype=torch.uint8, device="cuda")
@@ -188,10 +188,10 @@ def by_the_library(place: Path) -> dict[str, Any]:
 
 def compared(place: Path, inputs: dict[str, Any], found: Any) -> dict[str, Any]:
     """The largest difference to torch in fp32, relative to the largest value."""
-    from diffclean.engine.manifest import read_manifest
+    from diffclean.engine.manifest import read_engine_manifest
     from diffclean.runtime.torch import Torch
 
-    runtime = Torch(read_manifest(place), "fp32")
+    runtime = Torch(read_engine_manifest(place), "fp32")
     (want,) = runtime.run("unet", {name: tensor.to(runtime.device) for name, tensor in inputs.items()})
     want = want.cpu().double()
     return {"relative_difference_to_torch": float((found - want).abs().max() / want.abs().max())}

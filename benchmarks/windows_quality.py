@@ -20,7 +20,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 from record import write_result
 
@@ -28,6 +27,7 @@ from diffclean.data.decode import decode
 from diffclean.data.fit import Fit, OutputSize, scaled, shrunk
 from diffclean.data.folder import ImageFolder
 from diffclean.data.manifest import Row
+from diffclean.data.pixels import Pixels
 from diffclean.families.seeds import image_seed
 from diffclean.variation.picture import Slot
 from diffclean.variation.pipeline import Stages, stream
@@ -35,7 +35,6 @@ from diffclean.variation.sampler import Sampler, SamplerSettings
 from diffclean.variation.settings import Settings, open_for
 from diffclean.variation.windows import from_canvas, layout, to_canvas
 
-Pixels = NDArray[np.uint8]
 JUDGED_PX = 256
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from diffclean.api.evaluate import evaluate, evaluate_variations
     from diffclean.api.export import export
     from diffclean.api.poison import poison
+    from diffclean.api.report import report
     from diffclean.api.suspects import find_suspects
     from diffclean.api.train import train
     from diffclean.api.variate import variate
@@ -38,6 +39,7 @@ __all__ = [
     "export",
     "find_suspects",
     "poison",
+    "report",
     "train",
     "variate",
 ]
@@ -52,6 +54,7 @@ _OFFERED = {
     "export": "diffclean.api.export",
     "find_suspects": "diffclean.api.suspects",
     "poison": "diffclean.api.poison",
+    "report": "diffclean.api.report",
     "train": "diffclean.api.train",
     "variate": "diffclean.api.variate",
 }

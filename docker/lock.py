@@ -1,6 +1,6 @@
 """Write docker/locks/*.txt anew: every package that the images install, pinned, each of its files by hash. `make lock`.
 
-    base.txt       what both images need beside torch
+    base.txt       what both images have beside torch and the runtimes, with the extras plot and tensorboard
     torch.txt      torch, torchvision and CUDA's libraries, from PyPI
     torch-cpu.txt  torch and torchvision without CUDA, from PyTorch's own index
     cpu.txt        the runtimes of the image `cpu`
@@ -53,11 +53,12 @@ def main() -> None:
     extras = project["optional-dependencies"]
     # One resolution for all: what both images have is then of the same version. ONNX Runtime's two wheels do not mind,
     # since nothing is installed here; `tensorrt` is on NVIDIA's index.
-    wanted = [*project["dependencies"], *extras["cpu"], *extras["gpu"], *extras["rtx"]]
+    everywhere = [*project["dependencies"], *extras["plot"], *extras["tensorboard"]]
+    wanted = [*everywhere, *extras["cpu"], *extras["gpu"], *extras["rtx"]]
     every = resolved(
         [line for line in wanted if name_of(line) != "tensorrt"], known("base", "torch", "cpu", "cuda"), extra
     )
-    base = named_by(project["dependencies"], every, extra)
+    base = named_by(everywhere, every, extra)
     cpu, cuda = named_by(extras["cpu"], every, extra), named_by([*extras["gpu"], *extras["rtx"]], every, extra)
     torch = {name for name in every if WITH_TORCH.fullmatch(name)}
     write("base", {name: every[name] for name in base - torch})

@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from diffclean.cli import frame
+from diffclean.cli.classifier import Renamed
 from diffclean.cli.config import option_name
 from diffclean.cli.main import VERBS, cli
 
@@ -46,7 +47,8 @@ def option_rows(params: list[click.Parameter]) -> list[str]:
     """A table of options."""
     rows = ["| Option | Value | Default | |", "|---|---|---|---|"]
     for param in params:
-        names = ", ".join(f"`{name}`" for name in [*param.opts, *param.secondary_opts])
+        former = param.opts[1:] if isinstance(param, Renamed) else []
+        names = ", ".join(f"`{name}`" for name in [*param.opts, *param.secondary_opts] if name not in former)
         text = (getattr(param, "help", "") or "").replace("|", "\\|")
         # A default that is worked out is said in the help text.
         text, _, said = text.partition("[default: ")

@@ -14,7 +14,8 @@ PACKAGE = Path(__file__).parents[1] / "diffclean"
 LAYERS = (
     {"cli"},
     {"api"},
-    {"workflow", "report", "doctor"},
+    {"workflow", "doctor"},
+    {"report"},
     {"detection", "evaluation", "variation", "training", "pretraining"},
     {"execution", "attacks", "export"},
     {"runtime"},

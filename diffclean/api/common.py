@@ -6,12 +6,15 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
+from diffclean.classifiers.classifier_file import ClassifierFile
 from diffclean.progress import NoProgress, Progress
 
 AnyPath = str | os.PathLike[str]
 """How a file or folder may be named."""
+Colour = tuple[float, float, float]
+"""A number for each of R, G, B."""
 
 
 @overload
@@ -23,6 +26,24 @@ def path_of(given: AnyPath | None) -> Path | None:
     return None if given is None else Path(given)
 
 
+def with_paths(options: dict[str, Any], *names: str) -> dict[str, Any]:
+    """`options`, in which those of `names` that are there are made paths."""
+    return options | {name: path_of(options[name]) for name in names if name in options}
+
+
+def classifier_file(path: AnyPath, options: dict[str, Any], role: str = "classifier") -> ClassifierFile:
+    """A classifier with what is said of it beside its file; that is taken out of `options`.
+
+    Args:
+        path: its file.
+        options: arguments of a function of the door, among them `<role>_arch`, `<role>_size` and the like.
+        role: "classifier" or "teacher".
+    """
+    own = [name for name in options if name.startswith(f"{role}_")]
+    about = {name.removeprefix(f"{role}_"): options.pop(name) for name in own}
+    return ClassifierFile(path_of(path), role=role, **with_paths(about, "classes"))
+
+
 @contextmanager
 def following(progress: bool | Progress) -> Iterator[Progress]:
     """Who is told of the progress of the work in the block.
@@ -30,11 +51,11 @@ def following(progress: bool | Progress) -> Iterator[Progress]:
     Args:
         progress: True: a bar, where there is a terminal or a notebook to draw it in; False: nobody; or a `Progress`.
     """
-    told = _bar() if progress is True else NoProgress() if progress is False else progress
+    shown = _bar() if progress is True else NoProgress() if progress is False else progress
     try:
-        yield told
+        yield shown
     finally:
-        told.end()
+        shown.end()
 
 
 def _bar() -> Progress:

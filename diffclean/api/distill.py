@@ -6,17 +6,15 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from diffclean.api.common import AnyPath, following, path_of
-from diffclean.api.train import loop_config, with_paths
-from diffclean.classifiers.teacher_config import TeacherConfig
+from diffclean.api.common import AnyPath, Colour, classifier_file, following, path_of, with_paths
+from diffclean.api.train import loop_config
+from diffclean.classifiers.classifier_file import ClassifierFile
 from diffclean.progress import Progress
 from diffclean.training.distill_config import DistillConfig, default_out
 from diffclean.training.loop_config import LoopConfig
 
 if TYPE_CHECKING:
     from diffclean.training.run import TrainResult
-
-Colour = tuple[float, float, float]
 
 
 def distill(
@@ -29,11 +27,11 @@ def distill(
     alpha: float = DistillConfig.alpha,
     paper_loss: bool = DistillConfig.paper_loss,
     targets: str = DistillConfig.targets,
-    teacher_arch: str | None = TeacherConfig.arch,
-    teacher_classes: AnyPath | None = TeacherConfig.classes,
-    teacher_mean: Colour | None = TeacherConfig.mean,
-    teacher_std: Colour | None = TeacherConfig.std,
-    teacher_size: int | None = TeacherConfig.size,
+    teacher_arch: str | None = ClassifierFile.arch,
+    teacher_classes: AnyPath | None = ClassifierFile.classes,
+    teacher_mean: Colour | None = ClassifierFile.mean,
+    teacher_std: Colour | None = ClassifierFile.std,
+    teacher_size: int | None = ClassifierFile.size,
     epochs: int = LoopConfig.epochs,
     batch_size: int = LoopConfig.batch_size,
     optimizer: str = LoopConfig.optimizer,
@@ -95,15 +93,15 @@ def distill(
     del options["progress"], options["stop"]
     from diffclean.training.distill import distill as work
 
-    with following(progress) as told:
-        return work(distill_config(**options), told, stop)
+    with following(progress) as shown:
+        return work(distill_config(**options), shown, stop)
 
 
 def distill_config(teacher: AnyPath, data: AnyPath | None, out: AnyPath | None, **options: Any) -> DistillConfig:
     """The configuration of a distillation, from the arguments of `distill`."""
     from diffclean.datasets.variations import find_variations
 
-    config = teacher_config(teacher, options)
+    config = classifier_file(teacher, options, "teacher")
     loop = loop_config(options)
     return DistillConfig(
         teacher=config,
@@ -112,10 +110,3 @@ def distill_config(teacher: AnyPath, data: AnyPath | None, out: AnyPath | None, 
         loop=loop,
         **with_paths(options, "test", "without", "onnx"),
     )
-
-
-def teacher_config(path: AnyPath, options: dict[str, Any]) -> TeacherConfig:
-    """Take what is told of a classifier beside its file, `teacher_arch` and the like, out of `options`."""
-    own = [name for name in options if name.startswith("teacher_")]
-    about = {name.removeprefix("teacher_"): options.pop(name) for name in own}
-    return TeacherConfig(path_of(path), **with_paths(about, "classes"))

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diffclean.api.common import AnyPath, following, path_of
-from diffclean.api.distill import Colour, teacher_config
-from diffclean.classifiers.teacher_config import TeacherConfig
+from diffclean.api.common import AnyPath, Colour, classifier_file, following, path_of
+from diffclean.classifiers.classifier_file import ClassifierFile
 from diffclean.data.run_record import RUN_FILE
 from diffclean.errors import UsageError
 from diffclean.progress import Progress
@@ -23,17 +22,18 @@ def evaluate(
     *,
     poison: AnyPath | None = None,
     undefended: AnyPath | None = None,
-    teacher_arch: str | None = TeacherConfig.arch,
-    teacher_classes: AnyPath | None = TeacherConfig.classes,
-    teacher_mean: Colour | None = TeacherConfig.mean,
-    teacher_std: Colour | None = TeacherConfig.std,
-    teacher_size: int | None = TeacherConfig.size,
+    classifier_arch: str | None = ClassifierFile.arch,
+    classifier_classes: AnyPath | None = ClassifierFile.classes,
+    classifier_mean: Colour | None = ClassifierFile.mean,
+    classifier_std: Colour | None = ClassifierFile.std,
+    classifier_size: int | None = ClassifierFile.size,
     device: str | None = None,
     progress: bool | Progress = True,
 ) -> Evaluation:
     """Measure a classifier on a clean test set: its accuracy, and with a poison manifest how well the attack works.
 
-    What is told of a classifier beside its file is as in `distill`; with `undefended`, it is told of that one.
+    What the file of a classifier does not say is given as in `distill`, here as `classifier_arch` to `classifier_size`;
+    with `undefended`, it is given for that one.
 
     Args:
         model: a classifier of `train` or `distill`, or a state dict or .onnx of anybody's.
@@ -47,7 +47,7 @@ def evaluate(
         UsageError: `data` is triggered already, or a folder of variations; the classes do not match.
         DiffcleanError: a file cannot be read.
     """
-    about = {name: value for name, value in locals().items() if name.startswith("teacher_")}
+    about = {name: value for name, value in locals().items() if name.startswith("classifier_")}
     from diffclean.evaluation.evaluate import evaluate as work
 
     folder = path_of(data)
@@ -55,21 +55,21 @@ def evaluate(
         raise UsageError(
             f"{folder} is an output folder of variate, and not a test set.", "Call `evaluate_variations` with it."
         )
-    before = teacher_config(undefended, about) if undefended is not None else None
-    config = teacher_config(model, about)
-    with following(progress) as told:
-        return work(config, folder, path_of(poison), before, device, told)
+    before = classifier_file(undefended, about) if undefended is not None else None
+    config = classifier_file(model, about)
+    with following(progress) as shown:
+        return work(config, folder, path_of(poison), before, device, shown)
 
 
 def evaluate_variations(
     model: AnyPath,
     variations: AnyPath,
     *,
-    teacher_arch: str | None = TeacherConfig.arch,
-    teacher_classes: AnyPath | None = TeacherConfig.classes,
-    teacher_mean: Colour | None = TeacherConfig.mean,
-    teacher_std: Colour | None = TeacherConfig.std,
-    teacher_size: int | None = TeacherConfig.size,
+    classifier_arch: str | None = ClassifierFile.arch,
+    classifier_classes: AnyPath | None = ClassifierFile.classes,
+    classifier_mean: Colour | None = ClassifierFile.mean,
+    classifier_std: Colour | None = ClassifierFile.std,
+    classifier_size: int | None = ClassifierFile.size,
     device: str | None = None,
     progress: bool | Progress = True,
 ) -> RunEvaluation:
@@ -84,11 +84,11 @@ def evaluate_variations(
     Raises:
         DiffcleanError: the run is not finished, its source is gone, or a file cannot be read.
     """
-    about = {name: value for name, value in locals().items() if name.startswith("teacher_")}
+    about = {name: value for name, value in locals().items() if name.startswith("classifier_")}
     from diffclean.evaluation.variation_run import evaluate_run
 
-    with following(progress) as told:
-        return evaluate_run(teacher_config(model, about), path_of(variations), device, told)
+    with following(progress) as shown:
+        return evaluate_run(classifier_file(model, about), path_of(variations), device, shown)
 
 
 def is_variations(folder: Path) -> bool:

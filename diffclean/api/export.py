@@ -53,8 +53,8 @@ def export(
     from diffclean.export.result import result_of
 
     asked = request(str(model), out, target, precision, batch, size, arch, overwrite)
-    with following(progress) as told:
-        return result_of(work(asked, told, stop))
+    with following(progress) as shown:
+        return result_of(work(asked, shown, stop))
 
 
 def request(

@@ -11,7 +11,7 @@ from diffclean.errors import UsageError
 from diffclean.progress import Progress
 
 if TYPE_CHECKING:
-    from diffclean.attacks.plan import Plan
+    from diffclean.attacks.plan import PoisonPlan
     from diffclean.attacks.summary import PoisonResult
 
 
@@ -67,18 +67,18 @@ def poison(
 
     plan = plan_of(data, attack, from_, **options)
     place = path_of(out)
-    with following(progress) as told:
-        return written(write(plan, place, told, stop), place)
+    with following(progress) as shown:
+        return written(write(plan, place, shown, stop), place)
 
 
-def plan_of(data: AnyPath, attack: str | None, from_: AnyPath | None, **options: Any) -> Plan:
+def plan_of(data: AnyPath, attack: str | None, from_: AnyPath | None, **options: Any) -> PoisonPlan:
     """What will be written: an attack of one's own, or the trigger of a manifest.
 
     Raises:
         UsageError: neither or both are given, or a setting makes no sense.
         DiffcleanError: the data cannot be used.
     """
-    from diffclean.attacks.manifest import read_manifest
+    from diffclean.attacks.manifest import read_poison_manifest
     from diffclean.attacks.plan import training_plan, triggered_plan
 
     if from_ is None:
@@ -88,4 +88,4 @@ def plan_of(data: AnyPath, attack: str | None, from_: AnyPath | None, **options:
     given = [f"`{name}`" for name, value in ({"attack": attack} | options).items() if value not in (None, {})]
     if given:
         raise UsageError(f"`from_` takes everything from the manifest; {', '.join(given)} cannot be given with it.")
-    return triggered_plan(read_manifest(path_of(from_)), path_of(data))
+    return triggered_plan(read_poison_manifest(path_of(from_)), path_of(data))

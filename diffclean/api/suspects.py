@@ -7,9 +7,8 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from diffclean.api.common import AnyPath, following, path_of
-from diffclean.api.distill import Colour, teacher_config
-from diffclean.classifiers.teacher_config import TeacherConfig
+from diffclean.api.common import AnyPath, Colour, classifier_file, following, path_of
+from diffclean.classifiers.classifier_file import ClassifierFile
 from diffclean.data.suspects import SUSPECTS_FILE
 from diffclean.errors import DiffcleanError, UsageError
 from diffclean.progress import Progress
@@ -31,11 +30,11 @@ def find_suspects(
     poison: AnyPath | None = None,
     size: int | None = None,
     seed: int = SEED,
-    teacher_arch: str | None = TeacherConfig.arch,
-    teacher_classes: AnyPath | None = TeacherConfig.classes,
-    teacher_mean: Colour | None = TeacherConfig.mean,
-    teacher_std: Colour | None = TeacherConfig.std,
-    teacher_size: int | None = TeacherConfig.size,
+    teacher_arch: str | None = ClassifierFile.arch,
+    teacher_classes: AnyPath | None = ClassifierFile.classes,
+    teacher_mean: Colour | None = ClassifierFile.mean,
+    teacher_std: Colour | None = ClassifierFile.std,
+    teacher_size: int | None = ClassifierFile.size,
     device: str | None = None,
     progress: bool | Progress = True,
     stop: Event | None = None,
@@ -68,20 +67,20 @@ def find_suspects(
         Interrupted: `stop` was set.
     """
     about = {name: value for name, value in locals().items() if name.startswith("teacher_")}
-    from diffclean.attacks.manifest import read_manifest
+    from diffclean.attacks.manifest import read_poison_manifest
     from diffclean.detection.find import find_suspects as work
-    from diffclean.workflow.suspects import told as as_told
+    from diffclean.workflow.suspects import found_suspects
 
     asked = request(data, detector, teacher, variations, about)
     place = path_of(out)
     check_new(place, overwrite)
     if poison is not None:
-        read_manifest(path_of(poison))  # what is wrong with it is said before any work
-    with following(progress) as told:
-        found = work(asked.data, asked.detector, asked.teacher, asked.variations, size, device, seed, told, stop)
+        read_poison_manifest(path_of(poison))  # what is wrong with it is said before any work
+    with following(progress) as shown:
+        found = work(asked.data, asked.detector, asked.teacher, asked.variations, size, device, seed, shown, stop)
     if place is not None:
         found.write(place)
-    return as_told(found, place, path_of(poison))
+    return found_suspects(found, place, path_of(poison))
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ class Request:
 
     data: Path | None
     detector: str
-    teacher: TeacherConfig | None
+    teacher: ClassifierFile | None
     variations: Path | None
 
 
@@ -126,7 +125,7 @@ def request(
     looks = path_of(variations)
     if looks is None and get(name).needs_variations:
         looks = find_variations(Path(), "`variations`")
-    config = teacher_config(teacher, dict(about)) if teacher is not None else None
+    config = classifier_file(teacher, dict(about), "teacher") if teacher is not None else None
     return Request(path_of(data), name, config, looks)
 
 

@@ -6,7 +6,7 @@ from dataclasses import fields
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from diffclean.api.common import AnyPath, following, path_of
+from diffclean.api.common import AnyPath, following, with_paths
 from diffclean.progress import Progress
 from diffclean.training.loop_config import LoopConfig
 from diffclean.training.train_config import TrainConfig
@@ -99,8 +99,8 @@ def train(
     del options["progress"], options["stop"]
     from diffclean.training.train import train as work
 
-    with following(progress) as told:
-        return work(train_config(**options), told, stop)
+    with following(progress) as shown:
+        return work(train_config(**options), shown, stop)
 
 
 def train_config(**options: Any) -> TrainConfig:
@@ -114,8 +114,3 @@ def loop_config(options: dict[str, Any]) -> LoopConfig:
     own = {field.name for field in fields(LoopConfig)} & set(options)
     loop = {name: options.pop(name) for name in own}
     return LoopConfig(**loop | {"milestones": tuple(loop["milestones"])})
-
-
-def with_paths(options: dict[str, Any], *names: str) -> dict[str, Any]:
-    """`options`, in which those of `names` that are there are made paths."""
-    return options | {name: path_of(options[name]) for name in names if name in options}

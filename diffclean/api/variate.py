@@ -13,7 +13,7 @@ from diffclean.variation import defaults
 
 if TYPE_CHECKING:
     from diffclean.variation.settings import Settings
-    from diffclean.variation.variate import Report
+    from diffclean.variation.variate import VariateResult
 
 
 def variate(
@@ -49,7 +49,7 @@ def variate(
     threads: int | None = None,
     progress: bool | Progress = True,
     stop: Event | None = None,
-) -> Report:
+) -> VariateResult:
     """Regenerate every image below a folder with an image-variation model.
 
     Variations land in `out` under the same folders. A run that was stopped goes on when the same is called again.
@@ -126,9 +126,9 @@ def variate(
     folder = path_of(source)
     part = Shard.parse(shard) if shard else None
     who = Concurrency(processes, workers, threads)
-    with following(progress) as told:
+    with following(progress) as shown:
         place = path_of(out) or beside(folder)
-        return work(folder, place, settings, shard=part, concurrency=who, progress=told, stop=stop, verify=verify)
+        return work(folder, place, settings, shard=part, concurrency=who, progress=shown, stop=stop, verify=verify)
 
 
 def settings_of(*, size: str | int, fit: str, format: str, color_transfer: str, **others: Any) -> Settings:

@@ -17,7 +17,7 @@ from diffclean.progress import Progress
 from diffclean.variation import defaults
 
 if TYPE_CHECKING:
-    from diffclean.variation.in_memory import Picture
+    from diffclean.data.pixels import Pixels
     from diffclean.variation.settings import Settings
 
 Images = TypeVar("Images")
@@ -77,8 +77,8 @@ class Varier:
             format=defaults.FORMAT,
             color_transfer=color_transfer,
         )
-        with following(progress) as told:
-            self._opened = open_for(settings, threads, told)
+        with following(progress) as shown:
+            self._opened = open_for(settings, threads, shown)
 
     @property
     def settings(self) -> Settings:
@@ -118,7 +118,7 @@ def _listed(seeds: int | Sequence[int]) -> list[int]:
     return numbers
 
 
-def _own_seed(picture: Picture) -> int:
+def _own_seed(picture: Pixels) -> int:
     return image_seed(0, hashlib.sha256(picture.tobytes()).hexdigest(), 0)
 
 

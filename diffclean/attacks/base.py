@@ -6,13 +6,8 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from diffclean.attacks.draws import Draws
-
-Pixels = NDArray[np.uint8]
-"""(H, W, 3) RGB."""
+from diffclean.data.pixels import Pixels
 
 
 class Form(StrEnum):

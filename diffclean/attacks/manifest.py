@@ -18,7 +18,7 @@ _LIMIT_BYTES = 512 * 2**20
 """About one and a half million images."""
 
 
-def read_manifest(path: Path) -> PoisonManifest:
+def read_poison_manifest(path: Path) -> PoisonManifest:
     """Read a poison manifest.
 
     Args:

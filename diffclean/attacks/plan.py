@@ -21,7 +21,7 @@ SEED = 1
 
 
 @dataclass(frozen=True)
-class Plan:
+class PoisonPlan:
     """What `poison.write` will do.
 
     Attributes:
@@ -52,7 +52,7 @@ def training_plan(
     labels: str | None = None,
     poison_target_class: bool | None = None,
     cover_rate: float | None = None,
-) -> Plan:
+) -> PoisonPlan:
     """Plan a poisoned training set: `round(rate * all images)` images get the trigger.
 
     Args:
@@ -97,10 +97,10 @@ def training_plan(
         item.key: output_name(item, manifest.target_of(item.label) if item.key in poisoned else item.label)
         for item in items
     }
-    return Plan(source, manifest, distinct(outputs), forms)
+    return PoisonPlan(source, manifest, distinct(outputs), forms)
 
 
-def triggered_plan(manifest: PoisonManifest, data: Path) -> Plan:
+def triggered_plan(manifest: PoisonManifest, data: Path) -> PoisonPlan:
     """Plan a triggered test set: *every* image carries the manifest's trigger and keeps its true label.
 
     Args:
@@ -120,7 +120,7 @@ def triggered_plan(manifest: PoisonManifest, data: Path) -> Plan:
         )
     outputs = distinct({item.key: output_name(item, item.label) for item in source.items()})
     test = replace(manifest, rate=1.0, form=Form.TEST, cover_rate=0.0, images=[], failed={})
-    return Plan(source, test, outputs, dict.fromkeys(outputs, Form.TEST))
+    return PoisonPlan(source, test, outputs, dict.fromkeys(outputs, Form.TEST))
 
 
 def _mode(labels: str) -> Labels:

@@ -15,7 +15,7 @@ from typing import Any
 from diffclean import __version__
 from diffclean.attacks.base import Form
 from diffclean.attacks.manifest import MANIFEST_FILE, PoisonedImage, PoisonManifest, triggered
-from diffclean.attacks.plan import Plan, training_plan
+from diffclean.attacks.plan import PoisonPlan, training_plan
 from diffclean.data.atomic import make_folders, temporary_folder, write_error
 from diffclean.data.decode import decode
 from diffclean.data.encode import encode
@@ -55,7 +55,7 @@ def poison(
 
 
 def write(
-    plan: Plan, out: Path, progress: Progress | None = None, stop: Event | None = None, workers: int | None = None
+    plan: PoisonPlan, out: Path, progress: Progress | None = None, stop: Event | None = None, workers: int | None = None
 ) -> PoisonManifest:
     """Carry out a plan: every image as lossless PNG, and `poison.json`.
 
@@ -99,7 +99,7 @@ def write(
 
 
 def _copied(
-    plan: Plan, items: Sequence[Item], part: Path, progress: Progress, stop: Event | None, workers: int | None
+    plan: PoisonPlan, items: Sequence[Item], part: Path, progress: Progress, stop: Event | None, workers: int | None
 ) -> tuple[list[PoisonedImage], dict[str, str]]:
     """Write all images; returns what became of them, and key -> why an image cannot be used."""
     rows: list[PoisonedImage] = []
@@ -135,7 +135,7 @@ def check_out(out: Path, source: Path) -> None:
         )
 
 
-def _try_copy(plan: Plan, item: Item, root: Path) -> PoisonedImage | str:
+def _try_copy(plan: PoisonPlan, item: Item, root: Path) -> PoisonedImage | str:
     """Decode, put the trigger on if the plan says so, encode, write; or say why the image cannot be used."""
     try:
         data = plan.source.read(item)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffclean.attacks.base import Form, Labels
-from diffclean.attacks.manifest import MANIFEST_FILE, read_manifest
-from diffclean.attacks.plan import Plan
+from diffclean.attacks.manifest import MANIFEST_FILE, read_poison_manifest
+from diffclean.attacks.plan import PoisonPlan
 from diffclean.attacks.record import PoisonManifest
 from diffclean.results import WHERE_MEASURED, table
 
@@ -52,10 +52,10 @@ class PoisonResult:
 
     def to_pandas(self) -> DataFrame:
         """A row an image, as the poison manifest has it. Needs pandas."""
-        return table(read_manifest(self.manifest).images)
+        return table(read_poison_manifest(self.manifest).images)
 
 
-def planned(plan: Plan, out: Path) -> PoisonResult:
+def planned(plan: PoisonPlan, out: Path) -> PoisonResult:
     """What would be written."""
     count = plan.count(Form.TRAIN, Form.TEST)
     return PoisonResult(out, *_attack(plan.manifest), len(plan.outputs), count, plan.count(Form.COVER))

@@ -1,4 +1,4 @@
-"""Classifiers as networks and as files: architectures, checkpoints, foreign teachers and state dicts, ONNX classifiers.
+"""Classifiers as networks and as files: architectures, checkpoints, state dicts and ONNX of other programs.
 
 Nothing here trains one; `training` does.
 """

@@ -83,7 +83,9 @@ def _matched(counts: Tensor) -> list[int]:
     return [taken[logit] for logit in range(size)]
 
 
-def check_agreement(name: str, answers: Tensor, labels: Tensor, class_to_idx: Mapping[str, int], what: str) -> float:
+def check_agreement(
+    name: str, answers: Tensor, labels: Tensor, class_to_idx: Mapping[str, int], what: str, role: str = "classifier"
+) -> float:
     """The share of the labels that a classifier agrees with; a warning where that is poor, and what would fit.
 
     Args:
@@ -92,6 +94,7 @@ def check_agreement(name: str, answers: Tensor, labels: Tensor, class_to_idx: Ma
         labels: as for `better_order`.
         class_to_idx: as for `better_order`.
         what: the images in words.
+        role: as in `ClassifierFile`.
     """
     right = int((answers == labels).sum())
     share = right / max(1, len(labels))
@@ -103,12 +106,13 @@ def check_agreement(name: str, answers: Tensor, labels: Tensor, class_to_idx: Ma
         listed = json.dumps(order, ensure_ascii=False) if len(order) <= _SHOWN_CLASSES else ""
         log.warning(
             "Its logits seem to be in another class order: in %s it would agree with %.0f %%. Write that order to a "
-            "file%s and give it: `teacher_classes` FILE",
-            title, 100 * better, f" ({listed})" if listed else "",
+            "file%s and give it: `%s_classes` FILE",
+            title, 100 * better, f" ({listed})" if listed else "", role,
         )  # fmt: skip
     else:
         log.warning(
-            "Are these its own training data, in its class order (`teacher_classes`) and under its normalisation "
-            "(`teacher_mean`, `teacher_std`)? No other class order fits better."
-        )
+            "Are these its own training data, in its class order (`%s_classes`) and under its normalisation "
+            "(`%s_mean`, `%s_std`)? No other class order fits better.",
+            role, role, role,
+        )  # fmt: skip
     return share

@@ -124,6 +124,6 @@ def _check_ends_in_logits(path: Path, graph: onnx.GraphProto) -> None:
         last = makers.get(last.input[0])  # which ends, since nothing is in a cycle
     if last is not None and last.op_type == "Softmax":
         raise DiffcleanError(
-            f"{path} ends in a softmax; a teacher must give logits, from which the temperature makes its own.",
+            f"{path} ends in a softmax; a classifier must give logits, from which the temperature makes its own.",
             "Export it without the last softmax.",
         )

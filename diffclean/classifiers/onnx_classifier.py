@@ -1,4 +1,4 @@
-"""Classifiers as ONNX: anybody's, run as a teacher. `export.classifier` writes ours."""
+"""Classifiers as ONNX: anybody's. `export.classifier` writes ours."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def load_onnx(path: Path, device: torch.device) -> OnnxClassifier:
     try:
         import onnxruntime
     except ImportError:
-        raise MissingExtraError("onnxruntime, which runs a teacher in ONNX,", "cpu") from None
+        raise MissingExtraError("onnxruntime, which runs a classifier in ONNX,", "cpu") from None
     check_graph(path)
     wanted = ["CPUExecutionProvider"] if device.type == "cpu" else ["CUDAExecutionProvider", "CPUExecutionProvider"]
     providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
@@ -62,7 +62,7 @@ def load_onnx(path: Path, device: torch.device) -> OnnxClassifier:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DiffcleanError(f"{path} cannot be run by onnxruntime: {reason}") from error
     if session.get_providers()[0] != wanted[0]:
-        log.warning("The teacher in ONNX runs on the CPU: this onnxruntime has no CUDA.")
+        log.warning("The classifier in ONNX runs on the CPU: this onnxruntime has no CUDA.")
     batch, size = _input_of(path, session)
     name, output = session.get_inputs()[0].name, session.get_outputs()[0].name
 
@@ -88,7 +88,7 @@ def _limit_memory(onnxruntime: Any, options: Any) -> None:
     place = onnxruntime.OrtMemoryInfo(
         "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
     )
-    with suppress(Exception):  # one a process: the second teacher finds it there
+    with suppress(Exception):  # one a process: the second classifier finds it there
         onnxruntime.create_and_register_allocator(place, onnxruntime.OrtArenaCfg({"max_mem": half}))
     options.add_session_config_entry("session.use_env_allocators", "1")
 
@@ -109,7 +109,7 @@ def _input_of(path: Path, session: Any) -> tuple[int | None, tuple[int, int] | N
     if not images or (isinstance(shape[1], int) and shape[1] != 3):
         found = ", ".join(f"{one.name}: {one.type} {one.shape}" for one in inputs)
         raise DiffcleanError(
-            f"{path} does not take images as a teacher must: one input, float32, (batch, 3, height, width). "
+            f"{path} does not take images as a classifier must: one input, float32, (batch, 3, height, width). "
             f"It takes {found}.",
             "Export it with that layout (NCHW) and without preprocessing.",
         )

@@ -71,7 +71,9 @@ def _tensors_at(value: Any, deeper: bool = True) -> dict[str, Tensor]:
     return next((tensors for tensors in inner if tensors), {})
 
 
-def fitted(table: Table, shapes: Mapping[str, torch.Size], path: Path, what: str) -> dict[str, Tensor]:
+def fitted(
+    table: Table, shapes: Mapping[str, torch.Size], path: Path, what: str, role: str = "classifier"
+) -> dict[str, Tensor]:
     """The weights of a table under the names of a `Classifier`; nothing of the network is made for that.
 
     Wrappers put their own name before each weight's, and other tensors may lie beside: those of a loss, of a second
@@ -83,6 +85,7 @@ def fitted(table: Table, shapes: Mapping[str, torch.Size], path: Path, what: str
         shapes: of a whole `Classifier`, `networks.shapes_of`.
         path: where the weights are from.
         what: the network in words, for the message.
+        role: as in `ClassifierFile`, for the message.
 
     Raises:
         DiffcleanError: they are of another network, or for another number of classes.
@@ -98,7 +101,7 @@ def fitted(table: Table, shapes: Mapping[str, torch.Size], path: Path, what: str
             return {f"{before}{name.removeprefix(prefix)}": state[name] for name in own}
     raise DiffcleanError(
         f"{path} does not fit {what}: {'; '.join(problems)}.",
-        "Check `teacher_arch`, and `teacher_classes`: one name for each of its logits.",
+        f"Check `{role}_arch`, and `{role}_classes`: one name for each of its logits.",
     )
 
 

@@ -11,7 +11,7 @@ import torch
 
 from diffclean.data.json_file import json_of
 from diffclean.errors import DiffcleanError
-from diffclean.families.bounds import FewSteps, check_archive, check_tensors, safetensors_header
+from diffclean.families.bounds import check_archive, check_tensors, few_steps, safetensors_header
 
 WAY_OUT = (
     "In the program that made it: torch.save(model.state_dict(), 'weights.pt'). Then:\n"
@@ -62,7 +62,7 @@ def _read_torch(path: Path) -> dict[str, Any]:
     _refuse_programs(path, names)
     try:
         with path.open("rb") as file:
-            content: Any = torch.load(file if names else FewSteps(file, path), map_location="cpu", weights_only=True)
+            content: Any = torch.load(file if names else few_steps(file, path), map_location="cpu", weights_only=True)
     except DiffcleanError:
         raise
     except pickle.UnpicklingError as error:

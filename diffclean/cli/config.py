@@ -39,12 +39,20 @@ def option_name(param: click.Parameter) -> str:
     return max(longs, key=len, default=param.name or "").replace("-", "_")
 
 
+def option_names(param: click.Parameter) -> list[str]:
+    """The name that a parameter has in files, and those that it had before."""
+    name = option_name(param)
+    longs = [opt.lstrip("-").replace("-", "_") for opt in param.opts if opt.startswith("--")]
+    return [name, *(former for former in longs if former != name)]
+
+
 def name_environment(command: click.Command) -> None:
     """Let each option be read from DIFFCLEAN_<VERB>_<OPTION>, and less specifically from DIFFCLEAN_<OPTION>."""
+    verb = (command.name or "").upper()
     for param in command.params:
         if isinstance(param, click.Option) and param.envvar is None:
-            name = option_name(param).upper()
-            param.envvar = [f"DIFFCLEAN_{(command.name or '').upper()}_{name}", f"DIFFCLEAN_{name}"]
+            names = [name.upper() for name in option_names(param)]
+            param.envvar = [f"DIFFCLEAN_{start}{name}" for start in (f"{verb}_", "") for name in names]
 
 
 def warn_of_unknown(ctx: click.Context) -> None:
@@ -150,7 +158,7 @@ def _norm(key: str) -> str:
 
 
 def _params(command: click.Command) -> dict[str, click.Parameter]:
-    return {name: param for param in command.params if (name := option_name(param)) not in NOT_IN_FILES}
+    return {name: param for param in command.params for name in option_names(param) if name not in NOT_IN_FILES}
 
 
 def _verb_names(ctx: click.Context) -> list[str]:

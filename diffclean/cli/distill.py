@@ -9,8 +9,8 @@ import click
 
 from diffclean.api.distill import distill, distill_config
 from diffclean.cli import frame
-from diffclean.cli.teacher import teacher_options
-from diffclean.cli.training import loop_options, own_progress, told
+from diffclean.cli.classifier import classifier_options
+from diffclean.cli.training import loop_options, own_progress, result_shown
 
 if TYPE_CHECKING:
     from diffclean.training.distill_config import DistillConfig
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     type=click.Choice(["sampled", "averaged"]),
     help="The teacher's answer to the variation that is shown, or the mean over all variations of its image.",
 )
-@teacher_options
+@classifier_options("teacher")
 @loop_options
 def command(run: frame.Run, teacher: Path, data: Path | None, out: Path | None, **options: Any) -> frame.Result:
     """Train a student on variations alone, from the answers of a suspect teacher.
@@ -63,11 +63,11 @@ def command(run: frame.Run, teacher: Path, data: Path | None, out: Path | None, 
         return _planned(distill_config(teacher, data, out, **options))
     with run.stopping() as stop:
         result = distill(teacher, data, out, **options, progress=own_progress(run), stop=stop)
-    return told(result, "student")
+    return result_shown(result, "student")
 
 
 def _planned(config: DistillConfig) -> frame.Result:
-    from diffclean.classifiers import teachers
+    from diffclean.classifiers import loading
     from diffclean.classifiers.networks import check_arch, pick_device
     from diffclean.data.registry import open_source
     from diffclean.datasets.variations import classes_of, compare_classes
@@ -76,7 +76,7 @@ def _planned(config: DistillConfig) -> frame.Result:
 
     check(config)
     classes = classes_of(config.data)
-    teacher = teachers.load(config.teacher, classes, pick_device("cpu"))
+    teacher = loading.load(config.teacher, classes, pick_device("cpu"))
     compare_classes(config.data, classes, teacher.class_to_idx, labelled=config.alpha < 1)
     arch = config.student or teacher.arch or DEFAULT_STUDENT
     check_arch(arch)

@@ -10,8 +10,8 @@ import click
 
 from diffclean.api.evaluate import evaluate, evaluate_variations, is_variations
 from diffclean.cli import frame
+from diffclean.cli.classifier import classifier_options
 from diffclean.cli.failures import failures
-from diffclean.cli.teacher import teacher_options
 from diffclean.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ NAMES = {
 @click.option(
     "--undefended", type=click.Path(path_type=Path), metavar="MODEL", help="The model before the defence: adds DER."
 )
-@teacher_options
+@classifier_options("classifier", former="teacher")
 @click.option("--device", help="cpu, cuda, cuda:1.  [default: CUDA where it works, else the CPU]")
 def command(
     run: frame.Run,
@@ -51,7 +51,7 @@ def command(
     """Measure the classifier MODEL on DATA, a clean test set with one folder a class.
 
     MODEL is a classifier of `train` or `distill`, or a state dict (.pt, .pth, .safetensors) or .onnx of anybody's, of
-    which the --teacher options tell as for `distill`. With --undefended they tell of that one.
+    which the --classifier options say what the file does not. With --undefended they speak of that one.
 
     Where DATA is an output folder of `variate`, it is compared with its source: how many labels and, if the source was
     poisoned by `diffclean poison`, how many triggers survived. Every rate comes with its 95 % Wilson interval.

@@ -18,6 +18,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "variate": ("diffclean.cli.variate:command", "Regenerate a data set with a diffusion model."),
     "distill": ("diffclean.cli.distill:command", "Train a clean student from a suspect teacher."),
     "suspects": ("diffclean.cli.suspects:command", "Find the images that are poisoned."),
+    "report": ("diffclean.cli.report:command", "Write the page that tells what was found and done."),
+    "review": ("diffclean.cli.review:command", "Keep or drop suspects in a page on this machine."),
     "export": ("diffclean.cli.export:command", "Compile a variation model into engines."),
     "merge": ("diffclean.cli.merge:command", "Join the manifests of a sharded run."),
     "train": ("diffclean.cli.train:command", "Train a classifier, the teacher."),

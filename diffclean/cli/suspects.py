@@ -10,9 +10,9 @@ import click
 
 from diffclean.api.suspects import check_new, find_suspects, request
 from diffclean.cli import frame
+from diffclean.cli.classifier import classifier_options
 from diffclean.cli.failures import failures
 from diffclean.cli.findings import compared, findings, next_commands
-from diffclean.cli.teacher import teacher_options
 from diffclean.errors import ExitCode, UsageError
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ log = logging.getLogger(__name__)
     help="Look at the images resized to this side in px.  [default: the teacher's size, else as they are up to 64]",
 )
 @click.option("--seed", type=int, help="The seed of everything that is random.")
-@teacher_options
+@classifier_options("teacher")
 @click.option("--device", help="cpu, cuda, cuda:1.  [default: CUDA where it works, else the CPU]")
 def command(run: frame.Run, out: Path, overwrite: bool, poison: Path | None, **options: Any) -> frame.Result:
     """Find the poisoned images of DATA, a suspect training set with one folder of images a class.
@@ -108,7 +108,7 @@ def _planned(
     options: dict[str, Any],
 ) -> frame.Result:
     """What a dry run says, after it has opened everything that it names."""
-    from diffclean.attacks.manifest import read_manifest
+    from diffclean.attacks.manifest import read_poison_manifest
     from diffclean.classifiers.networks import pick_device
     from diffclean.data.registry import open_source
     from diffclean.datasets.variations import classes_of
@@ -120,12 +120,12 @@ def _planned(
     _, folder = checked(asked.data, asked.detector, asked.teacher, asked.variations)
     check_new(out, overwrite)
     if poison is not None:
-        read_manifest(poison)
+        read_poison_manifest(poison)
     count = len(open_source(folder).items())
     if asked.teacher is not None:
         opened(asked.teacher, folder, pick_device("cpu"))
     if asked.variations is not None:
         classes_of(asked.variations)
-    told = {"out": out, "detector": asked.detector, "source": folder, "variations": asked.variations, "images": count}
+    facts = {"out": out, "detector": asked.detector, "source": folder, "variations": asked.variations, "images": count}
     line = f"{count} images in {folder} would be judged by the detector {asked.detector}, and listed in {out}."
-    return frame.Result(told, [line, "Nothing was written."])
+    return frame.Result(facts, [line, "Nothing was written."])

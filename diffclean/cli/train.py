@@ -9,7 +9,7 @@ import click
 
 from diffclean.api.train import train, train_config
 from diffclean.cli import frame
-from diffclean.cli.training import loop_options, own_progress, told
+from diffclean.cli.training import loop_options, own_progress, result_shown
 
 
 @frame.verb("train", writes=True, door=train)
@@ -50,4 +50,4 @@ def command(run: frame.Run, data: Path, out: Path, **options: Any) -> frame.Resu
         return frame.Result(told_data, [*lines, "Nothing was written."])
     with run.stopping() as stop:
         result = train(data, out, **options, progress=own_progress(run), stop=stop)
-    return told(result, "classifier")
+    return result_shown(result, "classifier")

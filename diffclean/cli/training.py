@@ -117,7 +117,7 @@ def own_progress(run: frame.Run) -> Any:
     return run.progress if os.environ.get("RANK", "0") == "0" else NoProgress()
 
 
-def told(result: TrainResult, what: str) -> frame.Result:
+def result_shown(result: TrainResult, what: str) -> frame.Result:
     """What `train` and `distill` say at the end."""
     if not result.is_first:
         raise click.exceptions.Exit(ExitCode.DONE)  # the first process says it all

@@ -23,7 +23,7 @@ def check_separate(source: Path, out: Path) -> None:
         problem = f"The source {source} lies inside the output {out}: originals would be taken for variations"
     else:
         return
-    raise DiffcleanError(f"{problem}.", "Choose an output folder beside the source with -o.")
+    raise DiffcleanError(f"{problem}.", "Name an output folder beside the source: `out`.")
 
 
 def _is_inside(path: Path, folder: Path) -> bool:

@@ -28,17 +28,11 @@ _REASONS = {
     errno.ENOSPC: ("the disk is full", "Free some space"),
     errno.EDQUOT: ("the disk quota is used up", "Free some space"),
     errno.EFBIG: ("the file is larger than is allowed here", "Raise the limit (ulimit -f)"),
-    errno.EROFS: ("the file system is read-only", "Choose another output folder with -o, or mount it writable"),
-    errno.EACCES: ("permission denied", "Choose another output folder with -o, or make it writable for this user"),
-    errno.EPERM: ("permission denied", "Choose another output folder with -o, or make it writable for this user"),
-    errno.EEXIST: (
-        "something that is no folder is in its way",
-        "Choose another output folder with -o, or move that away",
-    ),
-    errno.ENOTDIR: (
-        "something that is no folder is in its way",
-        "Choose another output folder with -o, or move that away",
-    ),
+    errno.EROFS: ("the file system is read-only", "Name another output folder (`out`), or mount it writable"),
+    errno.EACCES: ("permission denied", "Name another output folder (`out`), or make it writable for this user"),
+    errno.EPERM: ("permission denied", "Name another output folder (`out`), or make it writable for this user"),
+    errno.EEXIST: ("something that is no folder is in its way", "Name another output folder (`out`)"),
+    errno.ENOTDIR: ("something that is no folder is in its way", "Name another output folder (`out`)"),
     errno.EISDIR: ("a folder of that name is in its way", "Move that folder away"),
     errno.ENAMETOOLONG: ("the name is too long", "Rename the image in the source"),
     errno.EILSEQ: ("this disk does not take such a name", "Rename the image in the source"),
@@ -250,7 +244,7 @@ def open_plain(path: Path, flags: int) -> int:
 
 def _not_plain(path: Path) -> DiffcleanError:
     return DiffcleanError(
-        f"{str(path)!a} is not a plain file.", "Something else put it there: move it away, or choose another -o."
+        f"{str(path)!a} is not a plain file.", "Something else put it there: move it away, or name another `out`."
     )
 
 
@@ -267,7 +261,7 @@ def contained(out: Path, key: str) -> Path:
     if folder != root and root not in folder.parents:
         raise WriteError(
             f"{str(path)!a} is reached through a link that leads out of {out}.",
-            "Remove the link, or choose another -o.",
+            "Remove the link, or name another `out`.",
         )
     return path
 

@@ -40,8 +40,8 @@ def check_not_marked(where: object, keys: Iterable[str]) -> None:
     if count := sum(key.startswith(f"{UNLABELLED}/") for key in keys):
         raise DiffcleanError(
             f"{where} has {count} images without labels, in the folder {UNLABELLED}/.",
-            "They were made with `variate --labels none`. `distill` needs no labels (--alpha 1); or make them with "
-            "--labels TEACHER, a classifier's file.",
+            "They were made with `variate --labels none`. `distill` needs no labels (`alpha` 1). Or make them "
+            "with labels: diffclean variate SOURCE --labels CLASSIFIER, which is the file of a classifier.",
         )
 
 

@@ -188,7 +188,7 @@ def _good_lines(log: Log) -> Iterator[tuple[bytes, Row | dict[str, Any]]]:
         if bad_line:  # a torn end has nothing after it
             raise DiffcleanError(
                 f"{log.where} is damaged in line {bad_line}, with good lines after it.",
-                "It was changed by something other than diffclean: restore it, or start again with another -o.",
+                "It was changed by something other than diffclean: restore it, or start again with another `out`.",
             )
         yield line, content
 

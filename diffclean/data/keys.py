@@ -148,7 +148,7 @@ def check_collisions(
     own = (folder for folder in folders.values() if _OWN.fullmatch(folder))
     problems |= dict.fromkeys(f"the folder {folder}/ has the name of a file of diffclean" for folder in own)
     if problems:
-        option = "" if full_names else " Where only extensions differ, --full-names keeps them in the names."
+        option = "" if full_names else " Where only extensions differ, `full_names` keeps them in the names."
         raise NameCollisionError(
             list(problems),
             f"Nothing was written. Rename one of each in the source: they must differ in more than case.{option}",

@@ -19,7 +19,7 @@ _TABLES = ("metadata.csv", "metadata.jsonl")
 _NAMES = ("file_name", "filename", "image", "path")
 _LABELS = ("label", "labels", "class", "class_name", "category")
 _TABLE_BYTES = 256 * 2**20
-_HINT = "Say where the labels are (variate, train): --label-from "
+_HINT = "Say where the labels are (variate, train): `label_from` "
 
 
 def labelled_from(root: Path, items: Iterable[Item], label_from: str | None) -> Iterator[Item]:
@@ -74,14 +74,14 @@ class Layout:
             if (root / name).is_file() and (firsts == {""} or firsts <= _SPLITS | {""}):
                 raise DiffcleanError(
                     f"{root} has a {name} beside its images, which may hold the labels.",
-                    f"{_HINT}{name}, or --label-from {FOLDER} to leave it alone.",
+                    f"{_HINT}{name}, or `label_from` {FOLDER} to leave it alone.",
                 )
         if firsts and firsts <= _SPLITS and (len(firsts) > 1 or self.deep):
             named = ", ".join(f"{name}/" for name in sorted(firsts))
             raise DiffcleanError(
                 f"{root} has {named} where classes are expected: that looks like the parts of a data set.",
                 f"Give one part, such as {root / min(firsts)}. {_HINT}{SUBFOLDER} (the folders below these), or "
-                f"--label-from {FOLDER} (these are the classes).",
+                f"`label_from` {FOLDER} (these are the classes).",
             )
 
 

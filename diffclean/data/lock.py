@@ -61,7 +61,7 @@ class Lock:
         except BlockingIOError:
             raise DiffcleanError(
                 f"{self.out} is being written by {_holder(descriptor)}.",
-                "Wait for it to finish, stop it, or choose another output folder with -o.",
+                "Wait for it to finish, stop it, or name another output folder: `out`.",
             ) from None
         os.ftruncate(descriptor, 0)
         if mode == fcntl.LOCK_EX:

@@ -168,7 +168,7 @@ def row_place(row: Row) -> tuple[bytes, int]:
     return key_bytes(row.key), row.variant
 
 
-def read_manifest(path: Path) -> list[Row]:
+def read_run_manifest(path: Path) -> list[Row]:
     """Every row of a manifest; the attempts at one (key, variant) are in order.
 
     Raises:
@@ -192,7 +192,7 @@ def manifest_rows(path: Path) -> Iterator[Row]:
 
 
 def read_manifest_classes(path: Path) -> dict[str, int]:
-    """The `class_to_idx` that is stored in a manifest; raises as `read_manifest` does."""
+    """The `class_to_idx` that is stored in a manifest; raises as `read_run_manifest` does."""
     with _opened(path) as file:
         stored = file.schema_arrow.metadata.get(_CLASSES_KEY, b"null")
     try:

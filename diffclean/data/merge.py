@@ -217,7 +217,7 @@ def _check_output(folder: Path, target: Path, row: Row) -> None:
     if row.output_sha256 and sha256_of(path) != row.output_sha256:
         raise DiffcleanError(
             f"{str(path)!a} is not as it was written: its sha256 is another than that in the manifest.",
-            "Run that shard again with --verify, which makes such variations anew; then merge.",
+            "Run that shard again with `variate --verify`, which makes such variations anew; then merge.",
         )
     if folder == target or not os.path.lexists(goal):
         return

@@ -81,7 +81,7 @@ def open_run(out: Path | Records, record: RunRecord) -> RunRecord | None:
         raise DiffcleanError(
             f"{records.where} is not empty and holds no {RUN_FILE} (found {strangers[0]!a}"
             + (f" and {len(strangers) - 1} more)." if len(strangers) > 1 else ")."),
-            "Its files would be mixed with the variations: choose another output folder with -o, or empty this one.",
+            "Its files would be mixed with the variations: name another output folder (`out`), or empty this one.",
         )
     # And may still have: its record is then the one to compare with.
     return None if records.write_new(RUN_FILE, record.as_json().encode()) else open_run(records, record)
@@ -91,7 +91,7 @@ def other_run(records: Records, different: list[str]) -> DiffcleanError:
     """What to say where a run is begun in the place of another; `different` as from `differences`."""
     return DiffcleanError(
         f"{records.where} holds a run with other settings:\n  " + "\n  ".join(_first(different)),
-        "Choose another output folder with -o, or give the settings it was begun with.",
+        "Name another output folder (`out`), or give the settings it was begun with.",
     )
 
 
@@ -165,7 +165,7 @@ def _found(records: Records) -> RunRecord | None:
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DiffcleanError(
             f"{path} is damaged ({type(error).__name__}: {error}).",
-            "Restore it, or choose another output folder with -o.",
+            "Restore it, or name another output folder: `out`.",
         ) from error
 
 

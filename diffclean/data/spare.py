@@ -278,16 +278,16 @@ def _limit(kind: int, most: int) -> None:
 
 
 def _send(to: socket.socket, content: dict[str, Any], data: bytes = b"") -> None:
-    told = json.dumps(content).encode()
-    to.sendall(_LENGTHS.pack(len(told), len(data)) + told)
+    text = json.dumps(content).encode()
+    to.sendall(_LENGTHS.pack(len(text), len(data)) + text)
     to.sendall(data)
 
 
 def _receive(from_: socket.socket) -> tuple[dict[str, Any], bytes]:
     header = bytearray(_LENGTHS.size)
     _fill(from_, memoryview(header))
-    told, length = _LENGTHS.unpack(header)
-    content, data = bytearray(told), bytearray(length)
+    of_text, of_data = _LENGTHS.unpack(header)
+    content, data = bytearray(of_text), bytearray(of_data)
     _fill(from_, memoryview(content))
     _fill(from_, memoryview(data))
     return json.loads(content), bytes(data)

@@ -232,7 +232,7 @@ def check_same_data(found: Comparison, before: str, now: str, where: str) -> Non
     if found.recorded and not found.same and before not in ("", now):
         raise DiffcleanError(
             f"{where} holds variations of {before}; none of its {found.recorded} images is in {now}.",
-            "Choose another output folder with -o, or give the source it was begun with.",
+            "Name another output folder (`out`), or give the source it was begun with.",
         )
 
 

@@ -58,6 +58,8 @@ class JudgedClass:
         why: in one sentence, what speaks for or against the class; empty where there is nothing to say.
         too_few: whether it has fewer images than the detector can judge; then none of them is listed, and that says
             nothing.
+        picture: a PNG file in base64 that shows what the listed images have in common, where the detector can say;
+            else empty.
     """
 
     name: str
@@ -67,6 +69,7 @@ class JudgedClass:
     limit: float
     why: str = ""
     too_few: bool = False
+    picture: str = ""
 
 
 @dataclass(frozen=True)

@@ -95,8 +95,8 @@ def why_no_tiff(data: bytes, opened: bool) -> str | None:
         meaning = (
             "no colour told" if colour is None else _PHOTOMETRICS.get(colour, f"photometric interpretation {colour}")
         )
-        told = f"{samples} {kind}sample{'s' * (samples != 1)} of {bits} bit{'s' * (bits != 1)}, {meaning}"
-        return f"TIFF of {told}, compression {compression}"
+        kept = f"{samples} {kind}sample{'s' * (samples != 1)} of {bits} bit{'s' * (bits != 1)}, {meaning}"
+        return f"TIFF of {kept}, compression {compression}"
     return None
 
 

@@ -30,7 +30,7 @@ _BATCHES_AHEAD = 3
 _COUNTED_AT_ONCE = 512
 
 
-class Pixels(Protocol):
+class ImageSet(Protocol):
     """Images of one size, by number."""
 
     shape: tuple[int, int]
@@ -126,14 +126,14 @@ class Streamed:
 
 
 class Chosen:
-    """Some of the images of other `Pixels`, in an order of their own.
+    """Some of the images of other `ImageSet`, in an order of their own.
 
     Args:
         pixels: all of them.
         numbers: (M,) int64, which of them; may repeat.
     """
 
-    def __init__(self, pixels: Pixels, numbers: Tensor) -> None:
+    def __init__(self, pixels: ImageSet, numbers: Tensor) -> None:
         self.pixels, self.numbers, self.shape = pixels, numbers, pixels.shape
 
     def __len__(self) -> int:
@@ -144,7 +144,7 @@ class Chosen:
         return self.pixels.batches(self.numbers[numbers] for numbers in chosen)
 
     def statistics(self) -> Statistics:
-        """Over all images of the other `Pixels`."""
+        """Over all images of the other `ImageSet`."""
         return self.pixels.statistics()
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from diffclean.data.item import Item, ItemError
 from diffclean.data.sources import Source
-from diffclean.datasets.pixels import InMemory, Pixels, Streamed, histogram_of, read_pixels
+from diffclean.datasets.pixels import ImageSet, InMemory, Streamed, histogram_of, read_pixels
 from diffclean.errors import DiffcleanError, UsageError
 from diffclean.progress import NoProgress, Progress
 
@@ -37,7 +37,7 @@ class Read:
         failed: key -> why the others cannot.
     """
 
-    pixels: Pixels
+    pixels: ImageSet
     items: list[Item]
     sha256s: list[str]
     failed: dict[str, str]
@@ -115,7 +115,7 @@ class _Gathered:
             self.images[len(self.items)] = torch.from_numpy(pixels)
         self.items.append(item)
 
-    def pixels(self, size: tuple[int, int] | None) -> Pixels:
+    def pixels(self, size: tuple[int, int] | None) -> ImageSet:
         """All of them."""
         if self.images is not None:
             return InMemory(self.images[: len(self.items)])
@@ -137,5 +137,5 @@ def _check_shape(source: Source, item: Item, found: tuple[int, ...], first: tupl
         raise UsageError(
             f"The images in {source.where} differ in size: {item.key} has {found[2]}x{found[1]} px, "
             f"those before it {first[2]}x{first[1]}.",
-            "Give the side that all are resized to, for example: `size` 64 (for evaluate: `teacher_size` 64)",
+            "Give the side that all are resized to, for example: `size` 64 (for evaluate: `classifier_size` 64)",
         )

@@ -18,7 +18,7 @@ from diffclean.data.passed_over import is_machine_made
 from diffclean.data.registry import open_source
 from diffclean.datasets.bits import Bits, Purpose, ids_of, random_bits
 from diffclean.datasets.labelled import check_classes, named, stored_classes
-from diffclean.datasets.pixels import Chosen, Edit, Pixels, Streamed
+from diffclean.datasets.pixels import Chosen, Edit, ImageSet, Streamed
 from diffclean.datasets.reading import read_images
 from diffclean.environment import memory_bytes
 from diffclean.errors import DiffcleanError, UsageError
@@ -53,7 +53,7 @@ class Samples:
         digest: sha256 of all of this.
     """
 
-    pixels: Pixels
+    pixels: ImageSet
     starts: Tensor
     keys: list[str]
     labels: Tensor
@@ -178,7 +178,7 @@ def folder_samples(
     return Samples(read.pixels, torch.arange(len(keys) + 1), keys, labels, classes, read.failed, read.sha256s, digest)
 
 
-def edited(samples: Samples, root: Path, edit: Edit) -> Pixels:
+def edited(samples: Samples, root: Path, edit: Edit) -> ImageSet:
     """The pixels of the same images with something done to each, read anew when they are asked for.
 
     Args:
@@ -201,8 +201,8 @@ def left_after(without: Collection[str], found: Iterable[Keyed], root: Path) -> 
     found = list(found)
     left = [one for one in found if one.key not in without]
     if without and (len(left) == len(found) or not left):
-        told = "none of its images is" if left else "all of its images are"
-        raise UsageError(f"{root} does not go with the list of suspects: {told} on it.", "Judge it: diffclean suspects")
+        how = "none of its images is" if left else "all of its images are"
+        raise UsageError(f"{root} does not go with the list of suspects: {how} on it.", "Judge it: diffclean suspects")
     return left
 
 

@@ -12,7 +12,7 @@ import torch
 from diffclean.data.classes import check_not_marked
 from diffclean.data.item import Item
 from diffclean.data.keys import key_bytes
-from diffclean.data.manifest import Row, Status, latest, read_manifest, read_manifest_classes, shard_manifests
+from diffclean.data.manifest import Row, Status, latest, read_manifest_classes, read_run_manifest, shard_manifests
 from diffclean.data.registry import open_source
 from diffclean.data.run_record import RUN_FILE
 from diffclean.datasets.labelled import named, stored_classes
@@ -121,7 +121,7 @@ def load_variations(
     """
     if not is_variation_run(root):
         return folder_samples(root, size, class_to_idx, labelled, without, memory, progress, label_from)
-    last = left_after(without, latest(read_manifest(_manifest(root))).values(), root)
+    last = left_after(without, latest(read_run_manifest(_manifest(root))).values(), root)
     rows = sorted((row for row in last if row.status is Status.OK), key=_place)
     if not rows:
         raise DiffcleanError(f"{root} holds no variation: all {len(last)} attempts failed.", f"See {root / MANIFEST}.")

@@ -15,7 +15,7 @@ from diffclean.progress import Progress
 if TYPE_CHECKING:
     import torch
 
-    from diffclean.classifiers.teachers import Teacher
+    from diffclean.classifiers.loading import LoadedClassifier
     from diffclean.datasets.samples import Samples
 
 Scores = NDArray[np.float64]
@@ -36,7 +36,7 @@ class Evidence:
 
     images: Samples
     device: torch.device
-    teacher: Teacher | None = None
+    teacher: LoadedClassifier | None = None
     variations: Samples | None = None
     seed: int = 1
     stop: Event | None = None

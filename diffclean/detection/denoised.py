@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from diffclean.classifiers.loading import LoadedClassifier
 from diffclean.classifiers.networks import unit_floats
-from diffclean.classifiers.teachers import Teacher
 from diffclean.datasets.samples import Samples
 from diffclean.detection.base import Evidence, Judgement
 from diffclean.detection.variation_drop import FEWEST, judged_drops
@@ -54,7 +54,9 @@ class Denoised:
         return replace(found, classes=[replace(one, why=_why(one.suspects, one.images)) for one in found.classes])
 
 
-def _susceptibilities(teacher: Teacher, images: Samples, evidence: Evidence, progress: Progress) -> NDArray[np.float64]:
+def _susceptibilities(
+    teacher: LoadedClassifier, images: Samples, evidence: Evidence, progress: Progress
+) -> NDArray[np.float64]:
     """(N,) float64, the mean distance between the centred logits of an image and of its variants."""
     parts = []
     for pixels in images.pixels.batches(torch.arange(len(images.keys)).split(_BATCH)):
@@ -81,7 +83,7 @@ def denoised(images: Tensor) -> tuple[Tensor, Tensor]:
     return windows.flatten(4).median(4).values, blurred(images, _SIGMA)
 
 
-def _centred(teacher: Teacher, images: Tensor) -> Tensor:
+def _centred(teacher: LoadedClassifier, images: Tensor) -> Tensor:
     """(B, C) logits less their mean: a constant added to all of them says nothing."""
     logits = teacher.logits(images)
     return logits - logits.mean(1, keepdim=True)

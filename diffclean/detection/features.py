@@ -7,14 +7,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from diffclean.classifiers.teachers import Teacher
+from diffclean.classifiers.loading import LoadedClassifier
 from diffclean.datasets.samples import Samples
 from diffclean.detection.variation_drop import centred_logits
 
 Features = NDArray[np.float32]
 
 
-def penultimate(teacher: Teacher, samples: Samples, device: torch.device) -> tuple[Features, str]:
+def penultimate(teacher: LoadedClassifier, samples: Samples, device: torch.device) -> tuple[Features, str]:
     """The input of the teacher's last linear layer.
 
     A network that cannot be looked into (ONNX), or whose answer is no linear layer's, gives its centred logits
@@ -43,7 +43,7 @@ def penultimate(teacher: Teacher, samples: Samples, device: torch.device) -> tup
     return logits.astype(np.float32), "the teacher's centred logits"
 
 
-def _last_linear(teacher: Teacher) -> nn.Linear | None:
+def _last_linear(teacher: LoadedClassifier) -> nn.Linear | None:
     """The layer that gives the logits; None where it cannot be told."""
     if not isinstance(teacher.network, nn.Module):
         return None

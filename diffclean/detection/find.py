@@ -13,7 +13,7 @@ from diffclean.errors import DiffcleanError, UsageError
 from diffclean.progress import NoProgress, Progress
 
 if TYPE_CHECKING:
-    from diffclean.classifiers.teacher_config import TeacherConfig
+    from diffclean.classifiers.classifier_file import ClassifierFile
     from diffclean.datasets.samples import Samples
 
 DEFAULT_DETECTOR = "isolate"
@@ -22,7 +22,7 @@ DEFAULT_DETECTOR = "isolate"
 def find_suspects(
     data: Path | None = None,
     detector: str = DEFAULT_DETECTOR,
-    teacher: Path | TeacherConfig | None = None,
+    teacher: Path | ClassifierFile | None = None,
     variations: Path | None = None,
     size: int | None = None,
     device: str | None = None,
@@ -91,7 +91,7 @@ def _source_of(variations: Path | None) -> Path:
 def _gathered(
     detector: Detector,
     source: Path,
-    teacher: Path | TeacherConfig | None,
+    teacher: Path | ClassifierFile | None,
     run: Path | None,
     size: int | None,
     device: str | None,

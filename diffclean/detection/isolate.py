@@ -224,5 +224,6 @@ def _classes(search: _Search, images: Samples, suspects: NDArray[np.bool_]) -> l
         count = int(own.sum())
         separation, why = (verdict.separation, verdict.why(name)) if verdict is not None else (0.0, "")
         listed = int(suspects[own].sum())
-        judged.append(JudgedClass(name, count, listed, round(separation, 4), LIMIT, why, too_few=count < FEWEST))
+        picture = verdict.picture() if verdict is not None and listed else ""
+        judged.append(JudgedClass(name, count, listed, round(separation, 4), LIMIT, why, count < FEWEST, picture))
     return judged

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffclean.classifiers.networks import unit_floats
-from diffclean.datasets.pixels import Pixels, Statistics
+from diffclean.datasets.pixels import ImageSet, Statistics
 from diffclean.errors import Interrupted
 from diffclean.progress import Progress
 from diffclean.training.augment import crop_and_flip
@@ -166,7 +166,7 @@ def fit(
     Raises:
         Interrupted: `bench.stop` was set.
     """
-    optimizer = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=_WEIGHT_DECAY)
+    optimizer = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=_WEIGHT_DECAY, fused=True)
     rng = np.random.default_rng([bench.seed, seed])
     pad = max(1, min(bench.images.shape[2:]) // 16)
     net.train()
@@ -194,7 +194,7 @@ def fit(
 
 
 @torch.no_grad()
-def ask(bench: Workbench, net: SmallNet, pixels: Tensor | Pixels) -> Tensor:
+def ask(bench: Workbench, net: SmallNet, pixels: Tensor | ImageSet) -> Tensor:
     """Logits in evaluation mode.
 
     Args:

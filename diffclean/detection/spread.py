@@ -13,6 +13,7 @@ the next.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -30,6 +31,9 @@ _FULL_SET, _FEWEST_STEPS = 4000, 120
 """From so many images on networks are trained for all of their steps; fewer images take fewer, down to so many."""
 _RECALL, _AGREEMENT = 0.3, 0.35
 """Least share of the seeds that is found again, and least overlap of two rounds: mistakes have nothing in common."""
+_HOPELESS = 0.12
+"""Where the first network finds a smaller share of the seeds again, the second could hardly make up for it, and its
+training is saved."""
 _ROUNDS, _OVERSIZED_ROUNDS = 3, 5
 _FASTEST = 4
 """Times that the seeds may become more in a round: the surest are seeds first, so that a mistake does not spread."""
@@ -40,7 +44,7 @@ _REFINE_WIDTH = 24
 _REFINE_ROUNDS = 2
 _ACCEPTED = 0.99
 """An image is accepted that is surer than this share of the images of *other* labels, which are not of the group."""
-_REFINE_ACCEPTED, _DOUBTED_ACCEPTED = 0.98, 0.9
+_REFINE_ACCEPTED, _DOUBTED_ACCEPTED = 0.98, 0.8
 """The same once the label is known to be poisoned, and for an image whose label is doubted."""
 _UNDOUBTED = 0.1
 """Share of the doubted images that are accepted which an image whose label is not doubted must surpass."""
@@ -95,13 +99,17 @@ def spread(bench: Workbench, labels: Tensor, chosen: Tensor, proposal: Proposal,
     seeds, clean = proposal.seeds, proposal.clean
     agreement, before = 0.0, np.zeros(0, np.int64)
     for number in range(_OVERSIZED_ROUNDS if proposal.oversized else _ROUNDS):
-        scores, networks = replace(round_, seed=seed + number).learn(seeds, clean)
+        halves = replace(round_, seed=seed + number).halves(seeds, clean)
+        first = next(halves)
+        if number == 0 and round_.recall(first.scores, seeds) < _HOPELESS:
+            return None
+        scores, networks = _joined(first, next(halves))
         limit = round_.limit(scores, _ACCEPTED)
         ranked = round_.ranked(scores)
         members = ranked[scores[ranked] > limit]
         rest = round_.rest(ranked, len(members))
         if number == 0:
-            if (scores[seeds] > limit).mean() < _RECALL:
+            if round_.recall(scores, seeds) < _RECALL:
                 return None
         else:
             agreement = len(np.intersect1d(before, members)) / max(1, len(np.union1d(before, members)))
@@ -134,7 +142,7 @@ def refined(
         group = replace(group, members=group.members[doubted[group.members]])
     for number in range(_REFINE_ROUNDS):
         round_ = _Round(bench, labels, chosen, group.proposal, seed + number, _REFINE_WIDTH, _REFINE_STEPS)
-        scores, networks = round_.learn(group.members, group.rest)
+        scores, networks = _joined(*round_.halves(group.members, group.rest))
         limit, doubted_limit = (round_.limit(scores, share) for share in (_REFINE_ACCEPTED, _DOUBTED_ACCEPTED))
         ranked = round_.ranked(scores)
         surely = scores[ranked[doubted[ranked] & (scores[ranked] > doubted_limit)]]
@@ -158,6 +166,24 @@ def refined(
 
 
 @dataclass(frozen=True)
+class _Half:
+    """What was learned on one half of the images and judged of the other.
+
+    Attributes:
+        scores: (N,) float64, logits; -inf for what was not judged.
+        network: that gave them.
+    """
+
+    scores: NDArray[np.float64]
+    network: SmallNet
+
+
+def _joined(first: _Half, second: _Half) -> tuple[NDArray[np.float64], tuple[SmallNet, SmallNet]]:
+    """(N,) float64 logits, -inf for what does not count, and the networks."""
+    return np.maximum(first.scores, second.scores), (first.network, second.network)
+
+
+@dataclass(frozen=True)
 class _Round:
     """Two networks, each judging the half that the other learned from."""
 
@@ -169,29 +195,31 @@ class _Round:
     width: int
     steps: int
 
-    def learn(
-        self, seeds: NDArray[np.int64], clean: NDArray[np.int64]
-    ) -> tuple[NDArray[np.float64], tuple[SmallNet, SmallNet]]:
-        """(N,) float64 logits, -inf for what does not count, and the networks."""
+    def halves(self, seeds: NDArray[np.int64], clean: NDArray[np.int64]) -> Iterator[_Half]:
+        """Learn on one half of the images and judge the other, then the other way round; each when it is asked for."""
         numbers = self.chosen.numpy()
         steps = max(_FEWEST_STEPS, round(self.steps * min(1.0, len(numbers) / _FULL_SET)))
         others = numbers[self.labels.numpy()[numbers] != self.proposal.label]
-        half = self._halves(seeds, clean)
-        scores = np.full(len(self.labels), -np.inf)
-        networks = []
+        half = self._parted(seeds, clean)
         for side in (0, 1):
             learned = [torch.from_numpy(part[half[part] != side]) for part in (seeds, clean, others)]
             seed = 2 * self.seed + side
             net = learn_group(self.bench, learned[0], learned[1], learned[2], steps, seed, self.width)
             judged = numbers[half[numbers] == side]
+            scores = np.full(len(self.labels), -np.inf)
             scores[judged] = ask(self.bench, net, self.bench.images[torch.from_numpy(judged)])[:, 0].double().numpy()
-            networks.append(net)
-        return scores, (networks[0], networks[1])
+            yield _Half(scores, net)
 
     def limit(self, scores: NDArray[np.float64], accepted: float) -> float:
-        """The score that a share of the images of other labels lies below."""
+        """The score that a share of the images of other labels lies below, of those that were judged."""
         numbers = self.chosen.numpy()
-        return float(np.quantile(scores[numbers[self.labels.numpy()[numbers] != self.proposal.label]], accepted))
+        others = scores[numbers[self.labels.numpy()[numbers] != self.proposal.label]]
+        return float(np.quantile(others[np.isfinite(others)], accepted))
+
+    def recall(self, scores: NDArray[np.float64], seeds: NDArray[np.int64]) -> float:
+        """The share of the seeds that is accepted, of those that were judged, in [0, 1]."""
+        judged = scores[seeds][np.isfinite(scores[seeds])]
+        return float((judged > self.limit(scores, _ACCEPTED)).mean()) if len(judged) else 0.0
 
     def ranked(self, scores: NDArray[np.float64]) -> NDArray[np.int64]:
         """The images of the label, the most suspect first."""
@@ -206,7 +234,7 @@ class _Round:
             left_out = max(left_out, len(ranked) - int(_USUAL_LEFT * self.proposal.usual))
         return ranked[left_out:]
 
-    def _halves(self, *parts: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _parted(self, *parts: NDArray[np.int64]) -> NDArray[np.int64]:
         """(N,) 0 or 1; seeds and clean images are parted evenly."""
         rng = np.random.default_rng([self.bench.seed, self.seed])
         half = rng.integers(0, 2, len(self.labels))

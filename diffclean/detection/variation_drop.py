@@ -26,7 +26,7 @@ from diffclean.progress import Progress
 if TYPE_CHECKING:
     import torch
 
-    from diffclean.classifiers.teachers import Teacher
+    from diffclean.classifiers.loading import LoadedClassifier
     from diffclean.datasets.samples import Samples
 
 log = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ def judged_drops(drops: NDArray[np.float64], answers: NDArray[np.int64], classes
     return Judgement(drops, probabilities, suspects, judged)
 
 
-def centred_logits(classifier: Teacher, samples: Samples, device: torch.device) -> NDArray[np.float64]:
+def centred_logits(classifier: LoadedClassifier, samples: Samples, device: torch.device) -> NDArray[np.float64]:
     """(M, C) float64 logits of every picture, less their mean over the classes."""
     import torch
 

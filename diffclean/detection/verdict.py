@@ -16,6 +16,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -23,8 +24,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 
-from diffclean.datasets.pixels import Pixels
+from diffclean.data.encode import encode
+from diffclean.datasets.pixels import ImageSet
 from diffclean.detection.looks import epochs_for
 from diffclean.detection.network import SmallNet, Workbench, ask, learn_labels
 from diffclean.detection.spread import Group
@@ -51,6 +54,8 @@ _KNOWN = 0.25
 _HELD = 0.2
 """Share of the images that are surely not of a group that the witness does not see, for a comparison."""
 _FEWEST_HELD = 8
+_PICTURE_SIDE = 128
+"""Pixels."""
 
 
 @dataclass(frozen=True)
@@ -140,6 +145,20 @@ class Verdict:
     @property
     def _kept_of_others(self) -> float:
         return self.kept / max(self.others_kept, 1e-9)
+
+    def picture(self) -> str:
+        """What the group has in common, as a PNG file in base64: its difference around mid-grey, with full contrast.
+
+        It shows the trigger where every poisoned image has the same. Longer sides than `_PICTURE_SIDE` are reduced.
+        """
+        difference = torch.from_numpy(self.difference)[None]
+        longest = max(difference.shape[2:])
+        if longest > _PICTURE_SIDE:
+            size = [max(1, side * _PICTURE_SIDE // longest) for side in difference.shape[2:]]
+            difference = F.interpolate(difference, size=size, mode="area")
+        strongest = float(difference.abs().max().clamp_min(1e-6))
+        grey = (128 + difference[0] * (127 / strongest)).round().to(torch.uint8)
+        return b64encode(encode(grey.permute(1, 2, 0).contiguous().numpy())).decode("ascii")
 
     def why(self, name: str) -> str:
         """One sentence for people.
@@ -256,7 +275,7 @@ def _scatter(answers: NDArray[np.int64], labels: NDArray[np.int64]) -> float:
     return min(1.0, (effective - 1) / (possible - 1)) if possible > 1 else 1.0
 
 
-def doubted(bench: Workbench, witness: Witness, label: int, pixels: Tensor | Pixels) -> NDArray[np.bool_]:
+def doubted(bench: Workbench, witness: Witness, label: int, pixels: Tensor | ImageSet) -> NDArray[np.bool_]:
     """(I,) bool, whether the witness gives images another label.
 
     Args:

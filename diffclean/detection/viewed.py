@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffclean.datasets.pixels import Pixels, Statistics
+from diffclean.datasets.pixels import ImageSet, Statistics
 from diffclean.detection.base import Evidence
 from diffclean.detection.network import Workbench
 from diffclean.detection.views import View
@@ -23,14 +23,14 @@ _BATCH = 1024
 
 
 class Viewed:
-    """Images seen through a view: `Pixels` whose bytes stand for the view's values.
+    """Images seen through a view: `ImageSet` whose bytes stand for the view's values.
 
     Args:
         pixels: the images as they are.
         view: one of `views.VIEWS`.
     """
 
-    def __init__(self, pixels: Pixels, view: View) -> None:
+    def __init__(self, pixels: ImageSet, view: View) -> None:
         self.pixels, self.view = pixels, view
         height, width = view(torch.zeros(1, 3, *pixels.shape, dtype=torch.uint8)).shape[2:]
         self.shape = (int(height), int(width))
@@ -58,7 +58,7 @@ def sampled(evidence: Evidence) -> Tensor:
     return labelled[torch.from_numpy(np.sort(rng.permutation(len(labelled))[:SAMPLE]))]
 
 
-def bench_of(evidence: Evidence, pixels: Pixels, sample: Tensor, progress: Progress) -> Workbench:
+def bench_of(evidence: Evidence, pixels: ImageSet, sample: Tensor, progress: Progress) -> Workbench:
     """A workbench with some of the images.
 
     Args:

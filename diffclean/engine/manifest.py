@@ -137,7 +137,7 @@ class EngineManifest:
         write_whole(directory / FILE_NAME, (json.dumps(content, indent=2, sort_keys=True) + "\n").encode())
 
 
-def read_manifest(directory: Path) -> EngineManifest:
+def read_engine_manifest(directory: Path) -> EngineManifest:
     """Read `engine.json`.
 
     Raises:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from diffclean.attacks.manifest import MANIFEST_FILE, PoisonManifest, read_manifest, triggered
+from diffclean.attacks.manifest import MANIFEST_FILE, PoisonManifest, read_poison_manifest, triggered
 from diffclean.errors import UsageError
 from diffclean.evaluation import metrics
 from diffclean.evaluation.metrics import Rate
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     import torch
     from pandas import DataFrame
 
-    from diffclean.classifiers.teacher_config import TeacherConfig
-    from diffclean.classifiers.teachers import Teacher
-    from diffclean.datasets.pixels import Pixels
+    from diffclean.classifiers.classifier_file import ClassifierFile
+    from diffclean.classifiers.loading import LoadedClassifier
+    from diffclean.datasets.pixels import ImageSet
 
 _BATCH = 512
 _RATES = ("clean_accuracy", "attack_success_rate", "robust_accuracy")
@@ -88,10 +88,10 @@ class Evaluation:
 
 
 def evaluate(
-    model: Path | TeacherConfig,
+    model: Path | ClassifierFile,
     data: Path,
     poison_manifest: Path | None = None,
-    undefended: Path | TeacherConfig | None = None,
+    undefended: Path | ClassifierFile | None = None,
     device: str | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -101,7 +101,7 @@ def evaluate(
     Triggered images are made as they are needed and never held.
 
     Args:
-        model: a classifier file; a `TeacherConfig` where the file does not say all about itself.
+        model: a classifier file; a `ClassifierFile` where the file does not say all about itself.
         data: a clean test set, root/<class>/**/image, with the model's classes.
         poison_manifest: of the data set that the attack was trained on.
         undefended: the classifier before the defence.
@@ -119,7 +119,7 @@ def evaluate(
     if (data / MANIFEST_FILE).exists():
         raise UsageError(f"{data} is poisoned already ({MANIFEST_FILE} is there).", "Give the clean test set.")
     progress = progress or NoProgress()
-    manifest = read_manifest(poison_manifest) if poison_manifest is not None else None
+    manifest = read_poison_manifest(poison_manifest) if poison_manifest is not None else None
     where = pick_device(device)
     result = _measure(model, data, manifest, where, progress)
     if manifest is None:
@@ -147,7 +147,7 @@ def _effectiveness(before: Evaluation, after: Evaluation) -> float:
 
 
 def _measure(
-    model: Path | TeacherConfig,
+    model: Path | ClassifierFile,
     data: Path,
     manifest: PoisonManifest | None,
     device: torch.device,
@@ -164,7 +164,8 @@ def _measure(
     labels = clean.labels.numpy()
     guessed = classes_by(classifier, clean.pixels, device, progress)
     if classifier.classes_assumed and len(labels):
-        check_agreement(classifier.name, torch.from_numpy(guessed), clean.labels, classifier.class_to_idx, str(data))
+        answers, order = torch.from_numpy(guessed), classifier.class_to_idx
+        check_agreement(classifier.name, answers, clean.labels, order, str(data), classifier.role)
     right = metrics.clean_accuracy(guessed, labels)
     result = Evaluation(str(path_of(model)), str(data), right, len(clean.keys), clean.failed)
     if manifest is None:
@@ -185,33 +186,35 @@ def _measure(
     )
 
 
-def path_of(model: Path | TeacherConfig) -> Path:
+def path_of(model: Path | ClassifierFile) -> Path:
     """The classifier's file."""
     return model if isinstance(model, Path) else model.path
 
 
-def opened(model: Path | TeacherConfig, data: Path, device: torch.device) -> Teacher:
-    """A classifier of anybody's, for images of `data`: as `distill` reads a teacher."""
-    from diffclean.classifiers import teachers
-    from diffclean.classifiers.teacher_config import TeacherConfig
+def opened(model: Path | ClassifierFile, data: Path, device: torch.device) -> LoadedClassifier:
+    """A classifier of anybody's, for images of `data`: `distill` reads its teacher in the same way."""
+    from diffclean.classifiers import loading
+    from diffclean.classifiers.classifier_file import ClassifierFile
     from diffclean.datasets.variations import classes_of
 
-    config = TeacherConfig(model) if isinstance(model, Path) else model
-    return teachers.load(config, classes_of(data), device)
+    config = ClassifierFile(model) if isinstance(model, Path) else model
+    return loading.load(config, classes_of(data), device)
 
 
-def classes_by(classifier: Teacher, pixels: Pixels, device: torch.device, progress: Progress) -> NDArray[np.int64]:
+def classes_by(
+    classifier: LoadedClassifier, pixels: ImageSet, device: torch.device, progress: Progress
+) -> NDArray[np.int64]:
     """(N,) the predicted class of each of N images, a batch at a time."""
     import torch
 
+    from diffclean.classifiers.loading import check_answers
     from diffclean.classifiers.networks import unit_floats
-    from diffclean.classifiers.teachers import check_answers
 
     progress.begin("Classifying", len(pixels))
     answers = []
     for batch in pixels.batches(torch.arange(len(pixels)).split(_BATCH)):
         logits = classifier.logits(unit_floats(batch.to(device))).cpu()
-        check_answers(logits, classifier.name)
+        check_answers(logits, classifier.name, classifier.role)
         answers.append(logits.argmax(1))
         progress.advance(len(batch))
     progress.end()

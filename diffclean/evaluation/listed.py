@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from diffclean.attacks.base import Form
-from diffclean.attacks.manifest import read_manifest
+from diffclean.attacks.manifest import read_poison_manifest
 from diffclean.attacks.record import PoisonedImage, PoisonManifest
 from diffclean.data.suspects import SuspectList, read_list
 from diffclean.errors import UsageError
@@ -54,7 +54,7 @@ def measure_list(found: SuspectList | Path, manifest: PoisonManifest | Path) -> 
         DiffcleanError: a file cannot be read.
     """
     found = read_list(found) if isinstance(found, Path) else found
-    manifest = read_manifest(manifest) if isinstance(manifest, Path) else manifest
+    manifest = read_poison_manifest(manifest) if isinstance(manifest, Path) else manifest
     rows = {row.output: row for row in manifest.images}
     if strange := [image.key for image in found.images if image.key not in rows]:
         raise UsageError(

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffclean.attacks.base import Form
-from diffclean.attacks.manifest import MANIFEST_FILE, read_manifest
+from diffclean.attacks.manifest import MANIFEST_FILE, read_poison_manifest
 from diffclean.data.run_record import source_of
 from diffclean.errors import DiffcleanError
 from diffclean.evaluation import metrics
@@ -24,7 +24,7 @@ from diffclean.results import WHERE_MEASURED, table
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from diffclean.classifiers.teacher_config import TeacherConfig
+    from diffclean.classifiers.classifier_file import ClassifierFile
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class RunEvaluation:
 
 
 def evaluate_run(
-    model: Path | TeacherConfig, run: Path, device: str | None = None, progress: Progress | None = None
+    model: Path | ClassifierFile, run: Path, device: str | None = None, progress: Progress | None = None
 ) -> RunEvaluation:
     """Measure the output folder of `variate` with a classifier.
 
@@ -120,7 +120,7 @@ def _with_poison(
     classes: dict[str, int],
 ) -> RunEvaluation:
     """The same where it is known which images carry a trigger, and what their true class is."""
-    manifest = read_manifest(source)
+    manifest = read_poison_manifest(source)
     rows = {row.output: row for row in manifest.images}
     if unknown := [key for key in keys if key not in rows]:
         raise DiffcleanError(

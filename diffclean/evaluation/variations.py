@@ -94,8 +94,8 @@ def predict_arrays(checkpoint: Checkpoint, images: NDArray[np.uint8], batch_size
     """
     import torch
 
+    from diffclean.classifiers.loading import check_answers
     from diffclean.classifiers.networks import predict
-    from diffclean.classifiers.teachers import check_answers
     from diffclean.datasets.pixels import resized
 
     if images.shape[1:3] != checkpoint.size:

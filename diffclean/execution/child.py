@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 _PR_SET_PDEATHSIG = 1
 
 
-def serve(jobs_descriptor: int, told_descriptor: int) -> None:
+def serve(jobs_descriptor: int, messages_descriptor: int) -> None:
     """The whole life of a child."""
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group, and the parent decides
-    jobs, told = Connection(jobs_descriptor, writable=False), Connection(told_descriptor, readable=False)
+    jobs, messages = Connection(jobs_descriptor, writable=False), Connection(messages_descriptor, readable=False)
     telling = threading.Lock()
 
     def tell(kind: str, content: object = None) -> None:
         with telling:
-            told.send((kind, content))
+            messages.send((kind, content))
 
     try:
         order: Order = jobs.recv()

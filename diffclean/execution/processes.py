@@ -112,8 +112,8 @@ def _listen(
     stop: threading.Event,
 ) -> None:
     """Heed what children say until the last of them is done."""
-    at_work = {child.told: child for child in children}
-    ready = told = False
+    at_work = {child.messages: child for child in children}
+    ready = stopping = False
     while at_work:
         for connection in wait(list(at_work), timeout=_LOOK_S):
             assert isinstance(connection, Connection)
@@ -135,8 +135,8 @@ def _listen(
             elif not ready:  # "ready"
                 ready = True
                 began()
-        if stop.is_set() and not told:
-            told = True
+        if stop.is_set() and not stopping:
+            stopping = True
             for child in children:
                 child.process.send_signal(signal.SIGTERM)
 
@@ -164,24 +164,24 @@ class _Child:
 
     def __init__(self, order: Order) -> None:
         jobs_out, jobs_in = os.pipe()
-        told_out, told_in = os.pipe()
+        messages_out, messages_in = os.pipe()
         if hasattr(fcntl, "F_SETPIPE_SZ"):  # as short a queue as can be: what one child holds, no other can take
             fcntl.fcntl(jobs_in, fcntl.F_SETPIPE_SZ, _QUEUE_BYTES)
         package = str(Path(__file__).parents[2])
-        code = f"import sys; sys.path.append({package!r}); from {_CHILD} import serve; serve({jobs_out}, {told_in})"
+        code = f"import sys; sys.path.append({package!r}); from {_CHILD} import serve; serve({jobs_out}, {messages_in})"
         try:
             self.process = subprocess.Popen(
                 # -P: the folder that the user stands in may hold hostile files, and is no place for modules.
                 [sys.executable, "-P", "-c", code],
                 stdin=subprocess.DEVNULL,
                 stdout=2,  # what libraries print there must not get between the lines of --json
-                pass_fds=[jobs_out, told_in, *([] if order.share.alone is None else [order.share.alone])],
+                pass_fds=[jobs_out, messages_in, *([] if order.share.alone is None else [order.share.alone])],
                 env=os.environ | {"OMP_NUM_THREADS": str(order.share.threads)},
             )
         finally:  # so that each side sees the other's end
             os.close(jobs_out)
-            os.close(told_in)
-        self.jobs, self.told = Connection(jobs_in, readable=False), Connection(told_out, writable=False)
+            os.close(messages_in)
+        self.jobs, self.messages = Connection(jobs_in, readable=False), Connection(messages_out, writable=False)
         self._order = order
 
     def feed(self, lots: _Lots, stop: threading.Event) -> None:
@@ -206,4 +206,4 @@ class _Child:
         """See to it that it is gone."""
         self.process.kill()
         self.process.wait()
-        self.told.close()
+        self.messages.close()

@@ -23,7 +23,7 @@ from typing import Any
 from diffclean.data.atomic import clean_temporaries
 from diffclean.data.hashes import damage, is_inside, short
 from diffclean.data.json_file import read_json
-from diffclean.engine.manifest import FILE_NAME, SUMS_NAME, EngineManifest, model_hashes, read_manifest
+from diffclean.engine.manifest import FILE_NAME, SUMS_NAME, EngineManifest, model_hashes, read_engine_manifest
 from diffclean.environment import cache_dir, prebuilt_dir
 from diffclean.errors import DiffcleanError
 from diffclean.export.build import ExportOptions, export_engine, temporary_prefix, tool_versions
@@ -136,7 +136,7 @@ def writable(place: Path) -> Path:
     if folder is None or folder.resolve() not in place.resolve().parents:
         return place
     copy = cache_dir() / "engines" / place.name
-    manifest = read_manifest(place)
+    manifest = read_engine_manifest(place)
     with locked(copy):
         if (copy / FILE_NAME).exists() and not manifest.changed(copy):
             return copy
@@ -162,7 +162,7 @@ def unsound(place: Path, wanted: Mapping[str, Any]) -> str | None:
     if not (place / FILE_NAME).exists():
         return "it is incomplete" if place.exists() else "it is not there"
     try:
-        manifest = read_manifest(place)
+        manifest = read_engine_manifest(place)
     except DiffcleanError as error:
         return error.message.rstrip(".")
     return "; ".join(_differences(manifest, wanted) or manifest.changed(place)) or None
@@ -199,7 +199,7 @@ def check_replaceable(place: Path, wanted: Mapping[str, Any], overwrite: bool) -
         raise DiffcleanError(f"{place} is {kind}, not an engine.", "Choose another folder with `out`.")
     problem, hint = "", "Choose another folder with `out`, or replace it: `overwrite`."
     try:
-        problem = "; ".join(_differences(read_manifest(place), wanted))
+        problem = "; ".join(_differences(read_engine_manifest(place), wanted))
     except DiffcleanError as error:
         problem = error.message.rstrip(".")
     if problem and not overwrite:
@@ -218,12 +218,12 @@ def _clear(place: Path, why: str) -> None:
 
 def _noted(place: Path, source: Mapping[str, Any]) -> Path:
     """Write down where the model lies now: it may have moved since the export, and the runtime `torch` needs it."""
-    if "path" not in source or read_manifest(place).source["path"] == source["path"]:
+    if "path" not in source or read_engine_manifest(place).source["path"] == source["path"]:
         return place
     with suppress(OSError, DiffcleanError):
         place = writable(place)
         with locked(place):
-            manifest = read_manifest(place)
+            manifest = read_engine_manifest(place)
             replace(manifest, source={**manifest.source, "path": source["path"]}).write(place)
     return place
 

@@ -7,7 +7,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from diffclean.engine.manifest import CompiledForm, EngineManifest, read_manifest
+from diffclean.engine.manifest import CompiledForm, EngineManifest, read_engine_manifest
 from diffclean.engine.openvino import openvino_version
 from diffclean.engine.tensorrt_library import FLAVOURS
 from diffclean.errors import DiffcleanError, Interrupted, UsageError
@@ -93,7 +93,7 @@ def compile_engine(
     outcomes = []
     try:
         with locked(place):
-            manifest = read_manifest(place)
+            manifest = read_engine_manifest(place)
             for form in forms:
                 for component in manifest.components:
                     if stop is not None and stop.is_set():

@@ -6,7 +6,7 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
-from diffclean.engine.manifest import EngineManifest, read_manifest
+from diffclean.engine.manifest import EngineManifest, read_engine_manifest
 from diffclean.engine.tensorrt_library import FLAVOURS
 from diffclean.engine.tensorrt_targets import Arch, Profile
 from diffclean.errors import DiffcleanError
@@ -74,7 +74,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Report:
+class MadeEngine:
     """What there is now.
 
     Attributes:
@@ -90,7 +90,7 @@ class Report:
     outcomes: list[Outcome]
 
 
-def export(request: Request, progress: Progress | None = None, stop: threading.Event | None = None) -> Report:
+def export(request: Request, progress: Progress | None = None, stop: threading.Event | None = None) -> MadeEngine:
     """Make what is missing; what is there and fits is kept.
 
     Raises:
@@ -103,11 +103,11 @@ def export(request: Request, progress: Progress | None = None, stop: threading.E
     place, exported = ensured_engine(recipe, request.options(), progress, request.out, request.overwrite, stop)
     place = writable(place)
     outcomes = compile_engine(place, compiling, progress, stop)
-    return Report(place, read_manifest(place), exported, outcomes)
+    return MadeEngine(place, read_engine_manifest(place), exported, outcomes)
 
 
 @dataclass(frozen=True)
-class Plan:
+class ExportPlan:
     """What would be made.
 
     Attributes:
@@ -137,7 +137,7 @@ class Plan:
         return 0 if not forms else None if self.bytes_a_form is None else forms * self.bytes_a_form
 
 
-def plan(request: Request) -> Plan:
+def plan(request: Request) -> ExportPlan:
     """What `export` would do, also on a machine that cannot do it. Fetches nothing and writes nothing.
 
     Raises:
@@ -148,7 +148,7 @@ def plan(request: Request) -> Plan:
     if not recipe.family:  # a hub's model, which has to be seen before its family is known
         place = request.out or kept_place(recipe, {})
         compiling = CompileOptions(request.targets, request.batch or Profile(1, 1, 1), arch=request.arch)
-        return Plan(place, options, compiling, "", _all(request.targets), None, lacking(compiling))
+        return ExportPlan(place, options, compiling, "", _all(request.targets), None, lacking(compiling))
     compiling = request.compiling(recipe)
     lacks = lacking(compiling)
     wanted = identity_of(recipe, options, source_of(recipe))
@@ -158,15 +158,17 @@ def plan(request: Request) -> Plan:
     if graphs is not None:
         if request.out is not None:
             check_replaceable(place, wanted, request.overwrite)
-        return Plan(place, options, compiling, graphs if place.exists() else "", _all(request.targets), size, lacks)
-    manifest = read_manifest(place)
+        return ExportPlan(
+            place, options, compiling, graphs if place.exists() else "", _all(request.targets), size, lacks
+        )
+    manifest = read_engine_manifest(place)
     forms = [form_for(target, compiling) for target in request.targets if target != "onnx"]
     compiled = [
         (form.target, name, "" if form.target in lacks else form.problem(place, manifest, name))
         for form in forms
         for name in manifest.components
     ]
-    return Plan(place, options, compiling, None, compiled, size, lacks)
+    return ExportPlan(place, options, compiling, None, compiled, size, lacks)
 
 
 def _all(targets: tuple[str, ...]) -> list[tuple[str, str, str | None]]:

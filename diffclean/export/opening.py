@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from diffclean.engine.manifest import read_manifest
+from diffclean.engine.manifest import read_engine_manifest
 from diffclean.engine.tensorrt_targets import Profile
 from diffclean.export.cache import writable
 from diffclean.export.compiled import compile_engine
@@ -48,7 +48,7 @@ def compiling(batch: int | None = None) -> Callable[[Path, str], Path]:
     """
 
     def make_ready(directory: Path, runtime: str) -> Path:
-        defaults = load_recipe(read_manifest(directory).family).defaults
+        defaults = load_recipe(read_engine_manifest(directory).family).defaults
         usual = batch or int(defaults["batch"])
         directory = writable(directory)
         options = CompileOptions((runtime,), Profile(1, usual, usual), defaults["guidance"] != 1, accept=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffclean.export.export import Report
+from diffclean.export.export import MadeEngine
 from diffclean.results import table
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class ExportResult:
         return table([*graphs, *({name: getattr(each, name) for name in graphs[0]} for each in self.compiled)])
 
 
-def result_of(report: Report) -> ExportResult:
+def result_of(report: MadeEngine) -> ExportResult:
     """The result of an export, with the sizes that its files have on disk."""
     place, manifest = report.place, report.manifest
     graphs = {

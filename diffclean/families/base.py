@@ -135,12 +135,12 @@ class Family(Protocol):
             DiffcleanError: a component is missing, belongs to another family, or would have to be unpickled.
         """
 
-    def look(self, strength: float, told: Collection[str] = ()) -> Look:
+    def look(self, strength: float, inputs: Collection[str] = ()) -> Look:
         """Map a strength in (0, 1] to this family's look; monotone, 1 is the weakest look from pure noise.
 
         Args:
             strength: as it was asked for.
-            told: what the model's denoiser is told, by the names of its inputs: models of a family may differ in it.
+            inputs: the names of the inputs that the model's denoiser has: models of a family may differ in it.
 
         Raises:
             UsageError: nothing of the source would be left.

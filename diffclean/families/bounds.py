@@ -6,7 +6,7 @@ import math
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from diffclean.data.json_file import json_of
 from diffclean.errors import DiffcleanError
@@ -68,13 +68,15 @@ def check_archive(path: Path) -> list[str]:
     return [entry.filename for entry in entries]
 
 
-class FewSteps:
+def few_steps(file: BinaryIO, path: Path) -> BinaryIO:
     """A file for `torch.load` that ends a pickle of before torch 1.6 after too many steps, each of which reads.
 
-    Raises:
-        DiffcleanError: from whatever reads it.
+    Whatever reads it then gets a DiffcleanError.
     """
+    return cast(BinaryIO, _FewSteps(file, path))
 
+
+class _FewSteps:
     def __init__(self, file: BinaryIO, path: Path) -> None:
         self._file, self._path, self._left = file, path, _STEPS
         self.seek, self.tell, self.readinto = file.seek, file.tell, file.readinto  # type: ignore[attr-defined]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from diffclean.families.base import Call
 
 
-def share_of_schedule(strength: float, told: Collection[str] = ()) -> Look:
+def share_of_schedule(strength: float, inputs: Collection[str] = ()) -> Look:
     """`Family.look` where the strength is the share of the schedule that is run, and nothing else."""
     return Look(start=strength, level=strength)
 

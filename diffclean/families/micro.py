@@ -98,9 +98,9 @@ class Micro:
         }
         return Model(self.name, components, scheduler, size)
 
-    def look(self, strength: float, told: Collection[str] = ()) -> Look:
+    def look(self, strength: float, inputs: Collection[str] = ()) -> Look:
         """Pure noise always; the view's noise level is the strength itself, or follows the curve of coarse views."""
-        if "view_cell" not in told:
+        if "view_cell" not in inputs:
             return Look(start=1.0, level=strength)
         from diffclean.families.micro_view import coarse_look
 

@@ -102,8 +102,8 @@ class MicroUNet(ModelMixin, ConfigMixin):
         if view not in VIEWS:
             raise ValueError(f"a view of version {view}; this program knows {VIEWS}")
         embedding, half, quarter, eighth = 2 * channels, channels, 2 * channels, 4 * channels
-        told = 2 if view == 1 else 3  # the timestep, the view's noise, and the size of its cells
-        self.embed = nn.Sequential(nn.Linear(2 * told * _FREQUENCIES, embedding), nn.SiLU())
+        numbers = 2 if view == 1 else 3  # the timestep, the view's noise, and the size of its cells
+        self.embed = nn.Sequential(nn.Linear(2 * numbers * _FREQUENCIES, embedding), nn.SiLU())
         self.enter = nn.Conv2d(3 * VIEW_DOWNSAMPLING**2 + 3, half, 3, padding=1)
         self.down1 = nn.ModuleList([_Residual(half, embedding) for _ in range(blocks)])
         self.shrink1 = nn.Conv2d(half, quarter, 2, 2)

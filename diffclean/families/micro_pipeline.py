@@ -48,12 +48,12 @@ class MicroPipeline(DiffusionPipeline):
         if self.unet.config.view == 2:
             factor, noise_level = coarse_look(strength)
             level, cell = noise_level * ones, cell_sides(factor * ones, torch.full((len(pixels), 2), float(size)), size)
-        told = view_told(self.view_encoder, pixels, noise["view"], level, cell)
+        condition = view_told(self.view_encoder, pixels, noise["view"], level, cell)
         self.scheduler.set_timesteps(num_inference_steps)
         sample = noise["sample"] * self.scheduler.init_noise_sigma
         for timestep in self.progress_bar(self.scheduler.timesteps):
             scaled = self.scheduler.scale_model_input(sample, timestep)
-            predicted = self.unet(scaled, torch.full((len(pixels),), float(timestep)), **told)
+            predicted = self.unet(scaled, torch.full((len(pixels),), float(timestep)), **condition)
             sample = self.scheduler.step(predicted, timestep, sample).prev_sample
         images: Tensor = self.decoder(sample)[0]
         return images

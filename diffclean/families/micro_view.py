@@ -135,8 +135,8 @@ def view_told(
     if cell is None:
         return {"view": encoder(pixels, noise, level), "view_level": level}
     view = encoder(pixels, view_level=level, **view_inputs(noise, cell))
-    told = told_cell(cell).to(level.device)
-    return {"view": view, "view_level": level, "view_cell": told * (level < NO_VIEW_LEVEL)}
+    cell_side = told_cell(cell).to(level.device)
+    return {"view": view, "view_level": level, "view_cell": cell_side * (level < NO_VIEW_LEVEL)}
 
 
 def told_cell(cell: Tensor) -> Tensor:

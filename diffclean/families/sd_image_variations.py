@@ -51,11 +51,11 @@ class SdImageVariations:
         collapse_cross_attention(unet)
         embedding = Port("image_embeds", "float32", (encoder.config.projection_dim,))
         sample, predicted = (latent_port(name, vae, size) for name in ("sample", "predicted"))
-        told = (sample, Port("timestep", "float32", ()), embedding)
+        inputs = (sample, Port("timestep", "float32", ()), embedding)
         look = ImageEmbedding(encoder, processor, size).eval()
         components = {
             "image_encoder": Component(look, (pixel_port(size),), (embedding,)),
-            "unet": Component(EmbeddingUNet(unet).eval(), told, (predicted,)),
+            "unet": Component(EmbeddingUNet(unet).eval(), inputs, (predicted,)),
             **vae_components(vae, size),
         }
         return Model(self.name, components, scheduler, size)

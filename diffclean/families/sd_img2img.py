@@ -57,7 +57,7 @@ class SdImg2Img:
         }
         return Model(self.name, components, scheduler, size)
 
-    def look(self, strength: float, told: Collection[str] = ()) -> Look:
+    def look(self, strength: float, inputs: Collection[str] = ()) -> Look:
         """The share of the schedule that is run.
 
         Raises:

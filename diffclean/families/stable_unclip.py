@@ -63,11 +63,11 @@ class StableUnclip:
         width = encoder.config.projection_dim
         embedding = Port("image_embeds", "float32", (2 * width,))
         sample, predicted = (latent_port(name, vae, size) for name in ("sample", "predicted"))
-        told = (sample, Port("timestep", "float32", ()), embedding)
+        inputs = (sample, Port("timestep", "float32", ()), embedding)
         look = NoisedEmbedding(ImageEmbedding(encoder, processor, size), directory).eval()
         components = {
             "image_encoder": Component(look, (pixel_port(size), Port("noise", "float32", (width,))), (embedding,)),
-            "unet": Component(ClassUNet(unet, prompt).eval(), told, (predicted,)),
+            "unet": Component(ClassUNet(unet, prompt).eval(), inputs, (predicted,)),
             **vae_components(vae, size),
         }
         return Model(self.name, components, scheduler, size)

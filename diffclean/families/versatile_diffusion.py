@@ -53,10 +53,10 @@ class VersatileDiffusion:
         no_picture = look.of_no_picture()
         tokens = Port("tokens", "float32", tuple(no_picture.shape[1:]))
         sample, predicted = (latent_port(name, vae, size) for name in ("sample", "predicted"))
-        told = (sample, Port("timestep", "float32", ()), tokens, Port("told", "float32", ()))
+        inputs = (sample, Port("timestep", "float32", ()), tokens, Port("told", "float32", ()))
         components = {
             "image_encoder": Component(look, (pixel_port(size),), (tokens,)),
-            "unet": Component(TokensUNet(unet, no_picture).eval(), told, (predicted,)),
+            "unet": Component(TokensUNet(unet, no_picture).eval(), inputs, (predicted,)),
             **vae_components(vae, size),
         }
         return Model(self.name, components, scheduler, size)

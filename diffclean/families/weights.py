@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from diffclean.data.atomic import temporary_folder
 from diffclean.environment import cache_dir
 from diffclean.errors import DiffcleanError
-from diffclean.families.bounds import DamagedError, FewSteps, check_archive, check_tensors, is_compressed
+from diffclean.families.bounds import DamagedError, check_archive, check_tensors, few_steps, is_compressed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -144,7 +144,7 @@ def _tensors_of(path: Path) -> dict[str, Tensor]:
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=not is_compressed(path))
         else:
             with path.open("rb") as file:
-                state = torch.load(FewSteps(file, path), map_location="cpu", weights_only=True)
+                state = torch.load(few_steps(file, path), map_location="cpu", weights_only=True)
     except (DamagedError, *_READING_FAILS) as error:
         raise DiffcleanError(
             f"{path} is refused: it holds more than tensors, or is damaged.",

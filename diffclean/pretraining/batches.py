@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from diffclean.data.pixels import Pixels
 from diffclean.environment import usable_cores
 from diffclean.families.micro_model import NO_VIEW_LEVEL, VIEW_DOWNSAMPLING
 from diffclean.families.micro_view import COARSE_FACTORS, COARSE_NOISE_MAX, cell_sides
 from diffclean.pretraining.config import PretrainConfig
 
-Pixels = NDArray[np.uint8]
 TRAIN_TIMESTEPS = 1000
 _AHEAD = 4
 """Batches that lie ready at most, beside those that worker processes hold."""

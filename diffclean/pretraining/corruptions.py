@@ -13,12 +13,10 @@ import io
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from diffclean.data.pixels import Pixels
 from diffclean.pretraining.patches import add_field, flat_content, paste_patches, random_content
-
-Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import torch
 
 from diffclean.pretraining.batches import default_workers, prepared
 from diffclean.pretraining.config import PretrainConfig
-from diffclean.pretraining.pretrain import Trainer
+from diffclean.pretraining.pretrain import Pretrainer
 
 _MEASURED_STEPS = 2
 
@@ -23,7 +23,7 @@ def seconds_a_step(config: PretrainConfig) -> float:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (4 * config.batch, config.size, config.size, 3)).astype(np.uint8)
-    trainer = Trainer(config, device)
+    trainer = Pretrainer(config, device)
     with closing(prepared(images, config, 0, default_workers(device), pin=device.type == "cuda")) as source:
         trainer.train_step(next(source))
         began = time.monotonic()

@@ -11,19 +11,17 @@ from pathlib import Path
 from threading import Event
 
 import numpy as np
-from numpy.typing import NDArray
 
 from diffclean.data.decode import decoded
 from diffclean.data.fit import Fit, to_square
 from diffclean.data.item import Item, ItemError
+from diffclean.data.pixels import Pixels
 from diffclean.data.registry import open_source
 from diffclean.data.sources import Source
 from diffclean.errors import DiffcleanError, Interrupted
 from diffclean.progress import NoProgress, Progress
 
 log = logging.getLogger(__name__)
-
-Pixels = NDArray[np.uint8]
 
 
 def packed_images(

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-Pixels = NDArray[np.uint8]
+from diffclean.data.pixels import Pixels
+
 Mask = NDArray[np.float32]
 _FIELD_CELLS = (2, 6)
 """Across a smooth field: three swings at most, which is slower than the sinusoids that evidence uses."""

@@ -58,7 +58,7 @@ class PretrainResult:
     validation_loss: float
 
 
-class Trainer:
+class Pretrainer:
     """The state of a run: weights in fp32, a bf16 copy that computes, the optimiser and the moving average."""
 
     def __init__(self, config: PretrainConfig, device: torch.device) -> None:
@@ -92,11 +92,11 @@ class Trainer:
         target = clean.permute(0, 3, 1, 2).float() / 127.5 - 1
         alpha2 = self.alphas_cumprod[timestep][:, None, None, None]
         noised = alpha2.sqrt() * target + (1 - alpha2).sqrt() * noise
-        told = view_told(self.view_encoder, corrupted, view_noise, view_level, draws.cell)
-        view = told.pop("view")
+        condition = view_told(self.view_encoder, corrupted, view_noise, view_level, draws.cell)
+        view = condition.pop("view")
         dtype = next(model.parameters()).dtype
         noised, view = (x.to(dtype, memory_format=torch.channels_last) for x in (noised, view))
-        predicted = model(noised, timestep.float(), view, **told).float()
+        predicted = model(noised, timestep.float(), view, **condition).float()
         weight = 1 / (1 - alpha2).clamp_min(_SIGMA2_FLOOR)
         return (weight * (predicted - target) ** 2).mean()
 
@@ -198,7 +198,7 @@ def pretrain(
             f"{len(images)} images are too few to pretrain on.", "Give at least 128; thousands are useful."
         )
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    trainer = Trainer(config, device)
+    trainer = Pretrainer(config, device)
     trainer.data = _digest(images)
     resume(trainer, out)
     write_config(config, out)
@@ -271,7 +271,7 @@ def _check_finite(what: str, value: float, step: int) -> None:
 
 
 @torch.no_grad()
-def validate(trainer: Trainer, held_out: Tensor) -> float:
+def validate(trainer: Pretrainer, held_out: Tensor) -> float:
     """Loss of the averaged weights on held-out images with fixed noise: comparable from step to step."""
     rng = np.random.default_rng(0)
     corrupted = torch.from_numpy(Corruptions().apply(held_out.numpy(), rng))
@@ -286,7 +286,7 @@ def _completed(config: dict[str, Any]) -> dict[str, Any]:
     return {**defaults, **config, "corruptions": corruptions}
 
 
-def save_checkpoint(trainer: Trainer, out: Path) -> None:
+def save_checkpoint(trainer: Pretrainer, out: Path) -> None:
     """Replace `checkpoint.pt` in one move, so that a kill leaves the old one or the new one."""
     temporary = out / "checkpoint.pt.part"
     try:
@@ -299,7 +299,7 @@ def save_checkpoint(trainer: Trainer, out: Path) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def resume(trainer: Trainer, out: Path) -> None:
+def resume(trainer: Pretrainer, out: Path) -> None:
     """Restore the checkpoint in `out`, if there is one.
 
     Raises:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,8 @@ from diffclean.pretraining.corruptions import Corruptions
 
 if TYPE_CHECKING:
     from diffclean.pretraining.config import PretrainConfig
+
+log = logging.getLogger(__name__)
 
 _SAMPLE_STEPS = 8
 _SAMPLE_STRENGTHS = (0.1, 0.3, 0.6, 1.0)
@@ -41,11 +44,11 @@ def draw_grid(model: MicroUNet, scheduler: Any, images: Tensor, config: Pretrain
         generator = torch.Generator().manual_seed(0)
         sample = torch.randn(len(images), 3, config.size, config.size, generator=generator).to(device)
         noise = torch.randn(len(images), 3, config.size // 2, config.size // 2, generator=generator).to(device)
-        told = _told(encoder, corrupted.to(device), noise, strength, config)
+        condition = _told(encoder, corrupted.to(device), noise, strength, config)
         scheduler.set_timesteps(_SAMPLE_STEPS)
         for timestep in scheduler.timesteps:
             times = torch.full((len(images),), float(timestep), device=device)
-            predicted = model(sample, times, **told)
+            predicted = model(sample, times, **condition)
             sample = scheduler.step(predicted, timestep, sample).prev_sample
         rows.append(PixelDecoder()(sample)[0].cpu().numpy())
     grid = np.concatenate([np.concatenate(list(row), axis=1) for row in rows], axis=0)
@@ -66,11 +69,15 @@ def _told(
 
 
 def draw_loss(out: Path) -> None:
-    """Draw `log.jsonl` as `loss.png`."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
+    """Draw `log.jsonl` as `loss.png`, where matplotlib is installed."""
     entries = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        if len(entries) == 1:  # once a run
+            log.info("matplotlib is not installed, so loss.png is not drawn: pip install 'diffclean[plot]'")
+        return
     figure = Figure(figsize=(6, 4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diffclean.engine.manifest import EngineManifest, read_manifest
+from diffclean.engine.manifest import EngineManifest, read_engine_manifest
 from diffclean.engine.tensorrt_library import FLAVOURS
 from diffclean.environment import gpus
 from diffclean.errors import DiffcleanError, Interrupted, MissingExtraError, UsageError
@@ -118,7 +118,7 @@ def open_engine(
     Raises:
         DiffcleanError: a file does not match its hash, or no runtime works here.
     """
-    manifest = read_manifest(directory)
+    manifest = read_engine_manifest(directory)
     if found := manifest.changed(directory):
         raise DiffcleanError(f"The engine in {directory} was changed: {'; '.join(found)}.", "Export it again.")
     if runtime != "auto":

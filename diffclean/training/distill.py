@@ -7,10 +7,10 @@ from threading import Event
 import torch
 from torch import Tensor
 
-from diffclean.classifiers import teachers
+from diffclean.classifiers import loading
 from diffclean.classifiers.class_order import check_agreement
+from diffclean.classifiers.loading import LoadedClassifier
 from diffclean.classifiers.networks import check_arch, unit_floats
-from diffclean.classifiers.teachers import Teacher
 from diffclean.data.suspects import read_suspects
 from diffclean.datasets.samples import Samples, check_trainable, memory_limit, sketch_of
 from diffclean.datasets.variations import classes_of, compare_classes, load_variations, warn_of_strangers
@@ -34,12 +34,12 @@ class Distillation:
     """The loss of `distill_loss`, with the teacher's targets from a table or from the teacher itself.
 
     Args:
-        teacher: see `Teacher`.
+        teacher: see `LoadedClassifier`.
         config: temperature, alpha, paper_loss.
         table: (M, C) float32 on the device, a target for each variation; None: the teacher answers to each batch.
     """
 
-    def __init__(self, teacher: Teacher, config: DistillConfig, table: Tensor | None) -> None:
+    def __init__(self, teacher: LoadedClassifier, config: DistillConfig, table: Tensor | None) -> None:
         self.teacher, self.config, self.table = teacher, config, table
         self.measure = "agreement" if config.alpha == 1 else "accuracy"
 
@@ -74,7 +74,7 @@ def distill(config: DistillConfig, progress: Progress | None = None, stop: Event
     data_classes = classes_of(config.data)
     with joined(config.loop.device) as world:
         progress = progress if progress is not None and world.is_first else NoProgress()
-        teacher = teachers.load(config.teacher, data_classes, world.device)
+        teacher = loading.load(config.teacher, data_classes, world.device)
         arch = config.student or teacher.arch or DEFAULT_STUDENT
         check_arch(arch)
         compare_classes(config.data, data_classes, teacher.class_to_idx, labelled)
@@ -110,7 +110,7 @@ def _keeps_table(config: DistillConfig, data: Samples) -> bool:
     return config.targets == "averaged" or (not config.loop.changes_images and small)
 
 
-def _identity(config: DistillConfig, teacher: Teacher) -> dict[str, object]:
+def _identity(config: DistillConfig, teacher: LoadedClassifier) -> dict[str, object]:
     asked = config.teacher
     return {
         "verb": "distill",
@@ -121,7 +121,7 @@ def _identity(config: DistillConfig, teacher: Teacher) -> dict[str, object]:
 
 @torch.no_grad()
 def _table(
-    teacher: Teacher, data: Samples, config: DistillConfig, world: World, precision: str, progress: Progress
+    teacher: LoadedClassifier, data: Samples, config: DistillConfig, world: World, precision: str, progress: Progress
 ) -> Tensor:
     """(M, C) float32 on the device: the target of each variation, as it is; the processes share the work."""
     table = torch.zeros(len(data.pixels), len(data.class_to_idx), device=world.device)
@@ -146,7 +146,7 @@ def _averaged(table: Tensor, data: Samples) -> Tensor:
 
 
 @torch.no_grad()
-def _probe(teacher: Teacher, data: Samples, world: World, precision: str) -> dict[str, float]:
+def _probe(teacher: LoadedClassifier, data: Samples, world: World, precision: str) -> dict[str, float]:
     """`teacher_accuracy`: share of the labels that the teacher agrees with on some variations. Without labels, nothing.
 
     A warning where it is poor: a wrong class order, normalisation or architecture shows here and nowhere else.
@@ -162,5 +162,5 @@ def _probe(teacher: Teacher, data: Samples, world: World, precision: str) -> dic
         with autocast(world.device, precision):
             answers.append(teacher.logits(unit_floats(pixels.to(world.device))).argmax(1).cpu())
     labels = data.labels[chosen]
-    share = check_agreement("The teacher", torch.cat(answers), labels, data.class_to_idx, "the variations")
+    share = check_agreement("The teacher", torch.cat(answers), labels, data.class_to_idx, "the variations", "teacher")
     return {"teacher_accuracy": share}

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from diffclean.classifiers.checks import check_size
-from diffclean.classifiers.teacher_config import TeacherConfig
+from diffclean.classifiers.classifier_file import ClassifierFile
 from diffclean.errors import UsageError
 from diffclean.training.loop_config import LoopConfig
 from diffclean.training.train_config import check_output
@@ -20,7 +20,7 @@ class DistillConfig:
     """All that decides what comes out of `distill`.
 
     Attributes:
-        teacher: see `TeacherConfig`.
+        teacher: see `ClassifierFile`.
         data: an output folder of `variate`, or any labelled image folder.
         out: `.pt` or `.safetensors`; the log is written beside it as `.jsonl`.
         student: architecture, as in `networks.build`; None: the teacher's where it is known.
@@ -39,7 +39,7 @@ class DistillConfig:
         loop: everything else.
     """
 
-    teacher: TeacherConfig
+    teacher: ClassifierFile
     data: Path
     out: Path
     student: str | None = None

@@ -88,7 +88,7 @@ def _hold(lines: IO[str], path: Path) -> None:
     except BlockingIOError:
         lines.close()
         raise DiffcleanError(
-            f"Another process is training: it writes {path}.", "Wait for it to finish, stop it, or name another -o."
+            f"Another process is training: it writes {path}.", "Wait for it to finish, stop it, or name another `out`."
         ) from None
 
 
@@ -96,6 +96,9 @@ def _event_writer(folder: Path, first_epoch: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        log.info("TensorBoard is not installed, so its events are not written: pip install tensorboard")
+        log.info(
+            "TensorBoard is not installed, so its events are not written. If you want them: pip install "
+            "'diffclean[tensorboard]'; if not, `tensorboard` can be switched off (--no-tensorboard)."
+        )
         return None
     return SummaryWriter(str(folder), purge_step=first_epoch)

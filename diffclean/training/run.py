@@ -167,8 +167,8 @@ def carry_out(job: Job, world: World, progress: Progress | None = None, stop: Ev
         state.remove()
     losses = [entry["loss"] for entry in loop.history]
     failed = {**job.samples.failed, **(job.test.failed if job.test else {})}
-    told = TrainMetrics(**metrics)  # type: ignore[arg-type] # `best_epoch` is a whole number
-    return TrainResult(job.out, log_path, job.onnx, told, losses, seconds, failed, world.is_first)
+    trained = TrainMetrics(**metrics)  # type: ignore[arg-type] # `best_epoch` is a whole number
+    return TrainResult(job.out, log_path, job.onnx, trained, losses, seconds, failed, world.is_first)
 
 
 @torch.no_grad()
@@ -214,8 +214,8 @@ def _metrics(job: Job, loop: Loop, model: Classifier, precision: str, world: Wor
 
 def _write(job: Job, model: Classifier, metrics: dict[str, float], about: dict[str, Any]) -> None:
     classes, shape = job.samples.class_to_idx, job.samples.pixels.shape
-    told = {**metrics, "images": len(job.samples.keys)}
-    checkpoints.save(job.out, model, job.arch, classes, shape, told, {**job.record, **about})
+    figures = {**metrics, "images": len(job.samples.keys)}
+    checkpoints.save(job.out, model, job.arch, classes, shape, figures, {**job.record, **about})
     if job.onnx is not None:
         from diffclean.export.classifier import onnx_from_classifier
 

@@ -11,7 +11,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from diffclean.variation.windows import Pixels, Windows
+from diffclean.data.pixels import Pixels
+from diffclean.variation.windows import Windows
 
 Floats = NDArray[np.float32]
 

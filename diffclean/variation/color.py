@@ -13,7 +13,8 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
-Pixels = NDArray[np.uint8]
+from diffclean.data.pixels import Pixels
+
 Floats = NDArray[np.float32]
 
 # sRGB (IEC 61966-2-1) to CIE XYZ, divided by the D65 white point.

@@ -18,6 +18,7 @@ from diffclean.data.encode import encode
 from diffclean.data.fit import restored
 from diffclean.data.item import ItemError
 from diffclean.data.journal import Journal, journal_name
+from diffclean.data.pixels import Pixels
 from diffclean.data.registry import open_sink, open_source
 from diffclean.data.shard import Shard
 from diffclean.data.sources import Source
@@ -26,7 +27,7 @@ from diffclean.errors import DiffcleanError
 from diffclean.variation.cost import cost_of
 from diffclean.variation.sampler import Sampler
 from diffclean.variation.settings import Settings, open_for, recipe_of
-from diffclean.variation.windows import Layout, Pixels, from_canvas, layout, to_canvas
+from diffclean.variation.windows import Layout, from_canvas, layout, to_canvas
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
 
-import numpy as np
-from numpy.typing import NDArray
-
 from diffclean.data.decode import decode
 from diffclean.data.encode import encode
 from diffclean.data.item import Item
 from diffclean.data.manifest import Row, Status
+from diffclean.data.pixels import Pixels
 from diffclean.data.sinks import Sink
 from diffclean.data.sources import Source
 from diffclean.errors import DiffcleanError
@@ -20,7 +18,6 @@ from diffclean.variation.pipeline import Slot, Stages, stream
 from diffclean.variation.settings import Opened
 from diffclean.variation.work import Job, Work
 
-Picture = NDArray[np.uint8]
 _WORKERS = 4
 
 
@@ -34,7 +31,7 @@ class Held:
         pictures: (H, W, 3) uint8 each.
     """
 
-    def __init__(self, pictures: Sequence[Picture]) -> None:
+    def __init__(self, pictures: Sequence[Pixels]) -> None:
         self.pictures = pictures
         self.written: dict[str, bytes] = {}
 
@@ -56,7 +53,7 @@ def number_of(key: str) -> int:
     return int(key.removesuffix(".png"))
 
 
-def vary(pictures: Sequence[Picture], seeds: Sequence[int], opened: Opened) -> list[Picture]:
+def vary(pictures: Sequence[Pixels], seeds: Sequence[int], opened: Opened) -> list[Pixels]:
     """A variation of each picture.
 
     Args:

@@ -23,7 +23,7 @@ from diffclean.data.manifest import Row
 from diffclean.errors import DiffcleanError, UsageError
 
 if TYPE_CHECKING:
-    from diffclean.classifiers.teachers import Teacher
+    from diffclean.classifiers.loading import LoadedClassifier
 
 KEEP, NONE = "keep", "none"
 
@@ -33,7 +33,7 @@ NOTES = {
     NONE: f"There are no labels: all variations lie in {UNLABELLED}/, and training on labels refuses them. The "
     "manifest has the source's labels as source_label.",
 }
-_BY_TEACHER = (
+_BY_CLASSIFIER = (
     "Each label is a classifier's answer to the variation. It is wrong where the classifier is, and where a trigger "
     "still works on it. The manifest has the source's labels as source_label."
 )
@@ -70,21 +70,21 @@ class _Without:
         return replace(row, label="", output=f"{UNLABELLED}/{row.output}")
 
 
-class _ByTeacher:
+class _ByClassifier:
     """On the CPU, one variation at a time: the same answer whatever the batch or the process."""
 
-    def __init__(self, teacher: Teacher) -> None:
-        self._teacher = teacher
-        self._names = list(teacher.class_to_idx)
+    def __init__(self, classifier: LoadedClassifier) -> None:
+        self._classifier = classifier
+        self._names = list(classifier.class_to_idx)
 
     def classes(self, of_source: Mapping[str, int]) -> dict[str, int]:
-        return dict(self._teacher.class_to_idx)
+        return dict(self._classifier.class_to_idx)
 
     def labelled(self, row: Row, pixels: NDArray[np.uint8]) -> Row:
         import torch
 
         image = torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))[None].float() / 255
-        label = self._names[int(self._teacher.logits(image).argmax())]
+        label = self._names[int(self._classifier.logits(image).argmax())]
         return replace(row, label=label, output=f"{label}/{row.output}")
 
 
@@ -104,17 +104,17 @@ def labeller_for(labels: str) -> Labeller:
         return _Without()
     import torch
 
-    from diffclean.classifiers import teachers
-    from diffclean.classifiers.teacher_config import TeacherConfig
+    from diffclean.classifiers import loading
+    from diffclean.classifiers.classifier_file import ClassifierFile
 
     try:
-        teacher = teachers.load(TeacherConfig(Path(labels)), {}, torch.device("cpu"))
+        classifier = loading.load(ClassifierFile(Path(labels)), {}, torch.device("cpu"))
     except UsageError as error:
         raise UsageError(
             f"`labels` {labels}: {error.message}", "Give keep, none, or a classifier that `diffclean train` wrote."
         ) from error
-    _check_folders(teacher.class_to_idx, labels)
-    return _ByTeacher(teacher)
+    _check_folders(classifier.class_to_idx, labels)
+    return _ByClassifier(classifier)
 
 
 def identity_of(labels: str) -> str:
@@ -136,7 +136,7 @@ def identity_of(labels: str) -> str:
 
 def note_on(labels: str) -> str:
     """What everybody who is handed the output should know about its labels."""
-    return NOTES.get(labels, _BY_TEACHER)
+    return NOTES.get(labels, _BY_CLASSIFIER)
 
 
 def _check_folders(classes: Mapping[str, int], file: str) -> None:

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from diffclean.data.manifest import Row
+from diffclean.data.pixels import Pixels
 from diffclean.variation.blend import Blend
-from diffclean.variation.windows import Pixels, Windows
+from diffclean.variation.windows import Windows
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffclean.data.manifest import Row, Status
+from diffclean.data.pixels import Pixels
 from diffclean.families.seeds import window_seed
 from diffclean.variation.ahead import Job, ahead
 from diffclean.variation.picture import Picture, Slot
-from diffclean.variation.windows import Pixels
 
 if TYPE_CHECKING:
     from torch import Tensor

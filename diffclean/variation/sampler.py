@@ -49,14 +49,14 @@ class Sampler:
     """
 
     def __init__(self, engine: Engine, settings: SamplerSettings, look: Look | None = None) -> None:
-        told = {port.name for port in engine.manifest.components["unet"].inputs}
-        if settings.guidance != 1 and told == _ALWAYS_TOLD:
+        inputs = {port.name for port in engine.manifest.components["unet"].inputs}
+        if settings.guidance != 1 and inputs == _ALWAYS_TOLD:
             log.warning("Guidance is left out: %s is told nothing that could be withheld.", engine.manifest.family)
             settings = replace(settings, guidance=1.0)
         self.engine = engine
         self.settings = settings
         self.image_size = engine.manifest.image_size
-        self._look = look or engine.family.look(settings.strength, told)
+        self._look = look or engine.family.look(settings.strength, inputs)
         self._schedule = schedule_of(settings.scheduler, engine.manifest.scheduler, settings.steps, self._look.start)
         self._noise_shapes = noise_shapes(engine.manifest.components)
 
@@ -79,8 +79,8 @@ class Sampler:
         noise = {name: x.to(device, non_blocking=True) for name, x in noise_for(seeds, self._noise_shapes).items()}
         pixels = pixels.to(device, non_blocking=True)
         look = self._look if own is None else replace(self._look, own=_as_tensor(own))
-        told = engine.family.condition(engine.call, pixels, noise, look)
-        both = _stacked(engine.family.withhold(told), told) if self.settings.guidance != 1 else told
+        condition = engine.family.condition(engine.call, pixels, noise, look)
+        both = _stacked(engine.family.withhold(condition), condition) if self.settings.guidance != 1 else condition
         of_latent, of_noise = schedule.start
         sample = noise["sample"] * of_noise
         if of_latent:
@@ -89,7 +89,7 @@ class Sampler:
         for step, timestep in enumerate(schedule.timesteps):
             scaled = weighted_sum(schedule.inputs[step], seen)
             guided = self._guided(schedule.noise_levels[step])
-            seen.append(self._predict(scaled, timestep, both if guided else told, guided))
+            seen.append(self._predict(scaled, timestep, both if guided else condition, guided))
         images, finite = engine.family.decode(engine.call, weighted_sum(schedule.final, seen))
         return images.cpu(), finite.cpu()
 
@@ -106,8 +106,8 @@ class Sampler:
         times = torch.full((len(scaled),), timestep, device=scaled.device)
         (predicted,) = self.engine.call("unet", {"sample": scaled, "timestep": times, **condition})
         if guided:
-            withheld, told = predicted.chunk(2)
-            predicted = withheld + self.settings.guidance * (told - withheld)
+            withheld, guided_by = predicted.chunk(2)
+            predicted = withheld + self.settings.guidance * (guided_by - withheld)
         return predicted
 
 

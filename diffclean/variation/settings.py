@@ -14,7 +14,7 @@ from diffclean.data.keys import variation_name
 from diffclean.data.limits import Limits
 from diffclean.data.sinks import Sink
 from diffclean.engine.manifest import FILE_NAME as ENGINE_FILE
-from diffclean.engine.manifest import EngineManifest, read_manifest
+from diffclean.engine.manifest import EngineManifest, read_engine_manifest
 from diffclean.errors import UsageError
 from diffclean.export.cache import ExportOptions, cached_engine
 from diffclean.export.opening import open_compiled
@@ -228,7 +228,7 @@ def recipe_of(settings: Settings) -> Recipe:
     if settings.engine in recipe_names() or not (directory / ENGINE_FILE).is_file():
         recipe = recipe_for(settings.engine)
         return recipe if recipe.family else located(recipe)
-    family = read_manifest(directory).family
+    family = read_engine_manifest(directory).family
     return replace(load_recipe(family), name=directory.resolve().name, directory=directory, hub=None)
 
 
@@ -243,7 +243,7 @@ def locate(settings: Settings, progress: Progress | None = None) -> Located:
         directory = cached_engine(
             recipe, ExportOptions(graph_precision(settings.runtime, settings.precision)), progress
         )
-    manifest = read_manifest(directory)
+    manifest = read_engine_manifest(directory)
     assert settings.detail is not None
     settings = replace(settings, detail=max(settings.detail, manifest.image_size))
     if not settings.scheduler:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffclean.data.apart import path_from
 from diffclean.data.journal import Journal
-from diffclean.data.manifest import Row, latest, manifest_name, read_manifest, write_sorted_manifest
+from diffclean.data.manifest import Row, latest, manifest_name, read_run_manifest, write_sorted_manifest
 from diffclean.data.registry import open_sink, open_source
 from diffclean.data.run_record import RunRecord, open_run, update_run
 from diffclean.data.shard import Shard
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Report:
+class VariateResult:
     """What a run did.
 
     Attributes:
@@ -95,7 +95,7 @@ class Report:
 
     def to_pandas(self) -> DataFrame:
         """A row an attempt, as the manifest has it. Needs pandas."""
-        return table(latest(read_manifest(self.out / manifest_name())).values())
+        return table(latest(read_run_manifest(self.out / manifest_name())).values())
 
 
 def variate(
@@ -108,7 +108,7 @@ def variate(
     progress: Progress | None = None,
     stop: Event | None = None,
     verify: bool = False,
-) -> Report:
+) -> VariateResult:
     """Regenerate every image of `source` into `out`.
 
     Args:
@@ -156,7 +156,7 @@ def variate(
             # No manifest of a run that is not finished: it is how `merge` knows a shard that is.
             write_sorted_manifest(sink.records, journal.rows(), class_to_idx=classes, shard=shard)
     total, seconds = survey.count * settings.variations, time.monotonic() - run.started
-    return Report(
+    return VariateResult(
         where=sink.where,
         total=total,
         made=run.made,

@@ -10,11 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from diffclean.data.fit import Fit, OutputSize, Placement, restored, scaled, shrunk
+from diffclean.data.pixels import Pixels
 
-Pixels = NDArray[np.uint8]
 Box = tuple[int, int, int, int]
 
 GRID = 8

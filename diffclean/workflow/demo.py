@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
 
-from diffclean.attacks.manifest import MANIFEST_FILE, PoisonManifest, read_manifest
+from diffclean.attacks.manifest import MANIFEST_FILE, PoisonManifest, read_poison_manifest
 from diffclean.attacks.registry import get
 from diffclean.data.atomic import make_folders
 from diffclean.data.keys import path_from_key
@@ -176,7 +176,7 @@ def _poison(config: DemoConfig, folders: _Folders, hands: Hands) -> None:
 
 def _show(config: DemoConfig, folders: _Folders, result: DemoResult) -> None:
     """Write the page."""
-    manifest = read_manifest(folders.poisoned)
+    manifest = read_poison_manifest(folders.poisoned)
     write_page(
         result.page,
         "diffclean: a poisoned teacher and a clean student",

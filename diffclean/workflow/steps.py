@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from diffclean.evaluation.variation_run import RunEvaluation
     from diffclean.training.run import TrainResult
     from diffclean.variation.settings import Settings
-    from diffclean.variation.variate import Report
+    from diffclean.variation.variate import VariateResult
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def train_teacher(data: Path, out: Path, teaching: Teaching, hands: Hands, witho
     return train(config, hands.progress, hands.stop)
 
 
-def make_variations(data: Path, out: Path, settings: Settings, hands: Hands) -> Report:
+def make_variations(data: Path, out: Path, settings: Settings, hands: Hands) -> VariateResult:
     """Regenerate every image of a data set; what an earlier call with the same settings made is kept.
 
     Args:
@@ -119,11 +119,11 @@ def list_suspects(
         seed: of everything that is random.
     """
     from diffclean.detection.find import find_suspects
-    from diffclean.workflow.suspects import told
+    from diffclean.workflow.suspects import found_suspects
 
     found = find_suspects(data, detector, teacher, variations, seed=seed, progress=hands.progress, stop=hands.stop)
     found.write(out)
-    return told(found, out, poison)
+    return found_suspects(found, out, poison)
 
 
 def distil_student(
@@ -139,11 +139,11 @@ def distil_student(
         hands: who follows it.
         without: a list of suspects, whose variations are left out.
     """
-    from diffclean.classifiers.teacher_config import TeacherConfig
+    from diffclean.classifiers.classifier_file import ClassifierFile
     from diffclean.training.distill import distill
 
     config = DistillConfig(
-        teacher=TeacherConfig(teacher),
+        teacher=ClassifierFile(teacher),
         data=images,
         out=out,
         student=distilling.arch,

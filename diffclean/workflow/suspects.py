@@ -52,7 +52,7 @@ class FoundSuspects:
         return table(self.listed.images)
 
 
-def told(found: SuspectList, out: Path | None, poison: Path | None = None) -> FoundSuspects:
+def found_suspects(found: SuspectList, out: Path | None, poison: Path | None = None) -> FoundSuspects:
     """A list as it is told.
 
     Args:
@@ -67,4 +67,4 @@ def told(found: SuspectList, out: Path | None, poison: Path | None = None) -> Fo
 
 def reread(path: Path, poison: Path | None = None) -> FoundSuspects:
     """The same of a list that was written before."""
-    return told(read_list(path), path, poison)
+    return found_suspects(read_list(path), path, poison)

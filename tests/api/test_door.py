@@ -16,7 +16,7 @@ from diffclean.cli.frame import SHARED
 from diffclean.cli.main import VERBS, cli
 
 FUNCTIONS = {"suspects": "find_suspects"} | {
-    verb: verb for verb in ("variate", "train", "distill", "evaluate", "poison", "export", "doctor")
+    verb: verb for verb in ("variate", "train", "distill", "evaluate", "poison", "report", "export", "doctor")
 }
 """Verb -> function."""
 OTHER_NAMES = {"source": "data", "parameter": "parameters"}
@@ -80,7 +80,7 @@ def test_the_settings_of_variate_have_the_same_defaults() -> None:
 
 
 def test_every_verb_that_makes_something_has_its_function() -> None:
-    assert set(VERBS) - set(FUNCTIONS) == {"merge", "pretrain", "demo", "completion"}
+    assert set(VERBS) - set(FUNCTIONS) == {"merge", "pretrain", "review", "demo", "completion"}
 
 
 def test_type_checkers_may_believe_it() -> None:

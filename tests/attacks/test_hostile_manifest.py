@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from diffclean.attacks.manifest import MANIFEST_FILE, read_manifest
+from diffclean.attacks.manifest import MANIFEST_FILE, read_poison_manifest
 from diffclean.attacks.poison import poison
 from diffclean.data import manifest as rows
 from diffclean.errors import DiffcleanError
@@ -32,7 +32,7 @@ def test_equal_rows_end_at_the_second(written: Path) -> None:
     content["images"] = content["images"][:1] * 200_000
     written.write_text(json.dumps(content))
     with pytest.raises(DiffcleanError, match="two rows are of"):
-        read_manifest(written)
+        read_poison_manifest(written)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_equal_rows_end_at_the_second(written: Path) -> None:
 def test_wrong_types_are_messages(change: dict[str, Any], written: Path) -> None:
     written.write_text(json.dumps({**json.loads(written.read_text()), **change}))
     with pytest.raises(DiffcleanError):
-        read_manifest(written)
+        read_poison_manifest(written)
 
 
 @pytest.mark.parametrize(("name", "value"), [("poisoned", "yes"), ("key", 5), ("target", None), ("more", 1)])
@@ -61,14 +61,14 @@ def test_wrong_types_in_a_row_are_messages(name: str, value: Any, written: Path)
     content["images"][0][name] = value
     written.write_text(json.dumps(content))
     with pytest.raises(DiffcleanError, match=rf"damaged.*{name}"):
-        read_manifest(written)
+        read_poison_manifest(written)
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"format": NaN}', '{"format": "\\ud800"}'])
 def test_json_that_is_none(text: str, written: Path) -> None:
     written.write_text(text)
     with pytest.raises(DiffcleanError, match="not a poison manifest"):
-        read_manifest(written)
+        read_poison_manifest(written)
 
 
 def test_eight_million_equal_rows_in_a_small_parquet_file_are_not_built(tmp_path: Path) -> None:
@@ -89,4 +89,4 @@ def test_eight_million_equal_rows_in_a_small_parquet_file_are_not_built(tmp_path
             writer.write_table(many)
     assert path.stat().st_size < 2**20
     with pytest.raises(DiffcleanError, match="cannot hold 8,000,000 images"):
-        rows.read_manifest(path)
+        rows.read_poison_manifest(path)

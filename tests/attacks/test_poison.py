@@ -11,7 +11,7 @@ from PIL import Image
 
 from diffclean.attacks.base import Form
 from diffclean.attacks.choose import check_rates
-from diffclean.attacks.manifest import MANIFEST_FILE, read_manifest, triggered
+from diffclean.attacks.manifest import MANIFEST_FILE, read_poison_manifest, triggered
 from diffclean.attacks.plan import training_plan, triggered_plan
 from diffclean.attacks.poison import poison, write
 from diffclean.attacks.registry import ATTACKS
@@ -30,7 +30,7 @@ def pixels(path: Path) -> np.ndarray:
 def test_writes_what_the_manifest_says(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     manifest = poison(folder, out, "badnets", 0.2, "dog", parameters={"size": 3, "kind": "white"})
-    assert manifest == read_manifest(out) == read_manifest(out / MANIFEST_FILE)
+    assert manifest == read_poison_manifest(out) == read_poison_manifest(out / MANIFEST_FILE)
     assert len(manifest.images) == 30
     assert sum(row.poisoned for row in manifest.images) == 6
     assert manifest.class_to_idx == {"cat": 0, "dog": 1, "owl": 2}
@@ -84,8 +84,8 @@ def test_replay_on_a_test_set(
     (test / "dog" / "deep").mkdir(parents=True)
     for key in ("cat/x.png", "dog/deep/y.png"):
         (test / key).write_bytes((folder / "owl" / "0.png").read_bytes())
-    replayed = write(triggered_plan(read_manifest(tmp_path / "out"), test), tmp_path / "triggered")
-    assert replayed == read_manifest(tmp_path / "triggered")
+    replayed = write(triggered_plan(read_poison_manifest(tmp_path / "out"), test), tmp_path / "triggered")
+    assert replayed == read_poison_manifest(tmp_path / "triggered")
     assert (replayed.form, replayed.rate, replayed.cover_rate) == (Form.TEST, 1, 0)
     assert replayed.parameters == manifest.parameters
     assert replayed.labels == manifest.labels
@@ -248,15 +248,15 @@ def test_a_damaged_manifest_is_refused(change: dict[str, object], message: str, 
     path = tmp_path / "out" / MANIFEST_FILE
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(DiffcleanError, match=message):
-        read_manifest(path)
+        read_poison_manifest(path)
 
 
 def test_a_manifest_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(DiffcleanError, match=r"poison\.json"):
-        read_manifest(tmp_path)
+        read_poison_manifest(tmp_path)
     (tmp_path / "x.json").write_text("{")
     with pytest.raises(DiffcleanError, match="not a poison manifest"):
-        read_manifest(tmp_path / "x.json")
+        read_poison_manifest(tmp_path / "x.json")
 
 
 @pytest.mark.parametrize("images", [2, 3, 4, 5, 19, 300])

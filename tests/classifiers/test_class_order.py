@@ -97,14 +97,14 @@ def test_distill_warns_of_twelve_numbers_in_another_order(
     caplog: pytest.LogCaptureFixture,
     tiny_archs: None,
 ) -> None:
-    from diffclean.classifiers.teacher_config import TeacherConfig
+    from diffclean.classifiers.classifier_file import ClassifierFile
     from diffclean.training.distill import distill
     from diffclean.training.distill_config import DistillConfig
     from diffclean.training.loop_config import LoopConfig
 
     data, weights = greys
     varied = make_variations(data, tmp_path / "varied")  # type: ignore[operator]
-    teacher = TeacherConfig(weights, arch="levels", mean=(0, 0, 0), std=(1, 1, 1))
+    teacher = ClassifierFile(weights, arch="levels", mean=(0, 0, 0), std=(1, 1, 1))
     with caplog.at_level(logging.WARNING):
         distill(DistillConfig(teacher=teacher, data=varied, out=tmp_path / "s.pt", student="tiny",
                               loop=LoopConfig(epochs=1, tensorboard=False)))  # fmt: skip

@@ -17,9 +17,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from diffclean.classifiers import checkpoints, teachers
+from diffclean.classifiers import checkpoints, loading
+from diffclean.classifiers.classifier_file import ClassifierFile
 from diffclean.classifiers.networks import ARCHITECTURES, build
-from diffclean.classifiers.teacher_config import TeacherConfig
 from diffclean.cli.main import main
 from diffclean.errors import DiffcleanError
 
@@ -33,8 +33,8 @@ def network(arch: str = "tiny") -> nn.Module:
     return build(arch, 3).eval().net
 
 
-def read(path: Path, arch: str | None = "tiny") -> teachers.Teacher:
-    return teachers.load(TeacherConfig(path, arch=arch), DATA, CPU)
+def read(path: Path, arch: str | None = "tiny") -> loading.LoadedClassifier:
+    return loading.load(ClassifierFile(path, arch=arch), DATA, CPU)
 
 
 def whole(path: Path, **changes: Any) -> Path:

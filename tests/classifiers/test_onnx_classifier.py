@@ -8,9 +8,9 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-from diffclean.classifiers import teachers
+from diffclean.classifiers import loading
+from diffclean.classifiers.classifier_file import ClassifierFile
 from diffclean.classifiers.networks import IMAGENET_MEAN, IMAGENET_STD
-from diffclean.classifiers.teacher_config import TeacherConfig
 from diffclean.errors import DiffcleanError, UsageError
 
 CPU = torch.device("cpu")
@@ -38,18 +38,18 @@ def averages(path: Path, shape: tuple[Any, ...] = ("n", 3, 16, 16), last: str | 
 @pytest.mark.parametrize("batch", ["n", 2])
 def test_anybodys_graph_sees_what_the_options_say(batch: str | int, tmp_path: Path) -> None:
     path = averages(tmp_path / "t.onnx", (batch, 3, 16, 16))
-    found = teachers.load(TeacherConfig(path, mean=(0.1, 0.2, 0.3), std=(0.5, 1.0, 2.0)), DATA, CPU)
+    found = loading.load(ClassifierFile(path, mean=(0.1, 0.2, 0.3), std=(0.5, 1.0, 2.0)), DATA, CPU)
     expected = (IMAGES.mean((2, 3)) - torch.tensor([0.1, 0.2, 0.3])) / torch.tensor([0.5, 1.0, 2.0])
     assert torch.allclose(found.logits(IMAGES), expected, atol=1e-5)
     assert (found.class_to_idx, found.arch, found.size) == (DATA, None, (16, 16))
-    usual = teachers.load(TeacherConfig(path), DATA, CPU).logits(IMAGES)
+    usual = loading.load(ClassifierFile(path), DATA, CPU).logits(IMAGES)
     assert torch.allclose(usual, (IMAGES.mean((2, 3)) - torch.tensor(IMAGENET_MEAN)) / torch.tensor(IMAGENET_STD))
 
 
 def test_a_graph_for_any_size_takes_the_one_that_is_told(tmp_path: Path) -> None:
     path = averages(tmp_path / "t.onnx", ("n", 3, "h", "w"))
-    assert teachers.load(TeacherConfig(path), DATA, CPU).size is None
-    assert teachers.load(TeacherConfig(path, size=20), DATA, CPU).size == (20, 20)
+    assert loading.load(ClassifierFile(path), DATA, CPU).size is None
+    assert loading.load(ClassifierFile(path, size=20), DATA, CPU).size == (20, 20)
 
 
 @pytest.mark.parametrize(
@@ -71,17 +71,17 @@ def test_graphs_that_are_no_teachers(shape: tuple[Any, ...], last: str | None, m
     else:
         averages(path, shape, last)
     with pytest.raises(DiffcleanError, match=message):
-        teachers.load(TeacherConfig(path), DATA, CPU)
+        loading.load(ClassifierFile(path), DATA, CPU)
 
 
 def test_what_a_graph_says_itself_cannot_be_told(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"Leave out `teacher_arch`, `teacher_size`"):
-        teachers.load(TeacherConfig(averages(tmp_path / "t.onnx"), arch="tiny", size=32), DATA, CPU)
+    with pytest.raises(UsageError, match=r"Leave out `classifier_arch`, `classifier_size`"):
+        loading.load(ClassifierFile(averages(tmp_path / "t.onnx"), arch="tiny", size=32), DATA, CPU)
 
 
 def test_a_graph_for_other_classes(tmp_path: Path) -> None:
-    found = teachers.load(TeacherConfig(averages(tmp_path / "t.onnx")), {"a": 0, "b": 1}, CPU)
-    with pytest.raises(DiffcleanError, match=r"(?s)shape \(5, 3\); expected \(5, 2\).*`teacher_classes`"):
+    found = loading.load(ClassifierFile(averages(tmp_path / "t.onnx")), {"a": 0, "b": 1}, CPU)
+    with pytest.raises(DiffcleanError, match=r"(?s)shape \(5, 3\); expected \(5, 2\).*`classifier_classes`"):
         found.logits(IMAGES)
 
 
@@ -89,4 +89,4 @@ def test_a_graph_for_other_classes(tmp_path: Path) -> None:
 def test_a_damaged_graph(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "t.onnx").write_bytes(content)
     with pytest.raises(DiffcleanError, match=r"t\.onnx is damaged or is no ONNX file"):
-        teachers.load(TeacherConfig(tmp_path / "t.onnx"), DATA, CPU)
+        loading.load(ClassifierFile(tmp_path / "t.onnx"), DATA, CPU)

@@ -84,8 +84,8 @@ def test_a_model_of_anybodys(capsys: pytest.CaptureFixture[str]) -> None:
     Path("classes.txt").write_text("dog\ncat\n")
     capsys.readouterr()
     assert main(["evaluate", "bare.pth", "data"]) == 2
-    assert "--teacher-arch" in capsys.readouterr().err
-    about = ["--teacher-arch", "wrn-16-1", "--teacher-classes", "classes.txt", "--json"]
+    assert "--classifier-arch" in capsys.readouterr().err
+    about = ["--classifier-arch", "wrn-16-1", "--classifier-classes", "classes.txt", "--json"]
     assert main(["evaluate", "bare.pth", "data", *about]) == 0
     assert json.loads(capsys.readouterr().out)["clean_accuracy"]["value"] == 0.5
     arguments = ["evaluate", "t.pt", "data", "--poison", "bad/poison.json", "--undefended", "bare.pth", *about]
@@ -93,3 +93,20 @@ def test_a_model_of_anybodys(capsys: pytest.CaptureFixture[str]) -> None:
     result = json.loads(capsys.readouterr().out)
     # Its second logit, which is dog's in t.pt, stands for cat here: the target.
     assert (result["attack_success_rate"]["value"], result["undefended"]["attack_success_rate"]["value"]) == (0, 1)
+
+
+@pytest.mark.parametrize("how", ["command line", "environment", "file"])
+def test_the_options_of_the_classifier_still_work_under_their_former_names(
+    how: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They were called --teacher-arch and the like, which made no sense for a student."""
+    arguments = ["evaluate", "t.pt", "data"]
+    if how == "command line":
+        arguments += ["--teacher-arch", "wrn-16-1"]
+    elif how == "environment":
+        monkeypatch.setenv("DIFFCLEAN_EVALUATE_TEACHER_ARCH", "wrn-16-1")
+    else:
+        Path("old.toml").write_text('[evaluate]\nteacher_arch = "wrn-16-1"\n')
+        arguments += ["--config", "old.toml"]
+    assert main(arguments) == 2  # which is how it is seen that it was heard
+    assert "Leave out --classifier-arch" in capsys.readouterr().err

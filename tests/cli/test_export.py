@@ -13,7 +13,7 @@ from small_models import saved
 
 from diffclean.cli.main import main
 from diffclean.data.hashes import hashes_below
-from diffclean.engine.manifest import read_manifest
+from diffclean.engine.manifest import read_engine_manifest
 from diffclean.errors import ExitCode
 from diffclean.runtime.choose import open_engine
 
@@ -40,13 +40,13 @@ def test_onnx_and_openvino_then_variate(
     assert "differs from torch by" in captured.out
     assert "unet           openvino" in captured.out
     assert "diffclean variate DATA --engine E" in captured.out
-    assert {form.component for form in read_manifest(Path("E")).compiled} == set(PLACES)
+    assert {form.component for form in read_engine_manifest(Path("E")).compiled} == set(PLACES)
     draw_photos(Path("data"), ["cat/a.png", "dog/b.png"])
     command = ["variate", "data", "--engine", "E", "--runtime", "openvino", "--steps", "1", "--batch", "2", "--json"]
     assert main(command) == ExitCode.DONE
     found = json.loads(capsys.readouterr().out)
     assert found["made"] == 2
-    assert found["engine"].startswith(read_manifest(Path("E")).fingerprint[:16])
+    assert found["engine"].startswith(read_engine_manifest(Path("E")).fingerprint[:16])
 
 
 def test_what_is_there_is_kept(engine: Path, tiny_model: Path, capsys: Capture) -> None:
@@ -163,7 +163,7 @@ def test_another_engine_is_in_the_way(engine: Path, tiny_model: Path, capsys: Ca
         assert "--overwrite" in said
     assert hashes_below(engine) == before
     assert main([*command, "--overwrite"]) == ExitCode.DONE
-    assert read_manifest(engine).precision == "bf16"
+    assert read_engine_manifest(engine).precision == "bf16"
 
 
 def test_a_folder_of_somebodys(tiny_model: Path, tmp_path: Path, capsys: Capture) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from diffclean.cli.main import main
-from diffclean.data.manifest import read_manifest
+from diffclean.data.manifest import read_run_manifest
 from diffclean.errors import ExitCode
 
 Capture = pytest.CaptureFixture[str]
@@ -30,7 +30,7 @@ def test_shards_are_joined(
     capsys.readouterr()
     assert main(["merge", str(out)]) == ExitCode.DONE
     assert capsys.readouterr().out == f"Joined in {out / 'manifest.parquet'}.\n"
-    assert [row.key for row in read_manifest(out / "manifest.parquet")] == sorted(KEYS)
+    assert [row.key for row in read_run_manifest(out / "manifest.parquet")] == sorted(KEYS)
     assert main(["merge", "--json", str(out), str(out)]) == ExitCode.DONE
     assert json.loads(capsys.readouterr().out) == {"manifest": str(out / "manifest.parquet")}
     assert main([*command, "--json"]) == ExitCode.DONE

@@ -15,7 +15,7 @@ from image_files import slow_file
 
 from diffclean.cli.main import main
 from diffclean.data.journal import journal_path, read_journal
-from diffclean.data.manifest import read_manifest, read_manifest_classes
+from diffclean.data.manifest import read_manifest_classes, read_run_manifest
 from diffclean.errors import ExitCode
 from diffclean.families.registry import load_recipe
 
@@ -214,7 +214,7 @@ def test_killed_and_resumed(tmp_path: Path, tiny_model: Path, tiny_engine: Path,
     assert main(command_line(source, undisturbed, tiny_model)[3:]) == ExitCode.DONE
     assert images(out) == images(undisturbed)
     assert len(images(out)) == 60
-    assert read_manifest(out / "manifest.parquet") == read_manifest(undisturbed / "manifest.parquet")
+    assert read_run_manifest(out / "manifest.parquet") == read_run_manifest(undisturbed / "manifest.parquet")
     places = [(row.key, row.variant) for row in read_journal(journal_path(out))]
     assert len(places) == len(set(places)) == 60  # nothing lost, nothing twice
     leftovers = [path.name for path in out.rglob("*") if path.name.endswith(".part")]

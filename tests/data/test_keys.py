@@ -142,4 +142,4 @@ def test_every_collision_is_kept_for_programs() -> None:
     with pytest.raises(NameCollisionError, match="and 95 more") as raised:
         check_collisions(f"{n}.{ext}" for n in range(100) for ext in ("jpg", "png"))
     assert len(raised.value.problems) == 100
-    assert "--full-names" in raised.value.hint
+    assert "`full_names`" in raised.value.hint

@@ -158,7 +158,7 @@ def test_parts_of_a_data_set_are_not_taken_for_classes(tmp_path: Path, names: li
     put(tmp_path, *names)
     with pytest.raises(DiffcleanError, match=r"train/.* where classes are expected") as raised:
         _ = ImageFolder(tmp_path).class_to_idx
-    assert "--label-from subfolder" in raised.value.hint
+    assert "`label_from` subfolder" in raised.value.hint
     assert set(ImageFolder(tmp_path, label_from="folder").class_to_idx) == {name.split("/")[0] for name in names}
 
 
@@ -174,7 +174,7 @@ def test_a_table_beside_the_images_is_asked_about_and_read(tmp_path: Path) -> No
     put(tmp_path, "metadata.csv", data=b"file_name,label,caption\n1.jpg,cat,a\n2.jpg,dog,b\n")
     with pytest.raises(DiffcleanError, match=r"has a metadata\.csv") as raised:
         _ = ImageFolder(tmp_path).class_to_idx
-    assert "--label-from metadata.csv" in raised.value.hint
+    assert "`label_from` metadata.csv" in raised.value.hint
     assert [item.label for item in ImageFolder(tmp_path, label_from="metadata.csv").items()] == ["cat", "dog", ""]
     by_caption = ImageFolder(tmp_path, label_from="metadata.csv:caption")
     assert by_caption.class_to_idx == {"a": 0, "b": 1}

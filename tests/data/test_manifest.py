@@ -15,8 +15,8 @@ from diffclean.data.manifest import (
     Row,
     Status,
     latest,
-    read_manifest,
     read_manifest_classes,
+    read_run_manifest,
     row_from_dict,
     shard_manifests,
     write_manifest,
@@ -45,7 +45,7 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     failed = Row(key="b\u00e9.jpg", status=Status.FAILED, error="truncated file")
     path = write_manifest(tmp_path, [ROW, failed], class_to_idx={"dog": 0, "cat": 1})
     assert path == tmp_path / "manifest.parquet"
-    assert read_manifest(path) == [failed, ROW]
+    assert read_run_manifest(path) == [failed, ROW]
     assert read_manifest_classes(path) == {"dog": 0, "cat": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["manifest.parquet"]
 
@@ -67,7 +67,7 @@ def test_rows_of_before_there_was_a_label_of_the_source_have_kept_it() -> None:
 
 def test_every_attempt_stays_a_row_and_the_last_one_counts(tmp_path: Path) -> None:
     attempts = [replace(ROW, status=Status.FAILED, error="disk"), ROW, replace(ROW, variant=0)]
-    found = read_manifest(write_manifest(tmp_path, attempts, class_to_idx={}))
+    found = read_run_manifest(write_manifest(tmp_path, attempts, class_to_idx={}))
     assert found == [attempts[2], *attempts[:2]]
     assert latest(found) == {(ROW.key, 0): attempts[2], (ROW.key, 1): ROW}
 
@@ -84,11 +84,11 @@ def test_the_file_does_not_depend_on_the_order_of_work(
 
 def test_an_error_may_quote_a_name_that_is_not_unicode(tmp_path: Path) -> None:
     row = replace(ROW, error="cannot open \udcff.jpg")
-    assert read_manifest(write_manifest(tmp_path, [row], class_to_idx={}))[0].error == "cannot open \\udcff.jpg"
+    assert read_run_manifest(write_manifest(tmp_path, [row], class_to_idx={}))[0].error == "cannot open \\udcff.jpg"
 
 
 def test_an_empty_manifest(tmp_path: Path) -> None:
-    assert read_manifest(write_manifest(tmp_path, [], class_to_idx={})) == []
+    assert read_run_manifest(write_manifest(tmp_path, [], class_to_idx={})) == []
 
 
 def test_shards_write_their_own(tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_shards_write_their_own(tmp_path: Path) -> None:
 
 def test_a_folder_with_an_equals_sign_adds_no_column(tmp_path: Path) -> None:
     (tmp_path / "engine=x").mkdir()
-    assert read_manifest(write_manifest(tmp_path / "engine=x", [ROW], class_to_idx={})) == [ROW]
+    assert read_run_manifest(write_manifest(tmp_path / "engine=x", [ROW], class_to_idx={})) == [ROW]
 
 
 @pytest.mark.parametrize("seed", [-1, 2**64])
@@ -110,18 +110,18 @@ def test_a_seed_has_64_bits(seed: int) -> None:
 
 def test_files_that_are_no_manifest(tmp_path: Path) -> None:
     with pytest.raises(DiffcleanError, match="does not exist"):
-        read_manifest(tmp_path / "manifest.parquet")
+        read_run_manifest(tmp_path / "manifest.parquet")
     (tmp_path / "text").write_text("PAR1 no")
     with pytest.raises(DiffcleanError, match="Parquet"):
-        read_manifest(tmp_path / "text")
+        read_run_manifest(tmp_path / "text")
     pq.write_table(pa.table({"key": ["a"]}), tmp_path / "other")
     with pytest.raises(DiffcleanError, match="format none"):
-        read_manifest(tmp_path / "other")
+        read_run_manifest(tmp_path / "other")
     whole = write_manifest(tmp_path, [ROW], class_to_idx={})
     table = pq.read_table(whole)
     pq.write_table(table.drop_columns(["seed"]), tmp_path / "short")
     with pytest.raises(DiffcleanError, match="expected the columns"):
-        read_manifest(tmp_path / "short")
+        read_run_manifest(tmp_path / "short")
     pq.write_table(table.replace_schema_metadata({"diffclean.format_version": "1"}), tmp_path / "classless")
     with pytest.raises(DiffcleanError, match="class_to_idx"):
         read_manifest_classes(tmp_path / "classless")

@@ -13,8 +13,8 @@ from diffclean.data.lock import Lock
 from diffclean.data.manifest import (
     Row,
     Status,
-    read_manifest,
     read_manifest_classes,
+    read_run_manifest,
     rows_as_lines,
     write_manifest,
 )
@@ -50,9 +50,9 @@ def test_shards_in_one_folder(tmp_path: Path) -> None:
     )
     path = merge_manifests(tmp_path)
     assert path == tmp_path / "manifest.parquet"
-    assert read_manifest(path) == sorted(rows, key=lambda row: row.key)
+    assert read_run_manifest(path) == sorted(rows, key=lambda row: row.key)
     assert read_manifest_classes(path) == {"cat": 0}
-    assert read_journal(journal_path(tmp_path)) == read_manifest(path)
+    assert read_journal(journal_path(tmp_path)) == read_run_manifest(path)
     once = path.read_bytes()
     assert merge_manifests([tmp_path, tmp_path]).read_bytes() == once
 
@@ -62,7 +62,7 @@ def test_shards_in_several_folders(tmp_path: Path) -> None:
     for index, folder in enumerate(folders, start=1):
         run_shard(folder, Shard(index, 3), [f"cat/{index}.jpg", f"dog {index}/%FF.jpg"])
     for _ in range(2):  # again: as after an interruption
-        rows = read_manifest(merge_manifests(folders))
+        rows = read_run_manifest(merge_manifests(folders))
         assert len(rows) == 9
         for row in rows:
             if row.status is Status.OK:
@@ -194,4 +194,4 @@ def test_a_shard_whose_manifest_is_older_than_its_journal(tmp_path: Path) -> Non
 def test_a_shard_whose_journal_is_gone_is_joined_by_its_manifest(tmp_path: Path) -> None:
     rows = run_shard(tmp_path, Shard(1, 2), ["a.jpg"]) + run_shard(tmp_path, Shard(2, 2), ["b.jpg"])
     journal_path(tmp_path, Shard(2, 2)).unlink()
-    assert read_manifest(merge_manifests(tmp_path)) == rows
+    assert read_run_manifest(merge_manifests(tmp_path)) == rows

@@ -7,12 +7,12 @@ import torch
 from PIL import Image
 
 from diffclean.datasets.labelled import stored_classes
-from diffclean.datasets.pixels import Pixels
+from diffclean.datasets.pixels import ImageSet
 from diffclean.datasets.samples import edited, folder_samples
 from diffclean.errors import DiffcleanError, UsageError
 
 
-def images_of(pixels: Pixels) -> torch.Tensor:
+def images_of(pixels: ImageSet) -> torch.Tensor:
     """(N, 3, H, W) uint8."""
     return torch.cat(list(pixels.batches(torch.arange(len(pixels)).split(2))))
 

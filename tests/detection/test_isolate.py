@@ -33,6 +33,7 @@ def test_dirty_labels_are_found_and_the_class_is_explained(clean: Bars) -> None:
     target, *others = found.classes
     assert target.separation >= target.limit
     assert "trained without these" in target.why
+    assert target.picture
     assert all(judged.suspects == 0 and judged.separation < judged.limit for judged in others)
     assert found.probabilities[drawn.poisoned].mean() > 0.9
     assert found.scores[drawn.poisoned].min() >= 0

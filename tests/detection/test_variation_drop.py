@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from suspect_set import COUNT, TRIGGERED
 from torch import Tensor
 
-from diffclean.classifiers.teachers import Teacher
+from diffclean.classifiers.loading import LoadedClassifier
 from diffclean.datasets.pixels import InMemory
 from diffclean.datasets.samples import Samples
 from diffclean.detection.base import Evidence
@@ -41,7 +41,7 @@ def test_the_score_is_the_centred_logit_less_its_mean_over_the_variations() -> N
     First image: its centred logit of red is 30 - 10 = 20. Its variations have 60 - 40 = 20 and 39 - 33 = 6, and the
     mean of these is 13. Second image: green, 50 - 20 = 30; 100 - 90 = 10 and 60 - 40 = 20, with the mean 15.
     """
-    teacher = Teacher(colours_of, CLASSES, None, None, "")
+    teacher = LoadedClassifier(colours_of, CLASSES, None, None, "")
     images = flat([(30, 0, 0), (0, 50, 10)])
     varied = flat([(60, 30, 30), (39, 30, 30), (80, 100, 90), (20, 60, 40)], variations=2)
     found = VariationDrop().judge(Evidence(images, torch.device("cpu"), teacher, varied), NoProgress())

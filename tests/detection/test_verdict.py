@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
+from base64 import b64decode
+
 import numpy as np
 import pytest
 import torch
 from bars import CLASSES, COUNT, Bars, draw_bars, patched, waved
 from numpy.typing import NDArray
+from PIL import Image
 
 from diffclean.detection.looks import Kind, Proposal
 from diffclean.detection.network import learn_labels
@@ -46,6 +50,9 @@ def test_what_a_group_with_fitting_labels_teaches_convicts_it() -> None:
     assert found.untaught < 0.1
     middle = found.difference.mean((0, 1))  # the wave runs along the rows
     assert np.abs(middle).max() > 20
+    shown = np.asarray(Image.open(io.BytesIO(b64decode(found.picture()))), np.float64)
+    assert shown.shape == (*found.difference.shape[1:], 3)
+    assert np.corrcoef(shown.mean((0, 2)), middle)[0, 1] > 0.99
 
 
 @pytest.mark.slow

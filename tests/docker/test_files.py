@@ -47,7 +47,7 @@ def test_no_lock_names_where_a_package_comes_from(lock: str) -> None:
 def test_what_the_project_asks_for_is_locked() -> None:
     extras = PROJECT["optional-dependencies"]
     wanted = {
-        ("base", "torch"): PROJECT["dependencies"],
+        ("base", "torch"): [*PROJECT["dependencies"], *extras["plot"], *extras["tensorboard"]],
         ("cpu",): extras["cpu"],
         ("cuda", "tensorrt"): [*extras["gpu"], *extras["rtx"]],
     }

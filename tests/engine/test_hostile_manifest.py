@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from diffclean.data.hashes import sha256_of
-from diffclean.engine.manifest import EngineManifest, read_manifest
+from diffclean.engine.manifest import EngineManifest, read_engine_manifest
 from diffclean.errors import DiffcleanError
 from diffclean.runtime.choose import open_engine
 
@@ -25,7 +25,7 @@ def engine(tiny_engine: Path, tmp_path: Path) -> Path:
 
 def rewritten(engine: Path, change: Callable[[EngineManifest], EngineManifest]) -> None:
     """With a fingerprint that is right."""
-    change(read_manifest(engine)).write(engine)
+    change(read_engine_manifest(engine)).write(engine)
 
 
 @pytest.mark.parametrize(
@@ -109,4 +109,4 @@ def test_a_pipe_in_place_of_the_file_is_not_waited_for(engine: Path) -> None:
     (engine / "engine.json").unlink()
     os.mkfifo(engine / "engine.json")
     with pytest.raises(DiffcleanError, match="not an engine directory"):
-        read_manifest(engine)
+        read_engine_manifest(engine)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from diffclean.data.hashes import damage, hashes_below, sha256_of
-from diffclean.engine.manifest import ComponentEntry, EngineManifest, model_hashes, read_manifest
+from diffclean.engine.manifest import ComponentEntry, EngineManifest, model_hashes, read_engine_manifest
 from diffclean.errors import DiffcleanError
 from diffclean.families.base import Port
 
@@ -29,7 +29,7 @@ MANIFEST = EngineManifest(
 
 def test_round_trip(tmp_path: Path) -> None:
     MANIFEST.write(tmp_path)
-    assert read_manifest(tmp_path) == MANIFEST
+    assert read_engine_manifest(tmp_path) == MANIFEST
     assert [path.name for path in tmp_path.iterdir()] == ["engine.json"]
 
 
@@ -84,19 +84,19 @@ def test_a_changed_manifest_is_refused(tmp_path: Path, before: str, after: str, 
     assert before in path.read_text()
     path.write_text(path.read_text().replace(before, after))
     with pytest.raises(DiffcleanError, match=said):
-        read_manifest(tmp_path)
+        read_engine_manifest(tmp_path)
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"\xff\xfe", b"null"])
 def test_garbage_in_place_of_a_manifest(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "engine.json").write_bytes(data)
     with pytest.raises(DiffcleanError, match="is damaged"):
-        read_manifest(tmp_path)
+        read_engine_manifest(tmp_path)
 
 
 def test_no_manifest(tmp_path: Path) -> None:
     with pytest.raises(DiffcleanError, match="not an engine directory"):
-        read_manifest(tmp_path)
+        read_engine_manifest(tmp_path)
 
 
 def test_damage_is_told_a_line_a_file(tmp_path: Path) -> None:

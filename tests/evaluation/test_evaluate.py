@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from diffclean.attacks.manifest import MANIFEST_FILE, read_manifest
+from diffclean.attacks.manifest import MANIFEST_FILE, read_poison_manifest
 from diffclean.attacks.plan import triggered_plan
 from diffclean.attacks.poison import poison, write
 from diffclean.classifiers import checkpoints, networks
@@ -73,7 +73,7 @@ def test_der_needs_an_attack(fooled: Path, colours: Path) -> None:
 
 def test_a_test_set_that_is_triggered_already_is_refused(fooled: Path, colours: Path, tmp_path: Path) -> None:
     poison(colours, tmp_path / "bad", "badnets", 0.2, "blue", parameters=WHITE)
-    write(triggered_plan(read_manifest(tmp_path / "bad"), colours), tmp_path / "triggered")
+    write(triggered_plan(read_poison_manifest(tmp_path / "bad"), colours), tmp_path / "triggered")
     with pytest.raises(UsageError, match="poisoned already"):
         evaluate(fooled, tmp_path / "triggered", tmp_path / "bad")
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffclean.attacks.manifest import read_manifest
+from diffclean.attacks.manifest import read_poison_manifest
 from diffclean.attacks.poison import poison
 from diffclean.data.folder import ImageFolder
 from diffclean.data.manifest import Row, Status, write_manifest
@@ -72,7 +72,7 @@ def test_triggers_that_survive(fooled: Path, colours: Path, tmp_path: Path, chan
 def test_covers_are_neither_triggered_nor_clean(fooled: Path, colours: Path, tmp_path: Path) -> None:
     """They carry the trigger, so as clean images they would look like labels that variation lost."""
     poison(colours, tmp_path / "bad", "badnets", 0.25, "blue", parameters=WHITE, cover_rate=0.25)
-    manifest = read_manifest(tmp_path / "bad")
+    manifest = read_poison_manifest(tmp_path / "bad")
     covers = [image for image in manifest.images if image.cover]
     clean = [image for image in manifest.images if not image.cover and not image.poisoned]
     assert (len(covers), len(clean)) == (3, 6)

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file
 
 from diffclean.data.hashes import hashes_below
-from diffclean.engine.manifest import model_hashes, read_manifest
+from diffclean.engine.manifest import model_hashes, read_engine_manifest
 from diffclean.errors import DiffcleanError, Interrupted
 from diffclean.export.cache import ExportOptions, cached_engine, ensured_engine, writable
 from diffclean.export.export import Request, export
@@ -36,7 +36,7 @@ def exports(caplog: Log) -> int:
 
 
 def test_what_an_engine_holds(tiny_engine: Path, tiny_model: Path, cache: Path) -> None:
-    manifest = read_manifest(tiny_engine)
+    manifest = read_engine_manifest(tiny_engine)
     assert tiny_engine.parent == cache / "engines"
     assert manifest.family == "micro"
     assert manifest.image_size == 16
@@ -67,8 +67,8 @@ def test_an_export_can_be_repeated_elsewhere(
     monkeypatch.setenv("DIFFCLEAN_CACHE", str(tmp_path / "cache"))
     again = cached_engine(recipe_for(str(moved)))
     assert again.name == tiny_engine.name
-    assert read_manifest(again).files == read_manifest(tiny_engine).files
-    assert read_manifest(again).fingerprint == read_manifest(tiny_engine).fingerprint
+    assert read_engine_manifest(again).files == read_engine_manifest(tiny_engine).files
+    assert read_engine_manifest(again).fingerprint == read_engine_manifest(tiny_engine).fingerprint
 
 
 def test_a_kept_engine_is_used(recipe: Recipe, caplog: Log) -> None:
@@ -82,13 +82,13 @@ def test_a_kept_engine_is_used(recipe: Recipe, caplog: Log) -> None:
 
 def test_a_model_that_moved_keeps_its_engine(recipe: Recipe, tmp_path: Path, caplog: Log) -> None:
     first = cached_engine(recipe)
-    fingerprint = read_manifest(first).fingerprint
+    fingerprint = read_engine_manifest(first).fingerprint
     recipe.directory.rename(tmp_path / "moved")
     with pytest.raises(DiffcleanError, match="gone or was changed"):
         open_engine(first, "torch")
     assert cached_engine(replace(recipe, directory=tmp_path / "moved")) == first
     assert exports(caplog) == 1
-    assert read_manifest(first).fingerprint == fingerprint
+    assert read_engine_manifest(first).fingerprint == fingerprint
     assert open_engine(first, "torch").runtime.name == "torch"  # which runs the model itself
 
 
@@ -100,7 +100,7 @@ def test_a_models_card_does_not_matter_and_its_weights_do(recipe: Recipe, caplog
     config.write_text(json.dumps(json.loads(config.read_text()) | {"clip_sample_range": 2.0}))
     second = cached_engine(recipe)
     assert second != first
-    assert read_manifest(second).fingerprint != read_manifest(first).fingerprint
+    assert read_engine_manifest(second).fingerprint != read_engine_manifest(first).fingerprint
     weights = recipe.directory / "unet/diffusion_pytorch_model.safetensors"
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
@@ -118,7 +118,7 @@ def flip(place: Path) -> None:
 
 def other_engine(place: Path) -> None:
     """A sound engine, but of another model: a cache hit needs the whole key, and a folder's name is a part of it."""
-    manifest = read_manifest(place)
+    manifest = read_engine_manifest(place)
     files = {**manifest.source["files"], "unet/config.json": "0" * 64}
     replace(manifest, source={**manifest.source, "files": files}).write(place)
 
@@ -285,13 +285,13 @@ def test_another_engine_is_replaced_only_when_told_to(recipe: Recipe, tmp_path: 
         own(recipe, place, "bf16")
     assert hashes_below(place) == before
     assert "precision fp32, wanted is bf16" in str(own(recipe, place, "bf16", overwrite=True))
-    assert read_manifest(place).precision == "bf16"
+    assert read_engine_manifest(place).precision == "bf16"
 
 
 def test_an_engine_of_another_version_says_so(recipe: Recipe, tmp_path: Path) -> None:
     place = tmp_path / "engine"
     own(recipe, place)
-    manifest = read_manifest(place)
+    manifest = read_engine_manifest(place)
     replace(manifest, tools={**manifest.tools, "torch": "1.0"}).write(place)
     with pytest.raises(DiffcleanError, match=rf"its tools differ .*torch 1.0, wanted is {manifest.tools['torch']}"):
         own(recipe, place)
@@ -299,7 +299,7 @@ def test_an_engine_of_another_version_says_so(recipe: Recipe, tmp_path: Path) ->
     with pytest.raises(DiffcleanError, match=r"engine.json is damaged(.|\n)*`overwrite`"):
         own(recipe, place)
     own(recipe, place, overwrite=True)
-    assert read_manifest(place) == manifest
+    assert read_engine_manifest(place) == manifest
 
 
 def test_a_changed_file_of_the_same_engine_is_mended(recipe: Recipe, tmp_path: Path) -> None:
@@ -424,4 +424,4 @@ def test_made_beforehand_of_a_model_that_lies_elsewhere_now(recipe: Recipe, preb
     place = cached_engine(replace(recipe, directory=tmp_path / "moved"))
     assert place.parent == Path(os.environ["DIFFCLEAN_CACHE"]) / "engines"
     assert open_engine(place, "torch").runtime.name == "torch"
-    assert read_manifest(prebuilt).source["path"] == str(recipe.directory)
+    assert read_engine_manifest(prebuilt).source["path"] == str(recipe.directory)

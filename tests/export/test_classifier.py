@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from diffclean.classifiers import teachers
+from diffclean.classifiers import loading
+from diffclean.classifiers.classifier_file import ClassifierFile
 from diffclean.classifiers.networks import build
-from diffclean.classifiers.teacher_config import TeacherConfig
 from diffclean.errors import UsageError
 from diffclean.export.classifier import onnx_from_classifier
 
@@ -24,9 +24,9 @@ def test_what_we_write_says_all_about_itself(tmp_path: Path) -> None:
     path = tmp_path / "new" / "s.onnx"
     onnx_from_classifier(model, path, CLASSES, (16, 16))
     assert [file.name for file in path.parent.iterdir()] == ["s.onnx"]
-    found = teachers.load(TeacherConfig(path), DATA, CPU)
+    found = loading.load(ClassifierFile(path), DATA, CPU)
     assert (found.class_to_idx, found.size) == (CLASSES, (16, 16))
     with torch.no_grad():
         assert torch.allclose(found.logits(IMAGES), model(IMAGES), atol=1e-4)
     with pytest.raises(UsageError, match="says all about itself"):
-        teachers.load(TeacherConfig(path, mean=(0, 0, 0)), DATA, CPU)
+        loading.load(ClassifierFile(path, mean=(0, 0, 0)), DATA, CPU)

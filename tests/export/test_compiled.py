@@ -14,7 +14,7 @@ import torch
 
 from diffclean.data.hashes import hashes_below, sha256_of
 from diffclean.engine import openvino
-from diffclean.engine.manifest import read_manifest
+from diffclean.engine.manifest import read_engine_manifest
 from diffclean.engine.tensorrt_key import onnx_digest
 from diffclean.engine.tensorrt_targets import Profile
 from diffclean.errors import DiffcleanError, Interrupted, MissingExtraError, UsageError
@@ -44,9 +44,9 @@ def only(outcomes: list[Outcome]) -> Outcome:
 
 
 def test_a_form_is_recorded_and_kept(place: Path) -> None:
-    fingerprint = read_manifest(place).fingerprint
+    fingerprint = read_engine_manifest(place).fingerprint
     assert only(compile_engine(place, IR)).made
-    manifest = read_manifest(place)
+    manifest = read_engine_manifest(place)
     form = manifest.form("vae_decoder", "openvino")
     assert form is not None
     assert form.files == {name: sha256_of(place / name) for name in FILES}
@@ -59,16 +59,16 @@ def test_a_form_is_recorded_and_kept(place: Path) -> None:
 
 
 def test_the_graphs_hash_is_the_one_that_tensorrt_reckons(place: Path) -> None:
-    assert read_manifest(place).graph_sha256("vae_decoder") == onnx_digest(place / "vae_decoder/model.onnx")
+    assert read_engine_manifest(place).graph_sha256("vae_decoder") == onnx_digest(place / "vae_decoder/model.onnx")
 
 
 def test_the_compiled_form_computes_the_same(place: Path, caplog: Log) -> None:
-    manifest = read_manifest(place)
+    manifest = read_engine_manifest(place)
     assert graph_of(place, manifest, "vae_decoder").name == "model.onnx"
     inputs = example_inputs(manifest.components["vae_decoder"].inputs, 3)
     from_onnx = open_engine(place, "openvino", "fp32", threads=1).call("vae_decoder", inputs)
     compile_engine(place, IR)
-    assert graph_of(place, read_manifest(place), "vae_decoder").name == "openvino.xml"
+    assert graph_of(place, read_engine_manifest(place), "vae_decoder").name == "openvino.xml"
     caplog.clear()
     from_ir = open_engine(place, "openvino", "fp32", threads=1).call("vae_decoder", inputs)
     assert all(torch.equal(first, second) for first, second in zip(from_onnx, from_ir, strict=True))
@@ -81,7 +81,7 @@ def change_bytes(place: Path) -> None:
 
 
 def change_version(place: Path) -> None:
-    manifest = read_manifest(place)
+    manifest = read_engine_manifest(place)
     form = manifest.form("vae_decoder", "openvino")
     assert form is not None
     manifest.with_form(replace(form, key={**form.key, "runtime_version": "2020.1"})).write(place)
@@ -152,7 +152,7 @@ def test_a_record_that_is_no_record(place: Path) -> None:
     path = place / "engine.json"
     path.write_text(path.read_text().replace('"target": "openvino"', '"aim": "openvino"'))
     with pytest.raises(DiffcleanError, match=r"engine.json is damaged"):
-        read_manifest(place)
+        read_engine_manifest(place)
 
 
 def test_targets() -> None:
@@ -206,7 +206,7 @@ def engine(place: Path) -> Path:
 
 
 def test_a_tensorrt_engine_is_recorded_with_its_key(engine: Path) -> None:
-    form = read_manifest(engine).form("vae_decoder", "tensorrt-rtx")
+    form = read_engine_manifest(engine).form("vae_decoder", "tensorrt-rtx")
     assert form is not None
     assert {"runtime_version", "graph", "precision", "arch", "gpu", "profiles", "flags"} <= set(form.key)
     assert form.key["profiles"] == ["2", "1:2:4"]
@@ -240,7 +240,7 @@ def test_a_runtime_takes_what_runs_at_its_batch(engine: Path) -> None:
 
 def test_a_form_that_is_there_but_not_recorded_is_recorded(engine: Path) -> None:
     """As after a kill between the file and its record."""
-    manifest = read_manifest(engine)
+    manifest = read_engine_manifest(engine)
     replace(manifest, compiled=[]).write(engine)
     assert not only(compile_engine(engine, RTX)).made
-    assert read_manifest(engine) == manifest
+    assert read_engine_manifest(engine) == manifest

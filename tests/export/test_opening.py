@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from diffclean.engine.manifest import read_manifest
+from diffclean.engine.manifest import read_engine_manifest
 from diffclean.engine.tensorrt_targets import Profile
 from diffclean.export import opening
 from diffclean.export.forms import CompileOptions
@@ -24,7 +24,7 @@ def test_tensorrt_is_compiled_for_this_gpu_first(
     monkeypatch.setattr(choose, "probe_one", lambda name: probe.RuntimeStatus(name, True, "H200"))
     monkeypatch.setattr(tensorrt, "TensorRt", lambda *args: args)
     opened = open_compiled(tiny_engine, "tensorrt", batch=5).runtime
-    assert opened == (tiny_engine, read_manifest(tiny_engine), "tensorrt", "fp32")
+    assert opened == (tiny_engine, read_engine_manifest(tiny_engine), "tensorrt", "fp32")
     open_compiled(tiny_engine, "tensorrt-rtx")
     usual = load_recipe("micro").defaults["batch"]
     assert asked == [

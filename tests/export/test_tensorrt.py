@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from diffclean.data.hashes import sha256_of
 from diffclean.engine import tensorrt_library
-from diffclean.engine.manifest import ComponentEntry, read_manifest
+from diffclean.engine.manifest import ComponentEntry, read_engine_manifest
 from diffclean.engine.tensorrt_key import EngineKey, engine_file, key_path, load_key, onnx_digest, why_not
 from diffclean.engine.tensorrt_library import FLAVOURS
 from diffclean.engine.tensorrt_targets import Profile, closest_profile, parse_arch
@@ -128,7 +128,7 @@ def test_what_torch_exports_compiles_in_every_precision(tmp_path: Path, precisio
 
 def test_every_component_of_micro_compiles(tiny_engine: Path, tmp_path: Path) -> None:
     """Guards the order of casts in a family: TensorRT takes uint8 only where it enters or leaves a graph."""
-    for name, signature in read_manifest(tiny_engine).components.items():
+    for name, signature in read_engine_manifest(tiny_engine).components.items():
         path = tiny_engine / name / "model.onnx"
         build_engine(path, engine_file(tmp_path / name, "tensorrt-rtx"), key_of(path), signature)
         assert engine_file(tmp_path / name, "tensorrt-rtx").is_file()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from small_models import MODELS
 
-from diffclean.engine.manifest import read_manifest
+from diffclean.engine.manifest import read_engine_manifest
 from diffclean.engine.tensorrt_targets import Profile
 from diffclean.export.compiled import compile_engine
 from diffclean.export.forms import CompileOptions
@@ -23,7 +23,7 @@ def test_every_component_compiles(engine_of: Callable[[str], Path], tmp_path: Pa
     engine = Path(shutil.copytree(engine_of(family), tmp_path / "engine"))
     options = CompileOptions(("tensorrt-rtx",), Profile(1, 2, 4), guided=True)
     made = compile_engine(engine, options)
-    components = set(read_manifest(engine).components)
+    components = set(read_engine_manifest(engine).components)
     assert {outcome.form.component for outcome in made if outcome.made} == components
     assert {path.parent.name for path in engine.rglob("*.engine")} == components
     assert not [outcome for outcome in compile_engine(engine, options) if outcome.made]

@@ -11,7 +11,7 @@ import pytest
 import torch
 from small_models import MODELS
 
-from diffclean.engine.manifest import read_manifest
+from diffclean.engine.manifest import read_engine_manifest
 from diffclean.export.cache import ExportOptions, cached_engine
 from diffclean.export.onnx import PARITY_LIMITS, onnx_from_component, parity_of_onnx, reference_outputs
 from diffclean.families.base import noise_shapes
@@ -112,11 +112,11 @@ def test_what_a_family_is_told_works_in_half_precision(family: str, model_of: An
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 def test_an_engine_in_half_precision(model_of: Any, engine_of: Any, precision: str) -> None:
     recipe = recipe_for(str(model_of("sd-image-variations")))
-    manifest = read_manifest(cached_engine(recipe, ExportOptions(precision)))
+    manifest = read_engine_manifest(cached_engine(recipe, ExportOptions(precision)))
     for name, entry in manifest.components.items():
         assert entry.parity["max_relative"] <= PARITY_LIMITS[precision], name
     assert manifest.precision == precision
-    assert manifest.fingerprint != read_manifest(engine_of("sd-image-variations")).fingerprint
+    assert manifest.fingerprint != read_engine_manifest(engine_of("sd-image-variations")).fingerprint
 
 
 def test_starting_from_the_noised_source_stays_nearer_to_it(engine: Engine, squares: np.ndarray) -> None:

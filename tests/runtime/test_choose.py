@@ -12,7 +12,7 @@ import pytest
 import torch
 from small_models import saved
 
-from diffclean.engine.manifest import read_manifest
+from diffclean.engine.manifest import read_engine_manifest
 from diffclean.errors import DiffcleanError, MissingExtraError, UsageError
 from diffclean.export.cache import ExportOptions, ensured_engine
 from diffclean.export.onnx import example_inputs
@@ -58,7 +58,7 @@ def test_auto_takes_the_best_and_says_which(tiny_engine: Path, caplog: pytest.Lo
     assert engine.runtime.name == "openvino"
     assert engine.runtime.precision == best_precision()
     assert f"Runtime openvino in {best_precision()}" in caplog.text
-    assert engine.identity == f"{read_manifest(tiny_engine).fingerprint[:16]}/openvino/{best_precision()}"
+    assert engine.identity == f"{read_engine_manifest(tiny_engine).fingerprint[:16]}/openvino/{best_precision()}"
 
 
 def without(monkeypatch: pytest.MonkeyPatch, *names: str, error: type[Exception] = ImportError) -> None:
@@ -135,7 +135,7 @@ def test_another_size_is_what_torch_runs_too(tmp_path: Path) -> None:
     """The engine says the size; the model's own would be another."""
     model = saved("sd-image-variations", tmp_path / "model")
     place, _ = ensured_engine(recipe_for(str(model)), ExportOptions(image_size=64), place=tmp_path / "engine")
-    manifest = read_manifest(place)
+    manifest = read_engine_manifest(place)
     assert manifest.image_size == 64
     found = {}
     for name in ("torch", "onnxruntime"):
@@ -146,7 +146,7 @@ def test_another_size_is_what_torch_runs_too(tmp_path: Path) -> None:
 
 def test_tensors_that_do_not_lie_in_one_piece(tiny_engine: Path) -> None:
     """A binding knows an address: strides have to be dissolved before."""
-    inputs = example_inputs(read_manifest(tiny_engine).components["unet"].inputs, 4)
+    inputs = example_inputs(read_engine_manifest(tiny_engine).components["unet"].inputs, 4)
     spread = {name: torch.stack([tensor, tensor], dim=-1)[..., 0] for name, tensor in inputs.items()}
     assert not spread["sample"].is_contiguous()
     for name in ("onnxruntime", "openvino", "torch"):
@@ -157,7 +157,7 @@ def test_tensors_that_do_not_lie_in_one_piece(tiny_engine: Path) -> None:
 @pytest.mark.parametrize("name", ["onnxruntime", "openvino", "torch"])
 def test_what_a_call_gave_is_not_changed_by_the_next(tiny_engine: Path, name: str) -> None:
     engine = open_engine(tiny_engine, name, "fp32", threads=1)
-    ports = read_manifest(tiny_engine).components["unet"].inputs
+    ports = read_engine_manifest(tiny_engine).components["unet"].inputs
     (first,) = engine.call("unet", example_inputs(ports, 2, seed=0))
     before = first.clone()
     engine.call("unet", example_inputs(ports, 2, seed=1))
@@ -177,7 +177,7 @@ def test_a_flipped_byte_is_refused_before_a_runtime_sees_it(tiny_engine: Path, t
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    recorded = read_manifest(engine).files["unet/model.onnx"]
+    recorded = read_engine_manifest(engine).files["unet/model.onnx"]
     with pytest.raises(DiffcleanError, match=f"unet/model.onnx has sha256 .*, on record is {recorded[:12]}"):
         open_engine(engine, "onnxruntime")
     path.unlink()

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from diffclean.engine.manifest import read_manifest
+from diffclean.engine.manifest import read_engine_manifest
 from diffclean.environment import Gpu
 from diffclean.errors import DiffcleanError
 from diffclean.export.onnx import example_inputs
@@ -95,7 +95,7 @@ def test_on_a_gpu_too_a_call_does_not_change_what_another_gave(tiny_engine: Path
     if not (status := probe.probe_one(name)).usable:
         pytest.skip(f"{name}: {status.reason}")
     engine = open_engine(tiny_engine, name)
-    ports = read_manifest(tiny_engine).components["unet"].inputs
+    ports = read_engine_manifest(tiny_engine).components["unet"].inputs
     first, second = ({n: t.cuda() for n, t in example_inputs(ports, 4, seed).items()} for seed in (0, 1))
     (one,) = engine.call("unet", first)
     (two,) = engine.call("unet", second)

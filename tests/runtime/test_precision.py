@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from diffclean.engine.manifest import read_manifest
+from diffclean.engine.manifest import read_engine_manifest
 from diffclean.errors import DiffcleanError
 from diffclean.export.cache import ExportOptions, ensured_engine
 from diffclean.export.onnx import PARITY_LIMITS, example_inputs
@@ -17,7 +17,7 @@ from diffclean.runtime.choose import open_engine
 
 def test_half_precision_of_torch(tiny_engine: Path) -> None:
     """fp32 at its doors, near to fp32, and not the same."""
-    ports = read_manifest(tiny_engine).components["unet"].inputs
+    ports = read_engine_manifest(tiny_engine).components["unet"].inputs
     inputs = example_inputs(ports, 2)
     (exact,) = open_engine(tiny_engine, "torch", "fp32", threads=1).call("unet", inputs)
     engine = open_engine(tiny_engine, "torch", "bf16", threads=1)
@@ -33,7 +33,7 @@ def test_graphs_in_half_precision_on_a_cpu(
 ) -> None:
     """Every runtime that can says in what it computes, and computes nearly the same."""
     place, _ = ensured_engine(recipe_for(str(tiny_model)), ExportOptions(precision), place=tmp_path / "engine")
-    inputs = example_inputs(read_manifest(place).components["unet"].inputs, 2)
+    inputs = example_inputs(read_engine_manifest(place).components["unet"].inputs, 2)
     (exact,) = open_engine(place, "torch", threads=1).call("unet", inputs)
     if precision == "bf16":
         with pytest.raises(DiffcleanError, match="ONNX Runtime on a CPU has no bf16"):

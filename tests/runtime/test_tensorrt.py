@@ -16,7 +16,7 @@ import torch
 from onnx import TensorProto, helper
 
 import diffclean
-from diffclean.engine.manifest import ComponentEntry, EngineManifest, read_manifest
+from diffclean.engine.manifest import ComponentEntry, EngineManifest, read_engine_manifest
 from diffclean.engine.tensorrt_key import engine_file, load_key
 from diffclean.engine.tensorrt_library import FLAVOURS
 from diffclean.engine.tensorrt_targets import Profile
@@ -95,7 +95,7 @@ def test_the_check_of_names_sees_the_calls_that_matter() -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
 def test_without_a_gpu_it_says_so(tiny_engine: Path) -> None:
     with pytest.raises(DiffcleanError, match="TensorRT-RTX needs an NVIDIA GPU: "):
-        TensorRt(tiny_engine, read_manifest(tiny_engine), "tensorrt-rtx", "fp32")
+        TensorRt(tiny_engine, read_engine_manifest(tiny_engine), "tensorrt-rtx", "fp32")
 
 
 RTX = FLAVOURS["tensorrt-rtx"]
@@ -166,7 +166,7 @@ def here(request: pytest.FixtureRequest, tiny_engine: Path, tmp_path: Path) -> t
     if not hasattr(module, "Builder") or not flavour.supported(gpus()[0].capability):
         pytest.skip(f"{flavour.title} does not work on this GPU")
     directory = Path(shutil.copytree(tiny_engine, tmp_path / "engine"))
-    manifest = read_manifest(directory)
+    manifest = read_engine_manifest(directory)
     for name, signature in manifest.components.items():
         folder = directory / name
         key = engine_key(folder / "model.onnx", flavour.name, "fp32", Profile(1, 4, 8).both())

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from shapes import draw
 from torch import Tensor, nn
 
-from diffclean.classifiers.teachers import Teacher
+from diffclean.classifiers.loading import LoadedClassifier
 from diffclean.datasets.pixels import InMemory
 from diffclean.datasets.samples import folder_samples
 from diffclean.detection.base import Evidence
@@ -57,7 +57,7 @@ def poison_shapes(folder: Path, trigger: Trigger | None) -> PoisonedShapes:
     poisoned = np.zeros(len(labels), np.bool_)
     poisoned[chosen.numpy()] = True
     images = replace(samples, pixels=InMemory(pixels), labels=labels)
-    teacher = Teacher(SeesCheckers().eval(), images.class_to_idx, (16, 16), None, "")
+    teacher = LoadedClassifier(SeesCheckers().eval(), images.class_to_idx, (16, 16), None, "")
     return PoisonedShapes(Evidence(images, torch.device("cpu"), teacher), poisoned)
 
 

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from diffclean.classifiers import checkpoints, teachers
+from diffclean.classifiers import checkpoints, loading
+from diffclean.classifiers.classifier_file import ClassifierFile
 from diffclean.classifiers.networks import build, unit_floats
-from diffclean.classifiers.teacher_config import TeacherConfig
 from diffclean.datasets.variations import load_variations
 from diffclean.errors import DiffcleanError, Interrupted, UsageError
 from diffclean.training import distill
@@ -32,7 +32,7 @@ QUICK = LoopConfig(
 
 def config(teacher: Path, data: Path, out: Path, **changes: object) -> DistillConfig:
     loop = replace(QUICK, **{name: changes.pop(name) for name in LoopConfig.__dataclass_fields__ & changes.keys()})
-    return DistillConfig(TeacherConfig(teacher), data, out, loop=loop, **changes)  # type: ignore[arg-type]
+    return DistillConfig(ClassifierFile(teacher), data, out, loop=loop, **changes)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +92,10 @@ def test_with_augmentation_the_teacher_sees_what_the_student_sees(
 ) -> None:
     seen = Recorded(monkeypatch)
     asked = []
-    answer = teachers.Teacher.logits
-    monkeypatch.setattr(teachers.Teacher, "logits", lambda self, images: asked.append(images) or answer(self, images))
+    answer = loading.LoadedClassifier.logits
+    monkeypatch.setattr(
+        loading.LoadedClassifier, "logits", lambda self, images: asked.append(images) or answer(self, images)
+    )
     distill.distill(config(teacher, variations, tmp_path / "s.pt", **change))
     assert seen.objective is not None
     assert seen.objective.table is None
@@ -137,7 +139,7 @@ def test_the_teachers_normalisation_and_size_are_its_own(shapes: Sets, tmp_path:
     from diffclean.classifiers.networks import Classifier
 
     network = Classifier(Means(), (0.5, 0.5, 0.5), (0.1, 0.1, 0.1))
-    found = teachers.Teacher(network, {"a": 0, "b": 1, "c": 2}, (8, 8), None, "")
+    found = loading.LoadedClassifier(network, {"a": 0, "b": 1, "c": 2}, (8, 8), None, "")
     images = torch.rand(4, 3, 16, 16)
     assert torch.allclose(found.logits(images), (images.mean((2, 3)) - 0.5) / 0.1, atol=0.1)
 
@@ -194,7 +196,7 @@ def test_a_teacher_that_knows_nothing_is_noticed(
     torch.manual_seed(0)
     torch.save(build("plain", 3).net.state_dict(), tmp_path / "w.pt")
     settings = config(tmp_path / "w.pt", variations, tmp_path / "s.pt", student="plain")
-    settings = replace(settings, teacher=TeacherConfig(tmp_path / "w.pt", arch="plain"))
+    settings = replace(settings, teacher=ClassifierFile(tmp_path / "w.pt", arch="plain"))
     with caplog.at_level(logging.WARNING):
         distill.distill(settings)
     assert "The teacher agrees with only" in caplog.text
@@ -202,7 +204,7 @@ def test_a_teacher_that_knows_nothing_is_noticed(
 
 def test_a_student_as_onnx_too(teacher: Path, variations: Path, tmp_path: Path) -> None:
     result = distill.distill(config(teacher, variations, tmp_path / "s.pt", onnx=tmp_path / "s.onnx"))
-    read = teachers.load(TeacherConfig(tmp_path / "s.onnx"), {}, CPU)
+    read = loading.load(ClassifierFile(tmp_path / "s.onnx"), {}, CPU)
     images = torch.rand(3, 3, 16, 16)
     with torch.no_grad():
         assert torch.allclose(read.logits(images), checkpoints.load(result.path).model(images), atol=1e-3)
@@ -210,7 +212,7 @@ def test_a_student_as_onnx_too(teacher: Path, variations: Path, tmp_path: Path) 
 
 def test_every_mistake_is_named(teacher: Path, variations: Path, tmp_path: Path) -> None:
     wrong = config(teacher, variations, tmp_path / "s.pt", temperature=0.0, alpha=2.0, targets="none", epochs=0, size=3)
-    wrong = replace(wrong, teacher=TeacherConfig(teacher, std=(0.0, 1.0, 1.0)))
+    wrong = replace(wrong, teacher=ClassifierFile(teacher, std=(0.0, 1.0, 1.0)))
     with pytest.raises(UsageError, match=r"epochs.*teacher_std.*temperature.*alpha.*targets.*size"):
         check(wrong)
     with pytest.raises(UsageError, match="`alpha` 1 leaves nothing"):
@@ -221,7 +223,7 @@ def test_every_mistake_is_named(teacher: Path, variations: Path, tmp_path: Path)
 
 
 def test_paper_loss_changes_the_labels_term_only(variations: Path, teacher: Path) -> None:
-    found = teachers.load(TeacherConfig(teacher), {}, CPU)
+    found = loading.load(ClassifierFile(teacher), {}, CPU)
     logits, labels = torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
     batch = Batch(torch.rand(4, 3, 16, 16), labels, torch.arange(4), whole=False)
     losses = {}

@@ -58,7 +58,7 @@ def test_without_tensorboard_there_are_its_lines_still(
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with caplog.at_level(logging.INFO):
         result = train.train(config(shapes, tmp_path / "t.pt", tensorboard=True))
-    assert "pip install tensorboard" in caplog.text
+    assert "pip install 'diffclean[tensorboard]'" in caplog.text
     assert len(entries_of(result.log)) == 3
 
 

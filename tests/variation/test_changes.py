@@ -16,18 +16,18 @@ import pytest
 from PIL import Image
 
 from diffclean.data.journal import journal_path
-from diffclean.data.manifest import read_manifest, read_manifest_classes
+from diffclean.data.manifest import read_manifest_classes, read_run_manifest
 from diffclean.data.merge import merge_manifests
 from diffclean.data.run_record import read_run, source_of
 from diffclean.data.shard import Shard
 from diffclean.errors import DiffcleanError, Interrupted
 from diffclean.variation.estimate import estimate
 from diffclean.variation.settings import Settings
-from diffclean.variation.variate import Concurrency, Report, variate
+from diffclean.variation.variate import Concurrency, VariateResult, variate
 
 KEYS = ["cat/a.png", "cat/b.png", "dog/c.png", "dog/d.png"]
 Draw = Callable[..., Path]
-Run = Callable[..., Report]
+Run = Callable[..., VariateResult]
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def settings(tiny_model: Path, tiny_engine: Path) -> Settings:
 
 @pytest.fixture
 def run(settings: Settings) -> Run:
-    def go(source: Path, out: Path, **options: Any) -> Report:
+    def go(source: Path, out: Path, **options: Any) -> VariateResult:
         return variate(source, out, settings, concurrency=Concurrency(threads=1), **options)
 
     return go
@@ -116,7 +116,7 @@ def test_shards_made_under_different_mounts_are_joined(run: Run, source: Path, t
         outs.append(run(mount / "data", mount / "out", shard=Shard(index, 2)).out)
     manifest = merge_manifests(outs)
     assert images(outs[0]) == images(out)
-    assert read_manifest(manifest) == read_manifest(out / "manifest.parquet")
+    assert read_run_manifest(manifest) == read_run_manifest(out / "manifest.parquet")
     assert run(source, outs[0]).kept == 4
 
 
@@ -195,7 +195,7 @@ def test_an_original_that_was_replaced_is_varied_anew(run: Run, source: Path, ou
     assert report.made == (1 if keep_date else 0)
     after = images(out)
     assert {name for name in before if before[name] != after[name]} == {"cat/b_v00.png"}
-    rows = read_manifest(out / "manifest.parquet")
+    rows = read_run_manifest(out / "manifest.parquet")
     assert [row.key for row in rows] == KEYS
     assert rows[1].source_sha256 == hashlib.sha256((source / "cat/b.png").read_bytes()).hexdigest()
 
@@ -219,7 +219,7 @@ def test_an_original_that_was_deleted_takes_its_variation_with_it(run: Run, sour
         "Originals that are gone, and whose variations were dropped: 1 (dog/c.png).",
     ]
     assert set(images(out)) == {"cat/a_v00.png", "cat/b_v00.png", "dog/d_v00.png"}
-    assert [row.key for row in read_manifest(out / "manifest.parquet")] == ["cat/a.png", "cat/b.png", "dog/d.png"]
+    assert [row.key for row in read_run_manifest(out / "manifest.parquet")] == ["cat/a.png", "cat/b.png", "dog/d.png"]
     assert run(source, out).changes == []
 
 
@@ -229,7 +229,7 @@ def test_a_deleted_image_that_never_worked_leaves_the_manifest(run: Run, source:
     (source / "dog/broken.png").unlink()
     report = run(source, tmp_path / "out")
     assert report.failed == []
-    assert [row.key for row in read_manifest(tmp_path / "out/manifest.parquet")] == KEYS
+    assert [row.key for row in read_run_manifest(tmp_path / "out/manifest.parquet")] == KEYS
 
 
 # What is on disk is believed only if it is what was written.
@@ -259,7 +259,7 @@ def test_a_variation_that_is_not_as_it_was_written_is_made_again(
     assert "cat/a.png" in report.changes[0]
     assert images(out) == before
     assert not (out / "cat/a_v00.png").is_symlink()
-    assert len(read_manifest(out / "manifest.parquet")) == 4
+    assert len(read_run_manifest(out / "manifest.parquet")) == 4
 
 
 def test_a_change_that_keeps_the_size_is_found_where_all_is_verified(run: Run, source: Path, out: Path) -> None:

@@ -17,7 +17,7 @@ from diffclean.classifiers import checkpoints
 from diffclean.classifiers.networks import build
 from diffclean.cli.main import main
 from diffclean.data.classes import UNLABELLED
-from diffclean.data.manifest import Status, read_manifest, read_manifest_classes
+from diffclean.data.manifest import Status, read_manifest_classes, read_run_manifest
 from diffclean.datasets.variations import load_variations
 from diffclean.errors import DiffcleanError, ExitCode, UsageError
 from diffclean.variation.settings import Settings
@@ -65,7 +65,7 @@ def outputs(out: Path) -> dict[str, bytes]:
 
 def test_kept_labels_are_said_to_be_suspect(source: Path, settings: Settings, tmp_path: Path) -> None:
     variate(source, tmp_path / "out", settings, concurrency=ONE)
-    rows = read_manifest(tmp_path / "out/manifest.parquet")
+    rows = read_run_manifest(tmp_path / "out/manifest.parquet")
     assert all(row.label == row.source_label == row.key[:3] for row in rows)
     record = json.loads((tmp_path / "out/run.json").read_text())
     assert record["identity"]["labels"] == "keep"
@@ -79,7 +79,7 @@ def test_without_labels_there_is_no_class_to_train_on(
     out = tmp_path / "out"
     report = variate(source, out, replace(settings, labels="none"), concurrency=ONE)
     assert (report.made, report.classes) == (12, 0)
-    rows = read_manifest(out / "manifest.parquet")
+    rows = read_run_manifest(out / "manifest.parquet")
     assert {row.label for row in rows} == {""}
     assert [row.source_label for row in rows] == [row.key[:3] for row in rows]
     made = [row for row in rows if row.status is Status.OK]
@@ -112,7 +112,7 @@ def test_a_teacher_says_what_the_variation_shows(
     out = tmp_path / "out"
     settings = replace(settings, labels=str(teacher))
     variate(source, out, settings, concurrency=ONE)
-    rows = read_manifest(out / "manifest.parquet")
+    rows = read_run_manifest(out / "manifest.parquet")
     model = checkpoints.load(teacher)
     names = list(model.class_to_idx)
     for row in rows:

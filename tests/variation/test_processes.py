@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from diffclean.data.journal import journal_path, read_journal
-from diffclean.data.manifest import Status, read_manifest
+from diffclean.data.manifest import Status, read_run_manifest
 from diffclean.data.shard import Shard
 from diffclean.errors import DiffcleanError, ExitCode, Interrupted
 from diffclean.progress import NoProgress
@@ -150,7 +150,7 @@ def test_a_child_that_is_killed(source: Path, settings: Settings, tmp_path: Path
     assert children(os.getpid()) == []
     variate(source, out, slow, concurrency=TWO)
     assert files(out).keys() == files(undisturbed).keys()
-    rows = read_manifest(out / "manifest.parquet")
+    rows = read_run_manifest(out / "manifest.parquet")
     assert len({row.key for row in rows}) == len(rows) == COUNT
 
 
@@ -224,7 +224,7 @@ def test_what_fails_is_listed_and_what_a_child_logs_is_heard(
         source, tmp_path / "out", replace(settings, engine=str(nan_model), runtime="openvino"), concurrency=TWO
     )
     assert len(report.failed) == COUNT + 1
-    assert {row.status for row in read_manifest(tmp_path / "out/manifest.parquet")} == {Status.FAILED}
+    assert {row.status for row in read_run_manifest(tmp_path / "out/manifest.parquet")} == {Status.FAILED}
     assert list((tmp_path / "out").rglob("*.png")) == []
     assert "dog/text.png: " in caplog.text
     if "bf16" in report.engine:

@@ -36,7 +36,7 @@ NO_VIEW = 1.25  # what training calls "no view"
 class FromNoisedSource(Micro):
     """Begins at the noised source, as Stable Diffusion's image-to-image does."""
 
-    def look(self, strength: float, told: Collection[str] = ()) -> Look:
+    def look(self, strength: float, inputs: Collection[str] = ()) -> Look:
         return Look(start=strength, level=0.2)
 
 

@@ -21,19 +21,19 @@ from PIL import Image
 from diffclean.data.encode import ImageFormat
 from diffclean.data.fit import Fit, OutputSize, to_square
 from diffclean.data.journal import journal_path, read_journal
-from diffclean.data.manifest import Row, Status, read_manifest, read_manifest_classes
+from diffclean.data.manifest import Row, Status, read_manifest_classes, read_run_manifest
 from diffclean.data.merge import merge_manifests
 from diffclean.data.shard import Shard
-from diffclean.engine.manifest import read_manifest as read_engine
+from diffclean.engine.manifest import read_engine_manifest
 from diffclean.errors import DiffcleanError, ExitCode, Interrupted, UsageError
 from diffclean.families.seeds import image_seed
 from diffclean.variation.color import ColorTransfer
 from diffclean.variation.estimate import estimate
 from diffclean.variation.settings import Settings, open_for
-from diffclean.variation.variate import Concurrency, Report, variate
+from diffclean.variation.variate import Concurrency, VariateResult, variate
 
 KEYS = ["cat/a.png", "cat/b.jpg", "cat/deep/c.png", "dog/d.png", "dog/e f.webp", "eel/g.png", "eel/h.bmp"]
-Run = Callable[..., Report]
+Run = Callable[..., VariateResult]
 Draw = Callable[..., Path]
 
 
@@ -50,7 +50,7 @@ def settings(tiny_model: Path, tiny_engine: Path) -> Settings:
 
 @pytest.fixture
 def run(settings: Settings) -> Run:
-    def go(source: Path, out: Path, **options: Any) -> Report:
+    def go(source: Path, out: Path, **options: Any) -> VariateResult:
         named = {name: options.pop(name) for name in ("shard", "stop", "progress") if name in options}
         concurrency = Concurrency(workers=options.pop("workers", None), threads=1)
         return variate(source, out, replace(settings, **options), concurrency=concurrency, **named)
@@ -111,7 +111,7 @@ def test_what_is_written(run: Run, source: Path, tmp_path: Path, settings: Setti
     assert progress.ended
     names = {key: str(Path(key).with_suffix("")) + "_v00.png" for key in KEYS}
     assert set(images(out)) == set(names.values())
-    rows = read_manifest(out / "manifest.parquet")
+    rows = read_run_manifest(out / "manifest.parquet")
     assert [row.key for row in rows] == sorted(KEYS)
     for row in rows:
         path = out / row.output
@@ -128,7 +128,7 @@ def test_what_is_written(run: Run, source: Path, tmp_path: Path, settings: Setti
             height=16,
             source_width=20,
             source_height=16,
-            engine=read_engine(tiny_engine).fingerprint,
+            engine=read_engine_manifest(tiny_engine).fingerprint,
         )
         assert pixels(path).shape == (16, 20, 3)
     assert len({row.output_sha256 for row in rows}) == 7
@@ -201,7 +201,10 @@ def test_names_that_are_not_text(run: Run, tmp_path: Path, draw_photos: Draw) ->
     assert run(source, tmp_path / "out").made == 2
     names = {os.fsencode(path.name) for path in (tmp_path / "out/x").iterdir()}
     assert names == {b"caf\xe9\n_v00.png", b"50%_v00.png"}
-    assert [row.key for row in read_manifest(tmp_path / "out/manifest.parquet")] == ["x/50%25.png", "x/caf%E9%0A.png"]
+    assert [row.key for row in read_run_manifest(tmp_path / "out/manifest.parquet")] == [
+        "x/50%25.png",
+        "x/caf%E9%0A.png",
+    ]
     assert run(source, tmp_path / "out").kept == 2
 
 
@@ -300,7 +303,7 @@ def test_shards(run: Run, source: Path, tmp_path: Path, undisturbed: Path, toget
     assert sum(report.made for report in reports) == 7
     manifest = merge_manifests(outs[:1] if together else outs)
     assert same(outs[0], undisturbed)
-    assert read_manifest(manifest) == read_manifest(undisturbed / "manifest.parquet")
+    assert read_run_manifest(manifest) == read_run_manifest(undisturbed / "manifest.parquet")
     again = run(source, outs[0])
     assert (again.made, again.kept) == (0, 7)
 
@@ -310,7 +313,7 @@ def test_a_shard_without_images_is_finished_too(run: Run, tmp_path: Path, draw_p
     source = draw_photos(tmp_path / "two", ["a.png", "b.png"])
     reports = [run(source, tmp_path / "out", shard=Shard(index, 4)) for index in range(1, 5)]
     assert 0 in [report.total for report in reports]
-    assert len(read_manifest(merge_manifests(tmp_path / "out"))) == 2
+    assert len(read_run_manifest(merge_manifests(tmp_path / "out"))) == 2
 
 
 def test_an_interrupted_shard_is_not_taken_for_finished(run: Run, source: Path, tmp_path: Path) -> None:
@@ -322,7 +325,7 @@ def test_an_interrupted_shard_is_not_taken_for_finished(run: Run, source: Path, 
     with pytest.raises(DiffcleanError, match="2-of-2 has not finished"):
         merge_manifests(tmp_path / "out")
     run(source, tmp_path / "out", shard=Shard(2, 2))
-    assert len(read_manifest(merge_manifests(tmp_path / "out"))) == 7
+    assert len(read_run_manifest(merge_manifests(tmp_path / "out"))) == 7
 
 
 @pytest.mark.parametrize("batch", [1, 4, 8])
@@ -349,7 +352,7 @@ def test_an_engine_directory_is_as_good_as_its_model(
     report = run(source, tmp_path / "out", engine=str(tiny_engine))
     assert same(tmp_path / "out", undisturbed)
     assert run(source, undisturbed, engine=str(tiny_engine)).kept == 7  # it is the same run
-    assert report.engine.startswith(read_engine(tiny_engine).fingerprint[:16])
+    assert report.engine.startswith(read_engine_manifest(tiny_engine).fingerprint[:16])
 
 
 # Settings.
@@ -377,7 +380,7 @@ def test_several_variations(run: Run, source: Path, tmp_path: Path, undisturbed:
     assert {name for name in images(out) if name.startswith("dog/d")} == {f"dog/d_v{n:02d}.png" for n in range(3)}
     assert len(set(images(out).values())) == 21
     assert images(out).items() >= images(undisturbed).items()  # the first is the same as when it is the only one
-    rows = read_manifest(out / "manifest.parquet")
+    rows = read_run_manifest(out / "manifest.parquet")
     assert [(row.key, row.variant) for row in rows] == [(key, n) for key in sorted(KEYS) for n in range(3)]
     assert all(row.seed == image_seed(0, row.key, row.variant) for row in rows)
     (out / "dog/d_v01.png").unlink()
@@ -413,7 +416,7 @@ def test_sizes_and_fits(
     source = draw_photos(tmp_path / "source", ["a.png"], width=20, height=12)
     run(source, tmp_path / "out", fit=fit, size=OutputSize.parse(size))
     assert Image.open(tmp_path / "out/a_v00.png").size == expected
-    (row,) = read_manifest(tmp_path / "out/manifest.parquet")
+    (row,) = read_run_manifest(tmp_path / "out/manifest.parquet")
     assert (row.width, row.height, row.source_width, row.source_height) == (*expected, 20, 12)
 
 
@@ -567,7 +570,7 @@ def test_broken_files_are_listed_and_the_run_goes_on(
         "cat/z-torn.jpg": "truncated file",
     }
     assert same(out, undisturbed)  # nor do they change the others
-    rows = {row.key: row for row in read_manifest(out / "manifest.parquet")}
+    rows = {row.key: row for row in read_run_manifest(out / "manifest.parquet")}
     failed = rows["dog/text.png"]
     assert (failed.status, failed.output, failed.output_sha256, failed.width) == (Status.FAILED, "", "", 0)
     assert failed.source_sha256 == hashlib.sha256(b"no image").hexdigest()
@@ -576,7 +579,7 @@ def test_broken_files_are_listed_and_the_run_goes_on(
     draw_photos(source, ["dog/text.png", "dog/empty.jpg"])
     report = run(source, out)
     assert (report.made, report.kept, [row.key for row in report.failed]) == (2, 7, ["cat/z-torn.jpg"])
-    attempts = [row.status for row in read_manifest(out / "manifest.parquet") if row.key == "dog/text.png"]
+    attempts = [row.status for row in read_run_manifest(out / "manifest.parquet") if row.key == "dog/text.png"]
     assert attempts == [Status.FAILED, Status.OK]
 
 
@@ -629,7 +632,7 @@ def test_a_model_of_nan_writes_no_black_images(
         assert len(report.failed) == 7
         assert all(row.error.startswith("the engine gave values that are not finite") for row in report.failed)
         assert images(out) == {}
-        assert {row.status for row in read_manifest(out / "manifest.parquet")} == {Status.FAILED}
+        assert {row.status for row in read_run_manifest(out / "manifest.parquet")} == {Status.FAILED}
         if "bf16" in report.engine:
             assert "asking again in fp32" in caplog.text
             assert report.failed[0].error.endswith("in fp32 too")

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from diffclean.classifiers import checkpoints, teachers
+from diffclean.classifiers import checkpoints, loading
+from diffclean.classifiers.classifier_file import ClassifierFile
 from diffclean.classifiers.networks import IMAGENET_MEAN, IMAGENET_STD, Classifier, build
 from diffclean.classifiers.state_dicts import read_classes
-from diffclean.classifiers.teacher_config import TeacherConfig
 from diffclean.classifiers.weight_files import UnsafeFileError
 from diffclean.errors import DiffcleanError, UsageError
 
@@ -37,11 +37,11 @@ def listed(folder: Path, text: str = "zebra\nant\n\ncat\n") -> Path:
 def test_a_classifier_of_ours_says_all(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"t.{suffix}"
     checkpoints.save(path, model(), "tiny", CLASSES, (16, 16), {}, {"sketch": ["ab", "cd"]})
-    found = teachers.load(TeacherConfig(path), DATA, CPU)
+    found = loading.load(ClassifierFile(path), DATA, CPU)
     assert (found.class_to_idx, found.arch, found.size, found.sketch) == (CLASSES, "tiny", (16, 16), ["ab", "cd"])
     assert torch.allclose(found.logits(IMAGES), model()(IMAGES), atol=1e-5)
-    with pytest.raises(UsageError, match=r"(?s)says all about itself.*`teacher_arch`, `teacher_mean`"):
-        teachers.load(TeacherConfig(path, arch="tiny", mean=MEAN), DATA, CPU)
+    with pytest.raises(UsageError, match=r"(?s)says all about itself.*`classifier_arch`, `classifier_mean`"):
+        loading.load(ClassifierFile(path, arch="tiny", mean=MEAN), DATA, CPU)
 
 
 def saved_state(path: Path, form: str) -> Path:
@@ -68,34 +68,34 @@ def saved_state(path: Path, form: str) -> Path:
 )
 def test_a_state_dict_needs_its_architecture(form: str, tmp_path: Path) -> None:
     path = saved_state(tmp_path / "weights.pth", form)
-    with pytest.raises(UsageError, match=r"(?s)does not say of which network.*`teacher_arch`.*`teacher_classes`"):
-        teachers.load(TeacherConfig(path), DATA, CPU)
-    told = TeacherConfig(path, arch="tiny", classes=listed(tmp_path), mean=MEAN, std=STD)
-    found = teachers.load(told, DATA, CPU)
+    with pytest.raises(UsageError, match=r"(?s)does not say of which network.*`classifier_arch`.*`classifier_classes`"):
+        loading.load(ClassifierFile(path), DATA, CPU)
+    told = ClassifierFile(path, arch="tiny", classes=listed(tmp_path), mean=MEAN, std=STD)
+    found = loading.load(told, DATA, CPU)
     assert (found.class_to_idx, found.arch) == (CLASSES, "tiny")
     assert torch.allclose(found.logits(IMAGES), model()(IMAGES), atol=1e-5)
     if "classifier" in form:
         with pytest.raises(UsageError, match="holds its own mean"):
-            teachers.load(replace(told, mean=(0.0, 0.0, 0.0)), DATA, CPU)
+            loading.load(replace(told, mean=(0.0, 0.0, 0.0)), DATA, CPU)
 
 
 def test_what_is_assumed_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = saved_state(tmp_path / "weights.pt", "bare")
     with caplog.at_level(logging.INFO):
-        found = teachers.load(TeacherConfig(path, arch="tiny"), DATA, CPU)
+        found = loading.load(ClassifierFile(path, arch="tiny"), DATA, CPU)
     assert found.class_to_idx == DATA
-    assert "`teacher_mean`" in caplog.text
-    assert "`teacher_classes`" in caplog.text
+    assert "`classifier_mean`" in caplog.text
+    assert "`classifier_classes`" in caplog.text
     expected = Classifier(model().net, IMAGENET_MEAN, IMAGENET_STD)
     assert torch.allclose(found.logits(IMAGES), expected(IMAGES), atol=1e-5)
-    with pytest.raises(UsageError, match=r"(?s)Neither .* nor the data says.*`teacher_classes`"):
-        teachers.load(TeacherConfig(path, arch="tiny"), {}, CPU)
+    with pytest.raises(UsageError, match=r"(?s)Neither .* nor the data says.*`classifier_classes`"):
+        loading.load(ClassifierFile(path, arch="tiny"), {}, CPU)
 
 
 def test_timm_says_how_its_networks_see(tmp_path: Path) -> None:
     """Its test ViT takes 160 px only, and its own mean and deviation."""
     torch.save(build("test_vit", 3).net.state_dict(), tmp_path / "w.pt")
-    found = teachers.load(TeacherConfig(tmp_path / "w.pt", arch="test_vit"), DATA, CPU)
+    found = loading.load(ClassifierFile(tmp_path / "w.pt", arch="test_vit"), DATA, CPU)
     assert found.size == (160, 160)
     assert isinstance(found.network, Classifier)
     assert found.network.mean.flatten().tolist() == [0.5, 0.5, 0.5]
@@ -105,12 +105,12 @@ def test_timm_says_how_its_networks_see(tmp_path: Path) -> None:
 def test_weights_of_another_network_or_of_other_classes(tmp_path: Path) -> None:
     path = saved_state(tmp_path / "w.pt", "bare")
     with pytest.raises(DiffcleanError, match=r"does not fit plain with 3 classes: .*are not of it, such as 1\.bias"):
-        teachers.load(TeacherConfig(path, arch="plain"), DATA, CPU)
+        loading.load(ClassifierFile(path, arch="plain"), DATA, CPU)
     with pytest.raises(DiffcleanError, match=r"(?s)6\.weight is \(3, 256\) in the file and \(2, 256\).*_classes"):
-        teachers.load(TeacherConfig(path, arch="tiny"), {"a": 0, "b": 1}, CPU)
+        loading.load(ClassifierFile(path, arch="tiny"), {"a": 0, "b": 1}, CPU)
     torch.save({"epoch": 3}, path)
     with pytest.raises(DiffcleanError, match=r"(?s)holds no weights .it holds epoch.*torch\.save"):
-        teachers.load(TeacherConfig(path, arch="tiny"), DATA, CPU)
+        loading.load(ClassifierFile(path, arch="tiny"), DATA, CPU)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_lists_of_classes(text: str, message: str, tmp_path: Path) -> None:
 
 def test_a_teacher_of_another_size_gets_what_it_wants(tmp_path: Path) -> None:
     checkpoints.save(tmp_path / "t.pt", model(), "tiny", CLASSES, (16, 16), {})
-    found = teachers.load(TeacherConfig(tmp_path / "t.pt"), DATA, CPU)
+    found = loading.load(ClassifierFile(tmp_path / "t.pt"), DATA, CPU)
     large = torch.nn.functional.interpolate(IMAGES, (32, 32), mode="nearest")
     seen = []
     inner = found.network
@@ -179,7 +179,7 @@ def test_files_that_would_have_to_be_trusted(
     path = tmp_path / ("t.pt2" if kind == "torch.export" else "t.pt")
     write_unsafe(path, kind)
     with pytest.raises(UnsafeFileError, match=f"(?s){reason}") as found:
-        teachers.load(TeacherConfig(path, arch="tiny"), DATA, CPU)
+        loading.load(ClassifierFile(path, arch="tiny"), DATA, CPU)
     assert "torch.save(model.state_dict(), 'weights.pt')" in found.value.hint
     assert "--teacher-arch" in found.value.hint
     assert "weights_only" not in str(found.value), "no advice to load it unsafely"
@@ -188,24 +188,24 @@ def test_files_that_would_have_to_be_trusted(
 
 def test_no_such_file(tmp_path: Path) -> None:
     with pytest.raises(DiffcleanError, match="no file"):
-        teachers.load(TeacherConfig(tmp_path / "t.pt"), DATA, CPU)
+        loading.load(ClassifierFile(tmp_path / "t.pt"), DATA, CPU)
     (tmp_path / "t.pt").write_bytes(b"PK\x03\x04 cut short")
     with pytest.raises(DiffcleanError, match="damaged"):
-        teachers.load(TeacherConfig(tmp_path / "t.pt"), DATA, CPU)
+        loading.load(ClassifierFile(tmp_path / "t.pt"), DATA, CPU)
 
 
 def test_a_size_that_a_network_cannot_take(tmp_path: Path) -> None:
     network = build("vit_tiny_patch16_224", 3)
     torch.save(network.net.state_dict(), tmp_path / "vit.pth")
-    told = TeacherConfig(tmp_path / "vit.pth", arch="vit_tiny_patch16_224", classes=listed(tmp_path), size=32)
-    with pytest.raises(DiffcleanError, match=r"(?s)fails on images of 32x32 px.*`teacher_size`"):
-        teachers.load(told, DATA, CPU).logits(IMAGES)
+    told = ClassifierFile(tmp_path / "vit.pth", arch="vit_tiny_patch16_224", classes=listed(tmp_path), size=32)
+    with pytest.raises(DiffcleanError, match=r"(?s)fails on images of 32x32 px.*`classifier_size`"):
+        loading.load(told, DATA, CPU).logits(IMAGES)
 
 
 def test_capitals_in_a_files_name(tmp_path: Path) -> None:
     path = saved_state(tmp_path / "t.pt", "safetensors").rename(tmp_path / "T.SAFETENSORS")
-    told = TeacherConfig(path, arch="tiny", classes=listed(tmp_path), mean=MEAN, std=STD)
-    assert teachers.load(told, DATA, CPU).arch == "tiny"
+    told = ClassifierFile(path, arch="tiny", classes=listed(tmp_path), mean=MEAN, std=STD)
+    assert loading.load(told, DATA, CPU).arch == "tiny"
 
 
 @pytest.mark.parametrize("about", ["[]", "null", "5", "[" * 100_000])
@@ -214,4 +214,4 @@ def test_metadata_that_are_no_object(about: str, tmp_path: Path) -> None:
 
     save_file({"x": torch.zeros(1)}, tmp_path / "t.safetensors", {"diffclean": about})
     with pytest.raises(DiffcleanError, match="damaged"):
-        teachers.load(TeacherConfig(tmp_path / "t.safetensors"), DATA, CPU)
+        loading.load(ClassifierFile(tmp_path / "t.safetensors"), DATA, CPU)

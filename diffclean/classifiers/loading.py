@@ -1,4 +1,4 @@
-"""Teachers as people have them: a classifier of ours, a bare state dict with its architecture, ONNX."""
+"""Classifiers as people have them: a file of ours, a bare state dict with its architecture, ONNX."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from diffclean.classifiers import checkpoints
+from diffclean.classifiers.classifier_file import ClassifierFile
 from diffclean.classifiers.networks import ARCHITECTURES, IMAGENET_MEAN, IMAGENET_STD, build, check_arch, shapes_of
 from diffclean.classifiers.onnx_classifier import load_onnx
 from diffclean.classifiers.state_dicts import (
@@ -24,7 +25,6 @@ from diffclean.classifiers.state_dicts import (
     read_classes,
     usual_input,
 )
-from diffclean.classifiers.teacher_config import TeacherConfig
 from diffclean.classifiers.weight_files import WAY_OUT, UnsafeFileError, listed, read_content, reason_of, split
 from diffclean.errors import DiffcleanError, UsageError
 
@@ -35,8 +35,8 @@ _LOOKED_AT = 32
 
 
 @dataclass(frozen=True)
-class Teacher:
-    """A classifier that answers.
+class LoadedClassifier:
+    """A classifier that answers: a teacher, or whichever is measured.
 
     Attributes:
         network: (B, 3, H, W) float in [0, 1], of `size` -> (B, C) logits.
@@ -47,6 +47,7 @@ class Teacher:
         sketch: of the images it was trained on (`samples.sketch_of`); empty: not known.
         name: of its file, for messages.
         classes_assumed: whether its class order is the data's for want of a better one.
+        role: what messages call it, as in `ClassifierFile`.
     """
 
     network: Callable[[Tensor], Tensor]
@@ -55,8 +56,9 @@ class Teacher:
     arch: str | None
     sha256: str
     sketch: list[str] = field(default_factory=list)
-    name: str = "The teacher"
+    name: str = "The classifier"
     classes_assumed: bool = False
+    role: str = "classifier"
     _calls: Iterator[int] = field(default_factory=itertools.count, repr=False, compare=False)
 
     @torch.no_grad()
@@ -78,27 +80,28 @@ class Teacher:
             raise
         except (AssertionError, RuntimeError, ValueError) as error:  # what networks say to a size they cannot take
             raise DiffcleanError(
-                f"The teacher fails on images of {images.shape[3]}x{images.shape[2]} px: {reason_of(error)}",
-                "Name the side that it was made for: `teacher_size` 224",
+                f"The {self.role} fails on images of {images.shape[3]}x{images.shape[2]} px: {reason_of(error)}",
+                f"Name the side that it was made for: `{self.role}_size` 224",
             ) from error
         if logits.shape != (len(images), len(self.class_to_idx)):
             raise DiffcleanError(
-                f"The teacher's answer to {len(images)} images has the shape {tuple(logits.shape)}; expected "
+                f"The {self.role}'s answer to {len(images)} images has the shape {tuple(logits.shape)}; expected "
                 f"({len(images)}, {len(self.class_to_idx)}), a logit for each class.",
-                "Name its classes in the order of its logits: `teacher_classes` FILE",
+                f"Name its classes in the order of its logits: `{self.role}_classes` FILE",
             )
         number = next(self._calls)
         if logits.device.type == "cpu" or number < _LOOKED_AT or number % _LOOKED_AT == 0:
-            check_answers(logits, self.name)
+            check_answers(logits, self.name, self.role)
         return logits
 
 
-def check_answers(logits: Tensor, name: str) -> None:
+def check_answers(logits: Tensor, name: str, role: str = "classifier") -> None:
     """Refuse answers from which no figure may be made.
 
     Args:
         logits: (B, C).
         name: of the classifier.
+        role: as in `ClassifierFile`.
 
     Raises:
         DiffcleanError: some are not finite; or all are probabilities, of which a softmax would make nearly equal ones.
@@ -112,8 +115,8 @@ def check_answers(logits: Tensor, name: str) -> None:
         raise DiffcleanError(
             f"{name} answers {wrong} of {len(logits)} images with values that are not finite (NaN or infinite); no "
             "figure can be made of them.",
-            "Is its normalisation another (`teacher_mean`, `teacher_std`), or does it overflow in "
-            "half precision? `distill` takes --precision fp32.",
+            f"Is its normalisation another (`{role}_mean`, `{role}_std`), or does it overflow in half precision? "
+            "`distill` takes --precision fp32.",
         )
     if probabilities and len(logits):
         raise DiffcleanError(
@@ -123,15 +126,15 @@ def check_answers(logits: Tensor, name: str) -> None:
         )
 
 
-def load(config: TeacherConfig, data_classes: Mapping[str, int], device: torch.device) -> Teacher:
-    """Read a teacher. Nothing in its file is executed.
+def load(config: ClassifierFile, data_classes: Mapping[str, int], device: torch.device) -> LoadedClassifier:
+    """Read a classifier. Nothing in its file is executed.
 
     Where the file does not tell its classes and `config` names none, the data's are taken, in their order. Where
     nothing tells its normalisation, it is timm's for the architecture, or ImageNet's.
 
     Args:
         config: the file, and what it does not say.
-        data_classes: of the data that it shall teach on.
+        data_classes: of the data that it is asked about.
         device: where it runs.
 
     Raises:
@@ -143,8 +146,14 @@ def load(config: TeacherConfig, data_classes: Mapping[str, int], device: torch.d
         raise DiffcleanError(f"There is no file {config.path}.", "Train one: diffclean train DATA -o t.pt")
     with config.path.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    if config.path.suffix.lower() == ".onnx":
-        return _from_onnx(config, data_classes, device, sha256)
+    is_onnx = config.path.suffix.lower() == ".onnx"
+    read = (_from_onnx if is_onnx else _from_weights)(config, data_classes, device, sha256)
+    return replace(read, name=str(config.path), role=config.role)
+
+
+def _from_weights(
+    config: ClassifierFile, data_classes: Mapping[str, int], device: torch.device, sha256: str
+) -> LoadedClassifier:
     try:
         content = read_content(config.path)
     except UnsafeFileError as error:
@@ -154,17 +163,19 @@ def load(config: TeacherConfig, data_classes: Mapping[str, int], device: torch.d
         read = checkpoints.checkpoint_from(config.path, *split(content), device)
         known = read.training.get("sketch")
         sketch = [str(sha256) for sha256 in known] if isinstance(known, list) else []
-        return Teacher(_still(read.model), read.class_to_idx, read.size, read.arch, sha256, sketch, str(config.path))
+        return LoadedClassifier(_still(read.model), read.class_to_idx, read.size, read.arch, sha256, sketch)
     return _from_state_dict(config, content, data_classes, device, sha256)
 
 
-def _from_onnx(config: TeacherConfig, data_classes: Mapping[str, int], device: torch.device, sha256: str) -> Teacher:
+def _from_onnx(
+    config: ClassifierFile, data_classes: Mapping[str, int], device: torch.device, sha256: str
+) -> LoadedClassifier:
     read = load_onnx(config.path, device)
     if read.class_to_idx is not None:  # written by us: the normalisation is inside
         _refuse_options(config)
-        return Teacher(read.logits, read.class_to_idx, read.size, None, sha256, name=str(config.path))
-    also = {"`teacher_arch`": config.arch is not None, "`teacher_size`": bool(config.size and read.size)}
-    if given := [name for name, is_given in also.items() if is_given]:
+        return LoadedClassifier(read.logits, read.class_to_idx, read.size, None, sha256)
+    also = {"arch": config.arch is not None, "size": bool(config.size and read.size)}
+    if given := [f"`{config.role}_{name}`" for name, is_given in also.items() if is_given]:
         raise UsageError(f"{config.path} says that itself.", f"Leave out {', '.join(given)}.")
     mean, std = _normalisation(config, (IMAGENET_MEAN, IMAGENET_STD))
     shift, scale = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (mean, std))
@@ -174,64 +185,69 @@ def _from_onnx(config: TeacherConfig, data_classes: Mapping[str, int], device: t
 
     size = read.size or _square(config.size)
     classes, assumed = _classes(config, data_classes), config.classes is None
-    return Teacher(network, classes, size, None, sha256, name=str(config.path), classes_assumed=assumed)
+    return LoadedClassifier(network, classes, size, None, sha256, classes_assumed=assumed)
 
 
 def _from_state_dict(
-    config: TeacherConfig,
+    config: ClassifierFile,
     content: Mapping[str, Any],
     data_classes: Mapping[str, int],
     device: torch.device,
     sha256: str,
-) -> Teacher:
+) -> LoadedClassifier:
     table = find_state_dict(content)
     if table is None:
         raise DiffcleanError(f"{config.path} holds no weights (it holds {listed(content)}).", WAY_OUT)
     if config.arch is None:
         raise UsageError(
             f"{config.path} holds bare weights and does not say of which network.",
-            "Name it: `teacher_arch` NAME (one of timm's, or "
-            f"{', '.join(ARCHITECTURES)}), and its classes: `teacher_classes` FILE",
+            f"Name it: `{config.role}_arch` NAME (one of timm's, or "
+            f"{', '.join(ARCHITECTURES)}), and its classes: `{config.role}_classes` FILE",
         )
     check_arch(config.arch)
     classes = _classes(config, data_classes)
     usual, fixed = usual_input(config.arch)
     what = f"{config.arch} with {len(classes)} classes"
-    state = fitted(table, shapes_of(config.arch, len(classes)), config.path, what)
+    state = fitted(table, shapes_of(config.arch, len(classes)), config.path, what, config.role)
     model = build(config.arch, len(classes), *_normalisation(config, usual))
     load_fitted(model, state, config.path)
     for name, given, held in (("mean", config.mean, model.mean), ("std", config.std, model.std)):
         if given is not None and not torch.allclose(held.flatten(), torch.tensor(given)):
-            raise UsageError(f"{config.path} holds its own {name}.", f"Leave out `teacher_{name}`.")
+            raise UsageError(f"{config.path} holds its own {name}.", f"Leave out `{config.role}_{name}`.")
     model.to(device).to(memory_format=torch.channels_last)
     size, assumed = _square(config.size) or fixed, config.classes is None
-    name = str(config.path)
-    return Teacher(_still(model), classes, size, config.arch, sha256, name=name, classes_assumed=assumed)
+    return LoadedClassifier(_still(model), classes, size, config.arch, sha256, classes_assumed=assumed)
 
 
-def _normalisation(config: TeacherConfig, usual: Normalisation) -> Normalisation:
+def _normalisation(config: ClassifierFile, usual: Normalisation) -> Normalisation:
     mean, std = config.mean or usual[0], config.std or usual[1]
     if config.mean is None or config.std is None:
-        log.info("The teacher is taken to normalise by mean %s and std %s (`teacher_mean`, `teacher_std`).", mean, std)
+        log.info(
+            "The %s is taken to normalise by mean %s and std %s (`%s_mean`, `%s_std`).",
+            config.role, mean, std, config.role, config.role,
+        )  # fmt: skip
     return mean, std
 
 
-def _classes(config: TeacherConfig, data_classes: Mapping[str, int]) -> dict[str, int]:
+def _classes(config: ClassifierFile, data_classes: Mapping[str, int]) -> dict[str, int]:
     if config.classes is not None:
         return read_classes(config.classes)
     if not data_classes:
         raise UsageError(
-            f"Neither {config.path} nor the data says what the teacher's classes are.",
-            "Name them in the order of its logits: `teacher_classes` FILE",
+            f"Neither {config.path} nor the data says what the {config.role}'s classes are.",
+            f"Name them in the order of its logits: `{config.role}_classes` FILE",
         )
-    log.info("The teacher's logits are taken to be in the data's class order (`teacher_classes` says otherwise).")
+    log.info(
+        "The %s's logits are taken to be in the data's class order (`%s_classes` says otherwise).",
+        config.role, config.role,
+    )  # fmt: skip
     return dict(data_classes)
 
 
-def _refuse_options(config: TeacherConfig) -> None:
+def _refuse_options(config: ClassifierFile) -> None:
     """What the file tells itself must not be told differently."""
     names = ("arch", "classes", "mean", "std", "size")
-    given = [f"`teacher_{name}`" for name in names if getattr(config, name) is not None]
+    given = [f"`{config.role}_{name}`" for name in names if getattr(config, name) is not None]
     if given:
         raise UsageError(f"{config.path} says all about itself.", f"Leave out {', '.join(given)}.")
 

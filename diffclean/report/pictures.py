@@ -1,0 +1,130 @@
+"""Small pictures of images of a data set, safe to take into a page whatever their files hold."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from diffclean.data.decode import DecodeError, decoded
+from diffclean.data.item import Item, ItemError
+from diffclean.data.registry import open_source
+from diffclean.data.sources import Source
+from diffclean.errors import DiffcleanError
+
+SIDE = 160
+"""Longer side of a thumbnail, in pixels."""
+LIMIT_BYTES = 12 * 1024
+"""Of one thumbnail: a page of the most pictures that it shows then stays below 5 MB."""
+_LOSSLESS_SIDE = 64
+"""Pictures up to this side are kept pixel by pixel where that is small enough: a trigger may be three pixels wide."""
+
+
+@dataclass(frozen=True)
+class Thumbnail:
+    """A small picture.
+
+    Attributes:
+        data: WebP.
+        width: in pixels.
+        height: as width.
+    """
+
+    data: bytes
+    width: int
+    height: int
+
+    @property
+    def uri(self) -> str:
+        """For the `src` of an `img`."""
+        return f"data:image/webp;base64,{base64.b64encode(self.data).decode()}"
+
+    @property
+    def is_tiny(self) -> bool:
+        """Whether it is better shown in whole pixels than blurred."""
+        return max(self.width, self.height) <= _LOSSLESS_SIDE
+
+
+def thumbnail(data: bytes, side: int = SIDE) -> Thumbnail:
+    """A picture made small: never larger than `side`, and enlarged never.
+
+    Args:
+        data: the bytes of an image file.
+        side: the longer side, in pixels.
+
+    Raises:
+        DecodeError: it is no image that can be read.
+    """
+    with decoded(data, side) as (pixels, _):
+        picture = Image.fromarray(np.ascontiguousarray(pixels))
+        picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return Thumbnail(_encoded(picture), *picture.size)
+
+
+def _encoded(picture: Image.Image) -> bytes:
+    """WebP within `LIMIT_BYTES`: without loss where that fits, else as good as fits."""
+    if max(picture.size) <= _LOSSLESS_SIDE and len(data := _webp(picture, lossless=True, quality=70)) <= LIMIT_BYTES:
+        return data
+    for quality in (82, 60, 30, 5):
+        data = _webp(picture, quality=quality)
+        if len(data) <= LIMIT_BYTES:
+            break
+    return data
+
+
+def _webp(picture: Image.Image, **options: int) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, "WEBP", method=4, **options)
+    return file.getvalue()
+
+
+def picture_of(text: str) -> Thumbnail | None:
+    """The small picture of an image file in base64; None where it is none that can be read."""
+    try:
+        return thumbnail(base64.b64decode(text, validate=True)) if text else None
+    except (ValueError, DecodeError):
+        return None
+
+
+class Album:
+    """Thumbnails of some images of one data set.
+
+    Args:
+        where: the data set; None: it is gone, and there are no pictures.
+        keys: of the images that may be asked for. They alone are remembered when the data set is listed.
+
+    Attributes:
+        problem: why there are no pictures at all; empty where there are.
+    """
+
+    def __init__(self, where: str | None, keys: Iterable[str]) -> None:
+        self.problem = ""
+        self._source: Source | None = None
+        self._items: dict[str, Item] = {}
+        wanted = set(keys)
+        if where is None:
+            self.problem = "the folder is no longer there"
+        elif wanted:
+            try:
+                self._source = open_source(where)
+                self._items = {item.key: item for item in self._source.stream() if item.key in wanted}
+            except DiffcleanError as error:
+                self.problem = error.message
+
+    def thumbnail(self, key: str, side: int = SIDE) -> Thumbnail | str:
+        """The picture of one image, or why there is none."""
+        if self.problem:
+            return self.problem
+        item = self._items.get(key)
+        if item is None or self._source is None:
+            return "it is not in the data set"
+        if item.problem:
+            return item.problem
+        try:
+            return thumbnail(self._source.read(item), side)
+        except (DecodeError, ItemError) as error:
+            return str(error)

@@ -1,0 +1,97 @@
+"""The page of a folder: of one that `clean` wrote, or a smaller one of what `variate` wrote."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from diffclean.data.atomic import contained
+from diffclean.data.hashes import sha256_of
+from diffclean.data.run_record import RUN_FILE
+from diffclean.data.suspects import read_suspects
+from diffclean.errors import DiffcleanError
+from diffclean.report.facts import REPORT_FILE, Facts, read_facts
+from diffclean.report.page import PAGE_FILE, write_page
+from diffclean.report.variation_run import facts_of_run
+from diffclean.report.verdict import Tone, verdict
+from diffclean.report.words import images
+
+_BEGINS = b"<!doctype html>"
+
+
+@dataclass(frozen=True)
+class WrittenReport:
+    """A page that was written.
+
+    Attributes:
+        page: its file.
+        tone: how the verdict is coloured: good, mixed, bad or plain.
+        verdict: the sentence that it begins with.
+        reasons: what that rests on.
+    """
+
+    page: Path
+    tone: Tone
+    verdict: str
+    reasons: tuple[str, ...]
+
+
+def write_report(folder: Path, out: Path | None = None, dry_run: bool = False) -> WrittenReport:
+    """Write the page of a folder.
+
+    Args:
+        folder: that `clean` or `variate` wrote.
+        out: the file; None: `report.html` in the folder.
+        dry_run: whether only to say what would be written.
+
+    Raises:
+        DiffcleanError: there is nothing to tell of the folder, or `out` is another kind of file.
+        WriteError: the page cannot be written.
+    """
+    facts = facts_of(folder)
+    place = folder / PAGE_FILE if out is None else out
+    _check_place(place)
+    if not dry_run:
+        write_page(facts, folder, place)
+    found = verdict(facts)
+    return WrittenReport(place, found.tone, found.sentence, found.reasons)
+
+
+def facts_of(folder: Path) -> Facts:
+    """What is known of a folder; raises as `write_report`."""
+    if not folder.is_dir():
+        raise DiffcleanError(f"There is no folder {folder}.", "Give the folder that `diffclean clean` wrote.")
+    if (folder / REPORT_FILE).exists():
+        return _with_changes(read_facts(folder), folder)
+    if (folder / RUN_FILE).exists():
+        return facts_of_run(folder)
+    raise DiffcleanError(
+        f"{folder} holds neither {REPORT_FILE} nor {RUN_FILE}, so there is nothing to report.",
+        "Give a folder that `diffclean clean` or `diffclean variate` wrote.",
+    )
+
+
+def _with_changes(facts: Facts, folder: Path) -> Facts:
+    """The same, with a word where the list of suspects is no longer the one that the run was made with."""
+    name = facts.folders.suspects
+    written = facts.hashes.get(name)
+    if not written or not (path := contained(folder, name)).is_file() or sha256_of(path) == written:
+        return facts
+    said = (
+        f"The list of suspects was changed after this run: it holds {images(len(read_suspects(path)))} now. What this "
+        "page tells is of the list as it was."
+    )
+    return replace(facts, not_done=(*facts.not_done, said))
+
+
+def _check_place(place: Path) -> None:
+    """Refuse to write over something that is no page."""
+    if place.is_dir():
+        raise DiffcleanError(f"{place} is a folder.", f"Name a file: -o {place / PAGE_FILE}")
+    try:
+        with place.open("rb") as file:
+            begins = file.read(len(_BEGINS))
+    except OSError:
+        return
+    if begins and begins != _BEGINS:
+        raise DiffcleanError(f"{place} exists and is no report.", "Name another file with -o.")
