@@ -38,6 +38,10 @@ EXTENSIONS = frozenset(
     "avif avifs jp2 j2k j2c jpc jpf jpx ico pcx qoi sgi tga".split()
 )
 """A file so named is taken as an image without a look at it; of any other name, what its first bytes say counts."""
+RAW_EXTENSIONS = frozenset(
+    "3fr arw cr2 cr3 crw dcr dng erf fff iiq k25 kdc mef mos mrw nef nrw orf pef raf rw2 rwl sr2 srf srw x3f".split()  # noqa: SIM905 - a list
+)
+"""Of cameras. Many are TIFF by their first bytes, and the first picture in them is a small preview."""
 HEIF_EXTENSIONS = frozenset({"heic", "heif", "hif"})
 HEAD_BYTES = 64
 """How much of a file `sniffed` looks at."""

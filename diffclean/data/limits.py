@@ -11,6 +11,8 @@ SCANS = 500
 """Of a progressive JPEG: so many passes over the picture. NVIDIA's DALI allows as many; photos have about ten."""
 _SEGMENTS = 500
 """Of a JPEG's header; photos have under fifty."""
+_PADDING = 4096
+"""Fill bytes and markers without content in a JPEG's header; photos have none, or a few."""
 _PLAIN_WORK = 200_000_000
 """Pixels times passes that are decoded without a time limit: a few seconds at most."""
 _PLAIN_BYTES = 64 * 2**20
@@ -87,10 +89,14 @@ def jpeg_header(data: bytes) -> JpegHeader:
         DecodeError: more than `SCANS` scans, or header segments beyond number.
     """
     at, segments, frame, bits, components = 2, 0, 0, 8, 3
+    padding = 0
     while at + 4 <= len(data) and data[at] == 0xFF:
         marker = data[at + 1]
         if marker == 0xFF or marker in _LENGTHLESS:
             at += 1 if marker == 0xFF else 2
+            padding += 1  # Pillow goes over it byte by byte, as slowly as this does
+            if padding > _PADDING:
+                raise DecodeError(f"JPEG with more than {_PADDING} bytes of padding before its picture")
             continue
         if marker in (_START_OF_SCAN, _END):
             break
@@ -111,11 +117,14 @@ def jpeg_header(data: bytes) -> JpegHeader:
 
 def _scans(data: bytes, at: int) -> int:
     """Scans from here to the end of the picture, at most one more than is allowed."""
-    scans = 0
+    scans = markers = 0
     while scans <= SCANS and (found := _NEXT_MARKER.search(data, at)):
         marker, at = data[found.start() + 1], found.end()
         if marker == _END:
             break
+        markers += 1
+        if markers > _SEGMENTS * 20:
+            raise DecodeError(f"JPEG with more than {_SEGMENTS * 20} segments between its scans")
         scans += marker == _START_OF_SCAN
         if marker not in _LENGTHLESS:
             at += int.from_bytes(data[at : at + 2], "big")

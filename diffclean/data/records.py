@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from diffclean.data.atomic import (
-    check_plain,
     clean_temporaries,
+    open_plain,
     read_plain,
     sync_folders,
     whole_file,
@@ -63,7 +63,7 @@ class Records(Protocol):
         """Be the only writer, of all or of a shard named `owner`; raises `DiffcleanError` where another one writes."""
 
     def sweep(self, owner: str) -> None:
-        """Remove what a killed run of the same owner left half-written."""
+        """Remove what killed runs left half-written: those of the same owner at least, and none that lives."""
 
     def strangers(self) -> list[str]:
         """What else is there already, sorted; the place is made if it is missing."""
@@ -105,7 +105,7 @@ class FolderRecords:
 
     def sweep(self, owner: str) -> None:
         """See `clean_temporaries`."""
-        clean_temporaries(self.folder, owner)
+        clean_temporaries(self.folder)
 
     def strangers(self) -> list[str]:
         """What is in the folder, without hidden files."""
@@ -162,8 +162,7 @@ class FileLog:
         mode = os.O_RDWR | os.O_CREAT | os.O_APPEND if write else os.O_RDONLY
         self._descriptor = -1
         try:
-            self._descriptor = os.open(path, mode | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
-            check_plain(self._descriptor, path)
+            self._descriptor = open_plain(path, mode)
             if write:
                 sync_folders(path.parent)
         except DiffcleanError:

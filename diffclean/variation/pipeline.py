@@ -99,14 +99,22 @@ def stream(jobs: Iterable[Job], stages: Stages[Job], batch: int, workers: int, s
 
 @contextmanager
 def pool(threads: int, name: str) -> Iterator[ThreadPoolExecutor]:
-    """Threads that do without torch's own: there are enough of them, and the sampler wants the cores."""
+    """Threads that do without torch's own: there are enough of them, and the sampler wants the cores.
+
+    They are waited for at the end, but not after an interrupt: a reader may be a minute at one image.
+    """
     import torch
 
     whole = torch.get_num_threads()
+    executor = ThreadPoolExecutor(threads, name, initializer=torch.set_num_threads, initargs=(1,))
+    at_once = False
     try:
-        with ThreadPoolExecutor(threads, name, initializer=torch.set_num_threads, initargs=(1,)) as executor:
-            yield executor
+        yield executor
+    except KeyboardInterrupt:
+        at_once = True
+        raise
     finally:
+        executor.shutdown(wait=not at_once, cancel_futures=at_once)
         torch.set_num_threads(whole)  # what a thread sets is also what threads begin with that come after it
 
 
