@@ -13,7 +13,7 @@ PIP_INSTALL = -m pip install --disable-pip-version-check --quiet
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install variate doctor test test-all lint format docs bench image docker-test lock sbom audit clean clean-all
+.PHONY: help install clean-data variate doctor test test-all lint format docs bench gpu image docker-test lock sbom audit clean clean-all
 
 help: ## List the tasks.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ help: ## List the tasks.
 	@echo "  Variables: VENV=$(VENV)  EXTRA=$(EXTRA) (cpu, gpu or rtx)  PYTHON=$(PYTHON)  ARGS= (further arguments)"
 
 install: $(VENV)/.installed-$(EXTRA) ## Install diffclean into a virtual environment.
+
+clean-data: named-data $(VENV)/.installed-$(EXTRA) ## Do the whole job: make clean-data DATA=folder [ARGS="--test folder"]
+	@"$(VENV)/bin/diffclean" clean "$(DATA)" $(ARGS)
 
 variate: named-data $(VENV)/.installed-$(EXTRA) ## Regenerate a data set: make variate DATA=folder [ARGS="--steps 10"]
 	@"$(VENV)/bin/diffclean" variate "$(DATA)" $(ARGS)
@@ -48,6 +51,12 @@ docs: $(DEV_VENV)/.installed-dev ## Write the pages in docs/verbs anew.
 
 bench: named-bench $(DEV_VENV)/.installed-dev ## Run a benchmark: make bench BENCH=name; without a name, list them.
 	@"$(DEV_VENV)/bin/python" "benchmarks/$(BENCH).py" $(ARGS)
+
+# The lists of `make gpu`: WORK= is kept between its pieces; TRAIN=, TEST=, TRUSTED= are data (see docs/gpu.md).
+WORK ?= gpu-work
+gpu: $(VENV)/.installed-$(EXTRA) ## Run what wants a GPU, ten minutes at a time: make gpu TRAIN=folder TEST=folder TRUSTED=folder
+	@"$(VENV)/bin/python" benchmarks/gpu/gpu_run.py --work "$(WORK)" $(if $(TRAIN),--train "$(TRAIN)") \
+		$(if $(TEST),--test "$(TEST)") $(if $(TRUSTED),--trusted "$(TRUSTED)") $(ARGS)
 
 # The container. DOCKER_ARGS is handed on: DOCKER_ARGS="--build-arg WITH_TENSORRT=0".
 DOCKER ?= docker
@@ -90,10 +99,10 @@ clean-all: clean ## Remove the virtual environment too.
 # Asked before anything is installed.
 .PHONY: named-data named-bench
 named-data:
-	@test -n "$(DATA)" || { echo "Which data set?  make variate DATA=path/to/images"; exit 2; }
+	@test -n "$(DATA)" || { echo "Which data set?  make $(MAKECMDGOALS) DATA=path/to/images"; exit 2; }
 named-bench:
 	@test -n "$(BENCH)" || { echo "Which one?  make bench BENCH=name, one of:"; \
-		ls benchmarks/*.py 2>/dev/null | xargs -rn1 basename | sed 's/\.py$$//; s/^/  /'; exit 2; }
+		ls benchmarks/*.py benchmarks/gpu/*.py 2>/dev/null | sed 's/^benchmarks\///; s/\.py$$//; s/^/  /'; exit 2; }
 
 # A stamp newer than pyproject.toml means: nothing to do.
 $(VENV)/.installed-$(EXTRA) $(DEV_VENV)/.installed-dev: pyproject.toml

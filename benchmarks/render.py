@@ -15,7 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from render_detection import detection_summary, detection_table
-from render_gpu import distill_speed, percent, pretrain_compare, robustness_curve, tensorrt_rtx, throughput, where
+from render_gpu import (
+    distill_speed,
+    percent,
+    pretrain_compare,
+    robustness_curve,
+    table,
+    tensorrt_rtx,
+    throughput,
+    where,
+)
 from render_recipes import micro_recipes
 from render_windows import windows_table
 
@@ -47,18 +56,53 @@ def rendered(renderers: dict[str, Any]) -> str:
     for name, render in renderers.items():
         path = RESULTS / f"{name}.json"
         if path.exists():
-            parts.append(render(json.loads(path.read_text())))
+            result = json.loads(path.read_text())
+            parts += [each(result) for each in (render if isinstance(render, list) else [render])]
     return "\n".join(parts)
+
+
+def headline(result: dict[str, Any]) -> str:
+    """The README's one table: CA and ASR, undefended, with the defaults, and with the suspects left out too."""
+    grid = result["figures"]["grid"]
+    cells = {(cell["attack"], cell["defence"]): cell for cell in result["figures"]["cells"]}
+    path = RESULTS / "robustness_suspects.json"
+    others = json.loads(path.read_text())["figures"] if path.exists() else {"cells": [], "variation": {}}
+    cells |= {(cell["attack"], cell["defence"]): cell for cell in others["cells"] if cell["defence"] == _LEFT_OUT}
+    asked = ", ".join(f"{name} {value:g}" for name, value in others["variation"].items())
+    seeds = {cell["seed"] for cell in cells.values()}
+    rows = []
+    for attack in dict.fromkeys(attack for attack, _ in cells):
+        marks = ["resembles the pretraining"] if cells[attack, "none"]["like_corruptions"] else []
+        marks += ["did not fire"] if cells[attack, "none"].get("fired") is False else []
+        name = attack + (f" ({', '.join(marks)})" if marks else "")
+        shown = [cells.get((attack, defence)) for defence in ("none", "ours", _LEFT_OUT)]
+        rows.append([name, *(percent([cell]) if cell else "" for cell in shown)])
+    lines = [
+        f"Clean accuracy / attack success in %, on {result['data']} ({int(grid['count']):,} training images, "
+        f"{grid['arch']}, {grid['epochs']} epochs, {len(seeds)} seed{'s' * (len(seeds) > 1)}; {where(result)}):",
+        "",
+        *table(
+            ["attack", "no defence", "variations and distillation", f"suspects left out too ({asked})"],
+            rows,
+        ),
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def speed(result: dict[str, Any]) -> str:
     """Images per second of `variate`, and its ratios."""
     figures = result["figures"]
     median, ratios = figures["median"], figures["ratios"]
+    windows = figures.get("windows")  # results of before photographs were regenerated in windows do not have it
+    counts = "one window a picture"
+    if windows is not None:
+        counts = ", ".join(f"{count:g} windows a picture of {kind}" for kind, count in windows.items())
+    steps = f"{figures['steps']} step{'s' * (figures['steps'] > 1)}"
     lines = [
-        f"**Speed** ({figures['steps']} steps, batch {figures['batch']}, {where(result)}). Stock is the same model in "
-        f"diffusers' own eager fp32 loop, on tensors in memory: {median['stock']:.1f} images/s. `variate` goes from "
-        "files to files; the bare engine runs on tensors in memory, in one process or in as many as `variate`.",
+        f"**Speed: {steps}, {counts}** (batch {figures['batch']}; {where(result)}). Stock is the same model in "
+        f"diffusers' own eager fp32 loop, on tensors in memory: {median['stock']:.1f} windows/s. `variate` goes from "
+        "files to files; the bare engine runs on tensors in memory, in one process or in as many as `variate`. Ratios "
+        "compare windows with windows.",
         "",
         "| runtime | processes | input | images/s | over stock | of the bare engine, one process | as many |",
         "|---|---|---|---|---|---|---|",
@@ -237,6 +281,7 @@ def suspects(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+_LEFT_OUT = "suspects left out, ours"
 _CELLS = (
     "A cell is clean accuracy / attack success in %. *like*: the attack resembles what `micro` was trained to remove; "
     "the others are the evidence. An attack that did not fire undefended (below 80 %) is marked, and was not defended "
@@ -245,24 +290,20 @@ _CELLS = (
 
 
 PAGES: dict[str, dict[str, Any]] = {
-    "README.md": {
-        "robustness": robustness("The defence, attack by attack"),
-        "robustness_suspects": robustness(
-            "With the suspects left out: a new teacher, and a student of that one", explained=False
-        ),
+    "README.md": {"robustness": headline},
+    "docs/evidence.md": {
+        "robustness": robustness("The defence at its defaults, attack by attack"),
+        "robustness_suspects": [
+            robustness("With the suspects left out: a new teacher, and a student of that one", explained=False),
+            suspects,
+        ],
         "robustness_turned": robustness(
             "The defence from the weakest look, with turned and zoomed views and a longer training", explained=False
         ),
         "micro_quality": quality("Quality of `micro`"),
-        "variate_throughput": speed,
-        "variate_memory": memory,
-        "kill_resume": killed,
-    },
-    "docs/evidence.md": {
-        "robustness_suspects": suspects,
         "detection": detection_table,
         "robustness_alpha": robustness(
-            "The README's first table, but with labels for half of the student's loss", explained=False
+            "The first table, but with labels for half of the student's loss", explained=False
         ),
         "micro_quality_sig": quality("What is left of a sinusoid (SIG)"),
         "robustness_sig_strength_04": robustness("SIG at a weaker look", explained=False),
@@ -272,10 +313,16 @@ PAGES: dict[str, dict[str, Any]] = {
         "robustness_sig_turned_08": robustness("The same at a look weaker still", explained=False),
         "micro_quality_ablation": quality("The ablation: pretrained without corruptions, for as many images"),
         "micro_quality_longer": quality("Pretrained for longer, and not shipped"),
-        "export_full_size": full_size,
         "micro_recipes": micro_recipes,
         "pretrain_compare": pretrain_compare,
         "robustness_curve": robustness_curve,
+    },
+    "docs/performance.md": {
+        "variate_throughput_defaults": speed,
+        "variate_throughput": speed,
+        "variate_memory": memory,
+        "kill_resume": killed,
+        "export_full_size": full_size,
         "gpu_throughput": throughput,
         "distill_speed": distill_speed,
         "tensorrt_rtx": tensorrt_rtx,

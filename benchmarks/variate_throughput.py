@@ -1,13 +1,16 @@
 """How fast `variate` is: against diffusers' own eager loop, and against the bare engine. One run, same weights.
 
     python benchmarks/variate_throughput.py --small FOLDER_OF_32PX_IMAGES --photos FOLDER_OF_PHOTOS
+        --name variate_throughput_defaults
+    python benchmarks/variate_throughput.py --small ... --photos ... --steps 8 --detail 64
 
 Three things are timed in turn, several times over, at equal steps and batch:
 stock: `MicroPipeline`, the model's modules run eagerly in fp32 in diffusers' own loop, on tensors in memory;
 engine: nothing but the engine's components, on tensors in memory, for each runtime;
 variate: the whole of it, from files to files.
 The last two in one process and in one a core, not counting their start.
-Ratios are taken within a round and their median is reported.
+Ratios are taken within a round and their median is reported. They compare windows of the engine's own size: a
+photograph has several at the default `--detail`, and stock would have to regenerate as many.
 """
 
 from __future__ import annotations
@@ -46,10 +49,12 @@ def main() -> None:
     parser.add_argument("--small", type=Path, required=True, help="images of 32 px")
     parser.add_argument("--photos", type=Path, required=True, help="photographs; they are resized to 500 px")
     parser.add_argument("--images", type=int, default=480, help="of each kind, a round")
-    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--steps", type=int, help="the engine's default where it is not given")
+    parser.add_argument("--detail", type=int, help="px on the longer side; the engine's default where it is not given")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--engine", default="micro")
+    parser.add_argument("--name", default="variate_throughput", help="of the result file")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
         folders = {
@@ -57,7 +62,7 @@ def main() -> None:
             "500px": gathered(options.photos, Path(work) / "photos", options.images, 500),
         }
         figures = measure(options, folders, Path(work))
-    write_result("variate_throughput", figures, "32 px: CIFAR-10 test images; 500 px: photographs, longest side 500 px")
+    write_result(options.name, figures, "32 px: CIFAR-10 test images; 500 px: photographs, longest side 500 px")
 
 
 def gathered(source: Path, target: Path, count: int, longest: int | None) -> Path:
@@ -80,7 +85,12 @@ def measure(options: argparse.Namespace, folders: dict[str, Path], work: Path) -
     """Images per second of everything, round by round."""
     settings = {
         name: Settings(
-            engine=options.engine, runtime=name, precision=precision, steps=options.steps, batch=options.batch
+            engine=options.engine,
+            runtime=name,
+            precision=precision,
+            steps=options.steps,
+            batch=options.batch,
+            detail=options.detail,
         )
         for name, precision in RUNTIMES
     }
@@ -91,9 +101,11 @@ def measure(options: argparse.Namespace, folders: dict[str, Path], work: Path) -
     pipeline.set_progress_bar_config(disable=True)
     pixels = in_memory(folders["32px"], options.batch, first.engine.manifest.image_size)
     batches = max(2, options.images // options.batch // 2 * 2)
+    steps, detail = first.settings.sampler.steps, first.settings.detail
+    windows: dict[str, float] = {}
     rounds = []
     for _ in range(options.rounds):
-        rates = {"stock": stock_rate(pipeline, pixels, options.steps, batches, first)}
+        rates = {"stock": stock_rate(pipeline, pixels, steps, batches, first)}
         for name in opened:
             for processes in counts:
                 rates[f"engine {name} {processes}"] = bare_rate(settings[name], pixels, batches, processes)
@@ -101,6 +113,7 @@ def measure(options: argparse.Namespace, folders: dict[str, Path], work: Path) -
                     out = work / "out"
                     report = variate(folder, out, settings[name], concurrency=Concurrency(processes))
                     rates[f"variate {name} {processes} {kind}"] = report.made / report.seconds
+                    windows[kind] = report.windows / report.made
                     shutil.rmtree(out)
         print({key: round(rate, 2) for key, rate in rates.items()}, flush=True)
         rounds.append(rates)
@@ -108,13 +121,15 @@ def measure(options: argparse.Namespace, folders: dict[str, Path], work: Path) -
     for name in opened:
         for processes, kind in itertools.product(counts, folders):
             key = f"variate {name} {processes} {kind}"
-            ratios[f"{key} / stock"] = statistics.median(r[key] / r["stock"] for r in rounds)
+            ratios[f"{key} / stock"] = statistics.median(windows[kind] * r[key] / r["stock"] for r in rounds)
             for others in counts:
-                ratio = statistics.median(r[key] / r[f"engine {name} {others}"] for r in rounds)
+                ratio = statistics.median(windows[kind] * r[key] / r[f"engine {name} {others}"] for r in rounds)
                 ratios[f"{key} / engine {others}"] = ratio
     return {
         "unit": "images per second",
-        "steps": options.steps,
+        "steps": steps,
+        "detail": detail,
+        "windows": windows,
         "batch": options.batch,
         "images": options.images,
         "processes": counts,

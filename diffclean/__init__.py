@@ -14,6 +14,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from diffclean.api.clean import clean
+    from diffclean.api.convert import convert
     from diffclean.api.distill import distill
     from diffclean.api.doctor import doctor
     from diffclean.api.evaluate import evaluate, evaluate_variations
@@ -32,6 +34,8 @@ __all__ = [
     "DiffcleanError",
     "Varier",
     "__version__",
+    "clean",
+    "convert",
     "distill",
     "doctor",
     "evaluate",
@@ -47,6 +51,8 @@ __all__ = [
 _OFFERED = {
     "DiffcleanError": "diffclean.errors",
     "Varier": "diffclean.api.varier",
+    "clean": "diffclean.api.clean",
+    "convert": "diffclean.api.convert",
     "distill": "diffclean.api.distill",
     "doctor": "diffclean.api.doctor",
     "evaluate": "diffclean.api.evaluate",
@@ -79,7 +85,8 @@ class _Door(ModuleType):
     """Keeps what is offered from being hidden by a room of the same name.
 
     When `diffclean.export.cache` is imported, Python binds the package `diffclean.export` as an attribute here, where
-    people expect the function `export`. Rooms are reached by `from diffclean.export... import ...` all the same.
+    people expect the function `export`. Rooms are reached by `from diffclean.export import cache` all the same; only
+    `import diffclean.export.cache as cache`, which looks for the package in that attribute, is refused by Python.
     """
 
     def __setattr__(self, name: str, value: Any) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from diffclean.data.registry import FormatStatus, statuses
 from diffclean.environment import Machine, machine
 from diffclean.results import WHERE_MEASURED, table
 from diffclean.runtime import probe
@@ -67,6 +68,7 @@ class Examination:
         auto_runtime: the one that is taken where none is named; None: none works.
         model: the model that ships with diffclean.
         problems: what somebody should do something about.
+        formats: of data sets, and which of them work here.
     """
 
     machine: Machine
@@ -74,6 +76,7 @@ class Examination:
     auto_runtime: str | None
     model: EmbeddedModel
     problems: list[str]
+    formats: list[FormatStatus] = field(default_factory=list)
 
     def for_json(self) -> dict[str, Any]:
         """The fields, and those of the machine beside them."""
@@ -94,7 +97,7 @@ def examine() -> Examination:
     runtimes = probe.probe()
     best = next((status.name for status in runtimes if status.usable and status.name in probe.DRIVEN), None)
     model = embedded_model()
-    return Examination(facts, runtimes, best, model, _problems(facts, best, model))
+    return Examination(facts, runtimes, best, model, _problems(facts, best, model), statuses())
 
 
 def embedded_model(name: str = "micro") -> EmbeddedModel:
@@ -188,6 +191,11 @@ def lines(report: Examination) -> list[str]:
         said.append(f"  {'yes' if status.usable else 'no ':3}  {title:26} {status.reason}{precision}")
         if status.hint:
             said.append(f"       {'':26} {status.hint}")
+    said += ["", "Formats of data sets (docs/formats.md):"]
+    for one in report.formats:
+        said.append(f"  {'yes' if one.usable else 'no ':3}  {one.name:26} {one.reason}")
+        if one.hint:
+            said.append(f"       {'':26} {one.hint}")
     return [*said, "", *_model_lines(report.model), *_problem_lines(report.problems)]
 
 

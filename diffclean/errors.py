@@ -20,6 +20,8 @@ class ExitCode(IntEnum):
     """The command line or a configuration file is wrong."""
     SOME_FAILED = 3
     """Finished, but some items failed; they are listed."""
+    GATE_MISSED = 4
+    """Finished, but the outcome missed a limit that was set (`clean --max-asr`, `--max-loss`)."""
     BUG = 70
     """A bug in diffclean."""
     INTERRUPTED = 130

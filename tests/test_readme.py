@@ -16,10 +16,11 @@ from diffclean.cli.main import VERBS, main
 ROOT = Path(__file__).parents[1]
 RENDER = ROOT / "benchmarks" / "render.py"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+INDEX = (ROOT / "docs/README.md").read_text(encoding="utf-8")
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-COMMANDS = [shlex.split(line, comments=True)[1:] for line in re.findall(r"^    (diffclean .*)$", README, re.MULTILINE)]
+COMMANDS = [shlex.split(line, comments=True)[1:] for line in re.findall(r"^    (diffclean .*)$", INDEX, re.MULTILINE)]
 
-# What makes them small; the words typed are the README's. A class of a few pictures is no data set, so `demo` may find
+# What makes them small; the words typed are the page's. A class of a few pictures is no data set, so `demo` may find
 # that its attack did not fire (1), and no model can be fetched from a hub, nor compiled for a GPU that is not here.
 SMALL = {
     "DIFFCLEAN_EPOCHS": "1",
@@ -35,11 +36,13 @@ SMALL = {
     "DIFFCLEAN_PRETRAIN_LAYERS": "1",
     "DIFFCLEAN_PRETRAIN_HEADS": "2",
 }
+ELSEWHERE = {"clean", "convert", "merge", "completion", "review"}
+"""Verbs of other pages. `clean` does what these commands do one by one; `review` waits for a person."""
 ALLOWED = {"demo": (0, 1), "export": (0, 1)}
 
 
 @pytest.mark.slow
-def test_the_commands_of_use_it_run_in_their_order(
+def test_the_commands_of_the_index_run_in_their_order(
     draw_photos: Callable[..., Path],
     tiny_model: Path,
     tmp_path: Path,
@@ -52,7 +55,11 @@ def test_the_commands_of_use_it_run_in_their_order(
     monkeypatch.chdir(tmp_path)
     for name, value in {**SMALL, "DIFFCLEAN_ENGINE": str(tiny_model)}.items():
         monkeypatch.setenv(name, value)
-    assert {command[0] for command in COMMANDS} == set(VERBS) - {"merge", "completion"}
+    assert {command[0] for command in COMMANDS} == set(VERBS) - {
+        "merge",
+        "completion",
+        "review",
+    }  # `review` waits for a person
     for command in COMMANDS:
         code = main(command)
         said = capsys.readouterr()
@@ -75,10 +82,20 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def test_every_page_is_listed() -> None:
-    index = (ROOT / "docs/README.md").read_text(encoding="utf-8")
-    assert [page.name for page in (ROOT / "docs").glob("*.md") if f"({page.name})" not in index] == ["README.md"]
+    assert [page.name for page in (ROOT / "docs").glob("*.md") if f"({page.name})" not in INDEX] == ["README.md"]
+
+
+def test_the_readme_takes_a_minute() -> None:
+    """One table of at most six rows, and commands that are there once `make` has installed them."""
+    rows = [line for line in README.splitlines() if line.startswith("|")]
+    assert len(rows) <= 2 + 6
+    typed = re.findall(r"^    (\S+) (\S+)", README, re.MULTILINE)
+    assert {program for program, _ in typed} <= {"make", ".venv/bin/diffclean", "docker"}
+    assert {verb for program, verb in typed if "diffclean" in program} <= set(VERBS)
+    tasks = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert {task for program, task in typed if program == "make"} <= set(tasks)
 
 
 def test_its_tables_are_rendered_from_the_results() -> None:
     found = subprocess.run([sys.executable, str(RENDER), "--check"], capture_output=True, text=True, check=False)
-    assert found.returncode == 0, f"README.md is stale: python benchmarks/render.py {found.stderr}"
+    assert found.returncode == 0, f"A table is stale: python benchmarks/render.py {found.stderr}"

@@ -42,6 +42,7 @@ def variate(
     time_limit_s: int = defaults.TIME_LIMIT_S,
     full_names: bool = defaults.FULL_NAMES,
     label_from: str | None = None,
+    to: str | None = None,
     shard: str | None = None,
     verify: bool = False,
     processes: int | None = None,
@@ -55,8 +56,8 @@ def variate(
     Variations land in `out` under the same folders. A run that was stopped goes on when the same is called again.
 
     Args:
-        source: a folder of images.
-        out: where to write; None: `source` with `-variations` added to its name.
+        source: a folder of images, or a data set in another format of docs/formats.md.
+        out: the folder to write; None: `source` with `-variations` added to its name.
         engine: a recipe's name, an engine directory, or a model directory of `pretrain`.
         runtime: what runs the engine; "auto" takes the best that works here.
         precision: "fp32", "fp16" or "bf16"; None: the runtime's best.
@@ -80,7 +81,9 @@ def variate(
         byte_limit: larger files are not read.
         time_limit_s: seconds of processor time to decode one image.
         full_names: keep the original's extension in the name, so that 1.jpg and 1.png can both be there.
-        label_from: where labels are: "folder", "subfolder", or a table below `source`; None: the first folder.
+        label_from: where labels are: "folder", "subfolder", or a table below `source`; of other formats see
+            docs/formats.md; None: the first folder, or the usual place.
+        to: the format of `out`: "folder", "webdataset", ...; None: that of `source`.
         shard: "I/N": only the Ith of N parts.
         verify: before going on with an earlier run, compare every original and every variation with its recorded
             sha256, not only with its size and date.
@@ -128,7 +131,8 @@ def variate(
     who = Concurrency(processes, workers, threads)
     with following(progress) as shown:
         place = path_of(out) or beside(folder)
-        return work(folder, place, settings, shard=part, concurrency=who, progress=shown, stop=stop, verify=verify)
+        how: dict[str, Any] = {"concurrency": who, "progress": shown, "stop": stop, "verify": verify, "to": to}
+        return work(folder, place, settings, shard=part, **how)
 
 
 def settings_of(*, size: str | int, fit: str, format: str, color_transfer: str, **others: Any) -> Settings:
@@ -147,10 +151,16 @@ def settings_of(*, size: str | int, fit: str, format: str, color_transfer: str, 
     )
 
 
-def beside(source: Path) -> Path:
-    """Where variations go when nobody says: `data`, `./data/` and `.` all name a folder, and the output lies beside."""
+def beside(source: Path, what: str = "variations") -> Path:
+    """Where output goes when nobody says: `data`, `./data/` and `.` all name a folder, and the output lies beside.
+
+    Of a file or a pattern, `a/x-{000..099}.tar`, it is what the files have in common: `a/x-variations`.
+    """
+    from diffclean.data.registry import stem_of
+
+    source = Path(stem_of(str(source)))
     plain = source.resolve() if source.name in ("", "..") else source
-    return Path(f"{plain}-variations")
+    return Path(f"{plain}-{what}")
 
 
 def _one_of(kinds: Any, name: str, given: str) -> Any:

@@ -28,10 +28,16 @@ def labelled(data: Path) -> Source:
     return source
 
 
-def output_name(item: Item, given: str) -> str:
-    """The key in the written data set: always PNG; an image that changes its class keeps the old one's name."""
-    folder, slash, name = item.key.rpartition("/")
-    stem = f"{folder}{slash}{name.rpartition('.')[0]}"
+def output_name(item: Item, given: str, key: str | None = None) -> str:
+    """The key in the written data set: always PNG; an image that changes its class keeps the old one's name.
+
+    Args:
+        item: of the clean data set.
+        given: its class in the written one.
+        key: what it is called in a folder of classes (`Source.name`); None: its own key.
+    """
+    folder, slash, name = (item.key if key is None else key).rpartition("/")
+    stem = f"{folder}{slash}{name.rpartition('.')[0] or name}"
     if given == item.label:
         return f"{stem}.png"
     folder, _, name = stem.removeprefix(f"{item.label}/").rpartition("/")

@@ -76,7 +76,9 @@ def training_plan(
     mode = _mode(labels or chosen.labels)
     source = labelled(data)
     items = source.items()
-    distinct({item.key: output_name(item, item.label) for item in items})  # whatever the seed moves away
+    distinct(
+        {item.key: output_name(item, item.label, source.name(item)) for item in items}
+    )  # whatever the seed moves away
     cover_rate = chosen.cover_ratio * rate if cover_rate is None else cover_rate
     mistakes = Mistakes()
     resolved: dict[str, Any] = {}
@@ -94,7 +96,9 @@ def training_plan(
     manifest = PoisonManifest(attack, resolved, rate, target or "", seed, mode, classes, Form.TRAIN, both, cover_rate)
     forms = dict.fromkeys(poisoned, Form.TRAIN) | dict.fromkeys(covers, Form.COVER)
     outputs = {
-        item.key: output_name(item, manifest.target_of(item.label) if item.key in poisoned else item.label)
+        item.key: output_name(
+            item, manifest.target_of(item.label) if item.key in poisoned else item.label, source.name(item)
+        )
         for item in items
     }
     return PoisonPlan(source, manifest, distinct(outputs), forms)
@@ -118,7 +122,7 @@ def triggered_plan(manifest: PoisonManifest, data: Path) -> PoisonPlan:
             f"{data} has classes that the poisoned training set did not have: {', '.join(unknown[:5])}.",
             f"It had: {', '.join(manifest.class_to_idx)}.",
         )
-    outputs = distinct({item.key: output_name(item, item.label) for item in source.items()})
+    outputs = distinct({item.key: output_name(item, item.label, source.name(item)) for item in source.items()})
     test = replace(manifest, rate=1.0, form=Form.TEST, cover_rate=0.0, images=[], failed={})
     return PoisonPlan(source, test, outputs, dict.fromkeys(outputs, Form.TEST))
 

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from diffclean.cli import frame
+from diffclean.cli.clean_summary import summary
 
 
 @frame.verb("demo")
@@ -23,30 +24,15 @@ from diffclean.cli import frame
 @click.option("--engine", default="micro", help="As in `variate`.")
 @click.option("--seed", type=click.IntRange(0), default=1, help="Of everything that is random.")
 def command(run: frame.Run, **options: Any) -> frame.Result:
-    """Tell the whole story on this machine: draw, poison, train, vary, distil, measure.
+    """Show the whole job on this machine: draw road signs, poison them, and `clean` them.
 
-    Needs no data, no GPU and no network, and some minutes on two cores. It ends in a table and a page of pictures
-    before and after, and prints what it measured, whatever that is; it fails only where the attack did not fire on the
-    teacher. A demo that was stopped goes on when the same command is typed again.
+    Needs no data, no GPU and no network, and some minutes on two cores. It ends in the report that `clean` writes, with
+    pictures before and after, and prints what it measured, whatever that is. A demo that was stopped goes on when the
+    same command is typed again.
     """
-    from diffclean.workflow.demo import TABLE_HEAD, DemoConfig, demo, table
+    from diffclean.workflow.demo import DemoConfig, demo
 
     with run.stopping() as stop:
-        result = demo(DemoConfig(**options), run.progress, stop)
-    rows = [list(TABLE_HEAD), *table(result)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(TABLE_HEAD))]
-    lines = [
-        "  ".join(
-            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
-        )
-        for row in rows
-    ]
-    left, kept = result.run.trigger_survival, result.run.label_preservation
-    assert left is not None
-    assert kept is not None
-    lines += [
-        f"Trigger survival {100 * left.survival:.1f} %, label preservation {kept.preservation:.3f}, "
-        f"DER {result.student.defense_effectiveness:.3f}.",
-        f"Pictures before and after: {result.page}",
-    ]
-    return frame.Result(result, lines)
+        done = demo(DemoConfig(**options), run.progress, stop)
+    said = "One seed on drawn pictures: a demonstration, not evidence. For that, see docs/evidence.md."
+    return frame.Result(done, [*summary(done), said], done.exit_code)

@@ -15,6 +15,7 @@ from diffclean.cli import outcome, signals
 from diffclean.errors import ExitCode
 
 VERBS: dict[str, tuple[str, str]] = {
+    "clean": ("diffclean.cli.clean:command", "Do the whole job: suspects, clean student, report."),
     "variate": ("diffclean.cli.variate:command", "Regenerate a data set with a diffusion model."),
     "distill": ("diffclean.cli.distill:command", "Train a clean student from a suspect teacher."),
     "suspects": ("diffclean.cli.suspects:command", "Find the images that are poisoned."),
@@ -22,12 +23,13 @@ VERBS: dict[str, tuple[str, str]] = {
     "review": ("diffclean.cli.review:command", "Keep or drop suspects in a page on this machine."),
     "export": ("diffclean.cli.export:command", "Compile a variation model into engines."),
     "merge": ("diffclean.cli.merge:command", "Join the manifests of a sharded run."),
+    "convert": ("diffclean.cli.convert:command", "Write a data set in another format."),
     "train": ("diffclean.cli.train:command", "Train a classifier, the teacher."),
     "pretrain": ("diffclean.cli.pretrain:command", "Train a variation model on trusted images."),
     "poison": ("diffclean.cli.poison:command", "Make a poisoned data set for red-team tests."),
     "evaluate": ("diffclean.cli.evaluate:command", "Measure accuracy and attack success."),
     "doctor": ("diffclean.cli.doctor:command", "Say what this machine can run, and why not."),
-    "demo": ("diffclean.cli.demo:command", "Attack and cleaning from end to end, ending in a table."),
+    "demo": ("diffclean.cli.demo:command", "Attack and cleaning from end to end, ending in a report."),
     "completion": ("diffclean.cli.completion:command", "Print the script for shell completion."),
 }
 """Verb -> where its click command is, and its line in `diffclean --help`."""

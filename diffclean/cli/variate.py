@@ -10,6 +10,7 @@ import click
 from diffclean.api.variate import beside, settings_of, variate
 from diffclean.cli import frame
 from diffclean.cli.defaults import Interval
+from diffclean.data.registry import FORMATS
 
 SHOWN_FAILURES = 20
 
@@ -86,6 +87,11 @@ SHOWN_FAILURES = 20
     help="folder: the first folder. subfolder: the second, below train and val. Or a table below SOURCE: "
     "metadata.csv, metadata.csv:COLUMN.  [default: the first folder]",
 )
+@click.option(
+    "--to",
+    type=click.Choice(list(FORMATS)),
+    help="The format of OUT, see docs/formats.md.  [default: that of SOURCE]",
+)
 @click.option("--shard", help="I/N: only the Ith of N parts; `diffclean merge` joins them.")
 @click.option(
     "--verify",
@@ -102,6 +108,7 @@ def command(
     run: frame.Run,
     source: Path,
     out: Path | None,
+    to: str | None,
     shard: str | None,
     verify: bool,
     processes: int | None,
@@ -109,16 +116,23 @@ def command(
     threads: int | None,
     **options: Any,
 ) -> frame.Result:
-    """Regenerate every image below SOURCE with an image-variation model.
+    """Regenerate every image of SOURCE with an image-variation model.
 
-    What an image shows is kept; a trigger is weakened. Variations land in OUT under the same folders, so OUT is a
-    labelled data set as SOURCE was, and its labels are as suspect: see --labels. A run that was stopped goes on when
-    the same command is typed again.
+    SOURCE is a folder of images, or a data set in another format: WebDataset tars such as 'x-{0000..0099}.tar', Parquet
+    files, a saved Hugging Face data set, one .npz file. What an image shows is kept; a trigger is weakened. Variations
+    land in the folder OUT, in the format that SOURCE has, so OUT is a labelled data set as SOURCE was, and its labels
+    are as suspect: see --labels. A run that was stopped goes on when the same command is typed again.
     """
     out = out or beside(source)
     if run.dry_run:
-        return _estimated(source, out, settings_of(**options), shard, threads)
-    options |= {"shard": shard, "verify": verify, "processes": processes, "workers": workers, "threads": threads}
+        return _estimated(source, out, settings_of(**options), shard, threads, to)
+    options |= {"to": to} | {
+        "shard": shard,
+        "verify": verify,
+        "processes": processes,
+        "workers": workers,
+        "threads": threads,
+    }
     with run.stopping() as stop:
         report = variate(source, out, **options, progress=run.progress, stop=stop)
     speed = f"{report.images_per_second:.1f} images/s, " if report.made else ""
@@ -144,12 +158,14 @@ def _windows(found: Any) -> list[str]:
     return [f"{found.windows:,} windows in all ({each}), {found.windows_per_second:.0f} a second."]
 
 
-def _estimated(source: Path, out: Path, settings: Any, shard: str | None, threads: int | None) -> frame.Result:
+def _estimated(
+    source: Path, out: Path, settings: Any, shard: str | None, threads: int | None, to: str | None
+) -> frame.Result:
     from diffclean.data.shard import Shard
     from diffclean.variation.estimate import estimate
 
     part = Shard.parse(shard) if shard else None
-    found = estimate(source, out, settings, shard=part, threads=threads)
+    found = estimate(source, out, settings, shard=part, threads=threads, to=to)
     megabytes = found.bytes / 1e6
     lines = [
         f"{found.images} images, {found.variations} variations, {found.already_made} of them made already.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from diffclean.errors import DiffcleanError
@@ -24,6 +25,16 @@ def check_separate(source: Path, out: Path) -> None:
     else:
         return
     raise DiffcleanError(f"{problem}.", "Name an output folder beside the source: `out`.")
+
+
+def check_all_separate(sources: Iterable[Path], out: Path) -> None:
+    """The same for every file or folder that a source consists of; of files in one folder one is looked at."""
+    seen = set()
+    for path in sources:
+        place = (path, "") if path.is_dir() else (path.parent, "a file in it")
+        if place not in seen:
+            seen.add(place)
+            check_separate(path, out)
 
 
 def _is_inside(path: Path, folder: Path) -> bool:

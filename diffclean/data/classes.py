@@ -9,6 +9,7 @@ from diffclean.data.item import Item
 from diffclean.data.keys import key_bytes
 from diffclean.errors import DiffcleanError
 
+_EXPECTED = "Expected DATA/<class>/image; in other formats a label beside each image, see `label_from`."
 UNLABELLED = "no-labels"
 """The folder of images that are to be taken for no class: what lies in it is refused wherever labels are read."""
 
@@ -16,6 +17,14 @@ UNLABELLED = "no-labels"
 def class_to_idx(labels: Iterable[str]) -> dict[str, int]:
     """Labels, sorted by their raw bytes, to 0, 1, 2 ... The empty label (an image in no folder) is no class."""
     return {label: index for index, label in enumerate(sorted({*labels} - {""}, key=key_bytes))}
+
+
+def numbered(labels: Iterable[str]) -> dict[str, int]:
+    """The same, but labels that are all whole numbers are sorted as numbers: `2` comes before `10`."""
+    names = {*labels} - {""}
+    if all(name.isascii() and name.isdigit() for name in names):
+        return {label: index for index, label in enumerate(sorted(names, key=lambda name: (int(name), name)))}
+    return class_to_idx(names)
 
 
 def check_labelled(where: object, items: Iterable[Item]) -> None:
@@ -28,7 +37,7 @@ def check_labelled(where: object, items: Iterable[Item]) -> None:
     check_not_marked(where, (item.key for item in items))
     if flat := [item for item in items if item.label == ""]:
         why = f": {flat[0].key}: {flat[0].problem}" if flat[0].problem else f", such as {flat[0].key}"
-        raise DiffcleanError(f"{where} has {len(flat)} images in no class folder{why}.", "Expected DATA/<class>/image.")
+        raise DiffcleanError(f"{where} has {len(flat)} images in no class folder{why}.", _EXPECTED)
 
 
 def check_not_marked(where: object, keys: Iterable[str]) -> None:

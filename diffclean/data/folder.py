@@ -5,26 +5,31 @@ from __future__ import annotations
 import logging
 import os
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from diffclean.data import classes
-from diffclean.data.apart import check_separate
+from diffclean.data.apart import check_all_separate
 from diffclean.data.atomic import Writer, contained, write_error
 from diffclean.data.beneath import Beneath, why_not_opened
 from diffclean.data.formats import NAMED
 from diffclean.data.item import Item, ReadError
 from diffclean.data.keys import check_collisions, path_from_key
-from diffclean.data.labels import FOLDER, Layout, labelled_from
+from diffclean.data.label_table import FOLDER, Table, is_table, table_of
+from diffclean.data.labels import Layout, labelled_from
 from diffclean.data.listing import Listing, file_problem
+from diffclean.data.manifest import Row
 from diffclean.data.passed_over import PassedOver
 from diffclean.data.records import FolderRecords, Records
 from diffclean.data.shard import Shard
 from diffclean.data.sources import BYTE_LIMIT, Description, Source
 from diffclean.errors import DiffcleanError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 log = logging.getLogger(__name__)
 _SAID: set[tuple[str, str]] = set()
@@ -153,10 +158,37 @@ class ImageFolder:
         except OSError as error:
             raise ReadError(why_not_opened(error)) from error
 
+    def name(self, item: Item) -> str:
+        """The key itself."""
+        return item.key
+
+    def part_of(self, item: Item) -> str:
+        """The whole folder is one part."""
+        return ""
+
+    def about(self, item: Item) -> Mapping[str, Any]:
+        """The other columns of the table that has the labels, where there is one."""
+        return self._table.about(item.key)
+
+    @property
+    def fields(self) -> pa.Schema:
+        """Of that table; none where labels are not in one."""
+        import pyarrow as pa
+
+        return pa.schema(list(self._table.types.items()))
+
+    def places(self) -> list[Path]:
+        """The folder."""
+        return [self.root]
+
     def describe(self) -> Description:
         """Its real path, the limit, and where labels are."""
         options = {"byte_limit": self.byte_limit, "label_from": self.label_from}
         return Description("folder", os.path.realpath(self.root), options)
+
+    @cached_property
+    def _table(self) -> Table:
+        return table_of(self.root, str(self.label_from)) if is_table(self.label_from) else Table()
 
     @cached_property
     def _items(self) -> list[Item]:
@@ -208,8 +240,8 @@ class FolderSink:
         return FolderSink(self.root, shard.name)
 
     def check_apart(self, source: Source) -> None:
-        """See `check_separate`."""
-        check_separate(Path(source.where), self.root)
+        """See `check_all_separate`."""
+        check_all_separate(source.places(), self.root)
 
     def check_keys(self, keys: Iterable[str], variants: int, extension: str, full_names: bool = False) -> None:
         """See `check_collisions`."""
@@ -252,6 +284,16 @@ class FolderSink:
             return
         except OSError as error:
             raise write_error(error, path) from error
+
+    def finish(
+        self,
+        made: Callable[[], Iterable[tuple[Item, list[Row]]]],
+        source: Source,
+        class_to_idx: Mapping[str, int],
+    ) -> None:
+        """Images lie as they should; what travels along has no place in a folder, which is said."""
+        if names := source.fields.names:
+            log.warning("A folder of images has no place for %s: left out.", ", ".join(names))
 
     def describe(self) -> Description:
         """Its real path, and who writes."""

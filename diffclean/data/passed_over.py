@@ -77,12 +77,14 @@ class PassedOver:
         hidden: hidden files and folders, and what operating systems leave.
         machine_made: folders that no person made, as keys.
         barren: folders that hold files and not one image, as keys; of such inside one another the outermost.
+        problems: what else people should know, in sentences.
     """
 
     kinds: Counter[str] = field(default_factory=Counter)
     hidden: int = 0
     machine_made: list[str] = field(default_factory=list)
     barren: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
     _folders: set[str] = field(default_factory=set)  # that hold what was passed over
     _holding: set[str] = field(default_factory=set)  # that hold images, or folders that do
 
@@ -143,7 +145,7 @@ class PassedOver:
             lines.append(f"Folders that hold nothing else: {_named(self.barren)}. Classes keep their numbers.")
         if self.machine_made:
             lines.append(f"Folders that no person made were passed over: {_named(self.machine_made)}.")
-        return lines
+        return lines + self.problems
 
 
 def _named(names: list[str]) -> str:

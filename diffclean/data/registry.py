@@ -1,19 +1,34 @@
 """The formats of data sets, and the one door that opens them: nobody else names a format.
 
 A format is a module with `reads(where)`, `open_source(where, **options)` and `open_sink(where, **options)`, and a line
-in `FORMATS`.
+in `FORMATS`. One of files that hold many images each has its class of `archive.Archive` there as `ARCHIVE`.
 """
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from importlib.util import find_spec
 from os import PathLike
+from pathlib import Path
 from typing import Any, Protocol, cast
 
+from diffclean.data.archive import Archive
+from diffclean.data.formats import heif_is_there
+from diffclean.data.shard_files import plain_stem
 from diffclean.data.sinks import Sink
 from diffclean.data.sources import Description, Source
+from diffclean.errors import DiffcleanError
 
-FORMATS = {"folder": "diffclean.data.folder"}
+FOLDER = "folder"
+FORMATS = {
+    "webdataset": "diffclean.data.webdataset",
+    "huggingface": "diffclean.data.saved",
+    "parquet": "diffclean.data.parquet",
+    "npz": "diffclean.data.array_file",
+    FOLDER: "diffclean.data.folder",
+}
 """Name -> module, in the order in which they are asked; the last takes whatever no other wants."""
 
 
@@ -64,7 +79,73 @@ def open_sink(where: str | PathLike[str] | Description, format: str | None = Non
 def format_of(where: str) -> str:
     """The name of the format that a path or an address is of."""
     *asked, last = FORMATS
-    return next((name for name in asked if _module(name).reads(where)), last)
+    try:
+        return next((name for name in asked if _module(name).reads(where)), last)
+    except OSError:  # a name that no disk takes, a folder that may not be looked into: said when it is opened
+        return last
+
+
+@dataclass(frozen=True)
+class FormatStatus:
+    """Whether a format works here.
+
+    Attributes:
+        name: in `FORMATS`.
+        usable: whether data sets can be read and written.
+        reason: what is used for it, or what is missing.
+        hint: what to type about that; empty where nothing is missing.
+    """
+
+    name: str
+    usable: bool
+    reason: str
+    hint: str = ""
+
+
+def statuses() -> list[FormatStatus]:
+    """Of every format; a module that needs a library beside those of diffclean says so in `NEEDS`: library -> extra."""
+    return [_status(name) for name in FORMATS]
+
+
+def _status(name: str) -> FormatStatus:
+    needs: dict[str, str] = getattr(_module(name), "NEEDS", {})
+    missing = {library: extra for library, extra in needs.items() if find_spec(library) is None}
+    if missing:
+        return FormatStatus(name, False, f"{', '.join(missing)} is not installed", _install(missing.values()))
+    if name == FOLDER and not heif_is_there():
+        return FormatStatus(name, True, "images of every kind but HEIC", _install(["heic"]))
+    return FormatStatus(name, True, "read and written")
+
+
+def _install(extras: Iterable[str]) -> str:
+    return f"pip install 'diffclean[{','.join(sorted(set(extras)))}]'"
+
+
+def is_there(where: str | PathLike[str]) -> bool:
+    """Whether there is a data set that can be opened."""
+    try:
+        open_source(where)
+    except DiffcleanError:
+        return False
+    return True
+
+
+def archive_of(name: str) -> Archive | None:
+    """The kind of file of a format of files that hold many images each; None: it is another kind of format."""
+    kind = getattr(_module(name), "ARCHIVE", None)
+    archive: Archive | None = kind() if kind is not None else None
+    return archive
+
+
+def stem_of(where: str) -> str:
+    """What a data set is called, without the endings and numbers of its files; a folder by its own name."""
+    if Path(where).is_dir() or "://" in where:
+        return where
+    for name in FORMATS:
+        archive = archive_of(name)
+        if archive is not None and where.endswith(archive.suffix):
+            return plain_stem(where, archive.suffix) or str(Path.cwd())
+    return where
 
 
 def _module(name: str) -> Format:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
+from diffclean.data.item import Item
+from diffclean.data.manifest import Row
 from diffclean.data.records import Records
 from diffclean.data.shard import Shard
 from diffclean.data.sources import Description, Source
@@ -56,6 +58,23 @@ class Sink(Protocol):
 
     def remove(self, key: str) -> None:
         """Remove an image; one that is not there does no harm. Raises `WriteError`."""
+
+    def finish(
+        self,
+        made: Callable[[], Iterable[tuple[Item, list[Row]]]],
+        source: Source,
+        class_to_idx: Mapping[str, int],
+    ) -> None:
+        """Bring what was written into its last form, once everything is there; called again it changes nothing.
+
+        Args:
+            made: gives each image with the last attempts at its variations, in the order of keys; may be asked twice.
+            source: has what travels along with them.
+            class_to_idx: of the output.
+
+        Raises:
+            DiffcleanError: it cannot be written, or what travels along not be read.
+        """
 
     def describe(self) -> Description | None:
         """How another process opens it; None: it lives in this process alone."""

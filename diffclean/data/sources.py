@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 from diffclean.data.item import Item
 from diffclean.data.passed_over import PassedOver
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 BYTE_LIMIT = 512 * 2**20
 """The largest file that is read, unless a source is told otherwise. Holds an uncompressed picture of as many pixels as
@@ -67,6 +71,22 @@ class Source(Protocol):
         Raises:
             DiffcleanError: it is not clear where the labels are.
         """
+
+    def name(self, item: Item) -> str:
+        """What an image is called where images lie in folders of classes: a key that no other image has."""
+
+    def part_of(self, item: Item) -> str:
+        """The part that an image lies in; `""`: the source has none."""
+
+    def about(self, item: Item) -> Mapping[str, Any]:
+        """What travels along with an image beside its label: other columns, other members. Raises `ReadError`."""
+
+    @property
+    def fields(self) -> pa.Schema:
+        """Names and types of what travels along; costs no listing after `stream` has come to its end."""
+
+    def places(self) -> Sequence[Path]:
+        """The files and folders that it consists of: no output may lie in them, nor they in it."""
 
     @property
     def passed_over(self) -> PassedOver:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby, islice
 from threading import Event
@@ -41,7 +41,7 @@ class Survey:
     """
 
     def __init__(self, source: Source, shard: Shard | None = None) -> None:
-        self._shard = shard or Shard()
+        self._shard, self._name = shard or Shard(), source.name
         self._all = Spool()
         self.count = 0
         for part in source.parts():
@@ -56,17 +56,18 @@ class Survey:
         return (Item(*values) for values in self._all if self._shard.takes(values[0]))
 
     @property
-    def keys(self) -> Iterable[str]:
-        """Of all images; may be iterated again and again."""
-        return _Keys(self._all)
+    def names(self) -> Iterable[str]:
+        """What all images are called in a folder (`Source.name`); may be iterated again and again."""
+        return _Names(self._all, self._name)
 
 
 @dataclass(frozen=True)
-class _Keys:
+class _Names:
     spool: Spool
+    name: Callable[[Item], str]
 
     def __iter__(self) -> Iterator[str]:
-        return (values[0] for values in self.spool)
+        return (self.name(Item(*values)) for values in self.spool)
 
 
 @dataclass
@@ -136,7 +137,7 @@ class Comparison:
         self.kept = self.recorded = self.same = 0
         self.jobs, self._stale, self._stamps = Spool(), Spool(), Spool()
         self.replaced, self.gone, self.damaged = Change(), Change(), Change()
-        for item, rows in _side_by_side(survey.items(), journal.latest()):
+        for item, rows in side_by_side(survey.items(), journal.latest()):
             self.recorded += any(row.status is Status.OK for row in rows)
             if item is None:
                 self._lost(rows)
@@ -189,6 +190,8 @@ class Comparison:
     def _is_same(self, item: Item, row: Row) -> bool:
         """Whether the original has the bytes that a variation was made from."""
         stamped = bool(item.stamp) and item.stamp == row.source_stamp
+        if row.source_label != item.label:
+            return False  # of archives: a label is stored beside the image, and can be mended there
         if not row.source_sha256 or (stamped and not self._verify):
             return True
         self._check_stop()
@@ -236,7 +239,7 @@ def check_same_data(found: Comparison, before: str, now: str, where: str) -> Non
         )
 
 
-def _side_by_side(items: Iterable[Item], rows: Iterable[Row]) -> Iterator[tuple[Item | None, list[Row]]]:
+def side_by_side(items: Iterable[Item], rows: Iterable[Row]) -> Iterator[tuple[Item | None, list[Row]]]:
     """Each image with the rows of its key, both in order; None for rows of an image that is not there."""
     groups = ((key_bytes(key), list(group)) for key, group in groupby(rows, lambda row: row.key))
     waiting = next(groups, None)

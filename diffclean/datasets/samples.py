@@ -15,7 +15,7 @@ from torch import Tensor
 
 from diffclean.data.keys import key_from_path
 from diffclean.data.passed_over import is_machine_made
-from diffclean.data.registry import open_source
+from diffclean.data.registry import FOLDER, format_of, open_source
 from diffclean.datasets.bits import Bits, Purpose, ids_of, random_bits
 from diffclean.datasets.labelled import check_classes, named, stored_classes
 from diffclean.datasets.pixels import Chosen, Edit, ImageSet, Streamed
@@ -218,7 +218,9 @@ def check_trainable(root: Path, samples: Samples) -> None:
             f"{root} has one class only: {named(classes)}.", "A classifier needs two or more: DATA/<class>/image."
         )
     counts = torch.bincount(samples.labels, minlength=len(classes))
-    empty = [name for name, number in classes.items() if counts[number] == 0] + _folders_without_images(root, classes)
+    empty = [name for name, number in classes.items() if counts[number] == 0]
+    if format_of(str(root)) == FOLDER:
+        empty += _folders_without_images(root, classes)
     if empty:
         raise DiffcleanError(
             f"{root} has classes without an image that can be read: {named(empty)}.",

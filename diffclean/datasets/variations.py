@@ -13,6 +13,7 @@ from diffclean.data.classes import check_not_marked
 from diffclean.data.item import Item
 from diffclean.data.keys import key_bytes
 from diffclean.data.manifest import Row, Status, latest, read_manifest_classes, read_run_manifest, shard_manifests
+from diffclean.data.outputs import outputs_of
 from diffclean.data.registry import open_source
 from diffclean.data.run_record import RUN_FILE
 from diffclean.datasets.labelled import named, stored_classes
@@ -142,8 +143,7 @@ def _grouped(
     progress: Progress | None,
 ) -> Samples:
     """The variations of each image side by side."""
-    source = open_source(root)
-    there = {item.key: item for item in source.items()}
+    source, there = outputs_of(root)
     gone = "is in the manifest and not in the folder"
     items = [there.get(row.output) or Item(row.output, "", row.label, gone) for row in rows]
     read = read_images(source, items, size, memory_bytes=memory, progress=progress)

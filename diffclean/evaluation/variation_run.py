@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from diffclean.attacks.base import Form
 from diffclean.attacks.manifest import MANIFEST_FILE, read_poison_manifest
+from diffclean.data.registry import is_there
 from diffclean.data.run_record import source_of
 from diffclean.errors import DiffcleanError
 from diffclean.evaluation import metrics
@@ -91,7 +92,7 @@ def evaluate_run(
 
     progress = progress or NoProgress()
     source = source_of(run)
-    if not source.is_dir():
+    if not is_there(source):
         raise DiffcleanError(f"The source of {run}, {source}, is no longer there.", "Put it back: it is compared with.")
     where = pick_device(device)
     classifier = opened(model, run, where)

@@ -19,7 +19,7 @@ from diffclean.data.fit import restored
 from diffclean.data.item import ItemError
 from diffclean.data.journal import Journal, journal_name
 from diffclean.data.pixels import Pixels
-from diffclean.data.registry import open_sink, open_source
+from diffclean.data.registry import format_of, open_sink, open_source
 from diffclean.data.shard import Shard
 from diffclean.data.sources import Source
 from diffclean.data.survey import Comparison, Survey
@@ -50,7 +50,13 @@ class Estimate:
 
 
 def estimate(
-    source: Path, out: Path, settings: Settings, *, shard: Shard | None = None, threads: int | None = None
+    source: Path,
+    out: Path,
+    settings: Settings,
+    *,
+    shard: Shard | None = None,
+    threads: int | None = None,
+    to: str | None = None,
 ) -> Estimate:
     """Measure a batch and say what the whole would take; writes nothing but the engine cache.
 
@@ -59,10 +65,13 @@ def estimate(
     """
     settings = settings.resolved(recipe_of(settings).defaults)
     shard = shard or Shard()
-    images, sink = open_source(source, **settings.reading), open_sink(out).for_shard(shard)
+    images, sink = (
+        open_source(source, **settings.reading),
+        open_sink(out, to or format_of(str(source))).for_shard(shard),
+    )
     sink.check_apart(images)
     survey = Survey(images, shard)
-    settings.check_names(sink, survey.keys)
+    settings.check_names(sink, survey.names)
     opened = open_for(settings, threads)
     settings, sampler = opened.settings, opened.sampler()
     assert settings.batch is not None

@@ -39,6 +39,10 @@ class Held:
         """One a picture; its key is its number."""
         return [Item(f"{number}.png", "", "") for number in range(len(self.pictures))]
 
+    def name(self, item: Item) -> str:
+        """The key itself."""
+        return item.key
+
     def read(self, item: Item) -> bytes:
         """A picture as a file."""
         return encode(self.pictures[number_of(item.key)])

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from diffclean.data.apart import path_from
+from diffclean.data.item import Item
 from diffclean.data.journal import Journal
 from diffclean.data.manifest import Row, latest, manifest_name, read_run_manifest, write_sorted_manifest
-from diffclean.data.registry import open_sink, open_source
+from diffclean.data.registry import FOLDER, open_sink, open_source
 from diffclean.data.run_record import RunRecord, open_run, update_run
 from diffclean.data.shard import Shard
 from diffclean.data.sinks import Sink
 from diffclean.data.sources import Source
-from diffclean.data.survey import Comparison, Survey, check_same_data
+from diffclean.data.survey import Comparison, Survey, check_same_data, side_by_side
 from diffclean.errors import ExitCode
 from diffclean.progress import NoProgress, Progress
 from diffclean.results import table
@@ -108,6 +110,7 @@ def variate(
     progress: Progress | None = None,
     stop: Event | None = None,
     verify: bool = False,
+    to: str | None = None,
 ) -> VariateResult:
     """Regenerate every image of `source` into `out`.
 
@@ -120,6 +123,7 @@ def variate(
         progress: told of every variation.
         stop: when set, the batch in flight is finished, then `Interrupted` is raised.
         verify: before a run is resumed, hash every original and every variation instead of looking at sizes and dates.
+        to: the format of `out`, a name in `data.registry.FORMATS`; None: that of `source`.
 
     Raises:
         DiffcleanError: nothing to do it with, or nothing to do it on; see the modules of `data`.
@@ -129,10 +133,13 @@ def variate(
     settings = settings.resolved(recipe_of(settings).defaults)  # what is wrong with them is said before any work
     concurrency = concurrency or Concurrency()
     images = open_source(source, **settings.reading) if isinstance(source, str | PathLike) else source
-    sink = (open_sink(out) if isinstance(out, str | PathLike) else out).for_shard(shard)
+    if isinstance(out, str | PathLike):
+        place = images.describe()
+        out = open_sink(out, to or (place.format if place else None))
+    sink = out.for_shard(shard)
     sink.check_apart(images)
     survey = Survey(images, shard)
-    settings.check_names(sink, survey.keys)
+    settings.check_names(sink, survey.names)
     classes = labeller_for(settings.labels).classes(survey.class_to_idx)
     located = locate(settings, progress)
     run = Run(images, sink, located, concurrency, progress)
@@ -153,6 +160,7 @@ def variate(
             if before is not None:
                 update_run(sink.records, before, record)
             run.go(found, journal, survey.count * settings.variations, stop)
+            sink.finish(partial(_made, survey, journal), images, classes)
             # No manifest of a run that is not finished: it is how `merge` knows a shard that is.
             write_sorted_manifest(sink.records, journal.rows(), class_to_idx=classes, shard=shard)
     total, seconds = survey.count * settings.variations, time.monotonic() - run.started
@@ -178,7 +186,14 @@ def _record(run: Run, survey: Survey, classes: Mapping[str, int]) -> RunRecord:
     where = source.where if source else ""
     from_here = path_from(place.where, where) if source and place else ""
     identity = run.located.settings.identity(run.engine)
+    if place is not None and place.format != FOLDER:  # runs of earlier versions, which are folders, do not name it
+        identity["to"] = place.format
     return RunRecord(identity, classes, run.other(), where, from_here, survey.images)
+
+
+def _made(survey: Survey, journal: Journal) -> Iterator[tuple[Item, list[Row]]]:
+    """Each image with the last attempts at its variations."""
+    return ((item, rows) for item, rows in side_by_side(survey.items(), journal.latest()) if item is not None)
 
 
 def _changes(found: Comparison, before: RunRecord | None, now: RunRecord) -> list[str]:

@@ -54,13 +54,14 @@ class Work:
         """Read and decode one image: a slot a wanted variation, or a failed row each."""
         item, variants = job
         label = item.label if self.settings.labels == KEEP else ""  # of another the labeller decides
+        name = self.source.name(item)
         detail = self.settings.detail
         assert detail is not None
         rows = [
             Row(
                 item.key,
                 variant,
-                self.settings.name_of(item.key, variant),
+                self.settings.name_of(name, variant),
                 label,
                 source_label=item.label,
                 seed=image_seed(self.settings.seed, item.key, variant),

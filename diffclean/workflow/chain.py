@@ -5,24 +5,21 @@ Teacher, variations, suspects, teacher anew, variations of what is kept, student
 
 from __future__ import annotations
 
-import logging
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diffclean.errors import Interrupted
-from diffclean.workflow import steps
-from diffclean.workflow.steps import Distilling, Hands, Teaching
+from diffclean.workflow import made_of, measured, steps
+from diffclean.workflow.measured import Evaluations
+from diffclean.workflow.runner import Runner
+from diffclean.workflow.steps import Classifier, Distilling, Teaching
 from diffclean.workflow.suspects import FoundSuspects, reread
 
 if TYPE_CHECKING:
+    from diffclean.classifiers.classifier_file import ClassifierFile
     from diffclean.evaluation.evaluate import Evaluation
     from diffclean.variation.settings import Settings
-
-log = logging.getLogger(__name__)
 
 
 class Step(StrEnum):
@@ -48,6 +45,7 @@ class Places:
         suspects: the list of suspects.
         teacher_anew: trained without the suspects.
         looks: the variations that a detector looks at, where it needs some.
+        evaluation: what was measured, as JSON; None: it is not kept, and measured anew each time.
     """
 
     teacher: Path
@@ -56,6 +54,7 @@ class Places:
     suspects: Path
     teacher_anew: Path
     looks: Path
+    evaluation: Path | None = None
 
     @classmethod
     def below(cls, folder: Path) -> Places:
@@ -77,9 +76,13 @@ class Chain:
         look_settings: of the variations that the detector looks at, where it needs some; None: the same variations
             that the student sees.
         teaching_anew: how the teacher is trained without the suspects; None: as before.
-        test: a clean test set; None: nothing is measured.
+        test: a clean test set; None: classifiers are not measured.
         poison: the poison manifest of the data; None: the attack is not known.
         seed: of the detector.
+        teacher: a classifier that is there already and stands for the first teacher; None: one is trained.
+        measures_variations: whether it is measured what the variations keep of labels and trigger.
+        digest: a sha256 of the data; for runners with a ledger.
+        test_digest: the same of the test set.
     """
 
     data: Path
@@ -92,6 +95,10 @@ class Chain:
     test: Path | None = None
     poison: Path | None = None
     seed: int = 1
+    teacher: ClassifierFile | None = None
+    measures_variations: bool = False
+    digest: str = ""
+    test_digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -102,44 +109,25 @@ class ChainResult:
         places: where the outcomes lie.
         suspects: what was found; None: no detector was asked.
         taught_by: the teacher that the student learned from.
-        teacher: the measured teacher; None without a test set.
-        student: the measured student, beside the teacher; None without a test set.
+        measured: what was measured of classifiers and variations.
         seconds: of each step that was done now.
     """
 
     places: Places
     suspects: FoundSuspects | None
-    taught_by: Path
-    teacher: Evaluation | None
-    student: Evaluation | None
+    taught_by: Classifier
+    measured: Evaluations
     seconds: dict[str, float]
 
+    @property
+    def teacher(self) -> Evaluation | None:
+        """The measured teacher; None without a test set."""
+        return self.measured.teacher
 
-@dataclass
-class Runner:
-    """Does steps one after another, and remembers how long each took.
-
-    A step whose outcome lies at its place is not done again. Its name is all that is looked at, so the caller gives
-    places that no other settings lead to.
-    """
-
-    hands: Hands
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    def do(self, step: str, work: Callable[[], object], outcome: Path | None = None) -> None:
-        """Do a step, unless its outcome is there.
-
-        Raises:
-            Interrupted: someone wants the work to end; the same call goes on from here.
-        """
-        if self.hands.stop is not None and self.hands.stop.is_set():
-            raise Interrupted("Interrupted.", "The same command goes on from here.")
-        if outcome is not None and outcome.exists():
-            return
-        started = time.monotonic()
-        work()
-        self.seconds[str(step)] = round(time.monotonic() - started, 1)
-        log.info("%s: %.0f s.", str(step).capitalize(), self.seconds[str(step)])
+    @property
+    def student(self) -> Evaluation | None:
+        """The measured student, beside the teacher; None without a test set."""
+        return self.measured.student
 
 
 def run_chain(chain: Chain, places: Places, runner: Runner) -> ChainResult:
@@ -154,14 +142,62 @@ def run_chain(chain: Chain, places: Places, runner: Runner) -> ChainResult:
         DiffcleanError: a step cannot be done.
         Interrupted: somebody wants the work to end; the same call goes on with the step that was interrupted.
     """
-    hands = runner.hands
     train_first(chain, places, runner)
-    found = _suspects(chain, places, runner) if chain.detector else None
-    teacher, without = places.teacher, None
-    if found is not None and found.suspects:
-        without, teacher = places.suspects, places.teacher_anew
-        how = chain.teaching_anew or chain.teaching
-        runner.do(Step.TEACHER_ANEW, lambda: steps.train_teacher(chain.data, teacher, how, hands, without), teacher)
+    found = search(chain, places, runner)
+    return finish(chain, places, runner, found)
+
+
+def train_first(chain: Chain, places: Places, runner: Runner) -> None:
+    """The first step alone: train the teacher on the data as they are, unless one is given."""
+    if chain.teacher is None:
+        runner.do(
+            Step.TEACHER,
+            lambda: steps.train_teacher(chain.data, places.teacher, chain.teaching, runner.hands),
+            places.teacher,
+            made_of.teacher(chain.digest, chain.teaching),
+        )
+
+
+def search(chain: Chain, places: Places, runner: Runner) -> FoundSuspects | None:
+    """Look for suspects; None: no detector is asked."""
+    from diffclean.detection.registry import get
+
+    if chain.detector is None:
+        return None
+    detector = get(chain.detector)
+    looks = settings = None
+    if detector.needs_variations:
+        looks = places.variations if chain.look_settings is None else places.looks
+        settings = chain.look_settings or chain.settings
+        if settings is not None:
+            _vary(Step.VARIATIONS, settings, chain, looks, runner)
+    teacher = first_teacher(chain, places) if detector.needs_teacher else None
+    runner.do(
+        Step.SUSPECTS,
+        lambda: steps.list_suspects(
+            chain.data, places.suspects, detector.name, runner.hands, teacher, looks, chain.poison, chain.seed
+        ),
+        places.suspects,
+        made_of.suspects(chain.digest, detector.name, chain.seed, teacher, settings),
+        editable=True,
+    )
+    return reread(places.suspects, chain.poison)
+
+
+def finish(chain: Chain, places: Places, runner: Runner, found: FoundSuspects | None) -> ChainResult:
+    """All that follows when the suspects are known: teacher anew, variations, student, evaluation."""
+    hands = runner.hands
+    without = places.suspects if found is not None and found.suspects else None
+    left_out = found.keys if found is not None else frozenset()
+    teacher: Classifier = first_teacher(chain, places)
+    if without is not None:
+        teacher, how = places.teacher_anew, chain.teaching_anew or chain.teaching
+        runner.do(
+            Step.TEACHER_ANEW,
+            lambda: steps.train_teacher(chain.data, places.teacher_anew, how, hands, without),
+            places.teacher_anew,
+            made_of.teacher(chain.digest, how, left_out),
+        )
     if chain.settings is not None:
         # `variate` takes no list, so the suspects are varied too; the student leaves their variations out.
         _vary(Step.KEPT_VARIATIONS if without else Step.VARIATIONS, chain.settings, chain, places.variations, runner)
@@ -169,57 +205,44 @@ def run_chain(chain: Chain, places: Places, runner: Runner) -> ChainResult:
         Step.STUDENT,
         lambda: steps.distil_student(teacher, places.variations, places.student, chain.distilling, hands, without),
         places.student,
+        made_of.student(chain.digest, teacher, chain.settings, chain.distilling, left_out),
     )
-    measured = _measured(chain, places, runner)
-    return ChainResult(places, found, teacher, *measured, runner.seconds)
+    evaluations = _measured(chain, places, runner, anew=without is not None)
+    return ChainResult(places, found, teacher, evaluations, runner.seconds)
 
 
-def train_first(chain: Chain, places: Places, runner: Runner) -> None:
-    """The first step alone: train the teacher on the data as they are."""
-    runner.do(
-        Step.TEACHER,
-        lambda: steps.train_teacher(chain.data, places.teacher, chain.teaching, runner.hands),
-        places.teacher,
-    )
-
-
-def _suspects(chain: Chain, places: Places, runner: Runner) -> FoundSuspects:
-    from diffclean.detection.registry import get
-
-    assert chain.detector is not None
-    detector = get(chain.detector)
-    looks = None
-    if detector.needs_variations:
-        looks = places.variations if chain.look_settings is None else places.looks
-        settings = chain.look_settings or chain.settings
-        if settings is not None:
-            _vary(Step.VARIATIONS, settings, chain, looks, runner)
-    teacher = places.teacher if detector.needs_teacher else None
-    runner.do(
-        Step.SUSPECTS,
-        lambda: steps.list_suspects(
-            chain.data, places.suspects, detector.name, runner.hands, teacher, looks, chain.poison, chain.seed
-        ),
-        places.suspects,
-    )
-    return reread(places.suspects, chain.poison)
+def first_teacher(chain: Chain, places: Places) -> Classifier:
+    """The classifier that knows the data as they are."""
+    return chain.teacher or places.teacher
 
 
 def _vary(step: Step, settings: Settings, chain: Chain, out: Path, runner: Runner) -> None:
     # Never skipped by name: `variate` looks itself whether everything is there, and remakes what is lost.
-    runner.do(step, lambda: steps.make_variations(chain.data, out, settings, runner.hands))
+    runner.do(
+        step,
+        lambda: steps.make_variations(chain.data, out, settings, runner.hands),
+        out if runner.ledger is not None else None,
+        made_of.variations(settings),
+    )
 
 
-def _measured(chain: Chain, places: Places, runner: Runner) -> tuple[Evaluation | None, Evaluation | None]:
-    """The teacher, and the student beside it."""
-    if chain.test is None:
-        return None, None
-    test = chain.test
-    found: list[Evaluation] = []
+def _measured(chain: Chain, places: Places, runner: Runner, anew: bool) -> Evaluations:
+    """Classifiers on the test set, and what the variations kept."""
+    if chain.test is None and not chain.measures_variations:
+        return Evaluations()
+    found: list[Evaluations] = []
+    first, second = first_teacher(chain, places), places.teacher_anew if anew else None
 
     def work() -> None:
-        found.append(steps.measure(places.teacher, test, chain.poison, runner.hands))
-        found.append(steps.measure(places.student, test, chain.poison, runner.hands, places.teacher))
+        asked = measured.Asked(first, places.student, second, chain.test, chain.poison)
+        looked_at = places.variations if chain.measures_variations else None
+        found.append(measured.measure_all(asked, looked_at, runner.hands))
+        if places.evaluation is not None:
+            measured.write(found[-1], places.evaluation)
 
-    runner.do(Step.EVALUATION, work)
-    return found[0], found[1]
+    if places.evaluation is None:
+        runner.do(Step.EVALUATION, work)
+        return found[0]
+    of = made_of.evaluation(first, places.student, second, chain.test_digest, chain.poison)
+    runner.do(Step.EVALUATION, work, places.evaluation, of | {"variations": made_of.variations(chain.settings)})
+    return found[0] if found else measured.read(places.evaluation)

@@ -1,32 +1,23 @@
-"""The demonstration: draw road signs, poison them, run the whole job on them, and show what it achieves."""
+"""The demonstration: draw road signs, poison them, and do the whole job (`clean`) on them."""
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
 
-from diffclean.attacks.manifest import MANIFEST_FILE, PoisonManifest, read_poison_manifest
+from diffclean.attacks.manifest import MANIFEST_FILE
 from diffclean.attacks.registry import get
 from diffclean.data.atomic import make_folders
-from diffclean.data.keys import path_from_key
 from diffclean.errors import DiffcleanError, UsageError
-from diffclean.evaluation.evaluate import Evaluation
-from diffclean.evaluation.variation_run import RunEvaluation
 from diffclean.progress import NoProgress, Progress
-from diffclean.training.loop_config import LoopConfig
-from diffclean.variation.settings import Settings
-from diffclean.workflow import steps
-from diffclean.workflow.chain import Chain, Places, Runner, run_chain, train_first
-from diffclean.workflow.page import Example, write_page
+from diffclean.workflow.clean import CleanResult, clean
+from diffclean.workflow.clean_config import CleanConfig
+from diffclean.workflow.prepare import prepare
+from diffclean.workflow.runner import Runner
 from diffclean.workflow.scenes import draw_data_set
 from diffclean.workflow.signs import FACES
-from diffclean.workflow.steps import Distilling, Hands, Teaching
-
-log = logging.getLogger(__name__)
-
-SHOWN = 12
+from diffclean.workflow.steps import Hands
 
 
 @dataclass(frozen=True)
@@ -34,7 +25,7 @@ class DemoConfig:
     """What the demo does.
 
     Attributes:
-        out: its folder: data sets, models, log and page; a step whose outcome lies there is not done again.
+        out: its folder: data sets, and the folder of the job; what is done there is not done again.
         train_images: a class.
         test_images: a class.
         size: of the pictures, in pixels.
@@ -61,25 +52,6 @@ class DemoConfig:
 
 
 @dataclass(frozen=True)
-class DemoResult:
-    """What came out.
-
-    Attributes:
-        page: the HTML page.
-        teacher: see `evaluation.evaluate`.
-        student: the same, measured against the teacher.
-        run: see `evaluation.variation_run`.
-        seconds: a step, those that were done now.
-    """
-
-    page: Path
-    teacher: Evaluation
-    student: Evaluation
-    run: RunEvaluation
-    seconds: dict[str, float]
-
-
-@dataclass(frozen=True)
 class _Folders:
     """Where the demonstration keeps what it makes."""
 
@@ -94,16 +66,18 @@ class _Folders:
         return self.out / "signs-poisoned"
 
     @property
-    def places(self) -> Places:
-        names = {"variations": self.out / "signs-poisoned-variations"}
-        return replace(Places.below(self.out), **names)
+    def job(self) -> Path:
+        return self.out / "signs-poisoned-clean"
 
 
-def demo(config: DemoConfig, progress: Progress | None = None, stop: Event | None = None) -> DemoResult:
+def demo(config: DemoConfig, progress: Progress | None = None, stop: Event | None = None) -> CleanResult:
     """Run the demonstration in `config.out`.
 
+    Where the attack does not work on the teacher, the report says so: then there was nothing to defend against.
+
     Raises:
-        DiffcleanError: a step failed, or the attack did not fire on the teacher: then the rest would show nothing.
+        UsageError: there is no such attack, architecture or sign.
+        DiffcleanError: a step failed; the folder holds something else.
         Interrupted: `stop` was set; the same call goes on with the step that was interrupted.
     """
     from diffclean.classifiers.networks import check_arch
@@ -116,33 +90,21 @@ def demo(config: DemoConfig, progress: Progress | None = None, stop: Event | Non
     runner, folders = Runner(hands), _Folders(config.out)
     runner.do("draw", lambda: _draw(config, folders.signs, hands))
     runner.do("poison", lambda: _poison(config, folders, hands), folders.poisoned)
-    chain, places = _chain(config, folders), folders.places
-    train_first(chain, places, runner)
-    assert chain.test is not None
-    teacher = steps.measure(places.teacher, chain.test, chain.poison, hands)
-    if not teacher.fired:
-        raise DiffcleanError(
-            f"The attack did not fire: the teacher's attack success rate is {teacher.attack_success_rate}.",
-            "There is nothing to defend against here. More `epochs` or another `seed` may help, with another `out`.",
-        )
-    done = run_chain(chain, places, runner)
-    assert done.student is not None
-    run = steps.measure_variations(places.teacher, places.variations, hands)
-    result = DemoResult(config.out / "demo.html", teacher, done.student, run, runner.seconds)
-    _show(config, folders, result)
-    return result
+    return clean(prepare(_job(config, folders), hands), hands, command=f"diffclean demo -o {config.out}")
 
 
-def _chain(config: DemoConfig, folders: _Folders) -> Chain:
-    # Nothing is mirrored: a sign to the left would become one to the right.
-    loop = LoopConfig(epochs=config.epochs, augment=False, seed=config.seed, tensorboard=False)
-    return Chain(
+def _job(config: DemoConfig, folders: _Folders) -> CleanConfig:
+    return CleanConfig(
         data=folders.poisoned,
-        teaching=Teaching(config.arch, loop),
-        distilling=Distilling(loop=loop),
-        settings=Settings(engine=config.engine, seed=config.seed),
+        out=folders.job,
         test=folders.signs / "test",
         poison=folders.poisoned / MANIFEST_FILE,
+        arch=config.arch,
+        epochs=config.epochs,
+        engine=config.engine,
+        augment=False,  # nothing is mirrored: a sign to the left would become one to the right
+        self_test=False,  # the attack is known, and a demonstration should take minutes
+        seed=config.seed,
     )
 
 
@@ -172,60 +134,3 @@ def _poison(config: DemoConfig, folders: _Folders, hands: Hands) -> None:
 
     plan = training_plan(folders.signs / "train", config.attack, config.rate, config.target, config.seed)
     write(plan, folders.poisoned, hands.progress, hands.stop)
-
-
-def _show(config: DemoConfig, folders: _Folders, result: DemoResult) -> None:
-    """Write the page."""
-    manifest = read_poison_manifest(folders.poisoned)
-    write_page(
-        result.page,
-        "diffclean: a poisoned teacher and a clean student",
-        TABLE_HEAD,
-        table(result),
-        notes(config, manifest, result),
-        _examples(manifest, folders),
-    )
-
-
-def _examples(manifest: PoisonManifest, folders: _Folders) -> list[Example]:
-    poisoned = [image for image in manifest.images if image.poisoned]
-    clean = [image for image in manifest.images if not image.poisoned]
-    chosen = [*poisoned[:: max(1, len(poisoned) // SHOWN)][:SHOWN], *clean[:: max(1, len(clean) // SHOWN)][:SHOWN]]
-    examples = []
-    for image in chosen:
-        said = f"{image.label}, triggered, labelled {image.target}" if image.poisoned else image.label
-        output = path_from_key(image.output)
-        varied = folders.places.variations / output.with_name(f"{output.stem}_v00.png")
-        paths = (folders.signs / "train" / path_from_key(image.key), folders.poisoned / output, varied)
-        if all(path.is_file() for path in paths):
-            examples.append(Example(said, paths))
-    return examples
-
-
-TABLE_HEAD = ("", "Clean accuracy", "Attack success", "Robust accuracy")
-
-
-def table(result: DemoResult) -> list[list[str]]:
-    """Teacher and student, in percent."""
-    names = ("clean_accuracy", "attack_success_rate", "robust_accuracy")
-    rows = {"teacher, on the poisoned data": result.teacher, "student, on the variations": result.student}
-    return [[title, *(f"{100 * getattr(row, name).value:.1f} %" for name in names)] for title, row in rows.items()]
-
-
-def notes(config: DemoConfig, manifest: PoisonManifest, result: DemoResult) -> list[str]:
-    """What was done and measured, in sentences."""
-    count = sum(image.poisoned for image in manifest.images)
-    kept, left = result.run.label_preservation, result.run.trigger_survival
-    assert kept is not None
-    assert left is not None
-    return [
-        f"{len(manifest.images)} drawn road signs of {len(manifest.class_to_idx)} classes; {count} of them carry the "
-        f"trigger of {config.attack} and the label {config.target}. Teacher and student are {config.arch}, "
-        f"{config.epochs} epochs, seed {config.seed}.",
-        f"Of triggered pictures of other classes, the teacher takes {100 * left.triggered.value:.1f} % of the "
-        f"variations for {config.target}; of untriggered ones {100 * left.untriggered.value:.1f} %. "
-        f"Label preservation {kept.preservation:.3f}, by the teacher.",
-        f"Defence effectiveness (DER) {result.student.defense_effectiveness:.3f}; "
-        "0.5 is nothing gained, 1 is all of the attack gone and no accuracy lost.",
-        "One seed on drawn pictures: a demonstration, not evidence. For that, see benchmarks/ in the repository.",
-    ]

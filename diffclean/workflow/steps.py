@@ -7,6 +7,7 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING
 
+from diffclean.classifiers.classifier_file import ClassifierFile
 from diffclean.progress import Progress
 from diffclean.training.distill_config import DistillConfig
 from diffclean.training.loop_config import LoopConfig
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from diffclean.training.run import TrainResult
     from diffclean.variation.settings import Settings
     from diffclean.variation.variate import VariateResult
+
+
+Classifier = Path | ClassifierFile
+"""A classifier of ours by its file, or anybody's with what its file does not say."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +49,14 @@ class Distilling:
         loop: how long, and how.
         temperature: as in `distill`.
         alpha: as in `distill`.
+        size: side in px that images are resized to; None: the teacher's.
     """
 
     arch: str | None = None
     loop: LoopConfig = field(default_factory=LoopConfig)
     temperature: float = DistillConfig.temperature
     alpha: float = DistillConfig.alpha
+    size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -78,7 +85,7 @@ def train_teacher(data: Path, out: Path, teaching: Teaching, hands: Hands, witho
     from diffclean.training.train import train
     from diffclean.training.train_config import TrainConfig
 
-    config = TrainConfig(data, out, without, size=teaching.size, arch=teaching.arch, loop=teaching.loop)
+    config = TrainConfig(data, out, without, size=teaching.size, arch=teaching.arch, overwrite=True, loop=teaching.loop)
     return train(config, hands.progress, hands.stop)
 
 
@@ -101,7 +108,7 @@ def list_suspects(
     out: Path,
     detector: str,
     hands: Hands,
-    teacher: Path | None = None,
+    teacher: Classifier | None = None,
     variations: Path | None = None,
     poison: Path | None = None,
     seed: int = 1,
@@ -127,39 +134,42 @@ def list_suspects(
 
 
 def distil_student(
-    teacher: Path, images: Path, out: Path, distilling: Distilling, hands: Hands, without: Path | None = None
+    teacher: Classifier, images: Path, out: Path, distilling: Distilling, hands: Hands, without: Path | None = None
 ) -> TrainResult:
     """Distil a student from a teacher's answers.
 
     Args:
-        teacher: its file.
+        teacher: whose answers.
         images: what the student sees: variations.
         out: the student's file.
         distilling: how.
         hands: who follows it.
         without: a list of suspects, whose variations are left out.
     """
-    from diffclean.classifiers.classifier_file import ClassifierFile
     from diffclean.training.distill import distill
 
     config = DistillConfig(
-        teacher=ClassifierFile(teacher),
+        teacher=ClassifierFile(teacher) if isinstance(teacher, Path) else teacher,
         data=images,
         out=out,
         student=distilling.arch,
         temperature=distilling.temperature,
         alpha=distilling.alpha,
+        size=distilling.size,
         without=without,
+        overwrite=True,
         loop=distilling.loop,
     )
     return distill(config, hands.progress, hands.stop)
 
 
-def measure(model: Path, test: Path, poison: Path | None, hands: Hands, undefended: Path | None = None) -> Evaluation:
+def measure(
+    model: Classifier, test: Path, poison: Path | None, hands: Hands, undefended: Classifier | None = None
+) -> Evaluation:
     """Measure a classifier on a clean test set; with a poison manifest, on triggered images too.
 
     Args:
-        model: its file.
+        model: the classifier.
         test: the test set.
         poison: the poison manifest of the training set; None: the attack is not known.
         hands: who follows it.
@@ -170,7 +180,7 @@ def measure(model: Path, test: Path, poison: Path | None, hands: Hands, undefend
     return evaluate(model, test, poison, undefended if poison else None, progress=hands.progress)
 
 
-def measure_variations(teacher: Path, variations: Path, hands: Hands) -> RunEvaluation:
+def measure_variations(teacher: Classifier, variations: Path, hands: Hands) -> RunEvaluation:
     """Measure what the variations keep of the labels, and where the attack is known, of the trigger."""
     from diffclean.evaluation.variation_run import evaluate_run
 

@@ -21,7 +21,8 @@ BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 RunScript = Callable[..., dict[str, Any]]
 
 
-sys.path.append(str(BENCHMARKS))  # the scripts import one another by their bare names, and so do tests
+# The scripts import one another by their bare names, and so do tests.
+sys.path.extend([str(BENCHMARKS), str(BENCHMARKS / "gpu")])
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -45,7 +46,7 @@ def run_script(tmp_path_factory: pytest.TempPathFactory) -> RunScript:
             patch.setenv("BENCHMARK_RESULTS", str(results))
             patch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments), "--name", "result"])
             (results / "result.json").unlink(missing_ok=True)
-            importlib.import_module(name).main()
+            assert not importlib.import_module(name).main()
         return dict(json.loads((results / "result.json").read_text()))
 
     return run

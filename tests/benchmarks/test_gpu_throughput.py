@@ -17,7 +17,7 @@ QUICK = ["--seconds", "0", "--rounds", "1", "--compiler", "eager", "--runtimes",
 
 def run(work: Path) -> tuple[dict[str, Any], str]:
     """What the script writes and says; its compiler and profiler stay in a process of their own."""
-    script = [sys.executable, str(TESTS.parent / "benchmarks" / "gpu_throughput.py"), "--work", str(work)]
+    script = [sys.executable, str(TESTS.parent / "benchmarks" / "gpu" / "gpu_throughput.py"), "--work", str(work)]
     environment = os.environ | {"BENCHMARK_RESULTS": str(work), "PYTHONPATH": str(TESTS / "support")}
     done = subprocess.run([*script, *TOY, *QUICK], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

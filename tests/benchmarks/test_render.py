@@ -9,7 +9,7 @@ import render
 
 def test_a_result_that_is_not_there_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(render, "RESULTS", tmp_path)
-    pages = render.PAGES["docs/evidence.md"]
+    pages = render.PAGES["docs/performance.md"]
     assert render.rendered(pages) == ""
     machine = {"gpu": "H100, compute capability 9.0", "cores": 16, "processor": "a CPU"}
     figures = {

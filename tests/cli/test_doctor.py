@@ -8,6 +8,7 @@ import pytest
 
 from diffclean import environment
 from diffclean.cli.main import main
+from diffclean.data import parquet
 from diffclean.doctor import license_line
 from diffclean.environment import Gpu
 from diffclean.runtime import probe
@@ -49,6 +50,18 @@ def test_doctor_for_people(capsys: pytest.CaptureFixture[str], monkeypatch: pyte
     assert "--runtime auto takes torch" in out
     assert "yes  torch 2.0" in out
     assert "Embedded model micro" in out
+    assert "yes  parquet" in out
+
+
+def test_a_format_whose_library_is_missing_says_what_to_install(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probe, "_PROBES", {})
+    monkeypatch.setattr(parquet, "NEEDS", {"no_such_library": "tables"}, raising=False)
+    main(["doctor", "--json"])
+    formats = {one["name"]: one for one in json.loads(capsys.readouterr().out)["formats"]}
+    assert (formats["parquet"]["usable"], formats["webdataset"]["usable"]) == (False, True)
+    assert formats["parquet"]["hint"] == "pip install 'diffclean[tables]'"
 
 
 def test_torch_works_here() -> None:

@@ -26,6 +26,17 @@ def test_images_whose_answer_hangs_on_a_checker_are_listed(checkered_shapes: Poi
     assert f"answers to {judged.suspects} of the {judged.images} images" in judged.why
 
 
+def test_what_is_added_to_all_logits_of_a_picture_changes_no_score(checkered_shapes: PoisonedShapes) -> None:
+    """It changes no answer either, and denoising changes the grey of the corner that is added here."""
+    evidence = checkered_shapes.evidence
+    teacher = evidence.teacher
+    assert teacher is not None
+    lifted = replace(teacher, network=lambda images: teacher.network(images) + 9 * images[:, :, 0, 0].sum(1)[:, None])
+    found = get("denoised").judge(replace(evidence, teacher=lifted), NoProgress())
+    expected = get("denoised").judge(evidence, NoProgress())
+    assert found.scores == pytest.approx(expected.scores, abs=1e-3)
+
+
 def test_the_median_takes_single_pixels_away_and_the_blur_spreads_them() -> None:
     image = torch.zeros(1, 3, 9, 9)
     image[:, :, 4, 4] = 1

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
 from typing import BinaryIO
+
+import pyarrow as pa
 
 from diffclean.data import classes
 from diffclean.data.item import Item, ReadError
@@ -48,6 +51,22 @@ class MemorySource:
     @property
     def class_to_idx(self) -> dict[str, int]:
         return classes.class_to_idx(label_of(key) for part in self._parts.values() for key in part)
+
+    def name(self, item: Item) -> str:
+        return item.key
+
+    def part_of(self, item: Item) -> str:
+        return item.where
+
+    def about(self, item: Item) -> dict[str, object]:
+        return {}
+
+    @property
+    def fields(self) -> pa.Schema:
+        return pa.schema([])
+
+    def places(self) -> list[Path]:
+        return []
 
     def describe(self) -> None:
         return None
@@ -149,6 +168,9 @@ class MemorySink:
 
     def remove(self, key: str) -> None:
         self.images.pop(key, None)
+
+    def finish(self, made: object, source: Source, class_to_idx: Mapping[str, int]) -> None:
+        self.finished = True
 
     def describe(self) -> None:
         return None

@@ -12,7 +12,8 @@ from suspect_set import COUNT, TRIGGERED
 from diffclean.classifiers import checkpoints
 from diffclean.errors import Interrupted
 from diffclean.training.loop_config import LoopConfig
-from diffclean.workflow.chain import Chain, Places, Runner, Step, run_chain
+from diffclean.workflow.chain import Chain, Places, Step, run_chain
+from diffclean.workflow.runner import Runner
 from diffclean.workflow.steps import Distilling, Hands, Teaching
 
 LOOP = LoopConfig(epochs=1, tensorboard=False, augment=False)

@@ -1,6 +1,6 @@
 """Images per second of student training: the teacher asked on line, its targets cached, and timm's own training loop.
 
-    python benchmarks/distill_speed.py --images FOLDER_WITH_CLASSES --work WORK --arch resnet18 --batch 128
+    python benchmarks/gpu/distill_speed.py --images FOLDER_WITH_CLASSES --work WORK --arch resnet18 --batch 128
 
 One model, batch and precision for all, in turns, several times over; ratios are medians over the turns.
 on line: `distill` as it is; the teacher, of the same architecture with random weights, answers to every batch;
@@ -18,13 +18,15 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from record import write_result
+from gpu_harness import add_arguments, measured
 from robustness_data import subset
 from torch import Tensor, nn
 
@@ -42,42 +44,47 @@ from diffclean.training.train import train
 from diffclean.training.train_config import TrainConfig
 
 
-def main() -> None:
+def main() -> int:
     options = arguments()
     device = pick_device()
     options.precision = resolved_precision(options.precision, device)
     options.work.mkdir(parents=True, exist_ok=True)
     data = subset(options.images, options.count, options.work)
     side, teacher = prepared(options, data)
-    rounds = []
-    for number in range(options.rounds):
-        rates = {
-            "on line": ours(options, data, options.work / "student.pt", teacher, "sampled"),
-            "cached": ours(options, data, options.work / "student.pt", teacher, "averaged"),
-            "train": ours(options, data, options.work / "student.pt", None, ""),
-            "timm": timm_rate(options, device, timm_loader(options, data, side, device), options.epochs),
-            "timm in memory": timm_rate(options, device, in_memory(options, data, side, device), options.epochs),
-        }
-        print(f"round {number}:", {name: round(rate, 1) for name, rate in rates.items()}, flush=True)
-        rounds.append(rates)
-    figures = {
-        "unit": "images per second",
-        "device": device.type,
-        **{name: getattr(options, name) for name in ("arch", "batch", "precision", "epochs")},
-        "images": len(ImageFolder(data).items()),
-        "side": side,
-        "median": {name: statistics.median(each[name] for each in rounds) for name in rounds[0]},
-        "over_timm": {name: statistics.median(each[name] / each["timm"] for each in rounds) for name in rounds[0]},
+    settings: dict[str, Any] = {"unit": "images per second", "device": device.type}
+    settings |= {name: getattr(options, name) for name in ("arch", "batch", "precision", "epochs")}
+    settings |= {"images": len(ImageFolder(data).items()), "side": side}
+    student = options.work / "student.pt"
+    ways: dict[str, Callable[[], float]] = {
+        "on line": lambda: ours(options, data, student, teacher, "sampled"),
+        "cached": lambda: ours(options, data, student, teacher, "averaged"),
+        "train": lambda: ours(options, data, student, None, ""),
+        "timm": lambda: timm_rate(options, device, timm_loader(options, data, side, device), options.epochs),
+        "timm in memory": lambda: timm_rate(options, device, in_memory(options, data, side, device), options.epochs),
+    }
+    plan = {f"round {number}: {name}": way for number in range(options.rounds) for name, way in ways.items()}
+    return measured(options, settings, plan, partial(in_rounds, list(ways)), options.data)
+
+
+def in_rounds(ways: list[str], made: dict[str, float]) -> dict[str, Any]:
+    """Rates by round, for the rounds that are whole; medians, and ratios to timm within a round."""
+    numbers = dict.fromkeys(name.partition(":")[0] for name in made)
+    rounds = [{way: made[f"{n}: {way}"] for way in ways if f"{n}: {way}" in made} for n in numbers]
+    rounds = [each for each in rounds if len(each) == len(ways)]
+    if not rounds:
+        return {"median": {}, "over_timm": {}, "rounds": []}
+    return {
+        "median": {way: statistics.median(each[way] for each in rounds) for way in ways},
+        "over_timm": {way: statistics.median(each[way] / each["timm"] for each in rounds) for way in ways},
         "rounds": rounds,
     }
-    write_result(options.name, figures, options.data)
 
 
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path, required=True, help="a folder a class; all of one size")
-    parser.add_argument("--work", type=Path, required=True)
+    add_arguments(parser, "distill_speed")
     parser.add_argument("--count", type=int, default=0, help="of the images, evenly over the classes; 0: all")
     parser.add_argument("--arch", default="resnet18", help="a model of timm")
     parser.add_argument("--batch", type=int, default=128)
@@ -86,7 +93,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--precision", choices=["bf16", "fp16", "fp32"], help="default: what is quickest here")
     parser.add_argument("--workers", type=int, default=max(1, int(usable_cores())), help="of timm's loader")
     parser.add_argument("--data", default="CIFAR-10 training images (JPEG-coded copies), 32 px")
-    parser.add_argument("--name", default="distill_speed", help="of the result file")
     options = parser.parse_args()
     if options.epochs < 2:
         parser.error("--epochs: at least 2, since the first is not counted")
@@ -192,4 +198,4 @@ def timm_rate(
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,7 +1,7 @@
 """Images per second of full-size `sd-image-variations`: diffusers' stock pipeline against ours, and where time goes.
 
-    python benchmarks/gpu_throughput.py --work FOLDER_WITH_10_GB_FREE
-    python benchmarks/gpu_throughput.py --work FOLDER --toy      # everything, with a small model, on any machine
+    python benchmarks/gpu/gpu_throughput.py --work FOLDER_WITH_10_GB_FREE
+    python benchmarks/gpu/gpu_throughput.py --work FOLDER --toy      # everything, with a small model, on any machine
 
 Stock is `StableDiffusionImageVariationPipeline`, run eagerly in half precision, handed tensors that are prepared and
 giving tensors back. Ours is the sampler on an engine, from uint8 pixels to uint8 pixels. Both have random weights, on
@@ -17,8 +17,6 @@ Every piece is kept in WORK as soon as it is made: a command that was stopped go
 from __future__ import annotations
 
 import argparse
-import gc
-import logging
 import statistics
 import sys
 import time
@@ -28,11 +26,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import export_full_size
 import torch
+from gpu_harness import add_arguments, measured
 from gpu_levers import SHIPPED, Levers, TorchWithLevers
 from gpu_profile import profile_of
-from record import Pieces, write_result
 
 from diffclean.engine.manifest import ComponentEntry, EngineManifest, model_hashes, read_engine_manifest
 from diffclean.errors import DiffcleanError
@@ -45,8 +42,6 @@ from diffclean.runtime.base import Runtime
 from diffclean.runtime.choose import Engine, open_runtime
 from diffclean.runtime.probe import probe_one
 from diffclean.variation.sampler import Sampler, SamplerSettings
-
-log = logging.getLogger("gpu_throughput")
 
 FAMILY = "sd-image-variations"
 NEEDED = ("image_encoder", "unet", "vae_decoder")
@@ -65,39 +60,21 @@ class Setting:
     interval: tuple[float, float] = (0.0, 1.0)
 
 
-def main() -> None:
+def main() -> int:
     options = arguments()
     settings = {name: getattr(options, name) for name in ("toy", "batch", "steps", "guidance")}
     settings |= {"device": device_name(), "precision": precision()}
-    pieces = Pieces(options.work / "gpu_throughput.pieces.json", settings)
-    failed: dict[str, str] = {}
-    for name, make in plan(options).items():
-        basis = name.split()[0] in ("model", "peak", "work")
-        if options.only and not basis and name.split()[0] not in options.only:
-            continue
-        try:
-            pieces.get(name, make)
-        except Exception as error:  # the others are still worth measuring; this one is tried again another time
-            if basis:
-                raise
-            log.exception("%s failed", name)
-            failed[name] = f"{type(error).__name__}: {error}"
-        released()
-        write_result(options.name, {**settings, "pieces": pieces.made, "failed": failed}, "no images")
-
-
-def released() -> None:
-    """Let go of the networks of a piece, and of what was compiled for them: a GPU's memory is wanted for the next."""
-    if torch.cuda.is_available():
-        torch.compiler.reset()
-        gc.collect()
-        torch.cuda.empty_cache()
+    pieces = plan(options)
+    basis = [name for name in pieces if name.split()[0] in ("model", "peak", "work")]
+    if options.only:
+        pieces = {name: make for name, make in pieces.items() if name in basis or name.split()[0] in options.only}
+    return measured(options, settings, pieces, lambda made: {"pieces": made}, "no images", basis)
 
 
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True, help="where the model and the pieces are kept")
+    add_arguments(parser, "gpu_throughput")
     parser.add_argument("--toy", action="store_true", help="a small model in place of the full-size one")
     parser.add_argument("--sizes", type=int, nargs="+", help="in pixels; the first is the levers'")
     parser.add_argument("--batch", type=int, default=16)
@@ -110,7 +87,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=3.0, help="of each measurement")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", nargs="+", choices=["compare", "lever", "profile"], help="a part of the pieces")
-    parser.add_argument("--name", default="gpu_throughput", help="of the result file")
     options = parser.parse_args()
     options.sizes = options.sizes or ([64, 32] if options.toy else [512, 256])
     return options
@@ -123,14 +99,14 @@ def plan(options: argparse.Namespace) -> dict[str, Callable[[], Any]]:
     pieces |= {f"work {size}": partial(work, options, size) for size in options.sizes}
     for size in options.sizes:
         pieces[f"compare {size}"] = partial(compared, options, size)
-    for name, (told, settings) in levers(options).items():
-        pieces[f"lever {name}"] = partial(lever, options, largest, told, settings)
+    for name, (chosen, settings) in all_levers(options).items():
+        pieces[f"lever {name}"] = partial(lever, options, largest, chosen, settings)
     for name in ("stock", "as shipped", "compiled"):
         pieces[f"profile {name}"] = partial(profiled, options, largest, name)
     return pieces
 
 
-def levers(options: argparse.Namespace) -> dict[str, tuple[Levers, list[Setting]]]:
+def all_levers(options: argparse.Namespace) -> dict[str, tuple[Levers, list[Setting]]]:
     """Each lever alone: what makes torch quicker on top of none, what changes the work on top of what is shipped.
 
     Returns:
@@ -170,11 +146,13 @@ def made_model(options: argparse.Namespace) -> dict[str, Any]:
     if (options.work / "model" / "model_index.json").exists():  # it is written last
         return {"family": FAMILY, "small": options.toy}
     if options.toy:
-        sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
+        sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "support"))
         from small_models import saved
 
         saved(FAMILY, options.work / "model")
         return {"family": FAMILY, "small": True}
+    import export_full_size
+
     options.work.mkdir(parents=True, exist_ok=True)
     export_full_size.make(FAMILY, options.work, options)
     return {"family": FAMILY, "small": False}
@@ -250,9 +228,9 @@ class Stock:
         unet = self.pipeline.unet
         side = self.size // self.pipeline.vae_scale_factor
         shapes = ((batch, unet.config.in_channels, side, side), (batch, 1, unet.config.cross_attention_dim))
-        sample, told = (torch.zeros(shape, device=device_name(), dtype=self.dtype) for shape in shapes)
+        sample, context = (torch.zeros(shape, device=device_name(), dtype=self.dtype) for shape in shapes)
         with torch.no_grad():
-            unet(sample, 500, encoder_hidden_states=told)
+            unet(sample, 500, encoder_hidden_states=context)
 
 
 class Ours:
@@ -266,8 +244,8 @@ class Ours:
     def run(self, setting: Setting) -> None:
         """One batch, until its pixels are on the CPU."""
         if setting not in self._samplers:
-            told = SamplerSettings(setting.steps, 1.0, setting.guidance, "ddim", setting.interval)
-            self._samplers[setting] = Sampler(self.engine, told)
+            asked = SamplerSettings(setting.steps, 1.0, setting.guidance, "ddim", setting.interval)
+            self._samplers[setting] = Sampler(self.engine, asked)
         size = self.manifest.image_size
         pixels = torch.zeros(setting.batch, size, size, 3, dtype=torch.uint8)
         self._samplers[setting].generate(pixels, range(setting.batch))
@@ -293,9 +271,9 @@ def manifest_of(options: argparse.Namespace, size: int) -> EngineManifest:
     )
 
 
-def with_levers(options: argparse.Namespace, size: int, told: Levers) -> Ours:
+def with_levers(options: argparse.Namespace, size: int, chosen: Levers) -> Ours:
     manifest = manifest_of(options, size)
-    return Ours(TorchWithLevers(manifest, precision(), told), manifest)
+    return Ours(TorchWithLevers(manifest, precision(), chosen), manifest)
 
 
 def on_runtime(options: argparse.Namespace, size: int, name: str) -> Ours:
@@ -342,10 +320,10 @@ def compared(options: argparse.Namespace, size: int) -> dict[str, Any]:
     return {"batch": options.batch, "guidance": options.guidance, "curve": curve, "left_out": left_out}
 
 
-def lever(options: argparse.Namespace, size: int, told: Levers, settings: list[Setting]) -> list[dict[str, Any]]:
+def lever(options: argparse.Namespace, size: int, chosen: Levers, settings: list[Setting]) -> list[dict[str, Any]]:
     """Images per second under some levers."""
-    with told.applied():
-        runner = with_levers(options, size, told)
+    with chosen.applied():
+        runner = with_levers(options, size, chosen)
         return [
             {**asdict(setting), "images_per_second": images_a_second(runner, setting, options.seconds)}
             for setting in settings
@@ -388,4 +366,4 @@ def synchronized() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,6 +1,6 @@
 """Several recipes of `diffclean pretrain`, trained for the same time each, and what their models keep and remove.
 
-    python benchmarks/pretrain_compare.py --data TINY_IMAGENET --work WORK --minutes 3 --limit 9
+    python benchmarks/gpu/pretrain_compare.py --data TINY_IMAGENET --work WORK --minutes 3 --limit 9
         --images CIFAR_TEST --clean clean.pt --teacher badnets.pt BADNETS_DATA/poison.json
 
 Give the same command again until it says that all is done: `--limit` ends it after so many minutes, and whatever was
@@ -12,33 +12,34 @@ trained or measured is kept in WORK. A recipe is a table of settings of `pretrai
 
 Each model is measured by the functions of `micro_quality.py` on images as they are and enlarged to 64 px before their
 triggers are put in; the classifiers see them at the size they were trained on. `choice` is the point at which the
-fewest triggers survive among those that keep 0.9 of the labels. Ship a model by `ship_micro.py WORK/<recipe>`.
+fewest triggers survive among those that keep 0.9 of the labels. Ship a model by
+`python benchmarks/ship_micro.py WORK/<recipe>`.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import logging
 import sys
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from threading import Event, Timer
+from threading import Event
 from typing import Any
 
 import numpy as np
+from gpu_harness import Limit, add_arguments, measured
 from micro_quality import attacked, balanced, curve, save_grid, undefended
-from record import Pieces, write_result
 
 from diffclean.classifiers.checkpoints import load
 from diffclean.classifiers.networks import pick_device
 from diffclean.data.fit import Fit, to_square
 from diffclean.data.pixels import Pixels
 from diffclean.environment import usable_cores
-from diffclean.errors import Interrupted
 from diffclean.pretraining.config import PretrainConfig
 from diffclean.pretraining.pack import packed_images
 from diffclean.pretraining.pretrain import pretrain
@@ -61,36 +62,38 @@ KEPT_LABELS = 0.9
 def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     options = arguments()
-    stop = Event()
-    if options.limit:
-        timer = Timer(60 * options.limit, stop.set)
-        timer.daemon = True
-        timer.start()
-    told = {name: getattr(options, name) for name in ("count", "strengths", "steps", "scheduler", "seed", "sides")}
-    pieces = Pieces(options.work / "pretrain_compare.pieces.json", told)
-    found: dict[str, Any] = {}
-    for name, config in recipes(options).items():
-        try:
-            found[name] = {"config": asdict(config), "training": trained(options, name, config, stop)}
-        except Interrupted as error:
-            print(f"{name}: {error.message} Not all is done: give the same command again.")
-            return 3
-        for side in options.sides:
-            digest = f"{name}, {found[name]['training']['steps']} steps, {side} px"
-            found[name][f"{side} px"] = pieces.get(digest, partial(quality, options, name, side))
-        data = f"{options.count} CIFAR-10 test images (JPEG-coded copies)"
-        write_result(options.name, {**told, "recipes": found}, data)
-    print("All is done.")
-    return 0
+    limit = Limit(options.limit)
+    settings = {name: getattr(options, name) for name in ("count", "strengths", "steps", "scheduler", "seed", "sides")}
+    asked = {f"{name}, {digest(config)}": (name, config) for name, config in recipes(options).items()}
+    plan: dict[str, Callable[[], Any]] = {}
+    for key, (name, config) in asked.items():
+        plan[f"{key}: training"] = partial(trained, options, name, config, limit.stop)
+        plan |= {f"{key}: {side} px": partial(quality, options, name, side) for side in options.sides}
+
+    def figures_of(made: dict[str, Any]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, (name, config) in asked.items():
+            own = [piece for piece in plan if piece.startswith(f"{key}: ") and piece in made]
+            parts = {piece.removeprefix(f"{key}: "): made[piece] for piece in own}
+            if "training" in parts:
+                found[name] = {"config": asdict(config), **parts}
+        return {"recipes": found}
+
+    data = f"{options.count} CIFAR-10 test images (JPEG-coded copies)"
+    return measured(options, settings, plan, figures_of, data, limit=limit)
+
+
+def digest(config: PretrainConfig) -> str:
+    """What tells two settings of one name apart."""
+    return hashlib.sha256(json.dumps(asdict(config), sort_keys=True, default=str).encode()).hexdigest()[:8]
 
 
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="trusted images: a folder, or (N, S, S, 3) in a .npy")
-    parser.add_argument("--work", type=Path, required=True)
+    add_arguments(parser, "pretrain_compare")
     parser.add_argument("--minutes", type=float, default=3.0, help="of training, each recipe")
-    parser.add_argument("--limit", type=float, help="minutes after which this command ends; it goes on another time")
     parser.add_argument("--recipes", type=Path, help="a TOML file, a table a recipe")
     parser.add_argument("--only", nargs="+", help="these recipes")
     parser.add_argument("--images", type=Path, required=True, help="labelled test images")
@@ -103,7 +106,6 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--scheduler", default="ddim")
     parser.add_argument("--seed", type=int, default=0, help="of the variations")
     parser.add_argument("--batch", type=int, default=50)
-    parser.add_argument("--name", default="pretrain_compare", help="of the result file")
     return parser.parse_args()
 
 
@@ -121,25 +123,19 @@ def recipes(options: argparse.Namespace) -> dict[str, PretrainConfig]:
 
 def trained(options: argparse.Namespace, name: str, config: PretrainConfig, stop: Event) -> dict[str, Any]:
     """Train a recipe, or go on with it; what came of it."""
-    out = options.work / name
-    facts = out / "facts.json"
-    if facts.exists() and json.loads(facts.read_text())["config"] == json.loads(json.dumps(asdict(config))):
-        return dict(json.loads(facts.read_text())["training"])
     if options.data.suffix == ".npy":
         images: Pixels = np.load(options.data, mmap_mode="r", allow_pickle=False)
     else:
         images, _ = packed_images(options.data, options.work, config.size, int(usable_cores()), stop=stop)
-    result = pretrain(images, out, config, stop=stop)
+    result = pretrain(images, options.work / name, config, stop=stop)
     weights = next(result.model_dir.rglob("*.safetensors"))
-    training = {
+    return {
         "steps": result.steps,
         "images": result.steps * config.batch,
         "validation_loss": result.validation_loss,
         "megabytes": weights.stat().st_size / 1e6,
         "images_per_second": result.images_per_second,
     }
-    facts.write_text(json.dumps({"config": asdict(config), "training": training}, indent=1))
-    return training
 
 
 def quality(options: argparse.Namespace, name: str, side: int) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Does an engine of TensorRT-RTX run on this GPU? Tried, and its answer written down word for word.
 
-    python benchmarks/tensorrt_rtx_try.py --work WORK                      # the embedded model
-    python benchmarks/tensorrt_rtx_try.py --work WORK --engine DIRECTORY   # and the U-Net of an engine, full-size say
+    python benchmarks/gpu/tensorrt_rtx_try.py --work WORK                      # the embedded model
+    python benchmarks/gpu/tensorrt_rtx_try.py --work WORK --engine DIRECTORY   # and an engine's U-Net, full-size say
 
 Each try is a process of its own, for a library that does not know a GPU may end it. A try compiles a component for what
 the library does by default and for this very GPU; asks diffclean's own runtime, which refuses what the library's
@@ -17,10 +17,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from record import write_result
+from gpu_harness import add_arguments, measured
 
 from diffclean.environment import gpus, why_no_gpu
 
@@ -29,33 +30,36 @@ BATCH = 2
 LIMIT_S = 400
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True)
+    add_arguments(parser, "tensorrt_rtx")
     parser.add_argument("--model", default="micro", help="a recipe or a model directory, exported here in fp16")
     parser.add_argument("--engine", type=Path, help="an engine directory with fp16 graphs, beside the embedded model")
-    parser.add_argument("--name", default="tensorrt_rtx", help="of the result file")
     parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
     parser.add_argument("--place", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.step:
         print(json.dumps(STEPS[options.step](options.place)))
-        return
-    figures: dict[str, Any] = {
-        "gpu": [f"{card.name}, compute capability {card.capability_text}" for card in gpus()] or why_no_gpu(),
-        "library": library_facts(),
-        "tries": {},
-    }
+        return 0
+    cards = [f"{card.name}, compute capability {card.capability_text}" for card in gpus()] or why_no_gpu()
+    settings = {"gpu": cards, "library": library_facts()}
     places = {options.model: options.work / "engine"}
     exported(options.model, options.work / "engine")
     if options.engine:
         places[options.engine.name] = options.engine
-    for name, place in places.items():
-        figures["tries"][name] = {}
-        for step in STEPS:
-            figures["tries"][name][step] = tried(step, place, options.work)
-            print(name, step, figures["tries"][name][step], flush=True)
-            write_result(options.name, figures, "no images")
+    plan = {
+        f"{name}: {step}": partial(tried, step, place, options.work) for name, place in places.items() for step in STEPS
+    }
+    return measured(options, settings, plan, by_network, "no images")
+
+
+def by_network(made: dict[str, Any]) -> dict[str, Any]:
+    """Network -> step -> answer."""
+    tries: dict[str, Any] = {}
+    for name, answer in made.items():
+        network, _, step = name.rpartition(": ")
+        tries.setdefault(network, {})[step] = answer
+    return {"tries": tries}
 
 
 def exported(model: str, place: Path) -> None:
@@ -220,4 +224,4 @@ STEPS: dict[str, Callable[[Path], dict[str, Any]]] = {
 }
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

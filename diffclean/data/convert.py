@@ -1,0 +1,193 @@
+"""Write a data set in another format, with the images as they are: nothing is regenerated and nothing is decoded.
+
+(Only an array file holds pixels, so images are decoded on the way into one and are PNG on the way out.)
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+from diffclean.data.archive import Archive, Entry, Head
+from diffclean.data.atomic import make_folders, sync_folders, whole_file, write_error
+from diffclean.data.decode import decode
+from diffclean.data.division import divided
+from diffclean.data.formats import HEAD_BYTES, sniffed
+from diffclean.data.item import Item, ItemError
+from diffclean.data.keys import NameCollisionError, check_collisions, variation_name
+from diffclean.data.registry import archive_of, format_of, open_sink, open_source
+from diffclean.data.sources import Source
+from diffclean.data.survey import Survey
+from diffclean.errors import DiffcleanError, ExitCode, Interrupted
+from diffclean.progress import NoProgress, Progress
+
+log = logging.getLogger(__name__)
+
+_EXTENSIONS = {"JPEG": "jpg", "JPEG2000": "jp2", "TIFF": "tif", "HEIF": "heic", "DIB": "dib"}
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What `convert` wrote.
+
+    Attributes:
+        out: the folder.
+        format: of what is in it.
+        images: how many were written.
+        classes: how many there are.
+        failed: key -> why an image was left out.
+        passed_over: what is in the source and was not taken.
+    """
+
+    out: Path
+    format: str
+    images: int
+    classes: int
+    failed: dict[str, str]
+    passed_over: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """Done, or some failed."""
+        return ExitCode.SOME_FAILED if self.failed else ExitCode.DONE
+
+
+def convert(
+    where: str,
+    out: Path,
+    to: str | None = None,
+    label_from: str | None = None,
+    progress: Progress | None = None,
+    stop: Event | None = None,
+) -> Converted:
+    """Write the images of one data set, with their labels and what travels along, as another.
+
+    Args:
+        where: the data set.
+        out: a folder that does not exist yet; it appears when it is complete.
+        to: a name in `registry.FORMATS`; None: the source's own, which checks it and mends its division.
+        label_from: where labels are, as the source's format understands it.
+        progress: told of each image.
+        stop: set by someone who wants it to end.
+
+    Raises:
+        DiffcleanError: `out` exists, or the source cannot be used, or does not fit into the format.
+        Interrupted: `stop` was set; nothing is left behind.
+    """
+    source = open_source(where, label_from=label_from)
+    to = to or format_of(where)
+    if os.path.lexists(out):
+        raise DiffcleanError(f"{out} exists.", "Name another folder, or remove it.")
+    open_sink(out, to).check_apart(source)
+    survey = Survey(source)
+    part = out.with_name(f".{out.name}.{os.getpid()}.part")
+    work = _Conversion(source, survey, part, progress or NoProgress(), stop or Event())
+    try:
+        part.mkdir(parents=True)
+        work.run(to)
+        sync_folders(part)
+        part.rename(out)
+        sync_folders(out.absolute().parent)
+    except OSError as error:
+        raise write_error(error, out) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return Converted(out, to, work.written, len(survey.class_to_idx), work.failed, source.passed_over.as_json())
+
+
+@dataclass
+class _Conversion:
+    source: Source
+    survey: Survey
+    root: Path
+    progress: Progress
+    stop: Event
+    written: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    full_names: bool = False
+
+    def run(self, to: str) -> None:
+        archive = archive_of(to)
+        self.progress.begin("Converting", self.survey.count)
+        try:
+            if archive is None:
+                self._to_folder(to)
+            else:
+                self._to_archive(archive)
+        finally:
+            self.progress.end()
+        if not self.written:
+            key, why = next(iter(self.failed.items()))
+            raise DiffcleanError(f"None of the {len(self.failed)} images can be read. {key}: {why}")
+
+    def _to_folder(self, to: str) -> None:
+        """`<label>/<name>.<extension by content>`; what travels along has no place there."""
+        sink = open_sink(self.root, to)
+        sink.check_keys(self.survey.names, 1, "png", full_names=True)
+        for item, data in self._read():
+            name = self.source.name(item)
+            own = self.source.part_of(item) == ""  # a folder's own names have their extensions
+            sink.write(name if own else f"{name}.{_extension(data)}", data)
+        sink.sync()
+        sink.finish(lambda: [], self.source, self.survey.class_to_idx)
+
+    def _to_archive(self, archive: Archive) -> None:
+        head = Head(self.survey.class_to_idx, self.source.fields)
+        self.full_names = self._names_differ_in_extensions()
+        count = 0
+        if archive.single:  # an array has to say first how many images it will hold
+            count = sum(1 for _ in self._read(decoded=True))
+            self.written, self.failed = 0, {}
+        names = []
+        read = ((item, len(data), data) for item, data in self._read(archive.single))
+        for name, some in divided(read, self.source, archive):
+            path = self.root / archive.folder / name
+            make_folders(path.parent)
+            with whole_file(path) as file:
+                archive.pack(file, self._entries(some, head), count, head)
+            names.append(name)
+        archive.complete(self.root, names, head)
+
+    def _entries(self, some: Iterator[tuple[Item, int, bytes]], head: Head) -> Iterator[Entry]:
+        for item, _, data in some:
+            part = self.source.part_of(item)
+            name = variation_name(item.key, 0, "x", self.full_names).removesuffix("_v00.x")
+            stem = item.key[len(part) + 1 :] if part else name
+            number = head.class_to_idx.get(item.label)
+            yield Entry(stem, data, _extension(data), item.label, number, self.source.about(item))
+
+    def _names_differ_in_extensions(self) -> bool:
+        """Whether there are a `1.jpg` and a `1.png`, so that names without extensions would not tell them apart."""
+        try:
+            check_collisions(self.survey.names)
+        except NameCollisionError:
+            return True
+        return False
+
+    def _read(self, decoded: bool = False) -> Iterator[tuple[Item, bytes]]:
+        """Each image that can be read, and with `decoded` decoded; the others are noted."""
+        for item in self.survey.items():
+            if self.stop.is_set():
+                raise Interrupted("Stopped.", "Nothing was written; the same command starts from the beginning.")
+            try:
+                data = self.source.read(item)
+                if decoded:
+                    decode(data)
+            except ItemError as error:
+                self.failed[item.key] = error.message
+                log.warning("%s: %s", item.key, error.message)
+            else:
+                self.written += 1
+                yield item, data
+            self.progress.advance(failed=len(self.failed))
+
+
+def _extension(data: bytes) -> str:
+    kind = sniffed(data[:HEAD_BYTES], data[-18:])
+    return _EXTENSIONS.get(kind, kind.lower()) if kind else "img"

@@ -1,0 +1,125 @@
+"""A table of labels beside the images of a folder: `metadata.csv`, `metadata.jsonl`. Its other columns travel along."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from diffclean.data.keys import safe_text
+from diffclean.errors import UsageError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FOLDER, SUBFOLDER = "folder", "subfolder"
+LABEL_HINT = "Say where the labels are (variate, train): `label_from` "
+_NAMES = ("file_name", "filename", "image", "path")
+_LABELS = ("label", "labels", "class", "class_name", "category")
+_TABLE_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True)
+class Table:
+    """What a table says of images.
+
+    Attributes:
+        labels: by key.
+        others: what the other columns say, by key.
+        types: of the other columns.
+    """
+
+    labels: Mapping[str, str] = field(default_factory=dict)
+    others: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    types: Mapping[str, pa.DataType] = field(default_factory=dict)
+
+    def about(self, key: str) -> dict[str, Any]:
+        """What the other columns say of an image."""
+        said = self.others.get(key, {})
+        return {name: _fitting(said.get(name), type) for name, type in self.types.items()}
+
+
+def is_table(label_from: str | None) -> bool:
+    """Whether labels are said to be in a table."""
+    return label_from not in (None, FOLDER, SUBFOLDER)
+
+
+def table_of(root: Path, text: str) -> Table:
+    """Read a table that lies beside images.
+
+    Args:
+        root: of the data set.
+        text: a file below `root`, and perhaps the column of labels: `metadata.csv:label`.
+
+    Raises:
+        UsageError: the file or the column is not there, or the file cannot be understood.
+    """
+    name, _, column = text.partition(":")
+    path = root / name
+    rows = _rows(path)
+    columns = list(rows[0]) if rows else []
+    file_column = next((one for one in _NAMES if one in columns), None)
+    label_column = column or next((one for one in _LABELS if one in columns), None)
+    if file_column is None or label_column is None or label_column not in columns:
+        shown = ", ".join(safe_text(str(one)) for one in columns[:20])
+        raise UsageError(
+            f"{path} has the columns: {shown or 'none'}.",
+            f"Expected a file's name in one of {', '.join(_NAMES)}, and the label: {LABEL_HINT}{name}:COLUMN",
+        )
+    folder = Path(name).parent.as_posix()
+    before = "" if folder == "." else f"{folder}/"
+    named = {safe_text(f"{before}{row[file_column]}"): row for row in rows if row.get(file_column)}
+    others = [one for one in columns if isinstance(one, str) and one not in (file_column, label_column)]
+    return Table(
+        {key: safe_text(str(row.get(label_column) or "")) for key, row in named.items()},
+        {key: {one: row.get(one) for one in others} for key, row in named.items()},
+        {one: _type_of([row.get(one) for row in named.values()]) for one in others},
+    )
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    try:
+        if path.stat().st_size > _TABLE_BYTES or not path.is_file():
+            raise UsageError(f"{path} is no table of labels: expected a plain file of at most {_TABLE_BYTES} bytes.")
+        content = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        choices = f"{LABEL_HINT}{FOLDER}, {SUBFOLDER}, or a table below the source such as metadata.csv"
+        raise UsageError(f"{path}: {error.strerror}.", choices) from error
+    except ValueError as error:
+        raise UsageError(f"{path} is no text in UTF-8: {error}.") from error
+    try:
+        if path.suffix in (".jsonl", ".ndjson"):
+            return _json_rows(content)
+        return list(csv.DictReader(io.StringIO(content)))
+    except (ValueError, csv.Error, RecursionError) as error:
+        raise UsageError(f"{path} cannot be understood: {error}.") from error
+
+
+def _json_rows(content: str) -> list[dict[str, Any]]:
+    rows = [json.loads(line) for line in content.splitlines() if line.strip()]
+    if not all(isinstance(row, dict) for row in rows):
+        raise ValueError("a line is no JSON object")
+    return rows
+
+
+def _type_of(values: list[Any]) -> pa.DataType:
+    """Of a column; text where its values are of several types."""
+    import pyarrow as pa
+
+    try:
+        found = pa.array(values).type
+    except (pa.ArrowException, ValueError, TypeError, OverflowError):
+        return pa.string()
+    return pa.string() if pa.types.is_null(found) else found
+
+
+def _fitting(value: Any, type: pa.DataType) -> Any:
+    """A value as text in a column of texts."""
+    import pyarrow as pa
+
+    plain = value is None or isinstance(value, str) or not pa.types.is_string(type)
+    return value if plain else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,296 @@
+"""A sink of files that hold many images each, whatever kind of file it is.
+
+While a run goes on, each image is a file of its own in a hidden folder, the spool, written as a folder's are. When all
+are there, they are packed: every file of the archive appears whole, is noted in the index, and only then do its images
+leave the spool. So a killed run goes on with what is done, and the files are those of a run that nobody disturbed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from diffclean.data.apart import check_all_separate
+from diffclean.data.archive import Archive, Entry, Head
+from diffclean.data.atomic import make_folders, whole_file, write_error
+from diffclean.data.division import divided
+from diffclean.data.item import Item, ReadError
+from diffclean.data.manifest import Row, Status
+from diffclean.data.records import FolderRecords, Records
+from diffclean.data.registry import FOLDER, open_sink
+from diffclean.data.shard import Shard
+from diffclean.data.sources import Description, Source
+from diffclean.errors import DiffcleanError, UsageError
+
+SPOOL = ".diffclean-spool"
+INDEX = ".diffclean-packed.jsonl"
+Made = Callable[[], Iterable[tuple[Item, list[Row]]]]
+"""Gives each image with the last attempts at its variations, in the order of keys; can be asked twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Packed:
+    """Where an image lies.
+
+    Attributes:
+        file: of the archive.
+        where: in it, as `Item.where`.
+        size: of the image in bytes.
+    """
+
+    file: str
+    where: str
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A file of the archive as it should be.
+
+    Attributes:
+        digest: of what is in it.
+        is_stale: whether it has to be written, since it is not so.
+    """
+
+    digest: str
+    is_stale: bool
+
+
+class PackedSink:
+    """Variations in archives; the files of a source that has such are kept as they are divided.
+
+    Args:
+        archive: the kind of file.
+        root: the folder that the files and the records lie in.
+        owner: see `folder.FolderSink`.
+
+    Raises:
+        UsageError: `root` is or looks like a file.
+    """
+
+    def __init__(self, archive: Archive, root: Path | str, owner: str = "") -> None:
+        self.archive, self.root = archive, Path(root)
+        if self.root.is_file() or self.root.suffix == archive.suffix:
+            raise UsageError(
+                f"{root} is named like a file; a run writes a folder with its files and records.",
+                f"Give a folder, such as {self.root.with_suffix('')}, and `to` {archive.name}",
+            )
+        for folder in {self.root / SPOOL, self.root / archive.folder} - {self.root}:
+            if folder.is_symlink():
+                raise DiffcleanError(
+                    f"{folder} is a link: what is written would lie elsewhere.",
+                    "Remove the link, or give another `out`.",
+                )
+        self.records: Records = FolderRecords(self.root)
+        self._spool = open_sink(Description(FOLDER, str(self.root / SPOOL), {"owner": owner}))
+        self._owner = owner
+        self._loaded: _Index | None = None
+
+    @property
+    def where(self) -> str:
+        """The folder."""
+        return str(self.root)
+
+    def for_shard(self, shard: Shard) -> PackedSink:
+        """Itself; raises UsageError where several runs would have to write one file."""
+        if shard.count > 1:
+            raise UsageError(
+                f"`shard` writes a folder of images, not {self.archive.title}.",
+                f"Give `to` folder; then: diffclean merge OUT; diffclean convert OUT NEW --to {self.archive.name}",
+            )
+        return self
+
+    def check_apart(self, source: Source) -> None:
+        """See `check_all_separate`."""
+        check_all_separate(source.places(), self.root)
+
+    def check_keys(self, keys: Iterable[str], variants: int, extension: str, full_names: bool = False) -> None:
+        """As in a folder, which the spool is."""
+        self._spool.check_keys(keys, variants, extension, full_names)
+
+    def write(self, key: str, data: bytes) -> None:
+        """Write one image to the spool."""
+        self._spool.write(key, data)
+
+    def sync(self) -> None:
+        """Make the names of what was written durable."""
+        self._spool.sync()
+
+    def size(self, key: str) -> int | None:
+        """Of an image in the spool, or in a file that is as large as it was written."""
+        found = self._spool.size(key)
+        if found is not None:
+            return found
+        packed = self._index.images.get(key)
+        return packed.size if packed is not None and self._index.is_there(packed.file) else None
+
+    def read(self, key: str) -> bytes:
+        """From the spool or a file."""
+        if self._spool.size(key) is not None:
+            return self._spool.read(key)
+        packed = self._index.images.get(key)
+        if packed is None:
+            raise ReadError("is in no file")
+        return self.archive.read(self._path(packed.file), Item(key, packed.where, ""))
+
+    def remove(self, key: str) -> None:
+        """Remove it from the spool; a file that holds it is written anew by `finish`."""
+        self._spool.remove(key)
+
+    def packed(self) -> dict[str, tuple[str, Item]]:
+        """Each image that is in a file, by its key: the file, and where it is there."""
+        return {key: (found.file, Item(key, found.where, "")) for key, found in self._index.images.items()}
+
+    def finish(self, made: Made, source: Source, class_to_idx: Mapping[str, int]) -> None:
+        """Pack what was made; files that are as they should be stay.
+
+        Raises:
+            WriteError: a file cannot be written.
+            DiffcleanError: what travels along with an image cannot be read.
+        """
+        head = Head(class_to_idx, source.fields)
+        files = {name: self._planned(name, rows, head) for name, rows in self._division(made, source)}
+        if self._index.files:
+            self._rescue(rows for name, rows in self._division(made, source) if files[name].is_stale)
+        for name, rows in self._division(made, source):
+            if files[name].is_stale:
+                self._pack(name, rows, files[name].digest, source, head)
+        for name in [name for name in self._index.files if name not in files]:
+            self._index.forget(name)
+            self._remove(self._path(name))
+        if files:
+            self.archive.complete(self.root, list(files), head)
+        shutil.rmtree(self.root / SPOOL, ignore_errors=True)
+
+    def describe(self) -> Description:
+        """Its real path, and who writes."""
+        return Description(self.archive.name, os.path.realpath(self.root), {"owner": self._owner})
+
+    @property
+    def _index(self) -> _Index:
+        if self._loaded is None:
+            self._loaded = _Index(self.records, self._path)
+        return self._loaded
+
+    def _path(self, file: str) -> Path:
+        return self.root / self.archive.folder / file
+
+    def _division(self, made: Made, source: Source) -> Iterator[tuple[str, list[tuple[Item, Row]]]]:
+        """Each file with what belongs in it; one after another, so that only one file's rows are held."""
+        rows = ((item, row) for item, attempts in made() for row in attempts if row.status is Status.OK)
+        sized = ((item, row.output_bytes, row) for item, row in rows)
+        for name, some in divided(sized, source, self.archive):
+            yield name, [(item, row) for item, _, row in some]
+
+    def _planned(self, name: str, rows: list[tuple[Item, Row]], head: Head) -> _File:
+        """What a file should hold, and whether it has to be written for that."""
+        digest = hashlib.sha256(f"{dict(head.class_to_idx)} {head.fields}".encode("utf-8", "backslashreplace"))
+        for _, row in rows:
+            digest.update(json.dumps([row.output, row.output_sha256, row.label]).encode() + b"\n")
+        there = self._index.files.get(name)
+        same = there is not None and there["digest"] == digest.hexdigest() and self._index.is_there(name)
+        # What is in the spool was made again, since what is in the file was found to be damaged.
+        return _File(digest.hexdigest(), not same or any(self._spool.size(row.output) is not None for _, row in rows))
+
+    def _rescue(self, stale: Iterable[list[tuple[Item, Row]]]) -> None:
+        """Bring what is to be packed anew from old files into the spool: those will be replaced."""
+        for rows in stale:
+            for _, row in rows:
+                if self._spool.size(row.output) is None:
+                    self._spool.write(row.output, self.read(row.output))
+        self._spool.sync()
+
+    def _pack(self, name: str, rows: list[tuple[Item, Row]], digest: str, source: Source, head: Head) -> None:
+        path = self._path(name)
+        make_folders(path.parent)
+        with whole_file(path) as file:
+            places = self.archive.pack(file, self._entries(rows, source, head), len(rows), head)
+        images = [(row.output, where, row.output_bytes) for (_, row), where in zip(rows, places, strict=True)]
+        self._index.note(name, path.stat().st_size, digest, images)
+        for output, _, _ in images:
+            self._spool.remove(output)
+
+    def _entries(self, rows: Iterable[tuple[Item, Row]], source: Source, head: Head) -> Iterator[Entry]:
+        for item, row in rows:
+            part = source.part_of(item)
+            stem, _, extension = row.output.rpartition(".")
+            name = f"{item.key[len(part) + 1 :]}_v{row.variant:02d}" if part else stem
+            try:
+                about = source.about(item)
+                data = self._spool.read(row.output)
+            except ReadError as error:
+                raise DiffcleanError(
+                    f"{item.key} cannot be packed: {error.message}.", "Type the same command again: it goes on."
+                ) from error
+            yield Entry(name, data, extension, row.label, head.class_to_idx.get(row.label), about)
+
+    def _remove(self, path: Path) -> None:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise write_error(error, path) from error
+
+
+class _Index:
+    """What is in which file: lines that are appended, of which a file's last one counts."""
+
+    def __init__(self, records: Records, path_of: Callable[[str], Path]) -> None:
+        self._records, self._path_of = records, path_of
+        self.files: dict[str, dict[str, Any]] = {}
+        self.images: dict[str, _Packed] = {}
+        self._seen: dict[str, bool] = {}
+        log = records.log(INDEX, write=False)
+        for line in log.lines():
+            try:
+                self._take(json.loads(line))
+            except (ValueError, KeyError, TypeError):
+                break  # torn by a kill: its file counts as not written, and is packed from the spool again
+        log.close()
+
+    def is_there(self, file: str) -> bool:
+        """Whether a file is a plain one of the size that was written; looked at once."""
+        if file not in self._seen:
+            path = self._path_of(file)
+            plain = path.is_file() and not path.is_symlink()
+            self._seen[file] = plain and path.stat().st_size == self.files[file]["bytes"]
+        return self._seen[file]
+
+    def note(self, file: str, size: int, digest: str, images: list[tuple[str, str, int]]) -> None:
+        """A file was written. What is in it is not held: whoever asks for it opens the index anew."""
+        content = {"file": file, "bytes": size, "digest": digest}
+        self._append(content | {"images": images})
+        self._take(content | {"images": []})
+
+    def forget(self, file: str) -> None:
+        """A file is no longer wanted."""
+        self._append({"file": file, "gone": True})
+        self._take({"file": file, "gone": True})
+
+    def _append(self, content: dict[str, Any]) -> None:
+        log = self._records.log(INDEX)
+        log.append(b"\n" * bool(self._is_torn()) + json.dumps(content).encode() + b"\n")
+        log.close()
+
+    def _is_torn(self) -> bool:
+        last = b"\n"
+        for line in self._records.log(INDEX, write=False).lines():
+            last = line
+        return not last.endswith(b"\n")
+
+    def _take(self, content: dict[str, Any]) -> None:
+        name = content["file"]
+        old = self.files.pop(name, None)
+        for key in old["keys"] if old else ():
+            if (found := self.images.get(key)) is not None and found.file == name:
+                del self.images[key]
+        self._seen.pop(name, None)
+        if not content.get("gone"):
+            images = content.pop("images")
+            self.files[name] = content | {"keys": [key for key, _, _ in images]}
+            self.images |= {key: _Packed(name, where, size) for key, where, size in images}

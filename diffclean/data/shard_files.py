@@ -1,0 +1,206 @@
+"""The files that a data set of several files consists of: one file, a pattern, or a folder of them."""
+
+from __future__ import annotations
+
+import glob
+import itertools
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from diffclean.data.formats import is_taken
+from diffclean.data.item import ReadError
+from diffclean.data.keys import BadKeyError, key_bytes, key_from_path
+from diffclean.data.labels import SPLITS
+from diffclean.data.passed_over import is_own
+from diffclean.errors import DiffcleanError
+
+_BRACES = re.compile(r"\{([^{}]*)\}")
+_RANGE = re.compile(r"([0-9]+)\.\.([0-9]+)")
+_MOST = 1_000_000
+_LOOKED_AT = 10_000
+"""Names in a folder after which it is taken to be what it was so far."""
+
+
+def is_pattern(where: str) -> bool:
+    """Whether a path stands for several: `x-{0000..0099}.tar`, `{a,b}.tar`, `*.tar`."""
+    return bool(_BRACES.search(where)) or glob.has_magic(where)
+
+
+def plain_stem(where: str, suffix: str) -> str:
+    """What to call a data set: `a/x-{000..099}.tar` -> `a/x`, `a/x.tar` -> `a/x`, `a/*.tar` -> `a`."""
+    folder, _, name = where.rpartition("/")
+    stem = re.split(r"[{*?\[]", name, maxsplit=1)[0].removesuffix(suffix).rstrip("-_.")
+    parts = [part for part in (folder, stem) if part]
+    return ("/" if where.startswith("/") and not folder else "") + "/".join(parts)
+
+
+def is_of(where: str, suffix: str) -> bool:
+    """Whether a path is a file so named, a pattern of them, or a folder that holds them and no images."""
+    if "://" in where:
+        return False
+    path = Path(where)
+    try:
+        if path.is_dir():
+            return holds(path, suffix)
+    except OSError:
+        return False
+    return where.endswith(suffix)
+
+
+def holds(folder: Path, suffix: str, inner: str = "") -> bool:
+    """Whether a folder has files so named and neither images nor folders beside them; hidden ones do not count.
+
+    Args:
+        folder: is looked into.
+        suffix: of the files.
+        inner: the one folder that the files lie in; `""`: they lie in `folder` itself.
+    """
+    if not folder.is_dir():
+        return False
+    found = False
+    with os.scandir(folder) as entries:
+        for entry in itertools.islice(entries, _LOOKED_AT):
+            name = entry.name
+            if name.startswith(".") or is_own(name):
+                continue
+            is_inner = name == inner and entry.is_dir()
+            if is_taken(name.rpartition(".")[2].lower()) or (entry.is_dir() and not is_inner):
+                return False
+            found = found or is_inner or (not inner and name.endswith(suffix))
+    return found and (not inner or holds(folder / inner, suffix))
+
+
+def files_of(where: str, suffix: str, what: str, ending: str) -> dict[str, Path]:
+    """Part -> its file, sorted as their keys are. A part is the file's path below the folder that holds them all.
+
+    Args:
+        where: a file, a pattern, or a folder.
+        suffix: of the files, with its dot.
+        what: the name of the format, for messages.
+        ending: what follows a part in the keys of its images.
+
+    Raises:
+        DiffcleanError: there is none, or one that a list names is not there.
+    """
+    paths = [Path(path) for path in _named(where, suffix)]
+    if missing := [path for path in paths if not path.exists()]:
+        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+        raise DiffcleanError(
+            f"{missing[0]} does not exist{more}.",
+            f"Expected {what}: a file, a pattern in quotes such as '{_like(where)}', or a folder.",
+        )
+    if not paths:
+        raise DiffcleanError(
+            f"{where} names no file that is there.", f"Expected {what}: a file, a pattern in quotes, or a folder."
+        )
+    if strange := [path for path in paths if not path.is_file()]:
+        raise DiffcleanError(f"{strange[0]} is not a plain file.", f"Expected {what}.")
+    root = paths[0].parent if len(paths) == 1 else Path(os.path.commonpath([path.parent for path in paths]))
+    try:
+        parts = {key_from_path(path.relative_to(root)): path for path in paths}
+    except (BadKeyError, ValueError) as error:
+        raise DiffcleanError(f"{where} leads through '..' in the middle of a pattern.", "Write it without.") from error
+    return dict(sorted(parts.items(), key=lambda pair: key_bytes(pair[0]) + ending.encode()))
+
+
+def check_one_split(where: str, parts: Iterable[str]) -> None:
+    """Refuse files that are called after several parts of a data set, such as `train-00000.parquet` and `test-...`.
+
+    Raises:
+        DiffcleanError: names them.
+    """
+    names = {re.split(r"[-_.]", part.rpartition("/")[2], maxsplit=1)[0] for part in parts}
+    if len(names) > 1 and names <= SPLITS:
+        first = min(names)
+        raise DiffcleanError(
+            f"{where} has files of several parts of a data set: {', '.join(sorted(names))}.",
+            f"Give one of them with a pattern in quotes, such as '{first}-*.parquet'.",
+        )
+
+
+def opened(path: Path) -> BinaryIO:
+    """A plain file, to be read; never waits, as one would at a pipe. Raises OSError or ReadError."""
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise ReadError(f"{path} is not a plain file")
+    return file
+
+
+def stamp_of(file: BinaryIO) -> str:
+    """What changes when a file does: its size and date."""
+    found = os.fstat(file.fileno())
+    return f"{found.st_size}:{found.st_mtime_ns}"
+
+
+def stamp_at(path: Path) -> str:
+    """The same of a file that is not open; raises ReadError where it is not there."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise ReadError(f"{path.name} cannot be read ({error.strerror})") from error
+    return f"{found.st_size}:{found.st_mtime_ns}"
+
+
+def read_range(path: Path, stamp: str, offset: int, size: int) -> bytes:
+    """Bytes in the middle of a file that must still be the one that was listed; with the stamp `""` it may be any.
+
+    Raises:
+        ReadError: it is another one by now, or cannot be read.
+    """
+    try:
+        with opened(path) as file:
+            if stamp and stamp_of(file) != stamp:
+                raise ReadError(f"{path.name} was changed after it was listed; type the same command again")
+            data = os.pread(file.fileno(), size, offset)
+            while len(data) < size and (more := os.pread(file.fileno(), size - len(data), offset + len(data))):
+                data += more
+    except OSError as error:
+        raise ReadError(f"{path.name} cannot be read ({error.strerror})") from error
+    if len(data) < size:
+        raise ReadError(f"{path.name} ends too early")
+    return data
+
+
+def _named(where: str, suffix: str) -> Iterator[str]:
+    path = Path(where)
+    if path.is_dir():
+        names = sorted(entry.name for entry in path.iterdir() if entry.name.endswith(suffix))
+        yield from (f"{where.rstrip('/')}/{name}" for name in names if name[0] != "." and not is_own(name))
+        return
+    if path.exists():
+        yield where
+        return
+    seen: set[str] = set()
+    for each in itertools.islice(_expanded(where), _MOST):
+        for found in sorted(glob.glob(each)) if glob.has_magic(each) else [each]:  # noqa: PTH207 - may be absolute
+            if found not in seen and not is_own(found.rpartition("/")[2]):
+                seen.add(found)
+                yield found
+
+
+def _expanded(where: str) -> Iterator[str]:
+    """`x-{0..2}.{a,b}` -> each in turn."""
+    found = _BRACES.search(where)
+    if found is None:
+        yield where
+        return
+    for each in _alternatives(found[1]):
+        yield from _expanded(where[: found.start()] + each + where[found.end() :])
+
+
+def _alternatives(text: str) -> Iterator[str]:
+    numbers = _RANGE.fullmatch(text)
+    if numbers is None:
+        yield from text.split(",")
+        return
+    first, last = int(numbers[1]), int(numbers[2])
+    yield from (str(number).zfill(len(numbers[1])) for number in range(first, last + 1))
+
+
+def _like(where: str) -> str:
+    return _BRACES.sub("*", where) if _BRACES.search(where) else where

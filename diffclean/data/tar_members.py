@@ -1,0 +1,56 @@
+"""The members of a WebDataset tar that is written: what they are called, and what lies beside an image."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import tarfile
+from collections.abc import Mapping
+from typing import Any
+
+from diffclean.data.archive import Entry
+from diffclean.data.formats import is_taken
+
+
+def member_name(name: str) -> str:
+    """A sample's key: what comes behind a dot would be taken for an extension. No key has `%2E`, so it stays unique."""
+    folder, slash, base = name.rpartition("/")
+    return f"{folder}{slash}{base.replace('.', '%2E')}"
+
+
+def label_member(entry: Entry) -> int | str:
+    """What goes into `.cls`: a label that is a number is that number."""
+    return entry.label if entry.number is None or entry.label.isdigit() else entry.number
+
+
+def members_beside(about: Mapping[str, Any]) -> dict[str, bytes]:
+    """The members beside an image: bytes and `txt` are members, all other fields go into one `json`."""
+    found: dict[str, bytes] = {}
+    rest: dict[str, Any] = {}
+    for name, value in about.items():
+        if value is None:
+            continue
+        if isinstance(value, bytes) or (name in ("txt", "json") and isinstance(value, str)):
+            found[_extension(name)] = value if isinstance(value, bytes) else value.encode()
+        else:
+            rest[name] = value
+    if rest:
+        name = "json" if "json" not in found else "fields.json"
+        found[name] = json.dumps(rest, default=str, ensure_ascii=False).encode()
+    return dict(sorted(found.items()))
+
+
+def _extension(name: str) -> str:
+    """A field's name as an extension that is no image's and not the label's."""
+    plain = re.sub(r"[^a-z0-9_.-]", "_", name.lower()).strip(".") or "field"
+    return f"{plain}_" if is_taken(plain.rpartition(".")[2]) or plain == "cls" else plain
+
+
+def add_member(tar: tarfile.TarFile, name: str, data: bytes) -> tuple[int, int]:
+    """Add a plain member; returns where its bytes are."""
+    info = tarfile.TarInfo(name)
+    info.size, info.mode = len(data), 0o644
+    tar.addfile(info, io.BytesIO(data))
+    end = tar.offset
+    return end - -(-len(data) // tarfile.BLOCKSIZE) * tarfile.BLOCKSIZE, len(data)

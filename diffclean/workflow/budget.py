@@ -1,0 +1,128 @@
+"""What a plan costs, and what is given up so that it keeps to a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from diffclean.errors import DiffcleanError
+from diffclean.workflow.clean_config import CleanConfig
+from diffclean.workflow.costs import Costs
+from diffclean.workflow.look_first import Looked
+from diffclean.workflow.plan import Plan, duration, student_epochs
+
+ATTACKS_TRIED = 3
+_SEARCHES = 300_000
+"""Images that the default detector shows to its networks, about, whatever the size of the data set."""
+_LEAST_EPOCHS = 8
+_SMALL_SELF_TEST = 600
+_SELF_TEST_S = 1200.0
+"""Seconds that a self-test may take where nobody asked for one and no budget was given."""
+
+
+def priced(plan: Plan, config: CleanConfig, found: Looked, costs: Costs) -> Plan:
+    """The plan with the time and disk that it is expected to take."""
+    chain = _chain_seconds(plan, found.images, costs, config.teacher is None)
+    seconds = dict(chain)
+    if plan.self_test:
+        seconds["self-test"] = ATTACKS_TRIED * sum(_chain_seconds(plan, plan.self_test, costs, True).values())
+    made = found.images * plan.variations * costs.variation_bytes
+    tried = ATTACKS_TRIED * plan.self_test * (plan.variations + 2) * costs.variation_bytes
+    return replace(
+        plan,
+        seconds={step: round(taken, 1) for step, taken in seconds.items() if taken},
+        bytes=round(made + tried + 3 * 2**20),
+        engine=costs.engine,
+    )
+
+
+def _chain_seconds(plan: Plan, images: int, costs: Costs, trains_first: bool) -> dict[str, float]:
+    teaching = images * plan.epochs * costs.training_s * plan.trains
+    return {
+        "teacher": teaching * trains_first,
+        "suspects": _SEARCHES * costs.searching_s * plan.searches,
+        "teacher-anew": teaching * plan.searches,
+        "variations": images * plan.variations * costs.variation_s,
+        "student": 1.2 * images * plan.student_epochs * costs.training_s * plan.trains,
+    }
+
+
+def within_budget(plan: Plan, config: CleanConfig, found: Looked, costs: Costs) -> Plan:
+    """The plan, cut down until it fits the budget; what was given up stands in `gave_up`.
+
+    Without a budget only a self-test that nobody asked for and that would take long is cut.
+
+    Raises:
+        DiffcleanError: even the smallest plan takes longer.
+    """
+    plan = priced(plan, config, found, costs)
+    if config.budget_s is None:
+        return _without_long_test(plan, config, found, costs)
+    for cut in _CUTS:
+        if plan.total_s <= config.budget_s:
+            break
+        smaller = cut(plan, config)
+        if smaller is not None:
+            plan = priced(smaller, config, found, costs)
+    if plan.total_s > config.budget_s:
+        raise DiffcleanError(
+            f"The job takes about {duration(plan.total_s)} on this machine, even with all cut that can be cut; the "
+            f"budget is {duration(config.budget_s)}.",
+            "Give a larger `budget`, fewer images, or a machine with a GPU.",
+        )
+    return plan
+
+
+def _without_long_test(plan: Plan, config: CleanConfig, found: Looked, costs: Costs) -> Plan:
+    if config.self_test or plan.seconds.get("self-test", 0) <= max(_SELF_TEST_S, plan.total_s / 2):
+        return plan
+    small = priced(replace(plan, self_test=min(plan.self_test, _SMALL_SELF_TEST)), config, found, costs)
+    if small.seconds["self-test"] <= max(_SELF_TEST_S, small.total_s / 2):
+        return small
+    why = f"it would take {duration(small.seconds['self-test'])}; ask for it with --self-test."
+    return priced(replace(plan, self_test=0, no_self_test=why), config, found, costs)
+
+
+Cut = Callable[[Plan, CleanConfig], Plan | None]
+
+
+def _smaller_test(plan: Plan, config: CleanConfig) -> Plan | None:
+    if plan.self_test <= _SMALL_SELF_TEST:
+        return None
+    said = f"The self-test is done on {_SMALL_SELF_TEST} images and not on {plan.self_test}."
+    return replace(plan, self_test=_SMALL_SELF_TEST, gave_up=[*plan.gave_up, said])
+
+
+def _fewer_variations(plan: Plan, config: CleanConfig) -> Plan | None:
+    if config.variations is not None or plan.variations == 1:
+        return None
+    said = f"Each image has one variation and not {plan.variations}."
+    return replace(plan, variations=1, gave_up=[*plan.gave_up, said])
+
+
+def _half_the_epochs(plan: Plan, config: CleanConfig) -> Plan | None:
+    fewer = max(_LEAST_EPOCHS, plan.epochs // 2)
+    if config.epochs is not None or fewer >= plan.epochs:
+        return None
+    said = f"Classifiers are trained for {fewer} epochs only."
+    kept = [line for line in plan.gave_up if not line.startswith("Classifiers are trained for")]
+    return replace(plan, epochs=fewer, student_epochs=student_epochs(fewer), gave_up=[*kept, said])
+
+
+def _no_test(plan: Plan, config: CleanConfig) -> Plan | None:
+    if not plan.self_test or config.self_test:
+        return None
+    said = "There is no self-test."
+    kept = [line for line in plan.gave_up if not line.startswith("The self-test")]
+    return replace(plan, self_test=0, no_self_test="the budget left no time for it.", gave_up=[*kept, said])
+
+
+_CUTS: tuple[Cut, ...] = (
+    _smaller_test,
+    _no_test,
+    _fewer_variations,
+    _half_the_epochs,
+    _half_the_epochs,
+    _half_the_epochs,
+)
+"""What is given up first stands first."""

@@ -1,0 +1,104 @@
+"""What does not go together is said before any work: data, test set, poison manifest, teacher, folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from diffclean.data.registry import open_source
+from diffclean.errors import DiffcleanError, UsageError
+from diffclean.workflow.clean_config import CleanConfig
+from diffclean.workflow.ledger import Ledger
+from diffclean.workflow.look_first import Looked
+
+
+def check_same_data(found: Looked, ledger: Ledger, out: Path) -> None:
+    """Refuse a folder that belongs to a data set which has no image in common with this one.
+
+    Raises:
+        DiffcleanError: its outcomes would be thrown away, and the data may just be mistyped.
+    """
+    before = ledger.notes.get("look") or {}
+    sketch = set(before.get("sketch") or ())
+    if sketch and found.sketch and not sketch & set(found.sketch):
+        raise DiffcleanError(
+            f"{out} belongs to {before.get('where')}, which has no image in common with {found.where}.",
+            "Choose another folder with `out`, or remove this one.",
+        )
+
+
+def check_labels(found: Looked) -> None:
+    """Refuse data that no classifier can be trained on because of how they lie.
+
+    Raises:
+        DiffcleanError: no class folders, one class, or a class without an image.
+    """
+    hint = (
+        f"Expected DATA/<class>/image. Without labels, images can still be regenerated: diffclean variate {found.where}"
+    )
+    if not found.classes or set(found.classes) == {""}:
+        raise DiffcleanError(f"The images in {found.where} lie in no class folders.", hint)
+    if "" in found.classes:
+        raise DiffcleanError(
+            f"Some images in {found.where} lie in no class folder ({found.classes['']} of {found.images}).",
+            "Move them into the folder of their class, or out of the data.",
+        )
+    if len(found.classes) == 1:
+        raise DiffcleanError(f"{found.where} has one class only, {next(iter(found.classes))}.", hint)
+    empty = [name for name, count in found.classes.items() if not count]
+    if empty:
+        raise DiffcleanError(
+            f"{found.where} has classes without an image that can be read: {', '.join(empty[:10])}.",
+            "Add images, or remove the folder where the class is not meant.",
+        )
+
+
+def check_others(config: CleanConfig, found: Looked, test: Looked | None) -> None:
+    """Look whether test set, poison manifest and teacher go with the data, before hours are spent.
+
+    Raises:
+        UsageError: they do not.
+        DiffcleanError: one cannot be read.
+    """
+    from diffclean.attacks.manifest import MANIFEST_FILE, read_poison_manifest
+    from diffclean.classifiers.networks import check_arch, pick_device
+
+    if config.arch != "auto":
+        check_arch(config.arch)
+    pick_device(config.device)
+    classes = set(found.classes)
+    if test is not None and config.test is not None:
+        _check_same(classes, set(test.classes), f"the test set {test.where}")
+        if (config.test / MANIFEST_FILE).exists():
+            raise UsageError(
+                f"The test set {config.test} is poisoned already ({MANIFEST_FILE} is there).",
+                "Give a clean one: `test`",
+            )
+    if config.poison is not None:
+        manifest = read_poison_manifest(config.poison)
+        _check_same(classes, set(manifest.class_to_idx), f"the poison manifest {config.poison}")
+        _check_listed(config.data, {row.output for row in manifest.images} | set(manifest.failed), config.poison)
+    if config.teacher is not None:
+        from diffclean.evaluation.evaluate import opened
+
+        teacher = opened(config.teacher, config.data, pick_device("cpu"))
+        _check_same(classes, set(teacher.class_to_idx), f"the teacher {config.teacher.path}")
+
+
+def _check_listed(data: Path, known: set[str], poison: Path) -> None:
+    unknown = [item.key for item in open_source(data).items() if item.key not in known]
+    if unknown:
+        raise UsageError(
+            f"{len(unknown)} images of {data} are not in the poison manifest {poison}, such as {unknown[0]}.",
+            "Give the poison.json that was written with these data.",
+        )
+
+
+def _check_same(classes: set[str], others: set[str], what: str) -> None:
+    only_data, only_other = sorted(classes - others), sorted(others - classes)
+    parts = [f"only the data have {', '.join(only_data[:5])}"] if only_data else []
+    parts += [f"only {what} has {', '.join(only_other[:5])}"] if only_other else []
+    if parts:
+        raise UsageError(
+            f"The classes of the data and of {what} do not match: {'; '.join(parts)}.",
+            "Give one with the same classes.",
+        )

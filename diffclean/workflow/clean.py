@@ -1,0 +1,230 @@
+"""`clean`: the whole job in one folder, from suspect data to a clean student, a cleaned data set and a report."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from diffclean.data.atomic import make_folders, write_whole
+from diffclean.data.json_file import read_json
+from diffclean.data.lock import Lock
+from diffclean.data.suspects import SuspectList
+from diffclean.errors import ExitCode, Interrupted
+from diffclean.report.card import write_card
+from diffclean.report.facts import GateCheck, SelfTest
+from diffclean.report.reading import from_json
+from diffclean.report.write import write_report
+from diffclean.results import WHERE_MEASURED, json_text
+from diffclean.workflow import chain as job
+from diffclean.workflow import gate, made_of, outputs
+from diffclean.workflow.chain import Chain, Places, Step
+from diffclean.workflow.clean_config import SELF_TEST, STAGES
+from diffclean.workflow.clean_facts import facts_of
+from diffclean.workflow.clean_job import Outcome, chain_of, places_of
+from diffclean.workflow.measured import Evaluations
+from diffclean.workflow.prepare import Prepared
+from diffclean.workflow.runner import Runner
+from diffclean.workflow.self_test import self_test
+from diffclean.workflow.self_test import settings_of as settings_of_test
+from diffclean.workflow.steps import Hands, make_variations
+from diffclean.workflow.suspects import FoundSuspects
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class CleanResult:
+    """What came out.
+
+    Attributes:
+        out: the folder of the job.
+        report: the page.
+        verdict: its first sentence.
+        reasons: what that rests on.
+        student: the clean classifier (beside it lie the same as .safetensors and .onnx); None: none could be trained.
+        images: that could be read.
+        kept: how many of them are not left out.
+        suspects: what was found; None: nothing was looked for.
+        cleaned: the cleaned data set; None: it was not asked for.
+        measured: classifiers and variations.
+        self_test: what was tried; None: it is not known.
+        gate: the limits that were set.
+        cannot: what could not be done and why, in sentences.
+        gave_up: what was given up to keep to the budget, in sentences.
+        failed: key -> why an image could not be read; it was left out of everything.
+        seconds: step -> how long it took, in all runs together.
+    """
+
+    out: Path
+    report: Path
+    verdict: str
+    reasons: tuple[str, ...]
+    student: Path | None
+    images: int
+    kept: int
+    suspects: FoundSuspects | None = field(metadata=WHERE_MEASURED)
+    cleaned: Path | None
+    measured: Evaluations
+    self_test: SelfTest | None
+    gate: tuple[GateCheck, ...]
+    cannot: tuple[str, ...]
+    gave_up: list[str]
+    failed: Mapping[str, str]
+    seconds: dict[str, float]
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """A limit was missed; there is no student, or images could not be read; or done."""
+        if any(not check.passed for check in self.gate):
+            return ExitCode.GATE_MISSED
+        return ExitCode.SOME_FAILED if self.failed or self.student is None else ExitCode.DONE
+
+
+def clean(prepared: Prepared, hands: Hands, command: str = "") -> CleanResult:
+    """Do the whole job, or what is left of it.
+
+    Args:
+        prepared: what was decided.
+        hands: who follows it.
+        command: what was typed, for the report.
+
+    Raises:
+        DiffcleanError: a step cannot be done.
+        Interrupted: somebody wants the work to end; the same call goes on.
+    """
+    config, ledger = prepared.config, prepared.ledger
+    make_folders(config.out)
+    with Lock(config.out):
+        _note(prepared)
+        try:
+            outcome = _steps(prepared, Runner(hands, ledger=ledger))
+        except Interrupted as error:
+            done = ", ".join(ledger.done) or "nothing yet"
+            raise Interrupted(f"Interrupted. Done so far: {done}.", error.hint) from error
+        facts = facts_of(prepared, outcome, command)
+        facts.write(config.out)
+        if outcome.cleaned is not None:
+            write_card(config.out, facts, variations=config.cleaned == "variations")
+        page = write_report(config.out)
+    return CleanResult(
+        out=config.out,
+        report=page.page,
+        verdict=page.verdict,
+        reasons=page.reasons,
+        student=config.out / outputs.STUDENT[0] if outcome.trained else None,
+        images=prepared.found.images,
+        kept=sum(outcome.kept.values()),
+        suspects=outcome.suspects,
+        cleaned=outcome.cleaned,
+        measured=outcome.measured,
+        self_test=outcome.self_test,
+        gate=outcome.gate,
+        cannot=outcome.cannot,
+        gave_up=prepared.plan.gave_up,
+        failed=prepared.found.unreadable,
+        seconds=ledger.seconds,
+    )
+
+
+def _note(prepared: Prepared) -> None:
+    """Write down what this job is, and forget what is to be done again."""
+    config, ledger = prepared.config, prepared.ledger
+    ledger.note("asked", config.asked())
+    ledger.note("plan", asdict(prepared.plan))
+    ledger.note("look", asdict(prepared.found))
+    if prepared.test is not None:
+        ledger.note("test", asdict(prepared.test))
+    if config.from_step is not None:
+        names = list(STAGES)
+        again = names[names.index(config.from_step) :]
+        ledger.forget([step for name in again for step in STAGES[name]])
+
+
+def _steps(prepared: Prepared, runner: Runner) -> Outcome:
+    """Every step that is not done yet."""
+    config, plan = prepared.config, prepared.plan
+    chain, places = chain_of(prepared), places_of(config.out)
+    outcome = Outcome(cannot=tuple(plan.cannot), kept=dict(prepared.found.classes))
+    if plan.trains:
+        job.train_first(chain, places, runner)
+        found = job.search(chain, places, runner)
+        if found is not None:
+            outcome = _with_suspects(outcome, prepared, found)
+    if plan.trains and (problem := _untrainable(outcome.kept)):
+        outcome = replace(outcome, cannot=(*outcome.cannot, problem))
+    elif plan.trains:
+        done = job.finish(chain, places, runner, outcome.suspects)
+        outputs.write_student(places.student, config.out, runner)
+        outcome = replace(outcome, trained=True, measured=done.measured)
+    if not outcome.trained:
+        outputs.remove_student(config.out)
+        assert chain.settings is not None
+        settings = chain.settings
+        runner.do(
+            Step.VARIATIONS,
+            lambda: make_variations(chain.data, places.variations, settings, runner.hands),
+            places.variations,
+            made_of.variations(settings),
+        )
+    outcome = replace(outcome, self_test=_self_tested(prepared, chain, outcome, runner))
+    limits = gate.checks(config.max_asr, config.max_loss, outcome.measured, outcome.self_test)
+    return replace(outcome, gate=limits, cleaned=_cleaned(prepared, places, outcome, runner))
+
+
+def _with_suspects(outcome: Outcome, prepared: Prepared, found: FoundSuspects) -> Outcome:
+    """Note what was found; the list is written as CSV too, and a person may have changed it since."""
+    listed = found.listed
+    assert isinstance(listed, SuspectList)
+    listed.write(prepared.config.out / "suspects.csv")
+    if not found.suspects:
+        log.info("No image looks poisoned: none is left out, and the first teacher is the student's.")
+    gone = Counter(image.label for image in listed.images if image.suspect)
+    kept = {label: count - gone[label] for label, count in outcome.kept.items()}
+    return replace(outcome, suspects=found, kept=kept)
+
+
+def _untrainable(kept: dict[str, int]) -> str:
+    """Why no classifier can be trained on what is left; empty where one can."""
+    gone = [label for label, count in kept.items() if count <= 0]
+    if not gone:
+        return ""
+    return (
+        f"Every image of {', '.join(gone[:10])} is listed as a suspect, so no classifier can be trained on what is "
+        "left. Look at these images first: keep some by editing suspects.json and give the same command again, or "
+        "take the class out of the data."
+    )
+
+
+def _left_out(prepared: Prepared, outcome: Outcome) -> frozenset[str]:
+    suspects = outcome.suspects.keys if outcome.suspects is not None else frozenset()
+    return suspects | frozenset(prepared.found.unreadable)
+
+
+def _self_tested(prepared: Prepared, chain: Chain, outcome: Outcome, runner: Runner) -> SelfTest:
+    """What the same settings do to triggers of our own on these data."""
+    plan, place = prepared.plan, prepared.config.out / "work" / "self-test.json"
+    if not plan.self_test or not outcome.trained:
+        return SelfTest(skipped=plan.no_self_test or "there is no student whose way could be tried.")
+    left_out = _left_out(prepared, outcome)
+
+    def work() -> None:
+        folder = place.with_suffix("")
+        write_whole(place, json_text(self_test(chain, left_out, plan.self_test, folder, runner.hands)).encode())
+
+    of: dict[str, Any] = settings_of_test(chain) | {"data": chain.digest, "images": plan.self_test}
+    runner.do(SELF_TEST, work, place, of | {"left out": sorted(left_out)})
+    return from_json(SelfTest, read_json(place))
+
+
+def _cleaned(prepared: Prepared, places: Places, outcome: Outcome, runner: Runner) -> Path | None:
+    config = prepared.config
+    if config.cleaned == "none":
+        outputs.remove_cleaned(config.out)
+    left_out = _left_out(prepared, outcome)
+    return outputs.write_kept(
+        config.cleaned, config.data, prepared.found.digest, config.out, places.variations, left_out, runner
+    )

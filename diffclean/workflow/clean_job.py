@@ -1,0 +1,75 @@
+"""The job of `clean` as a chain of steps, its places, and what the steps achieve."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from diffclean.report.facts import GateCheck, SelfTest
+from diffclean.training.loop_config import LoopConfig
+from diffclean.workflow.chain import Chain, Places
+from diffclean.workflow.measured import Evaluations
+from diffclean.workflow.prepare import Prepared, look_settings_of, settings_of
+from diffclean.workflow.steps import Distilling, Teaching
+from diffclean.workflow.suspects import FoundSuspects
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the steps achieved.
+
+    Attributes:
+        suspects: what was found; None: nothing was looked for.
+        trained: whether there is a student.
+        measured: classifiers and variations.
+        self_test: None: it is not known whether there was one.
+        gate: the limits that were set.
+        cannot: what could not be done and why, in sentences.
+        cleaned: the cleaned data set; None: it was not asked for.
+        kept: label -> images that are not left out.
+    """
+
+    suspects: FoundSuspects | None = None
+    trained: bool = False
+    measured: Evaluations = field(default_factory=Evaluations)
+    self_test: SelfTest | None = None
+    gate: tuple[GateCheck, ...] = ()
+    cannot: tuple[str, ...] = ()
+    cleaned: Path | None = None
+    kept: dict[str, int] = field(default_factory=dict)
+
+
+def chain_of(prepared: Prepared) -> Chain:
+    """The steps with everything that was decided."""
+    config, plan = prepared.config, prepared.plan
+    loop = LoopConfig(
+        epochs=plan.epochs,
+        batch_size=plan.batch_size,
+        augment=config.augment,
+        seed=config.seed,
+        device=config.device,
+        tensorboard=False,
+    )
+    student_loop = replace(loop, epochs=plan.student_epochs)
+    return Chain(
+        data=config.data,
+        teaching=Teaching(plan.arch, loop, plan.size),
+        distilling=Distilling(plan.arch, student_loop, size=plan.size),
+        settings=settings_of(config, plan.variations),
+        detector=config.detector if plan.searches else None,
+        look_settings=look_settings_of(config),
+        test=config.test,
+        poison=config.poison,
+        seed=config.seed,
+        teacher=config.teacher,
+        measures_variations=True,
+        digest=prepared.found.digest,
+        test_digest=prepared.test.digest if prepared.test is not None else "",
+    )
+
+
+def places_of(out: Path) -> Places:
+    """What people look for lies in the folder itself, the rest in `work`."""
+    return replace(
+        Places.below(out / "work"), suspects=out / "suspects.json", evaluation=out / "work" / "evaluation.json"
+    )

@@ -1,0 +1,71 @@
+"""The gate: limits that the outcome must keep, so that a job that runs each week can stop."""
+
+from __future__ import annotations
+
+import math
+
+from diffclean.evaluation.metrics import Rate
+from diffclean.report.facts import GateCheck, SelfTest
+from diffclean.workflow.measured import Evaluations
+
+
+def checks(
+    max_asr: float | None, max_loss: float | None, measured: Evaluations, self_test: SelfTest | None
+) -> tuple[GateCheck, ...]:
+    """Hold the limits against what was measured.
+
+    An attack of the self-test that did not work on its teacher shows nothing, and is not counted. What could not be
+    measured at all does not pass.
+
+    Args:
+        max_asr: the highest attack success rate, in percent; None: no limit.
+        max_loss: the largest loss of clean accuracy, in percentage points; None: no limit.
+        measured: on the test set.
+        self_test: None: there was none.
+    """
+    found = []
+    if max_asr is not None:
+        found += _against("max-asr", "attack success rate", max_asr, _success(measured, self_test))
+    if max_loss is not None:
+        found += _against("max-loss", "loss of clean accuracy", max_loss, _losses(measured, self_test))
+    return tuple(found)
+
+
+def _against(name: str, what: str, limit: float, values: dict[str, float]) -> list[GateCheck]:
+    if not values:
+        return [GateCheck(name, f"the {what}", limit, None, passed=False)]
+    return [
+        GateCheck(name, f"the {what}, {of}", limit, round(value, 2), value <= limit) for of, value in values.items()
+    ]
+
+
+def _success(measured: Evaluations, self_test: SelfTest | None) -> dict[str, float]:
+    found = {}
+    student = measured.student
+    if student is not None and _is_known(student.attack_success_rate):
+        assert student.attack_success_rate is not None
+        found[f"{student.attack} (poison manifest)"] = 100 * student.attack_success_rate.value
+    for row in self_test.rows if self_test is not None else ():
+        if row.fired and _is_known(row.after.attack_success_rate):
+            assert row.after.attack_success_rate is not None
+            found[f"{row.attack} (self-test)"] = 100 * row.after.attack_success_rate.value
+    return found
+
+
+def _losses(measured: Evaluations, self_test: SelfTest | None) -> dict[str, float]:
+    """On the test set; only without one, in the self-test, which learns from fewer images."""
+    if measured.teacher is not None and measured.student is not None:
+        return {"on the test set": _lost(measured.teacher.clean_accuracy, measured.student.clean_accuracy)}
+    return {
+        f"{row.attack} (self-test)": _lost(row.before.clean_accuracy, row.after.clean_accuracy)
+        for row in (self_test.rows if self_test is not None else ())
+        if row.before.clean_accuracy is not None and row.after.clean_accuracy is not None
+    }
+
+
+def _lost(before: Rate, after: Rate) -> float:
+    return 100 * (before.value - after.value)
+
+
+def _is_known(rate: Rate | None) -> bool:
+    return rate is not None and not math.isnan(rate.value)

@@ -1,0 +1,154 @@
+"""`state.json`: what was done in a folder, by content, so that the same command does only what is left."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from diffclean.data.atomic import write_whole
+from diffclean.data.hashes import is_inside, sha256_of
+from diffclean.data.json_file import read_json
+from diffclean.errors import DiffcleanError
+from diffclean.results import json_text, plain
+
+log = logging.getLogger(__name__)
+
+STATE_FILE = "state.json"
+FORMAT = "diffclean-state"
+FORMAT_VERSION = 1
+_LIMIT_BYTES = 64 * 2**20
+
+
+class Ledger:
+    """What was done in one folder.
+
+    An outcome is done if it was made from the same (`of`: hashes of data, and settings) and its file is as it was
+    written. Where what it is made of differs it is made anew, and so is everything that is made of it.
+
+    Args:
+        folder: where `state.json` and the outcomes lie; it need not exist yet.
+
+    Raises:
+        DiffcleanError: `state.json` is damaged, or of another format.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.path = folder / STATE_FILE
+        self.notes: dict[str, Any] = {}
+        self._outcomes: dict[str, dict[str, Any]] = {}
+        if self.path.exists():
+            self._read()
+
+    def is_done(self, outcome: Path, of: Mapping[str, Any], editable: bool = False) -> bool:
+        """Whether an outcome is there, was made of the same, and is as it was written.
+
+        Args:
+            outcome: a file. A folder is never done: who fills it looks itself at what is in it.
+            of: what it is made of, as JSON can say it.
+            editable: people may change it; it is done in whatever form it is there.
+        """
+        entry = self._outcomes.get(self._name(outcome), {})
+        if entry.get("of") != plain(of) or not entry.get("sha256") or not outcome.is_file():
+            return False
+        return editable or sha256_of(outcome) == entry["sha256"]
+
+    def was_edited(self, outcome: Path) -> bool:
+        """Whether a file that was written whole is there and is no longer as it was written."""
+        written = self._outcomes.get(self._name(outcome), {}).get("sha256")
+        return bool(written) and outcome.is_file() and sha256_of(outcome) != written
+
+    def begin(self, step: str, outcome: Path, of: Mapping[str, Any]) -> None:
+        """Note that an outcome is being made. A folder that was made of something else is removed.
+
+        What a training left behind stays: it says itself what it was made of.
+        """
+        name, made_of = self._name(outcome), plain(of)
+        entry = self._outcomes.get(name, {})
+        if entry.get("of") != made_of:
+            if entry.get("of"):
+                log.info("%s is made anew: %s changed.", outcome, ", ".join(_different(entry["of"], made_of)))
+            if outcome.is_dir():
+                shutil.rmtree(outcome)
+            entry = {}
+        self._outcomes[name] = {**entry, "step": str(step), "of": made_of, "sha256": None, "done": False}
+        self.write()
+
+    def spent(self, outcome: Path, seconds: float) -> None:
+        """Add the time that was worked on an outcome that was begun."""
+        entry = self._outcomes[self._name(outcome)]
+        entry["seconds"] = round(entry.get("seconds", 0.0) + seconds, 1)
+        self.write()
+
+    def end(self, outcome: Path) -> None:
+        """Note that an outcome is whole."""
+        entry = self._outcomes[self._name(outcome)]
+        entry["sha256"] = sha256_of(outcome) if outcome.is_file() else None
+        entry["done"] = True
+        self.write()
+
+    def note(self, name: str, value: Any) -> None:
+        """Remember something about the whole."""
+        self.notes[name] = plain(value)
+        self.write()
+
+    def forget(self, steps: Sequence[str]) -> None:
+        """Forget the outcomes of some steps, so that they are made anew."""
+        dropped = [name for name, entry in self._outcomes.items() if entry["step"] in steps]
+        for name in dropped:
+            del self._outcomes[name]
+            place = self.folder / name
+            if place.is_dir() and not place.is_symlink():
+                shutil.rmtree(place)
+        self.write()
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """Step -> seconds, in all runs together, in the order in which they were first done."""
+        told: dict[str, float] = {}
+        for entry in self._outcomes.values():
+            told[entry["step"]] = round(told.get(entry["step"], 0.0) + entry.get("seconds", 0.0), 1)
+        return told
+
+    @property
+    def done(self) -> list[str]:
+        """The steps that came to their end."""
+        return list(dict.fromkeys(entry["step"] for entry in self._outcomes.values() if entry.get("done")))
+
+    def write(self) -> None:
+        """Write `state.json`, whole."""
+        content = {"format": FORMAT, "format_version": FORMAT_VERSION, "notes": self.notes, "outcomes": self._outcomes}
+        write_whole(self.path, (json_text(content) + "\n").encode())
+
+    def _name(self, outcome: Path) -> str:
+        return outcome.relative_to(self.folder).as_posix()
+
+    def _read(self) -> None:
+        hint = "Choose another folder with `out`, or remove this one."
+        content = read_json(self.path, _LIMIT_BYTES)
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise DiffcleanError(f"{self.path} was not written by `clean`.", hint)
+        if (version := content.get("format_version")) != FORMAT_VERSION:
+            raise DiffcleanError(f"{self.path} has format {version}; this diffclean reads {FORMAT_VERSION}.", hint)
+        notes, outcomes = content.get("notes"), content.get("outcomes")
+        if not (isinstance(notes, dict) and isinstance(outcomes, dict) and all(map(_is_entry, outcomes.items()))):
+            raise DiffcleanError(f"{self.path} is damaged: its parts are not what they should be.", hint)
+        self.notes, self._outcomes = notes, outcomes
+
+
+def _is_entry(pair: tuple[str, Any]) -> bool:
+    """Whether an entry of `state.json` may be believed. It may be anybody's, and folders are removed by its names."""
+    name, entry = pair
+    kinds: dict[str, Any] = {"step": str, "of": dict, "sha256": str | None, "seconds": int | float}
+    return (
+        is_inside(name)
+        and isinstance(entry, dict)
+        and all(isinstance(entry.get(key, 0), kind) for key, kind in kinds.items())
+    )
+
+
+def _different(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    return sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))

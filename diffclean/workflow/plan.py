@@ -1,0 +1,157 @@
+"""What `clean` will do: every decision that nobody took, by the data and by the time there is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from diffclean.workflow.clean_config import CleanConfig
+from diffclean.workflow.look_first import Looked
+
+SMALL_SIDE = 64
+"""Up to here images are taken as they are, by a network for small images."""
+FEWEST_A_CLASS = 5
+"""Images a class, on average, below which a classifier cannot be expected to learn anything."""
+FEWEST_TO_JUDGE = 16
+"""Images of a class below which the default detector says nothing of it (`detection.looks.FEWEST`)."""
+FEWEST_TO_TEST = 200
+"""Images below which a self-test would show nothing."""
+_SHOWN_TO_NETWORK = 100_000
+_EPOCHS = (20, 60)
+_SELF_TEST = 2000
+"""Images of a self-test."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be done.
+
+    Attributes:
+        arch: of teacher and student.
+        size: side in px that they see; None: the images as they are.
+        batch_size: images a training step.
+        epochs: of each teacher.
+        student_epochs: of the student.
+        variations: of each image.
+        self_test: images of the sample on which the self-test is done; 0: there is none.
+        no_self_test: why there is none.
+        trains: whether classifiers are trained at all.
+        searches: whether suspects are looked for.
+        cannot: what cannot be done with these data and why, in sentences.
+        gave_up: what was given up to keep to the budget, in sentences.
+        seconds: step -> how long it is expected to take.
+        bytes: that the job is expected to take on disk.
+        engine: what makes variations.
+    """
+
+    arch: str
+    size: int | None
+    batch_size: int
+    epochs: int
+    student_epochs: int
+    variations: int
+    self_test: int = 0
+    no_self_test: str = ""
+    trains: bool = True
+    searches: bool = True
+    cannot: list[str] = field(default_factory=list)
+    gave_up: list[str] = field(default_factory=list)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    bytes: int = 0
+    engine: str = ""
+
+    @property
+    def total_s(self) -> float:
+        """Seconds that all of it is expected to take."""
+        return sum(self.seconds.values())
+
+
+def first_plan(config: CleanConfig, found: Looked, has_gpu: bool) -> Plan:
+    """What would be done if time did not matter.
+
+    Args:
+        config: what was asked for.
+        found: what there is.
+        has_gpu: whether classifiers are trained on one.
+    """
+    size = config.size or side_for(found, has_gpu)
+    side = size or found.largest_side
+    epochs = config.epochs or min(_EPOCHS[1], max(_EPOCHS[0], round(_SHOWN_TO_NETWORK / max(1, found.images))))
+    trains = found.images >= FEWEST_A_CLASS * len(found.classes)
+    searches = trains and sum(count >= FEWEST_TO_JUDGE for count in found.classes.values()) >= 1
+    plan = Plan(
+        arch=config.arch if config.arch != "auto" else arch_for(side, found.images, has_gpu),
+        size=size,
+        batch_size=batch_for(found.images),
+        epochs=epochs,
+        student_epochs=student_epochs(epochs),
+        variations=config.variations or (4 if found.images <= 3000 else 2 if found.images <= 20_000 else 1),
+        trains=trains,
+        searches=searches,
+        cannot=impossible(found, trains, searches),
+    )
+    return with_self_test(plan, config, found)
+
+
+def student_epochs(epochs: int) -> int:
+    """Of a student whose teacher had so many: it learns from softer pictures, which takes longer."""
+    return round(1.5 * epochs)
+
+
+def arch_for(side: int, images: int, has_gpu: bool) -> str:
+    """An architecture for images of that side, in px, and so many of them."""
+    if side > SMALL_SIDE:
+        return "resnet18"
+    if has_gpu and images >= 2000:
+        return "resnet18-cifar"
+    return "resnet9-cifar" if side <= 40 else "resnet8-cifar"
+
+
+def side_for(found: Looked, has_gpu: bool) -> int | None:
+    """The side in px at which classifiers see the images; None: as they are."""
+    if found.largest_side <= SMALL_SIDE and len(found.sizes) == 1:
+        return None
+    if found.usual_side <= SMALL_SIDE:
+        return 32 if found.usual_side <= 32 else SMALL_SIDE
+    return max(SMALL_SIDE, min(224 if has_gpu else 128, found.usual_side // 32 * 32))
+
+
+def batch_for(images: int) -> int:
+    """Images a training step: fewer where there are few, so that an epoch has some twenty steps."""
+    batch = 128
+    while batch > 8 and images / batch < 20:
+        batch //= 2
+    return batch
+
+
+def impossible(found: Looked, trains: bool, searches: bool) -> list[str]:
+    """What cannot be done with these data, in sentences."""
+    said = []
+    if not trains:
+        said.append(
+            f"No classifier can be trained: {found.images} images in {len(found.classes)} classes are fewer than "
+            f"{FEWEST_A_CLASS} a class. So there is no teacher and no student."
+        )
+    if not searches:
+        said.append(
+            f"Nobody can say which images are poisoned: no class has {FEWEST_TO_JUDGE} images, which a detector needs."
+            if trains
+            else "Nobody can say which images are poisoned: there are too few to compare them."
+        )
+    return said
+
+
+def with_self_test(plan: Plan, config: CleanConfig, found: Looked) -> Plan:
+    """The plan with a self-test, or with the reason why there is none."""
+    if config.self_test is False:
+        return replace(plan, no_self_test="it was switched off.")
+    if not plan.trains or not plan.searches or found.images < FEWEST_TO_TEST or len(found.classes) < 2:
+        return replace(plan, no_self_test=f"it needs {FEWEST_TO_TEST} images and two classes that can be judged.")
+    return replace(plan, self_test=min(_SELF_TEST, found.images))
+
+
+def duration(seconds: float) -> str:
+    """`40 s`, `12 min`, `3.5 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

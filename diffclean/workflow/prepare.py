@@ -1,0 +1,182 @@
+"""The first part of `clean`: look at the data, decide everything, and say what it will take. Nothing is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from diffclean.data.apart import check_separate
+from diffclean.environment import disk_free_bytes
+from diffclean.errors import DiffcleanError
+from diffclean.report.reading import from_json
+from diffclean.results import KEPT_BACK, plain
+from diffclean.variation.settings import Settings
+from diffclean.workflow.budget import within_budget
+from diffclean.workflow.check_first import check_labels, check_others, check_same_data
+from diffclean.workflow.clean_config import CleanConfig
+from diffclean.workflow.costs import measured_costs
+from diffclean.workflow.ledger import Ledger
+from diffclean.workflow.look_first import Looked, look
+from diffclean.workflow.plan import Plan, first_plan
+from diffclean.workflow.steps import Hands
+
+LOOK_STRENGTH, LOOKS = 0.4, 4
+"""What detectors that look at variations want of them."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A job that is decided and not begun.
+
+    Attributes:
+        config: what was asked for.
+        found: what is in the data.
+        plan: what will be done.
+        test: what is in the test set.
+        device: that trains, as people call it.
+        engine_side: the side in px of the square that the engine looks at; larger images are looked at in windows.
+        licence: of the engine's weights.
+        free_bytes: on the disk of the output.
+        goes_on: steps that an earlier run has done.
+        ledger: of the job's folder.
+    """
+
+    config: CleanConfig
+    found: Looked
+    plan: Plan
+    test: Looked | None
+    device: str
+    engine_side: int
+    licence: str
+    free_bytes: int
+    goes_on: list[str]
+    ledger: Ledger = field(metadata=KEPT_BACK)
+
+    @property
+    def notes(self) -> list[str]:
+        """What is worth knowing before one believes the result, in sentences."""
+        found, said = self.found, list(self.found.notes)
+        if found.copies:
+            across = f", {found.copies_across} of them in another class than the first" if found.copies_across else ""
+            said.append(f"{found.copies} images are exact copies of others{across}.")
+        if found.alike:
+            said.append(f"{found.alike} more look like another image (a hash of 64 bits; small images may by chance).")
+        if found.largest_side > self.engine_side:
+            said.append(
+                f"Images are up to {found.largest_side} px long; the engine looks at them at up to {self.engine_side} "
+                "px, so their variations are softer."
+            )
+        return said
+
+
+def prepare(config: CleanConfig, hands: Hands) -> Prepared:
+    """Look at the data and decide what will be done.
+
+    Args:
+        config: what is asked for.
+        hands: who follows it.
+
+    Raises:
+        UsageError: a setting makes no sense, or test set, manifest or teacher do not go with the data.
+        DiffcleanError: the data cannot be used; the folder of the job holds something else; the budget is too small.
+    """
+    from diffclean.variation.settings import locate, recipe_of
+
+    config.check()
+    check_separate(config.data, config.out)
+    ledger = opened_ledger(config.out)
+    found = looked_at(config.data, ledger.notes.get("look"), hands)
+    check_same_data(found, ledger, config.out)
+    check_labels(found)
+    test = looked_at(config.test, ledger.notes.get("test"), hands) if config.test is not None else None
+    check_others(config, found, test)
+    settings = settings_of(config, config.variations or 1)
+    recipe = recipe_of(settings)
+    resolved = settings.resolved(recipe.defaults)
+    located = locate(settings, hands.progress)
+    device, has_gpu = trains_on(config.device)
+    plan = known_plan(config, ledger) or decided(config, found, resolved, has_gpu)
+    free = disk_free_bytes(config.out.absolute())
+    if plan.bytes > free and not ledger.done:
+        raise DiffcleanError(
+            f"The job needs about {plan.bytes / 1e6:,.0f} MB in {config.out}, and {free / 1e6:,.0f} MB are free there.",
+            "Free some space, or choose another folder with `out`.",
+        )
+    side = max(located.manifest.image_size, located.settings.detail or 0)
+    return Prepared(config, found, plan, test, device, side, recipe.license_note, free, ledger.done, ledger)
+
+
+def opened_ledger(out: Path) -> Ledger:
+    """The ledger of the job's folder.
+
+    Raises:
+        DiffcleanError: something else is there.
+    """
+    ledger = Ledger(out)
+    if out.exists() and not out.is_dir():
+        raise DiffcleanError(f"{out} is no folder.", "Choose another one with `out`.")
+    if not ledger.path.exists() and out.is_dir():
+        strangers = sorted(path.name for path in out.iterdir() if not path.name.startswith(".diffclean"))
+        if strangers:
+            raise DiffcleanError(
+                f"{out} is not empty and holds no state.json of an earlier run (found {strangers[0]!a}).",
+                "Choose another folder with `out`, or empty this one.",
+            )
+    return ledger
+
+
+def looked_at(data: Path, before: Any, hands: Hands) -> Looked:
+    """What is in a data set; what an earlier run found there is believed where no image has changed since."""
+    try:
+        known = from_json(Looked, before) if before is not None else None
+    except ValueError:  # of another version: look again
+        known = None
+    return look(data, known, hands.progress, hands.stop)
+
+
+def settings_of(config: CleanConfig, variations: int) -> Settings:
+    """The settings of the variations that the student sees."""
+    return Settings(
+        engine=config.engine, strength=config.strength, variations=variations, seed=config.seed, full_names=True
+    )
+
+
+def look_settings_of(config: CleanConfig) -> Settings:
+    """The settings of the variations that a detector looks at."""
+    return Settings(engine=config.engine, strength=LOOK_STRENGTH, variations=LOOKS, seed=config.seed, full_names=True)
+
+
+def trains_on(name: str | None) -> tuple[str, bool]:
+    """What classifiers are trained on, as people call it, and whether it is a GPU."""
+    from diffclean import environment
+    from diffclean.classifiers.networks import pick_device
+
+    device = pick_device(name)
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.get_device_name(device), True
+    cores = environment.usable_cores()
+    return f"{cores:g} {'core' if cores == 1 else 'cores'} of {environment.cpu().name}", False
+
+
+def known_plan(config: CleanConfig, ledger: Ledger) -> Plan | None:
+    """The plan of an earlier run of the same command, so that a resumed job stays the same; None: there is none."""
+    if ledger.notes.get("asked") != plain(config.asked()):
+        return None
+    try:
+        return from_json(Plan, ledger.notes["plan"])
+    except (KeyError, ValueError):
+        return None
+
+
+def decided(config: CleanConfig, found: Looked, settings: Settings, has_gpu: bool) -> Plan:
+    """The plan for data that are looked at for the first time: measures for some seconds."""
+    plan = first_plan(config, found, has_gpu)
+    side = plan.size or found.largest_side
+    nowhere = config.out / ".diffclean-none"  # an estimate counts what is there already: nothing
+    costs = measured_costs(
+        config.data, nowhere, settings, plan.arch, side, len(found.classes), plan.batch_size, config.device
+    )
+    return within_budget(plan, config, found, costs)

@@ -1,0 +1,86 @@
+"""Who does the steps of a job one after another, each where it is not done."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from diffclean.errors import Interrupted
+from diffclean.workflow.ledger import Ledger
+from diffclean.workflow.steps import Hands
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Runner:
+    """Does steps one after another, and remembers how long each took.
+
+    With a ledger, a step is done again where what it is made of has changed. Without one, a step whose outcome lies at
+    its place is not done again; its name is all that is looked at, so the caller gives places that no other settings
+    lead to.
+    """
+
+    hands: Hands
+    seconds: dict[str, float] = field(default_factory=dict)
+    ledger: Ledger | None = None
+
+    def do(
+        self,
+        step: str,
+        work: Callable[[], object],
+        outcome: Path | None = None,
+        of: Mapping[str, Any] | None = None,
+        editable: bool = False,
+    ) -> None:
+        """Do a step, unless its outcome is there.
+
+        Args:
+            step: its name.
+            work: does it.
+            outcome: a file that it writes, or a folder; None: it is always done.
+            of: what the outcome is made of; for the ledger.
+            editable: see `Ledger.is_done`.
+
+        Raises:
+            Interrupted: someone wants the work to end; the same call goes on from here.
+        """
+        if self.hands.stop is not None and self.hands.stop.is_set():
+            raise Interrupted("Interrupted.", "The same command goes on from here.")
+        if self.ledger is not None and outcome is not None and of is not None:
+            if self.ledger.is_done(outcome, of, editable):
+                return
+            if editable and self.ledger.was_edited(outcome):
+                _keep_edited(outcome)
+            self.ledger.begin(step, outcome, of)
+            self._noted(self.ledger, step, work, outcome)
+        elif outcome is None or not outcome.exists():
+            self._timed(step, work)
+
+    def _noted(self, ledger: Ledger, step: str, work: Callable[[], object], outcome: Path) -> None:
+        started = time.monotonic()
+        try:
+            self._timed(step, work)
+            ledger.end(outcome)
+        finally:
+            ledger.spent(outcome, time.monotonic() - started)
+
+    def _timed(self, step: str, work: Callable[[], object]) -> None:
+        started = time.monotonic()
+        work()
+        self.seconds[str(step)] = round(time.monotonic() - started, 1)
+        if self.seconds[str(step)] >= 1:
+            log.info("%s: %.0f s.", str(step).capitalize(), self.seconds[str(step)])
+
+
+def _keep_edited(outcome: Path) -> None:
+    """Put aside what a person has changed, before it is made anew."""
+    kept = outcome.with_name(f"{outcome.stem}.edited{outcome.suffix}")
+    outcome.replace(kept)
+    log.warning(
+        "%s was changed by hand and is made anew, since what it is made of changed. Yours is now %s.", outcome, kept
+    )

@@ -1,0 +1,195 @@
+"""The self-test: what this pipeline does on these data, tried with triggers of our own on a part of them."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from diffclean.attacks.base import Labels
+from diffclean.attacks.manifest import MANIFEST_FILE
+from diffclean.attacks.registry import get
+from diffclean.data.atomic import contained, make_folders, write_whole
+from diffclean.data.item import Item
+from diffclean.data.json_file import read_json
+from diffclean.data.registry import open_source
+from diffclean.datasets.samples import digest_of
+from diffclean.errors import DiffcleanError, Interrupted
+from diffclean.evaluation.evaluate import Evaluation
+from diffclean.report.facts import Measured, SelfTest, SelfTestRow
+from diffclean.report.reading import from_json
+from diffclean.results import json_text
+from diffclean.workflow import made_of
+from diffclean.workflow.chain import Chain, ChainResult, Places, run_chain
+from diffclean.workflow.cleaned import share
+from diffclean.workflow.ledger import Ledger
+from diffclean.workflow.runner import Runner
+from diffclean.workflow.steps import Hands
+
+log = logging.getLogger(__name__)
+
+ATTACKS = ("badnets", "blended", "sig")
+"""A patch; a blended picture; a faint wave, which is unlike all that `micro` was trained to take away."""
+RATE = 0.1
+_TESTED = 5
+"""Where there is no test set, one image in so many is held back from the sample."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The part of the data that is poisoned.
+
+    Attributes:
+        train: its folder.
+        test: clean images that the triggers are put on.
+        images: in `train`.
+        held_back: whether `test` was taken from the suspect data, so that its labels are suspect too.
+        target: the class that the triggers stand for.
+        digest: a sha256 of what was chosen.
+    """
+
+    train: Path
+    test: Path
+    images: int
+    held_back: bool
+    target: str
+    digest: str
+
+
+def self_test(chain: Chain, left_out: Iterable[str], images: int, work: Path, hands: Hands) -> SelfTest:
+    """Poison a sample with each trigger, and do to it what was done to the data.
+
+    Args:
+        chain: what was done to the data; the sample gets the same settings.
+        left_out: keys of images that are not taken: suspects, and what cannot be read.
+        images: of the sample.
+        work: a folder for it; what is not needed any more is removed again.
+        hands: who follows it.
+
+    Raises:
+        DiffcleanError: a step cannot be done.
+        Interrupted: somebody wants the work to end; the same call goes on.
+    """
+    make_folders(work)
+    sample = draw(chain, frozenset(left_out), images, work)
+    runner = Runner(hands, ledger=Ledger(work))
+    rows = []
+    for attack in ATTACKS:
+        outcome = work / f"{attack}.json"
+
+        def work_on(attack: str = attack, outcome: Path = outcome) -> None:
+            log.info("Self-test: %s on %d images.", attack, sample.images)
+            write_whole(outcome, json_text(_row(attack, chain, sample, work / attack, hands)).encode())
+            shutil.rmtree(work / attack, ignore_errors=True)
+
+        runner.do(attack, work_on, outcome, settings_of(chain) | {"sample": sample.digest, "attack": attack})
+        rows.append(from_json(SelfTestRow, read_json(outcome)))
+    return SelfTest(tuple(rows), sample.images)
+
+
+def settings_of(chain: Chain) -> dict[str, Any]:
+    """What of a chain decides the outcome of its self-test, beside the sample, as JSON can say it."""
+    return {
+        "teacher": made_of.teacher("", chain.teaching),
+        "student": made_of.student("", None, chain.settings, chain.distilling, ()),
+        "suspects": made_of.suspects("", chain.detector or "", chain.seed, None, chain.look_settings),
+        "test": chain.test_digest,
+    }
+
+
+def draw(chain: Chain, left_out: frozenset[str], images: int, work: Path) -> Sample:
+    """Share some images of each class with a folder of their own; by their names, so that they are always the same."""
+    chosen: dict[str, list[Item]] = {}
+    for item in open_source(chain.data).items():
+        if item.key not in left_out and item.problem is None:
+            chosen.setdefault(item.label, []).append(item)
+    total = sum(map(len, chosen.values()))
+    share_of_all = min(1.0, images / max(1, total))
+    train, test = work / "train", work / "test"
+    kept: list[Item] = []
+    for items in chosen.values():
+        items.sort(key=lambda item: hashlib.sha256(item.key.encode("utf-8", "surrogatepass")).digest())
+        kept += items[: max(2, round(share_of_all * len(items)))]
+    held_back = [] if chain.test is not None else kept[::_TESTED]
+    apart = {item.key for item in held_back}
+    shutil.rmtree(train, ignore_errors=True)
+    _link((item for item in kept if item.key not in apart), chain.data, train)
+    if chain.test is None:
+        shutil.rmtree(test, ignore_errors=True)
+        _link(held_back, chain.data, test)
+    target = max(chosen, key=lambda label: len(chosen[label]))
+    digest = digest_of((chain.digest, item.key, str(item.key in apart)) for item in kept)
+    return Sample(train, chain.test or test, len(kept) - len(apart), bool(apart), target, digest)
+
+
+def _link(items: Iterable[Item], data: Path, out: Path) -> None:
+    source = open_source(data)
+    for item in items:
+        place = contained(out, item.key)
+        make_folders(place.parent)
+        if Path(item.where).is_file():
+            share(Path(item.where), place)
+        else:
+            place.write_bytes(source.read(item))
+
+
+def _row(attack: str, chain: Chain, sample: Sample, work: Path, hands: Hands) -> SelfTestRow:
+    """One trigger; what can't be done with these data is told and not raised."""
+    empty = SelfTestRow(attack, RATE, get(attack).like_corruptions)
+    try:
+        done = _tried(attack, chain, sample, work, hands)
+    except Interrupted:
+        raise
+    except DiffcleanError as error:
+        log.warning("Self-test: %s could not be tried: %s", attack, error.message)
+        return replace(empty, note=f"It could not be tried: {error.message}")
+    assert done.teacher is not None
+    assert done.student is not None
+    figures = done.suspects.against_manifest if done.suspects is not None else None
+    return replace(
+        empty,
+        fired=done.student.fired,
+        recall=figures.recall if figures is not None else None,
+        false_positive_rate=figures.false_positive_rate if figures is not None else None,
+        before=measured_of(done.teacher),
+        after=measured_of(done.student),
+        note="Measured on images that were held back of the suspect data." if sample.held_back else "",
+    )
+
+
+def _tried(attack: str, chain: Chain, sample: Sample, work: Path, hands: Hands) -> ChainResult:
+    from diffclean.attacks.plan import training_plan
+    from diffclean.attacks.poison import write
+
+    make_folders(work)
+    runner = Runner(hands, ledger=Ledger(work))
+    poisoned = work / "poisoned"
+
+    def poison() -> None:
+        shutil.rmtree(poisoned, ignore_errors=True)
+        # SIG's own labels are clean ones, which need more images of the target class than a sample has.
+        plan = training_plan(sample.train, attack, RATE, sample.target, chain.seed, labels=Labels.ALL_TO_ONE)
+        write(plan, poisoned, hands.progress, hands.stop)
+
+    manifest = poisoned / MANIFEST_FILE
+    runner.do("poison", poison, manifest, {"sample": sample.digest, "attack": attack, "rate": RATE, "seed": chain.seed})
+    places = replace(Places.below(work), evaluation=work / "evaluation.json")
+    trial = replace(
+        chain,
+        data=poisoned,
+        test=sample.test,
+        poison=manifest,
+        teacher=None,
+        measures_variations=False,
+        digest=digest_of([(sample.digest, attack)]),
+    )
+    return run_chain(trial, places, runner)
+
+
+def measured_of(found: Evaluation) -> Measured:
+    """What was measured of one classifier, as the report has it."""
+    return Measured(found.clean_accuracy, found.attack_success_rate, found.robust_accuracy)

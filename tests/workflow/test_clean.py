@@ -1,0 +1,225 @@
+"""The whole job on drawn shapes, with networks and an engine that take no time."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+from threading import Event
+
+import pytest
+
+from diffclean.classifiers import checkpoints
+from diffclean.classifiers.classifier_file import ClassifierFile
+from diffclean.data.suspects import read_list
+from diffclean.errors import DiffcleanError, ExitCode, Interrupted, UsageError
+from diffclean.report.facts import read_facts
+from diffclean.workflow.clean import CleanResult, clean
+from diffclean.workflow.clean_config import CleanConfig
+from diffclean.workflow.prepare import prepare
+from diffclean.workflow.steps import Hands
+from diffclean.workflow.told_first import told
+
+PER_CLASS = 60
+
+
+def run(config: CleanConfig, stop: Event | None = None) -> CleanResult:
+    hands = Hands(stop=stop)
+    return clean(prepare(config, hands), hands)
+
+
+@pytest.fixture
+def config(shapes: tuple[Path, Path], tiny_archs: None, tiny_model: Path, tmp_path: Path) -> CleanConfig:
+    return CleanConfig(
+        data=shapes[0],
+        out=tmp_path / "job",
+        test=shapes[1],
+        arch="tiny",
+        epochs=1,
+        engine=str(tiny_model),
+        variations=1,
+        detector="spectral",
+        self_test=False,
+    )
+
+
+def test_one_call_leaves_student_list_cleaned_data_and_a_page(config: CleanConfig) -> None:
+    done = run(config)
+    assert done.exit_code == ExitCode.DONE
+    for name in ("student.pt", "student.safetensors", "student.onnx", "suspects.json", "suspects.csv", "report.html"):
+        assert (config.out / name).is_file(), name
+    assert done.suspects is not None
+    listed = done.suspects.keys
+    assert listed == read_list(config.out / "suspects.csv").keys
+    assert 0 < len(listed) == done.images - done.kept
+    student = checkpoints.load(config.out / "student.safetensors")
+    assert student.metrics["images"] == done.kept
+    kept = {path.relative_to(config.out / "cleaned").as_posix() for path in (config.out / "cleaned").rglob("*.png")}
+    assert len(kept) == done.kept
+    assert not kept & listed
+    with (config.out / "cleaned.csv").open(newline="") as file:
+        assert {row["original"] for row in csv.DictReader(file)} == kept
+    facts = read_facts(config.out)
+    assert facts.counts.images == 3 * PER_CLASS
+    assert facts.outcome is not None
+    assert facts.outcome.after.clean_accuracy == done.measured.student.clean_accuracy  # type: ignore[union-attr]
+    assert facts.hashes.keys() >= {"student.onnx", "suspects.json"}
+
+    before = _written(config.out)
+    again = run(config)
+    assert again.measured == done.measured
+    assert _written(config.out) == before, "nothing was left to do"
+
+    fewer = sorted(listed)[1:]
+    edited = json.loads((config.out / "suspects.json").read_text())
+    for row in edited["images"]:
+        row["suspect"] = row["key"] in fewer
+    (config.out / "suspects.json").write_text(json.dumps(edited))
+    looked_through = run(config)
+    assert looked_through.kept == done.kept + 1, "a list that a person has changed is believed"
+    after = _written(config.out)
+    assert after["work/teacher.pt"] == before["work/teacher.pt"]
+    assert after["work/teacher-anew.pt"] != before["work/teacher-anew.pt"]
+    assert {name: when for name, when in after.items() if "_v00" in name} == {
+        name: when for name, when in before.items() if "_v00" in name
+    }
+    assert sum(1 for _ in (config.out / "cleaned").rglob("*.png")) == looked_through.kept
+
+    varied = run(replace(config, cleaned="variations", from_step="outputs"))
+    assert varied.cleaned is not None
+    assert {path.name.rpartition("_")[2] for path in varied.cleaned.rglob("*.png")} == {"v00.png"}
+    assert sum(1 for _ in varied.cleaned.rglob("*.png")) == varied.kept
+    assert _written(config.out)["work/student.pt"] == after["work/student.pt"]
+
+
+def _written(out: Path) -> dict[str, int]:
+    """When each outcome was written; what is told anew each time is left out."""
+    told_anew = ("report.html", "report.json", "state.json", "suspects.csv", "work/variations/manifest.parquet")
+    found = {path.relative_to(out).as_posix(): path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file()}
+    return {name: when for name, when in found.items() if name not in told_anew and ".diffclean" not in name}
+
+
+def test_a_look_writes_nothing_and_says_what_will_be_done(config: CleanConfig) -> None:
+    lines = "\n".join(told(prepare(replace(config, self_test=None), Hands())))
+    assert "180 images in 3 classes" in lines
+    assert "lying (60)" in lines
+    assert "Expected: about" in lines
+    assert "it needs 200 images" in lines
+    assert not config.out.exists()
+
+
+def test_a_stop_tells_what_is_done_and_the_same_call_goes_on(config: CleanConfig) -> None:
+    stop = Event()
+    prepared = prepare(config, Hands())
+    stop.set()
+    with pytest.raises(Interrupted, match="Done so far: nothing yet"):
+        clean(prepared, Hands(stop=stop))
+    assert not (config.out / "student.pt").exists()
+    assert run(config).student is not None
+
+
+def test_the_gate_is_missed_where_a_limit_is(config: CleanConfig) -> None:
+    done = run(replace(config, max_loss=0.0, cleaned="none"))
+    assert done.measured.teacher is not None
+    assert done.measured.student is not None
+    lost = done.measured.teacher.clean_accuracy.value - done.measured.student.clean_accuracy.value
+    assert [check.passed for check in done.gate] == [lost <= 0]
+    assert done.exit_code == (ExitCode.DONE if lost <= 0 else ExitCode.GATE_MISSED)
+    unmeasured = run(replace(config, test=None, max_loss=100.0, cleaned="none"))
+    assert unmeasured.exit_code == ExitCode.GATE_MISSED, "what was not measured does not pass"
+
+
+def test_what_does_not_go_together_is_said_before_any_work(
+    config: CleanConfig, fooled: Path, suspect_set: Path
+) -> None:
+    with pytest.raises(UsageError, match=r"test set .* do not match: only the data have lying"):
+        prepare(replace(config, test=suspect_set), Hands())
+    with pytest.raises(UsageError, match=r"teacher .* do not match"):
+        prepare(replace(config, teacher=ClassifierFile(fooled)), Hands())
+    with pytest.raises(UsageError, match="nothing will measure"):
+        prepare(replace(config, max_asr=5.0), Hands())
+    assert not config.out.exists()
+
+
+def test_a_folder_of_something_else_is_left_alone(config: CleanConfig, suspect_set: Path) -> None:
+    config.out.mkdir()
+    (config.out / "holiday.txt").write_text("sun")
+    with pytest.raises(DiffcleanError, match=r"is not empty and holds no state.json"):
+        prepare(config, Hands())
+    (config.out / "holiday.txt").unlink()
+    outside = {"../data": {"step": "teacher", "of": {}, "sha256": None}}
+    state = {"format": "diffclean-state", "format_version": 1, "notes": {}, "outcomes": outside}
+    (config.out / "state.json").write_text(json.dumps(state))
+    with pytest.raises(DiffcleanError, match="is damaged"):
+        prepare(config, Hands())
+    (config.out / "state.json").write_text("[]")
+    with pytest.raises(DiffcleanError, match="was not written by `clean`"):
+        prepare(config, Hands())
+    elsewhere = {"look": {"where": "/another", "sketch": ["0" * 16]}}
+    (config.out / "state.json").write_text(json.dumps(state | {"notes": elsewhere, "outcomes": {}}))
+    with pytest.raises(DiffcleanError, match="belongs to /another, which has no image in common"):
+        prepare(config, Hands())
+
+
+def test_data_without_labels_are_refused_with_a_way_out(config: CleanConfig, shapes: tuple[Path, Path]) -> None:
+    with pytest.raises(DiffcleanError, match="lie in no class folders") as raised:
+        prepare(replace(config, data=shapes[0] / "lying", test=None), Hands())
+    assert "diffclean variate" in raised.value.hint
+
+
+def test_one_class_is_refused(config: CleanConfig, draw_photos: object, tmp_path: Path) -> None:
+    assert callable(draw_photos)
+    data = draw_photos(tmp_path / "one", [f"cat/{number}.png" for number in range(3)])
+    with pytest.raises(DiffcleanError, match="one class only, cat"):
+        prepare(replace(config, data=data, test=None), Hands())
+
+
+def test_two_images_a_class_are_regenerated_and_reported_and_no_more(
+    config: CleanConfig, draw_photos: object, tmp_path: Path
+) -> None:
+    assert callable(draw_photos)
+    data = draw_photos(tmp_path / "few", [f"{name}/{number}.png" for name in "abc" for number in range(2)])
+    done = run(replace(config, data=data, test=None, self_test=None))
+    assert done.student is None
+    assert done.exit_code == ExitCode.SOME_FAILED
+    assert "fewer than 5 a class" in done.cannot[0]
+    assert done.report.is_file()
+    assert len(list((config.out / "work" / "variations").rglob("*_v00.png"))) == 6
+    assert done.kept == 6
+
+
+def test_a_class_that_is_suspect_as_a_whole_leaves_no_student(config: CleanConfig) -> None:
+    done = run(config)
+    assert done.student is not None
+    edited = json.loads((config.out / "suspects.json").read_text())
+    for row in edited["images"]:
+        row["suspect"] = row["label"] == "lying"
+    (config.out / "suspects.json").write_text(json.dumps(edited))
+    without = run(config)
+    assert without.student is None
+    assert "Every image of lying is listed" in without.cannot[0]
+    assert not (config.out / "student.onnx").exists()
+    assert without.report.is_file()
+
+
+def test_a_teacher_that_is_given_is_not_trained_and_nothing_suspect_means_no_second_one(
+    config: CleanConfig, fooled: Path, suspect_set: Path
+) -> None:
+    """With a detector that looks at variations of its own."""
+    given = replace(config, data=suspect_set, test=suspect_set, teacher=ClassifierFile(fooled))
+    done = run(replace(given, detector="variation-drop"))
+    assert not (config.out / "work" / "teacher.pt").exists()
+    assert (config.out / "work" / "looks").is_dir()
+    assert done.measured.teacher is not None
+    assert done.measured.teacher.model == str(fooled)
+    assert done.suspects is not None
+    edited = json.loads((config.out / "suspects.json").read_text())
+    for row in edited["images"]:
+        row["suspect"] = False
+    (config.out / "suspects.json").write_text(json.dumps(edited))
+    kept = run(replace(given, detector="variation-drop"))
+    assert kept.suspects is not None
+    assert kept.suspects.suspects == 0
+    assert kept.measured.anew is None
+    assert kept.kept == kept.images
