@@ -26,7 +26,7 @@ def test_the_second_writer_is_told_who_the_first_is_and_a_dead_one_lets_go(tmp_p
             assert holder.stdout.readline() == b"held\n"
             with pytest.raises(DiffcleanError, match=f"process {holder.pid} on ") as raised, Lock(out):
                 pass
-            assert "-o" in raised.value.hint
+            assert "`out`" in raised.value.hint
         finally:
             holder.send_signal(signal.SIGKILL)
     with Lock(out):
