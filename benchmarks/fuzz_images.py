@@ -1,8 +1,10 @@
 """Decode mutated images of every format: no crash, no other error than ours, nothing over two seconds or 300 MB.
 
-python benchmarks/fuzz_images.py --count 20000 --seed 0
+python benchmarks/fuzz_images.py --count 20000 --seed 0 --pieces fuzz_images.pieces.json
 
-Image number n is made from `--seed` and n alone, so that any one can be made again: --only N writes it to a file.
+Image number n is made from `--seed` and n alone, so that any one can be made again: --only N writes it to a file. What
+came of each image is kept in the file of pieces, so that a run that was stopped goes on where it was. Only processor
+time counts: the machine may have other work.
 """
 
 from __future__ import annotations
@@ -24,13 +26,17 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from record import write_result
+from record import Pieces, commit, write_result
 
 from diffclean.data import spare
 from diffclean.data.decode import DecodeError, Limits, decode
 
 SECONDS, MEGABYTES = 2.0, 300.0
-_STUCK_S = 60
+_STUCK_S = 900
+_WAIT = 400
+"""Of wall clock for each second that a spare process may compute: a busy machine must not pass for a slow decoder."""
+_PIECE = 250
+"""Images that are kept together."""
 _NUMBERS = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x100, 0x7FFF, 0xFFFF, 0x10000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 _OURS = ("it crashed the decoder", "it ended the decoder", "the process that decoded it was killed")
 
@@ -41,6 +47,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--pixel-limit", type=int, default=4_000_000, help="of the images that are decoded at all")
     parser.add_argument("--only", type=int, help="write this image beside and stop")
+    parser.add_argument("--pieces", type=Path, default=Path("fuzz_images.pieces.json"), help="what is done so far")
     options = parser.parse_args()
     files = seeds()
     if options.only is not None:
@@ -48,18 +55,33 @@ def main() -> None:
         path.write_bytes(mutated(files, options.seed, options.only)[1])
         print(path)
         return
-    started = time.monotonic()
-    found = list(measured(options))
+    made = [*pieces_of(options)]
+    found = [one for piece in made for one in piece["found"]]
     figures = summary(found) | {
         "images": options.count,
+        "commits": sorted({piece["commit"] for piece in made}),
         "seed": options.seed,
         "pixel_limit": options.pixel_limit,
         "limits": {"seconds": SECONDS, "megabytes": MEGABYTES},
-        "seconds": time.monotonic() - started,
+        "seconds": sum(piece["seconds"] for piece in made),
     }
     print({name: value for name, value in figures.items() if name != "by_format"}, flush=True)
     write_result("fuzz_images", figures, f"images made in the script, {len(files)} files in every format, mutated")
     sys.exit(bool(figures["bad"]))
+
+
+def pieces_of(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """What came of all images, piece by piece: as it was kept, or found now."""
+    kept = Pieces(options.pieces, {"seed": options.seed, "pixel_limit": options.pixel_limit})
+    for first in range(0, options.count, _PIECE):
+        last = min(first + _PIECE, options.count)
+
+        def found(first: int = first, last: int = last) -> dict[str, Any]:
+            started = time.monotonic()
+            images = list(measured(options, first, last))
+            return {"found": images, "commit": commit(), "seconds": time.monotonic() - started}
+
+        yield kept.get(f"{first}-{last}", found, lambda piece: summary(piece["found"])["bad"])
 
 
 def saved(image: Image.Image, format: str, **options: Any) -> bytes:
@@ -188,27 +210,24 @@ def _with_checksums(data: bytes) -> bytes:
     return out + data[at:]
 
 
-def measured(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+def measured(options: argparse.Namespace, first: int, last: int) -> Iterator[dict[str, Any]]:
     """What came of each image, in processes that may crash or hang."""
     context = multiprocessing.get_context("spawn")
-    number = 0
-    while number < options.count:
+    number = first
+    while number < last:
         ours, theirs = context.Pipe(duplex=False)
-        worker = context.Process(target=_work, args=(theirs, options, number), daemon=True)
+        worker = context.Process(target=_work, args=(theirs, options, number, last), daemon=True)
         worker.start()
         theirs.close()
         try:
-            while number < options.count:
+            while number < last:
                 if not ours.poll(_STUCK_S):
                     raise EOFError
                 yield ours.recv()
                 number += 1
-                if number % 500 == 0:
-                    print(f"{number} of {options.count}", flush=True)
         except EOFError:
-            worker.kill()
-            worker.join()
-            how = f"ended with {worker.exitcode}" if worker.exitcode != -9 else "hung"
+            worker.join(1)
+            how = "hung" if worker.is_alive() else f"ended with {worker.exitcode}"
             yield {"number": number, "kind": "?", "outcome": "crash", "reason": how, "seconds": 0.0, "megabytes": 0.0}
             number += 1
         finally:
@@ -216,12 +235,13 @@ def measured(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
             worker.join()
 
 
-def _work(told: Connection, options: argparse.Namespace, first: int) -> None:
+def _work(told: Connection, options: argparse.Namespace, first: int, last: int) -> None:
     files = seeds()
+    spare._WAIT = _WAIT
     limits = Limits(pixels=options.pixel_limit, seconds=int(SECONDS))
     for data in files.values():  # whatever is loaded at the first use is not the first image's
         decode(data, limits)
-    for number in range(first, options.count):
+    for number in range(first, last):
         kind, data = mutated(files, options.seed, number)
         told.send({"number": number, "kind": kind} | _one(data, limits))
 

@@ -5,7 +5,7 @@ number. It is loaded in a process of its own, forked from one that has the libra
 memory. What counts against us: an exception that is no message, a signal, more than 2 s of CPU time, more than 300 MB,
 a program that is started, a file that is written, an address that is asked.
 
-python benchmarks/fuzz_weights.py --count 6000
+python benchmarks/fuzz_weights.py --count 6000 --pieces fuzz_weights.pieces.json   # goes on where it was stopped
 python benchmarks/fuzz_weights.py --only onnx:17        # one case again, with its traceback
 """
 
@@ -29,12 +29,15 @@ import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fuzz_seeds import DATA, make_seeds, recorded, signed
-from record import write_result
+from record import Pieces, commit, write_result
 
+_PIECE = 130
+"""Cases that are kept together."""
 LIMIT_S, KILLED_AFTER_CPU_S, KILLED_AFTER_S = 2.0, 20, 600
 """CPU time that a load may take; CPU and wall time after which it is ended, on a machine that others use too."""
 LIMIT_MB, ADDRESS_SPACE_MB = 300, 4096
@@ -50,6 +53,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=6000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", help="KIND:NUMBER, one case, whose error is shown")
+    parser.add_argument("--pieces", type=Path, default=Path("fuzz_weights.pieces.json"), help="what is done so far")
     options = parser.parse_args()
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
@@ -61,13 +65,20 @@ def main() -> int:
             kind, _, number = options.only.partition(":")
             print(json.dumps(outcome_of(kind, int(number), options.seed, seeds[kind], Path(work), show=True)))
             return 0
-        found = []
-        for case in range(options.count):
-            kind, number = kinds[case % len(kinds)], case // len(kinds)
-            found.append(outcome_of(kind, number, options.seed, seeds[kind], Path(work)))
-            if bad(found[-1]):
-                print(found[-1], flush=True)
-    figures = summary(found, options.seed)
+
+        def piece(first: int, last: int) -> dict[str, Any]:
+            cases = [(kinds[n % len(kinds)], n // len(kinds)) for n in range(first, last)]
+            outcomes = [outcome_of(kind, n, options.seed, seeds[kind], Path(work)) for kind, n in cases]
+            return {"found": outcomes, "commit": commit()}
+
+        pieces = Pieces(options.pieces, {"seed": options.seed, "kinds": kinds})
+        made = [
+            pieces.get(f"{first}-{last}", partial(piece, first, last), lambda made: list(filter(bad, made["found"])))
+            for first in range(0, options.count, _PIECE)
+            for last in [min(first + _PIECE, options.count)]
+        ]
+    figures = summary([outcome for piece in made for outcome in piece["found"]], options.seed)
+    figures["commits"] = sorted({piece["commit"] for piece in made})
     write_result("fuzz_weights", figures, "files of this project's own making, changed at random")
     return int(bool(figures["failures"]))
 

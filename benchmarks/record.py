@@ -42,7 +42,7 @@ def write_result(name: str, figures: dict[str, Any], data: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {
         "command": " ".join([Path(sys.executable).name, *_without_folders(sys.argv)]),
-        "commit": _commit(),
+        "commit": commit(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "data": data,
         "machine": machine(),
@@ -86,7 +86,8 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _commit() -> str:
+def commit() -> str:
+    """The commit that is measured, and whether files differ from it."""
     here = Path(__file__).parent
     result = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=False)
     changed = subprocess.run(["git", "diff", "--quiet", "HEAD"], cwd=here, check=False).returncode
@@ -116,8 +117,8 @@ class Pieces:
             else:
                 print(f"{path} is of other settings: it begins anew", flush=True)
 
-    def get(self, name: str, make: Callable[[], Any]) -> Any:
-        """A piece: as it was kept, or made now."""
+    def get(self, name: str, make: Callable[[], Any], told: Callable[[Any], object] = lambda made: made) -> Any:
+        """A piece: as it was kept, or made now; `told` says what of it is printed."""
         if name not in self.made:
             started = time.monotonic()
             self.made[name] = make()
@@ -125,5 +126,5 @@ class Pieces:
             temporary = self.path.with_suffix(".part")
             temporary.write_text(json.dumps({"settings": self.settings, "made": self.made}, indent=1, default=str))
             temporary.replace(self.path)
-            print(f"{name} ({time.monotonic() - started:.0f} s): {self.made[name]}", flush=True)
+            print(f"{name} ({time.monotonic() - started:.0f} s): {told(self.made[name])}", flush=True)
         return self.made[name]

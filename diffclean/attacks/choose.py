@@ -47,13 +47,9 @@ def check_rates(rate: float, cover_rate: float, images: int) -> None:
     """
     count = round(rate * images) if is_number(rate) else 0
     if count >= images:
-        raise UsageError(
-            f"A poison rate of {rate:g} leaves no clean image among {images}.", "Give a lower rate, such as `rate` 0.1"
-        )
+        raise UsageError(f"A poison rate of {rate:g} leaves no clean image among {images}.", _advice(images))
     if count < 1:
-        raise UsageError(
-            f"A poison rate of {rate:g} poisons none of {images} images.", "Give a higher rate, such as `rate` 0.1"
-        )
+        raise UsageError(f"A poison rate of {rate:g} poisons none of {images} images.", _advice(images))
     if not (is_number(cover_rate) and 0 <= cover_rate < 1):
         raise UsageError(
             f"A cover rate of {cover_rate:g} is not a share of all images.",
@@ -64,6 +60,14 @@ def check_rates(rate: float, cover_rate: float, images: int) -> None:
             f"A poison rate of {rate:g} and a cover rate of {cover_rate:g} leave no clean image among {images}.",
             "Give a lower `rate`, or a lower `cover_rate` (0 stands for no covers).",
         )
+
+
+def _advice(images: int) -> str:
+    """A rate that fits so many images: the usual one, or for a few what poisons one of them."""
+    if images < 2:
+        return "Give at least two images: one is poisoned, one stays clean."
+    rate = next(rate for rate in (0.1, round(1 / images, 2)) if 1 <= round(rate * images) < images)
+    return f"Try: `rate` {rate:g}"
 
 
 def chosen_images(

@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,7 @@ from diffclean import __version__
 from diffclean.attacks.base import Form
 from diffclean.attacks.manifest import MANIFEST_FILE, PoisonedImage, PoisonManifest, triggered
 from diffclean.attacks.plan import PoisonPlan, training_plan
-from diffclean.data.atomic import write_error
+from diffclean.data.atomic import make_folders, temporary_folder, write_error
 from diffclean.data.decode import decode
 from diffclean.data.encode import encode
 from diffclean.data.item import Item, ItemError
@@ -78,14 +77,37 @@ def write(
     check_out(out, Path(plan.source.where))
     progress = progress or NoProgress()
     items = plan.source.items()
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
-    pool = ThreadPoolExecutor(workers or os.cpu_count())
-    rows: list[PoisonedImage] = []
-    failed: dict[str, str] = {}
+    make_folders(out.parent)
     progress.begin("Poisoning", len(items))
     try:
-        for folder in {(part / path_from_key(output)).parent for output in plan.outputs.values()}:
-            folder.mkdir(parents=True, exist_ok=True)
+        with temporary_folder(out) as part:
+            rows, failed = _copied(plan, items, part, progress, stop, workers)
+            if not rows:
+                key, why = next(iter(failed.items()))
+                source = plan.source.where
+                raise DiffcleanError(f"None of the {len(failed)} images in {source} can be read. {key}: {why}")
+            versions = {"diffclean": __version__, "python": platform.python_version()}
+            done = replace(plan.manifest, images=rows, failed=failed, versions=versions)
+            (part / MANIFEST_FILE).write_text(done.as_json(), encoding="utf-8")
+            os.sync()  # once for all: nothing here resumes, so a single image need not outlive a crash
+            part.rename(out)
+    except OSError as error:
+        raise write_error(error, out) from error
+    finally:
+        progress.end()
+    return done
+
+
+def _copied(
+    plan: PoisonPlan, items: Sequence[Item], part: Path, progress: Progress, stop: Event | None, workers: int | None
+) -> tuple[list[PoisonedImage], dict[str, str]]:
+    """Write all images; returns what became of them, and key -> why an image cannot be used."""
+    rows: list[PoisonedImage] = []
+    failed: dict[str, str] = {}
+    for folder in {(part / path_from_key(output)).parent for output in plan.outputs.values()}:
+        folder.mkdir(parents=True, exist_ok=True)
+    pool = ThreadPoolExecutor(workers or os.cpu_count())
+    try:
         for item, row in zip(items, pool.map(lambda item: _try_copy(plan, item, part), items), strict=True):
             if stop is not None and stop.is_set():
                 raise Interrupted("Interrupted.", "Nothing was written; the same command starts from the beginning.")
@@ -94,21 +116,9 @@ def write(
             else:
                 rows.append(row)
             progress.advance()
-        if not rows:
-            key, why = next(iter(failed.items()))
-            raise DiffcleanError(f"None of the {len(failed)} images in {plan.source.where} can be read. {key}: {why}")
-        versions = {"diffclean": __version__, "python": platform.python_version()}
-        done = replace(plan.manifest, images=rows, failed=failed, versions=versions)
-        (part / MANIFEST_FILE).write_text(done.as_json(), encoding="utf-8")
-        os.sync()  # one call for all images: the work cannot be resumed, so single images need not survive a crash
-        part.rename(out)
-    except OSError as error:
-        raise write_error(error, out) from error
     finally:
         pool.shutdown(cancel_futures=True)
-        progress.end()
-        shutil.rmtree(part, ignore_errors=True)
-    return done
+    return rows, failed
 
 
 def check_out(out: Path, source: Path) -> None:

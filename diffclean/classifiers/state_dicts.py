@@ -54,8 +54,10 @@ def find_state_dict(content: Mapping[str, Any]) -> Table | None:
     if tables:
         place, *others = tables
         return Table(place, tables[place], tuple(others))
-    tensors = _tensors_at(content, deeper=False)
-    return Table("", tensors) if tensors else None
+    if tensors := _tensors_at(content, deeper=False):
+        return Table("", tensors)
+    named = {str(place): found for place, value in content.items() if (found := _tensors_at(value))}
+    return Table(*named.popitem()) if len(named) == 1 else None  # under a name of one's own
 
 
 def _tensors_at(value: Any, deeper: bool = True) -> dict[str, Tensor]:
@@ -147,7 +149,14 @@ def load_fitted(model: Classifier, state: Mapping[str, Tensor], path: Path) -> N
     Raises:
         DiffcleanError: a weight is not finite.
     """
-    model.load_state_dict({**model.state_dict(), **state})
+    own = model.state_dict()
+    for name, tensor in state.items():
+        if own[name].is_floating_point() and not tensor.is_floating_point():
+            raise DiffcleanError(
+                f"{path} is refused: its tensor {name} holds whole numbers ({tensor.dtype}) in place of weights.",
+                "Quantised weights mean nothing without their scales: save them in floating point.",
+            )
+    model.load_state_dict({**own, **state})
     check_finite(path, model.state_dict())
 
 

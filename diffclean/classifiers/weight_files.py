@@ -11,7 +11,7 @@ import torch
 
 from diffclean.data.json_file import json_of
 from diffclean.errors import DiffcleanError
-from diffclean.families.bounds import check_archive, check_tensors, safetensors_header
+from diffclean.families.bounds import check_archive, check_tensors, few_steps, safetensors_header
 
 WAY_OUT = (
     "In the program that made it: torch.save(model.state_dict(), 'weights.pt'). Then:\n"
@@ -64,9 +64,13 @@ def _read_torch(path: Path) -> dict[str, Any]:
                 f"{path} is not a torch file.",
                 "Expected a torch file (.pt, .pth), a .safetensors file or an .onnx file, with that extension.",
             )
-    _refuse_programs(path, check_archive(path))
+    names = check_archive(path)
+    _refuse_programs(path, names)
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as file:
+            content: Any = torch.load(file if names else few_steps(file, path), map_location="cpu", weights_only=True)
+    except DiffcleanError:
+        raise
     except pickle.UnpicklingError as error:
         if "numpy" in str(error):
             raise UnsafeFileError(

@@ -12,6 +12,8 @@ and in the environment, and checks a file; all mistakes in it are reported toget
 from __future__ import annotations
 
 import difflib
+import logging
+import os
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,7 +23,14 @@ import click
 
 from diffclean.errors import UsageError
 
+log = logging.getLogger(__name__)
+
 NOT_IN_FILES = ("help", "config")
+NOT_OPTIONS = {
+    f"DIFFCLEAN_{name}"
+    for name in ("CACHE", "PREBUILT", "CONTAINER", "IMAGE", "USER", "CPUS", "MEMORY", "TEST_IMAGE", "CONFIG")
+}
+"""What `environment`, `cli.container` and the files in docker/ read, and no option does."""
 
 
 def option_name(param: click.Parameter) -> str:
@@ -44,6 +53,24 @@ def name_environment(command: click.Command) -> None:
         if isinstance(param, click.Option) and param.envvar is None:
             names = [name.upper() for name in option_names(param)]
             param.envvar = [f"DIFFCLEAN_{start}{name}" for start in (f"{verb}_", "") for name in names]
+
+
+def warn_of_unknown(ctx: click.Context) -> None:
+    """Say which DIFFCLEAN_* variables are nobody's: a mistyped one would be ignored without a word."""
+    known = _in_environment([ctx.command]) | NOT_OPTIONS
+    found = [name for name in os.environ if name.startswith("DIFFCLEAN_") and name not in known]
+    if not found:
+        return
+    known |= _in_environment(command for name in _verb_names(ctx) if (command := _verb(name, ctx)))
+    for name in sorted(set(found) - known):
+        near = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.8)
+        advice = f"did you mean {near[0]}?" if near else "see docs/configuration.md for the names that are."
+        log.warning("The environment variable %s is none that diffclean knows: %s", name, advice)
+
+
+def _in_environment(commands: Iterable[click.Command]) -> set[str]:
+    options = (param for command in commands for param in command.params if isinstance(param, click.Option))
+    return {name for option in options for name in option.envvar or ()}
 
 
 def read_config(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:

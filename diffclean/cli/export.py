@@ -78,6 +78,8 @@ def _planned(plan: Any) -> frame.Result:
     for target, component, why in plan.compiled:
         batch = "" if target == "openvino" else f" for batches of {plan.compiling.batch}"
         lines.append(f"{component or 'every component'} for {target}{batch}: {_why(why)}")
+    for target, error in plan.lacking.items():
+        lines.append(f"This machine cannot compile for {target}: {error.message} {error.hint}".rstrip())
     lines.append(f"{size} would be written to {plan.place} ({_size(free)} free there). Nothing was written.")
     data = {
         "engine": plan.place,
@@ -89,6 +91,7 @@ def _planned(plan: Any) -> frame.Result:
             {"target": target, "component": component, "make": why is not None, "why": why}
             for target, component, why in plan.compiled
         ],
+        "lacking": {target: error.message for target, error in plan.lacking.items()},
         "bytes": plan.bytes,
         "free_bytes": free,
     }

@@ -116,9 +116,10 @@ class Verb(click.Command):
             dry_run=bool(shared["dry_run"]),
         )
         assert self.callback is not None
-        with outcome.stdout_kept_pure(said.json), signals.sigterm_interrupts():
+        with outcome.stdout_kept_pure(said.json), signals.ending_at_the_second(), signals.sigterm_interrupts():
             try:
                 with logs.logging_to(board, level, shared["log_format"], self):
+                    config.warn_of_unknown(ctx)
                     result = ctx.invoke(self.callback, run, **ctx.params)
             finally:
                 progress.end()  # a bar that is still drawn would overwrite the message that follows

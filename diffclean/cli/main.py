@@ -11,7 +11,8 @@ from importlib.util import find_spec
 import click
 
 from diffclean import __version__
-from diffclean.cli import outcome
+from diffclean.cli import outcome, signals
+from diffclean.errors import ExitCode
 
 VERBS: dict[str, tuple[str, str]] = {
     "clean": ("diffclean.cli.clean:command", "Do the whole job: suspects, clean student, report."),
@@ -92,7 +93,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if "_DIFFCLEAN_COMPLETE" in os.environ:  # the shell asks for completions; click answers and exits
         cli.main(prog_name="diffclean")
     args = sys.argv[1:] if argv is None else argv
-    return int(outcome.run(cli, args or ["--help"]))
+    code = int(outcome.run(cli, args or ["--help"]))
+    if argv is None and code == ExitCode.INTERRUPTED:
+        signals.leave(code)
+    return code
 
 
 if __name__ == "__main__":

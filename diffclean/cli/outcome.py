@@ -10,11 +10,11 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
-from diffclean.cli import container
+from diffclean.cli import container, streams
 from diffclean.cli.flags import with_flags
 from diffclean.display.style import safe, strong
 from diffclean.errors import DiffcleanError, ExitCode, Interrupted, UsageError
@@ -31,31 +31,23 @@ class Output:
     resumes: bool = False
     command: click.Command | None = None
     """The verb that runs, once it is known."""
-    exit_code: int = ExitCode.DONE
-    """The exit code. It is set before anything is printed, since the reader of the output may close the pipe."""
 
 
 def run(group: click.Group, args: Sequence[str]) -> int:
     """Run the command line, print its result or error, and return the exit code.
 
-    click's own `main` is not used, because it handles broken pipes and interrupts with exit codes of its own.
+    click's own `main` is not used, because it handles interrupts with an exit code of its own.
     """
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(AttributeError, ValueError):
-            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr] # file names may not be valid text
-    output = _guess(args)
-    try:
+    with streams.enduring():
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(AttributeError, ValueError):
+                stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr] # names may not be valid text
+        output = _guess(args)
         try:
             with group.make_context("diffclean", list(args), obj=output) as ctx:
                 return show_result(group.invoke(ctx), output, args)
         except BaseException as error:
             return show_error(error, output, args)
-    except BrokenPipeError:
-        # The reader has closed the pipe (`| head`), so what is still buffered cannot be written either.
-        for stream in (sys.stdout, sys.stderr):
-            with contextlib.suppress(OSError, ValueError):
-                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-        return output.exit_code
 
 
 def _guess(args: Sequence[str]) -> Output:
@@ -72,7 +64,6 @@ def _guess(args: Sequence[str]) -> Output:
 
 def show_result(result: Any, output: Output, args: Sequence[str]) -> int:
     """Print what a verb returned (see `frame.Result`)."""
-    output.exit_code = result.exit_code
     people = sys.stderr if output.json else sys.stdout
     if not (output.json and (output.quiet or output.log_format == "json")):
         for line in result.lines:
@@ -81,8 +72,21 @@ def show_result(result: Any, output: Output, args: Sequence[str]) -> int:
     if output.json:
         print_json(result.data)
     if result.exit_code == ExitCode.INTERRUPTED:
-        say_error("Interrupted.", resume_hint(output, args), output)
-    return result.exit_code
+        say("error", "Interrupted.", output, resume_hint(output, args))
+    return code_if_told(result.exit_code, output)
+
+
+def code_if_told(code: ExitCode, output: Output) -> ExitCode:
+    """The exit code, if the result has arrived where it was wanted; a line that was lost does not undo the work."""
+    lost = streams.lost(sys.stdout)
+    if lost is None:
+        return code
+    closed_or_left = isinstance(lost, BrokenPipeError | streams.ClosedError)  # on purpose, it seems
+    matters = output.json or (not output.resumes and not isinstance(lost, BrokenPipeError))
+    if matters or not closed_or_left:
+        reason = getattr(lost, "strerror", None) or str(lost)
+        say("error" if matters else "warning", f"The result could not be written on standard output: {reason}.", output)
+    return ExitCode.CANNOT if matters and code in (ExitCode.DONE, ExitCode.SOME_FAILED) else code
 
 
 def show_error(error: BaseException, output: Output, args: Sequence[str]) -> int:
@@ -93,15 +97,12 @@ def show_error(error: BaseException, output: Output, args: Sequence[str]) -> int
         raise error
     known = as_known(error, output, args)
     if known is None:
-        if isinstance(error, BrokenPipeError) and not _in_stack(error, "frame.py"):
-            raise error
         return show_bug(error, output, args)
-    output.exit_code = known.exit_code
     if output.traceback:
         show_traceback(error)
     message = with_flags(known.message, output.command)
     hint = with_flags("\n".join(filter(None, [known.hint, container.hint(error)])), output.command)
-    say_error(message, hint, output)
+    say("error", message, output, hint)
     if output.json:
         print_json_error(type(known).__name__, message, hint, known.exit_code, getattr(known, "problems", None))
     return known.exit_code
@@ -146,7 +147,6 @@ def show_bug(error: BaseException, output: Output, args: Sequence[str]) -> int:
     from diffclean.cli import logs
     from diffclean.environment import issue_tracker, versions_line
 
-    output.exit_code = ExitCode.BUG
     message = f"This is a bug in diffclean: {type(error).__name__}: {error}"
     hint = f"Please report it {issue_tracker()}, with the traceback and these lines:\n"
     hint += f"{versions_line()}\ncommand: {shlex.join(['diffclean', *args])}"
@@ -155,7 +155,7 @@ def show_bug(error: BaseException, output: Output, args: Sequence[str]) -> int:
         print(logs.record_line("error", message, hint=hint, traceback=trace), file=sys.stderr)
     else:
         show_traceback(error)
-        say_error(message, hint, output)
+        say("error", message, output, hint)
     if output.json:
         print_json_error(type(error).__name__, message, hint, ExitCode.BUG)
     return ExitCode.BUG
@@ -167,14 +167,15 @@ def show_traceback(error: BaseException) -> None:
         print(safe(part.rstrip("\n")), file=sys.stderr)
 
 
-def say_error(message: str, hint: str, output: Output) -> None:
-    """Print an error message and its hint on standard error."""
+def say(level: str, message: str, output: Output, hint: str = "") -> None:
+    """Print a message and its hint on standard error."""
     if output.log_format == "json":
         from diffclean.cli import logs
 
-        print(logs.record_line("error", message, hint=hint), file=sys.stderr)
+        print(logs.record_line(level, message, hint=hint), file=sys.stderr)
         return
-    print(f"{strong('Error:', sys.stderr)} {safe(message)}", file=sys.stderr)
+    style = "1;31" if level == "error" else "1;33"
+    print(f"{strong(f'{level.capitalize()}:', sys.stderr, style)} {safe(message)}", file=sys.stderr)
     for line in hint.splitlines():
         print(f"  {safe(line)}", file=sys.stderr)
 
@@ -194,10 +195,6 @@ def print_json(data: Any) -> None:
     print(json_text(data), flush=True)
 
 
-def _in_stack(error: BaseException, file: str) -> bool:
-    return any(frame.filename.endswith(file) for frame in traceback.extract_tb(error.__traceback__))
-
-
 @contextlib.contextmanager
 def stdout_kept_pure(wanted: bool) -> Iterator[None]:
     """While the block runs, send what libraries print on standard output, from Python or C, to standard error."""
@@ -205,15 +202,18 @@ def stdout_kept_pure(wanted: bool) -> Iterator[None]:
         yield
         return
     with contextlib.redirect_stdout(sys.stderr), contextlib.ExitStack() as stack:
-        try:
-            real = sys.__stdout__.fileno() if sys.__stdout__ else -1
-            target = sys.__stderr__.fileno() if sys.__stderr__ else -1
-        except (OSError, ValueError):  # the stream is closed, or was replaced by an object without a descriptor
-            real = target = -1
-        if real >= 0 and target >= 0:
-            sys.__stdout__.flush()  # type: ignore[union-attr] # it has a descriptor, so it is there
+        real, target = _descriptor(sys.__stdout__, 1), _descriptor(sys.__stderr__, 2)
+        if real is not None and target is not None:
             saved = os.dup(real)
             os.dup2(target, real)
             stack.callback(os.close, saved)
             stack.callback(os.dup2, saved, real)
         yield
+
+
+def _descriptor(stream: TextIO | None, closed: int) -> int | None:
+    """That of a stream, `closed` where the stream was closed from the beginning, None for one that is no file."""
+    try:
+        return closed if stream is None else stream.fileno()
+    except (OSError, ValueError):
+        return None

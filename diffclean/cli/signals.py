@@ -7,28 +7,40 @@ A verb that can finish the batch in flight asks for an event and looks at it bet
 
 The first signal sets the event; a second one raises KeyboardInterrupt at once. A verb that does not ask is interrupted
 at once by either signal: the frame sees to that with `sigterm_interrupts`.
+
+An interrupt alone may be heard late: an engine runs for a minute within one call, a pool of threads is waited for.
+Within `ending_at_the_second` a thread of its own listens too, and ends the process `GRACE_S` after the second signal.
 """
 
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
+
+from diffclean.errors import ExitCode
 
 Handler = Callable[[int, FrameType | None], None]
 STOPPING = "Stopping after what is in flight; once more stops at once."
+GRACE_S = 1.0
+"""For a clean end after the second signal, before the process is ended as it is."""
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_at_first: list[Callable[[], None]] = []
+"""What the listening thread does at the first signal: that of the innermost `stopping`."""
 
 
 def _say(text: str) -> None:
-    # A signal handler may run inside a write to sys.stderr, whose buffer is not re-entrant: write past it.
-    try:
-        os.write(sys.stderr.fileno(), f"\n{text}\n".encode())
-    except (OSError, ValueError, AttributeError):  # stderr is closed or is not a file (tests)
-        return
+    # A signal handler may run inside a write to sys.stderr, whose buffer is not re-entrant: write past it. And it must
+    # not wait for a reader that does not read.
+    with suppress(OSError, ValueError, AttributeError):  # stderr is closed or is not a file (tests)
+        descriptor = sys.stderr.fileno()
+        if select.select([], [descriptor], [], 0)[1]:
+            os.write(descriptor, f"\n{text}\n".encode())
 
 
 @contextmanager
@@ -66,16 +78,27 @@ def stopping(say: Callable[[str], None] = _say) -> Iterator[threading.Event]:
     Yields:
         The event to look at between batches.
     """
-    stop = threading.Event()
+    stop, first = threading.Event(), threading.Lock()
+    heard = 0
+
+    def begin() -> None:
+        if first.acquire(blocking=False):  # by the handler or by the listening thread
+            stop.set()
+            say(STOPPING)
 
     def handler(number: int, frame: FrameType | None) -> None:
-        if stop.is_set():
+        nonlocal heard
+        heard += 1
+        if heard > 1:
             raise KeyboardInterrupt
-        stop.set()
-        say(STOPPING)
+        begin()
 
-    with _handled((signal.SIGINT, signal.SIGTERM), handler):
-        yield stop
+    _at_first.append(begin)
+    try:
+        with _handled(_SIGNALS, handler):
+            yield stop
+    finally:
+        _at_first.remove(begin)
 
 
 @contextmanager
@@ -87,3 +110,57 @@ def sigterm_interrupts() -> Iterator[None]:
 
     with _handled((signal.SIGTERM,), handler):
         yield
+
+
+@contextmanager
+def ending_at_the_second() -> Iterator[None]:
+    """End this process soon after its second SIGINT or SIGTERM, whatever its threads are at.
+
+    The operating system ends its child processes with it: see `execution.child` and `data.spare`.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heard, told = os.pipe()
+    os.set_blocking(told, False)
+    before = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    threading.Thread(target=_listen, args=(heard,), daemon=True).start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(told)  # which the thread sees
+
+
+def _listen(heard: int) -> None:
+    """Count signals until the other end is closed."""
+    count = 0
+    with os.fdopen(heard, "rb", buffering=0) as pipe:
+        while told := pipe.read(1):
+            count += told[0] in _SIGNALS
+            if count == 1 and _at_first:
+                _at_first[-1]()
+            if count >= 2:
+                clean = select.select([pipe], [], [], GRACE_S)[0] and not pipe.read(1)
+                if not clean:
+                    _say("Stopped at once.")
+                    os._exit(ExitCode.INTERRUPTED)
+
+
+def leave(code: int) -> None:
+    """End the process with `code` if threads are still at work: an interrupted run does not wait for them."""
+    others = (thread for thread in threading.enumerate() if thread is not threading.main_thread())
+    if any(not thread.daemon for thread in others):
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError, AttributeError):
+                stream.flush()
+        os._exit(code)
+
+
+def _unheard() -> None:
+    """A forked process must not tell its parent's thread of signals of its own: Ctrl-C reaches the whole group."""
+    with suppress(ValueError):
+        signal.set_wakeup_fd(-1)
+
+
+os.register_at_fork(after_in_child=_unheard)

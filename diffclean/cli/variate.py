@@ -172,10 +172,10 @@ def command(
     }
     with run.stopping() as stop:
         report = variate(source, out, **options, progress=run.progress, stop=stop)
-    speed = f"{report.images_per_second:.1f} images/s"
+    speed = f"{report.images_per_second:.1f} images/s, " if report.made else ""
     if report.windows > report.made + len(report.failed):
-        speed += f", {report.windows / report.seconds:.0f} windows/s"
-    lines = [f"{report.made} variations in {report.out} ({speed}, engine {report.engine})."]
+        speed += f"{report.windows / report.seconds:.0f} windows/s, "
+    lines = [f"{report.made} variations in {report.out} ({speed}engine {report.engine})."]
     if report.labels_note:
         lines.append(report.labels_note)
     if report.kept:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import logging
 import os
 import re
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from threading import Lock
@@ -20,9 +22,8 @@ from diffclean.errors import DiffcleanError
 
 log = logging.getLogger(__name__)
 
-# Hidden and not image-named: whoever reads the folder as a data set passes it by. The owner is a shard's name, so that
-# a shard that starts does not sweep away what another one is writing.
-_TEMPORARY = re.compile(r"\.diffclean-(?:(?P<owner>\d+-of-\d+)-)?[0-9a-f]{16}\.part")
+# Hidden and not image-named: whoever reads the folder as a data set passes it by. A shard's name is in it for people.
+_TEMPORARY = re.compile(r"\.diffclean-(?:\d+-of-\d+-)?[0-9a-f]{16}\.part")
 _REASONS = {
     errno.ENOSPC: ("the disk is full", "Free some space"),
     errno.EDQUOT: ("the disk quota is used up", "Free some space"),
@@ -30,11 +31,14 @@ _REASONS = {
     errno.EROFS: ("the file system is read-only", "Name another output folder (`out`), or mount it writable"),
     errno.EACCES: ("permission denied", "Name another output folder (`out`), or make it writable for this user"),
     errno.EPERM: ("permission denied", "Name another output folder (`out`), or make it writable for this user"),
+    errno.EEXIST: ("something that is no folder is in its way", "Name another output folder (`out`)"),
+    errno.ENOTDIR: ("something that is no folder is in its way", "Name another output folder (`out`)"),
+    errno.EISDIR: ("a folder of that name is in its way", "Move that folder away"),
     errno.ENAMETOOLONG: ("the name is too long", "Rename the image in the source"),
     errno.EILSEQ: ("this disk does not take such a name", "Rename the image in the source"),
     errno.EINVAL: ("this disk does not take such a name", "Rename the image in the source"),
 }
-_OF_THE_NAME = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)
+_OF_THE_NAME = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EISDIR)
 _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.ENOSYS)
 
 
@@ -59,7 +63,7 @@ def write_whole(path: Path, data: bytes, *, owner: str = "", sync_folder: bool =
     Args:
         path: an existing file is replaced; its folder must exist.
         data: all of it.
-        owner: a shard's name; marks the temporary file.
+        owner: a shard's name, which is put into the temporary file's.
         sync_folder: False when the caller makes the rename durable itself, once for many files (see `Writer`).
 
     Raises:
@@ -75,24 +79,74 @@ def whole_file(path: Path, *, owner: str = "", sync_folder: bool = True) -> Iter
 
     Args and errors as of `write_whole`.
     """
-    name = f".diffclean-{owner}-" if owner else ".diffclean-"
-    temporary = path.parent / f"{name}{secrets.token_hex(8)}.part"
     try:
-        try:
-            # Not tempfile: that would make the images unreadable for everyone else.
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
-            with os.fdopen(descriptor, "wb") as file:
-                yield file
-                file.flush()
-                os.fsync(descriptor)
+        with _temporary(path.parent, owner) as (file, temporary):
+            yield file
+            _make_durable(file)
             temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
         if sync_folder:
             sync_folders(path.parent)
     except OSError as error:
         raise write_error(error, path) from error
+
+
+@contextmanager
+def _temporary(folder: Path, owner: str = "") -> Iterator[tuple[BinaryIO, Path]]:
+    """A new file, locked for the block so that nobody sweeps it away; it is gone after an error."""
+    # Not tempfile: that would make the images unreadable for everyone else.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    while True:
+        path = folder / _temporary_name(owner)
+        descriptor = os.open(path, flags, 0o666)
+        if _locked(descriptor, path):
+            break
+        os.close(descriptor)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file, path
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def temporary_folder(beside: Path) -> Iterator[Path]:
+    """A folder to fill, and to rename when it is whole; else it is gone after the block, or swept when this is killed.
+
+    What killed processes have left in the same place is swept first.
+
+    Args:
+        beside: what the folder will become; what holds it exists.
+    """
+    clean_temporaries(beside.parent, below=False)
+    while True:
+        path = beside.parent / _temporary_name()
+        path.mkdir()
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        if _locked(descriptor, path):
+            break
+        os.close(descriptor)
+    try:
+        yield path
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+        os.close(descriptor)
+
+
+def _temporary_name(owner: str = "") -> str:
+    return f".diffclean-{owner}-{secrets.token_hex(8)}.part" if owner else f".diffclean-{secrets.token_hex(8)}.part"
+
+
+def _locked(descriptor: int, path: Path) -> bool:
+    """Lock what was just made; False: someone swept it in between."""
+    with suppress(OSError):  # a disk without locks, where nobody sweeps either
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    return os.path.lexists(path)
+
+
+def _make_durable(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def write_new(path: Path, data: bytes) -> bool:
@@ -104,17 +158,21 @@ def write_new(path: Path, data: bytes) -> bool:
     Raises:
         WriteError: as `write_whole`.
     """
-    whole = path.parent / f".diffclean-{secrets.token_hex(8)}.part"
-    write_whole(whole, data)
     try:
-        path.hardlink_to(whole)
-    except FileExistsError:
-        return False
-    except OSError:  # a disk without hard links: as good as it gets there
-        whole.replace(path)
-    finally:
-        whole.unlink(missing_ok=True)
-    sync_folders(path.parent)
+        with _temporary(path.parent) as (file, whole):
+            file.write(data)
+            _make_durable(file)
+            try:
+                path.hardlink_to(whole)
+            except FileExistsError:
+                return False
+            except OSError:  # a disk without hard links: as good as it gets there
+                whole.replace(path)
+            finally:
+                whole.unlink(missing_ok=True)
+        sync_folders(path.parent)
+    except OSError as error:
+        raise write_error(error, path) from error
     return True
 
 
@@ -161,21 +219,27 @@ def read_plain(path: Path) -> bytes:
         OSError: it cannot be read.
         DiffcleanError: it is no plain file.
     """
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except OSError as error:
-        if error.errno in (errno.ELOOP, errno.EMLINK, errno.ENXIO):
-            raise _not_plain(path) from None
-        raise
-    with os.fdopen(descriptor, "rb") as file:
-        check_plain(descriptor, path)
+    with os.fdopen(open_plain(path, os.O_RDONLY), "rb") as file:
         return file.read()
 
 
-def check_plain(descriptor: int, path: Path) -> None:
-    """Raises DiffcleanError where an open file is none (a pipe, a device)."""
+def open_plain(path: Path, flags: int) -> int:
+    """The descriptor of a plain file; never waits, as one would at a pipe, and follows no link.
+
+    Raises:
+        OSError: it cannot be opened.
+        DiffcleanError: it is no plain file.
+    """
+    try:
+        descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EMLINK, errno.ENXIO, errno.EISDIR):
+            raise _not_plain(path) from None
+        raise
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
         raise _not_plain(path)
+    return descriptor
 
 
 def _not_plain(path: Path) -> DiffcleanError:
@@ -207,7 +271,7 @@ class Writer:
 
     Args:
         out: the output folder.
-        owner: a shard's name; marks temporary files.
+        owner: a shard's name, which is put into those of temporary files.
     """
 
     def __init__(self, out: Path, owner: str = "") -> None:
@@ -241,13 +305,42 @@ class Writer:
             raise write_error(error, self.out) from error
 
 
-def clean_temporaries(out: Path, owner: str = "") -> int:
-    """Remove what a killed run of the same owner left behind; links are not followed. Returns how many."""
+def clean_temporaries(folder: Path, below: bool = True) -> int:
+    """Remove what killed processes have left half-written; what a living one writes is locked and stays.
+
+    Args:
+        folder: where to look; links are not followed.
+        below: also in the folders in it.
+
+    Returns:
+        How many were removed.
+    """
     count = 0
-    for folder, _, names in os.walk(out):
-        for name in names:
-            found = _TEMPORARY.fullmatch(name)
-            if found and (found["owner"] or "") == owner:
-                Path(folder, name).unlink(missing_ok=True)
-                count += 1
+    for place, folders, names in os.walk(folder):
+        for name in filter(_TEMPORARY.fullmatch, [*names, *folders]):
+            count += _swept(Path(place, name))
+        if not below:
+            break
+        folders[:] = [name for name in folders if not _TEMPORARY.fullmatch(name)]
     return count
+
+
+def _swept(path: Path) -> bool:
+    """Remove a temporary file or folder, if nobody has it locked and it can be removed."""
+    try:
+        # For writing where it is a file: some network disks ask for that before they lock.
+        how = os.O_RDONLY | os.O_DIRECTORY if path.is_dir() else os.O_RDWR
+        descriptor = os.open(path, how | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True

@@ -39,6 +39,10 @@ EXTENSIONS = frozenset(
 )
 """A file with one of these extensions is treated as an image without looking into it; for all other names, the first
 bytes of the file decide."""
+RAW_EXTENSIONS = frozenset(
+    "3fr arw cr2 cr3 crw dcr dng erf fff iiq k25 kdc mef mos mrw nef nrw orf pef raf rw2 rwl sr2 srf srw x3f".split()  # noqa: SIM905 - a list
+)
+"""The extensions of raw camera files. Many are TIFF by their first bytes, and their first image is a small preview."""
 HEIF_EXTENSIONS = frozenset({"heic", "heif", "hif"})
 HEAD_BYTES = 64
 """The number of bytes at the start of a file that `sniffed` needs."""

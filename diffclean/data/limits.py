@@ -12,6 +12,8 @@ SCANS = 500
 limit; photos have about ten."""
 _SEGMENTS = 500
 """The number of segments in a JPEG's header up to which it counts as plain; photos have under fifty."""
+_PADDING = 4096
+"""The largest number of fill bytes and markers without content in a JPEG's header; photos have none, or a few."""
 _PLAIN_WORK = 200_000_000
 """Up to this number of pixels times passes, an image is decoded without a time limit: a few seconds at most."""
 _PLAIN_BYTES = 64 * 2**20
@@ -91,10 +93,14 @@ def jpeg_header(data: bytes) -> JpegHeader:
         DecodeError: there are more than `SCANS` scans or far too many header segments.
     """
     at, segments, frame, bits, components = 2, 0, 0, 8, 3
+    padding = 0
     while at + 4 <= len(data) and data[at] == 0xFF:
         marker = data[at + 1]
         if marker == 0xFF or marker in _LENGTHLESS:
             at += 1 if marker == 0xFF else 2
+            padding += 1  # Pillow goes over it byte by byte, as slowly as this does
+            if padding > _PADDING:
+                raise DecodeError(f"JPEG with more than {_PADDING} bytes of padding before its picture")
             continue
         if marker in (_START_OF_SCAN, _END):
             break
@@ -115,11 +121,14 @@ def jpeg_header(data: bytes) -> JpegHeader:
 
 def _scans(data: bytes, at: int) -> int:
     """The number of scans from here to the end of the image, at most one more than is allowed."""
-    scans = 0
+    scans = markers = 0
     while scans <= SCANS and (found := _NEXT_MARKER.search(data, at)):
         marker, at = data[found.start() + 1], found.end()
         if marker == _END:
             break
+        markers += 1
+        if markers > _SEGMENTS * 20:
+            raise DecodeError(f"JPEG with more than {_SEGMENTS * 20} segments between its scans")
         scans += marker == _START_OF_SCAN
         if marker not in _LENGTHLESS:
             at += int.from_bytes(data[at : at + 2], "big")

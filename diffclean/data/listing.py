@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diffclean.data.beneath import Beneath, why_not_opened
-from diffclean.data.formats import FORMATS, HEAD_BYTES, HEIF, heif_is_there, is_taken, sniffed
+from diffclean.data.formats import FORMATS, HEAD_BYTES, HEIF, RAW_EXTENSIONS, heif_is_there, is_taken, sniffed
 from diffclean.data.item import Item
 from diffclean.data.keys import key_from_path, label_of
 from diffclean.data.passed_over import PassedOver, is_machine_made, is_of_the_system, is_own
@@ -154,7 +154,7 @@ class Listing:
         if is_of_the_system(relative.rpartition("/")[2]):
             self.passed_over.hidden += 1
             return False
-        format = self._looked_at(path)
+        format = None if _extension(relative) in RAW_EXTENSIONS else self._looked_at(path)
         if format in FORMATS or (format == HEIF and heif_is_there()):
             return True
         self.passed_over.add(relative, "heic" if format == HEIF else _extension(relative))

@@ -9,7 +9,7 @@ import socket
 from pathlib import Path
 from types import TracebackType
 
-from diffclean.data.atomic import write_error
+from diffclean.data.atomic import open_plain, write_error
 from diffclean.errors import DiffcleanError
 
 
@@ -55,7 +55,7 @@ class Lock:
 
     def _take(self, suffix: str, mode: int) -> None:
         path = self.out / f".diffclean{suffix}.lock"
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        descriptor = open_plain(path, os.O_RDWR | os.O_CREAT)
         self._descriptors.append(descriptor)
         try:
             fcntl.flock(descriptor, mode | fcntl.LOCK_NB)

@@ -14,7 +14,15 @@ from functools import partial
 from itertools import groupby, zip_longest
 from pathlib import Path
 
-from diffclean.data.atomic import contained, make_folders, sync_folders, whole_file, write_error, write_whole
+from diffclean.data.atomic import (
+    clean_temporaries,
+    contained,
+    make_folders,
+    sync_folders,
+    whole_file,
+    write_error,
+    write_whole,
+)
 from diffclean.data.classes import class_to_idx
 from diffclean.data.hashes import sha256_of
 from diffclean.data.journal import Journal, journal_path
@@ -76,6 +84,7 @@ def merge_manifests(outs: Path | Sequence[Path]) -> Path:
     with ExitStack() as locks:
         for folder in folders.values():
             locks.enter_context(Lock(folder))
+            clean_temporaries(folder)
         return _merge(list(folders.values()))
 
 

@@ -14,14 +14,26 @@ from diffclean.data.formats import HEIF_EXTENSIONS
 from diffclean.data.keys import key_from_path
 
 # Made by a NAS, an operating system or a tool, not by a person: Synology, QNAP, Windows, macOS, NetApp, fsck, Python,
-# TensorBoard. Compared without regard to case.
+# Node, GoodSync, TensorBoard. Compared without regard to case.
 _FOLDERS = frozenset(
     {
         "@eadir",
         "@recycle",
         "@recently-snapshot",
         "@sharebin",
+        "@sharesnap",
+        "@synoeastream",
+        "@synoresource",
         "@tmp",
+        "@transcode",
+        "@__thumb",
+        "__thumbs__",
+        "_gsdata_",
+        "$extend",
+        "$windows.~bt",
+        "$windows.~ws",
+        "msdownld.tmp",
+        "node_modules",
         "#recycle",
         "#snapshot",
         "~snapshot",

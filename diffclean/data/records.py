@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from diffclean.data.atomic import (
-    check_plain,
     clean_temporaries,
+    open_plain,
     read_plain,
     sync_folders,
     whole_file,
@@ -71,7 +71,7 @@ class Records(Protocol):
         """
 
     def sweep(self, owner: str) -> None:
-        """Remove incomplete files that a killed run of the same owner left."""
+        """Remove incomplete files of killed runs: at least those of the same owner, and none of a running process."""
 
     def strangers(self) -> list[str]:
         """The names of other files that exist there, sorted; the place is created if it is missing."""
@@ -116,7 +116,7 @@ class FolderRecords:
 
     def sweep(self, owner: str) -> None:
         """See `clean_temporaries`."""
-        clean_temporaries(self.folder, owner)
+        clean_temporaries(self.folder)
 
     def strangers(self) -> list[str]:
         """The names in the folder, without hidden files."""
@@ -173,8 +173,7 @@ class FileLog:
         mode = os.O_RDWR | os.O_CREAT | os.O_APPEND if write else os.O_RDONLY
         self._descriptor = -1
         try:
-            self._descriptor = os.open(path, mode | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
-            check_plain(self._descriptor, path)
+            self._descriptor = open_plain(path, mode)
             if write:
                 sync_folders(path.parent)
         except DiffcleanError:

@@ -2,12 +2,14 @@
 
 Only files whose work is not known to be small come here (`limits.plain_passes`). A spare process is kept for the next
 one. It may use a bounded share of processor time and memory for each file, and the operating system sees to that: what
-hangs, crashes or eats memory ends the spare process and fails that one file. It ends with its parent.
+hangs, crashes or eats memory ends the spare process and fails that one file. It ends with its parent, however that ends
+and whatever it is at. What decoders say on standard error (libtiff does) goes to the log, at the level debug.
 """
 
 from __future__ import annotations
 
 import atexit
+import fcntl
 import json
 import logging
 import os
@@ -17,6 +19,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -35,6 +38,7 @@ _LENGTHS = struct.Struct(">IQ")
 _WAIT = 4
 """Of wall clock for each second of processor time that is allowed: the machine may be busy."""
 _STARTING_S = 60
+_CHATTER_BYTES = 2000
 _OPENING_BYTES = 512 * 2**20
 """Of memory, beyond what the picture's size accounts for."""
 
@@ -60,22 +64,29 @@ class _Spare:
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
+        lives, life = os.pipe()
+        # Files, so that they are closed where a forked process forgets them.
+        self._life = os.fdopen(life, "wb", buffering=0)
+        self._chatter = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - goes with the process
         package = str(Path(__file__).parents[2])
-        code = f"import sys; sys.path.append({package!r}); from {__name__} import serve; serve({theirs.fileno()})"
+        serve = f"serve({theirs.fileno()}, {lives})"
+        code = f"import sys; sys.path.append({package!r}); from {__name__} import serve; {serve}"
         try:
             self.process = subprocess.Popen(
                 # -P: the folder that the user stands in may hold hostile files, and is no place for modules.
                 [sys.executable, "-P", "-c", code],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,  # decoders' own chatter; what counts comes back as the reason
-                pass_fds=(theirs.fileno(),),
+                stderr=self._chatter,
+                pass_fds=(theirs.fileno(), lives),
             )
         except BaseException:
             ours.close()
+            self._let_go()
             raise
         finally:
             theirs.close()
+            os.close(lives)
         self.socket = ours
         self._started = False
 
@@ -102,6 +113,8 @@ class _Spare:
             raise DecodeError(f"took more than {limits.seconds} s to decode") from None
         except (EOFError, OSError):
             raise DecodeError(self._how_it_ended(limits)) from None
+        finally:
+            self._log_chatter(kind)
         width, height = found["size"]
         return pixels, (width, height)
 
@@ -110,6 +123,12 @@ class _Spare:
         if "error" in content:
             raise DecodeError(content["error"])
         return content
+
+    def _log_chatter(self, kind: str) -> None:
+        if not self._chatter.closed and (said := os.pread(self._chatter.fileno(), _CHATTER_BYTES, 0)):
+            self._chatter.seek(0)  # the place where the child writes is the same
+            self._chatter.truncate()
+            log.debug("The decoder of %s files says:\n%s", kind, said.decode(errors="backslashreplace").strip())
 
     def _how_it_ended(self, limits: Limits) -> str:
         self.socket.close()
@@ -129,6 +148,11 @@ class _Spare:
         self.socket.close()
         self.process.kill()
         self.process.wait()
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self._life.close()
+        self._chatter.close()
 
 
 class _Spares:
@@ -197,16 +221,33 @@ os.register_at_fork(after_in_child=_forget)
 atexit.register(lambda: _SPARES.end())
 
 
-def serve(descriptor: int) -> None:
-    """The whole life of a spare process."""
+def serve(descriptor: int, life: int) -> None:
+    """The whole life of a spare process.
+
+    Args:
+        descriptor: of the socket that says what to decode.
+        life: of a pipe whose other end only the parent holds.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group, and the parent decides
+    _limit(resource.RLIMIT_FSIZE, _CHATTER_BYTES)
     with suppress(EOFError, OSError), socket.socket(fileno=descriptor) as parent:
+        _end_with(life)
         while True:
             asked, data = _receive(parent)
             try:
                 _decode(parent, asked, data)
             except DecodeError as error:
                 _send(parent, {"error": error.message})
+
+
+def _end_with(life: int) -> None:
+    """Have the kernel end this process, be it deep in a decoder, when nobody holds the pipe's other end any more."""
+    signal.signal(signal.SIGIO, signal.SIG_DFL)
+    fcntl.fcntl(life, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(life, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
+    with suppress(BlockingIOError):  # which says that the parent is there
+        os.read(life, 1)
+        raise EOFError
 
 
 def _decode(parent: socket.socket, asked: dict[str, Any], data: bytes) -> None:

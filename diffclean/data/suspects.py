@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from diffclean.data.atomic import make_folders, write_whole
+from diffclean.data.atomic import clean_temporaries, make_folders, write_whole
 from diffclean.errors import DiffcleanError
 
 SUSPECTS_FILE = "suspects.json"
@@ -108,6 +108,7 @@ class SuspectList:
             WriteError: the list cannot be written.
         """
         make_folders(path.parent)
+        clean_temporaries(path.parent, below=False)
         write_whole(path, (self._as_csv() if _is_csv(path) else self._as_json()).encode())
 
     def _as_json(self) -> str:

@@ -13,6 +13,7 @@ from diffclean.data.limits import DecodeError
 
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES = 256, 257, 258, 259, 262, 277
 _TILE_WIDTH, _TILE_HEIGHT, _INKS, _SAMPLE_FORMAT, _SUBSAMPLING = 322, 323, 332, 339, 530
+_SUBFILE_TYPE, _REDUCED, _DNG_VERSION = 254, 1, 50706
 _PHOTOMETRICS = {
     None: "photometric interpretation not told",
     0: "white is zero",
@@ -54,6 +55,8 @@ def tiff_meaning(image: TiffImagePlugin.TiffImageFile) -> Meaning:
     formats = _first(tags.get(_SAMPLE_FORMAT), 1)
     photometric = tags.get(_PHOTOMETRIC)
     compression = image.info.get("compression", "raw")
+    if _DNG_VERSION in tags or _first(tags.get(_SUBFILE_TYPE), 0) & _REDUCED:
+        raise DecodeError("not supported here (TIFF whose first picture is a small preview, as in raw camera files)")
     if photometric == 5 and _number(image, _INKS, 1) != 1:
         raise DecodeError("not supported here (TIFF of inks other than CMYK)")
     if photometric == 6 and compression == "raw" and tuple(tags.get(_SUBSAMPLING, (1, 1))) != (1, 1):

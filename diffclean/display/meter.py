@@ -74,7 +74,9 @@ class Meter:
     def line(self, ended: bool = False) -> str:
         """`variate: 128/500 images, 12.3 images/s, 30 s left, loss 0.1`."""
         count = f"{self.done}/{self.total}" if self.total is not None else str(self.done)
-        parts = [f"{self.what}: {count} {self.unit}", rate_text(self.overall_rate if ended else self.rate, self.unit)]
+        parts = [f"{self.what}: {count} {self.unit}"]
+        if self.done > self._first:  # else there is no rate to tell
+            parts.append(rate_text(self.overall_rate if ended else self.rate, self.unit))
         if ended:
             parts.append(f"{seconds_text(time.monotonic() - self.began_s)} in all")
         elif (left := self.left_s) is not None:

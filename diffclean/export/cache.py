@@ -22,6 +22,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from diffclean.data.atomic import clean_temporaries
 from diffclean.data.hashes import damage, is_inside, short
 from diffclean.data.json_file import read_json
 from diffclean.engine.manifest import FILE_NAME, SUMS_NAME, EngineManifest, model_hashes, read_engine_manifest
@@ -275,4 +276,5 @@ def locked(place: Path) -> Iterator[None]:
         raise DiffcleanError(f"Cannot lock {path}: {error.strerror or error}.", _CACHE_HINT) from error
     with file:
         fcntl.flock(file, fcntl.LOCK_EX)
+        clean_temporaries(place)
         yield

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import torch
 from torch import nn
 
 from diffclean.classifiers.onnx_classifier import METADATA
-from diffclean.data.atomic import make_folders, sync_folders
+from diffclean.data.atomic import make_folders, sync_folders, temporary_folder
 from diffclean.errors import MissingExtraError
 from diffclean.export.onnx import onnx_from_component, parity_of_onnx
 from diffclean.families.base import Component, Port
@@ -41,8 +40,8 @@ def onnx_from_classifier(model: nn.Module, path: Path, class_to_idx: Mapping[str
     ports = (Port("images", "float32", (3, *size)),), (Port("logits", "float32", (len(class_to_idx),)),)
     component = Component(plain, *ports)
     make_folders(path.parent)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".onnx-") as folder:
-        made = Path(folder) / path.name
+    with temporary_folder(path) as folder:
+        made = folder / path.name
         onnx_from_component(component, made)
         try:
             parity_of_onnx(component, made)
@@ -52,6 +51,6 @@ def onnx_from_classifier(model: nn.Module, path: Path, class_to_idx: Mapping[str
         about = {"class_to_idx": dict(class_to_idx), "size": list(size)}
         graph.metadata_props.add(key=METADATA, value=json.dumps(about))
         onnx.save(graph, made)
-        for file in sorted(Path(folder).iterdir()):
+        for file in sorted(folder.iterdir()):
             file.replace(path.parent / file.name)
     sync_folders(path.parent)

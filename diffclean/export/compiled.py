@@ -41,13 +41,30 @@ def check_targets(options: CompileOptions) -> None:
         DiffcleanError: TensorRT finds no GPU.
         UsageError: a library does not know an architecture, or an architecture is given without a TensorRT target.
     """
-    flavours = [FLAVOURS[name] for name in options.targets if name in FLAVOURS]
-    if options.arch and not flavours:
+    for error in lacking(options).values():
+        raise error
+
+
+def lacking(options: CompileOptions) -> dict[str, DiffcleanError]:
+    """The targets that cannot be compiled on this machine, and why.
+
+    Raises:
+        UsageError: as for `check_targets`.
+    """
+    if options.arch and not set(options.targets) & set(FLAVOURS):
         raise UsageError("`arch` is for TensorRT, which is not one of the targets.", "Add `target` tensorrt-rtx.")
-    if "openvino" in options.targets:
-        openvino_version()
-    for flavour in flavours:
-        flavour.targets(flavour.load(), options.arch)
+    found = {}
+    for target in options.targets:
+        try:
+            if target == "openvino":
+                openvino_version()
+            elif target in FLAVOURS:
+                FLAVOURS[target].targets(FLAVOURS[target].load(), options.arch)
+        except UsageError:
+            raise
+        except DiffcleanError as error:
+            found[target] = error
+    return found
 
 
 def compile_engine(

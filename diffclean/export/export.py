@@ -21,7 +21,7 @@ from diffclean.export.cache import (
     unsound,
     writable,
 )
-from diffclean.export.compiled import Outcome, check_targets, compile_engine
+from diffclean.export.compiled import Outcome, check_targets, compile_engine, lacking
 from diffclean.export.forms import CompileOptions, form_for
 from diffclean.families.bounds import numbers_in, safetensors_header
 from diffclean.families.hub import located
@@ -118,6 +118,7 @@ class ExportPlan:
         compiled: (target, component, why it would be compiled); the reason is None if it exists and fits. The component
             of an engine that does not exist yet is "".
         bytes_a_form: the approximate size of one form; None if the model has not been fetched yet.
+        lacking: target -> why this machine cannot compile for it.
     """
 
     place: Path
@@ -126,6 +127,7 @@ class ExportPlan:
     graphs: str | None
     compiled: list[tuple[str, str, str | None]]
     bytes_a_form: int | None
+    lacking: dict[str, DiffcleanError]
 
     @property
     def bytes(self) -> int | None:
@@ -136,7 +138,7 @@ class ExportPlan:
 
 
 def plan(request: Request) -> ExportPlan:
-    """Find out what `export` would do, without fetching or writing anything.
+    """Find out what `export` would do, also on a machine that cannot do it, without fetching or writing anything.
 
     Raises:
         DiffcleanError: as for `export`, as far as it can be known beforehand.
@@ -146,10 +148,9 @@ def plan(request: Request) -> ExportPlan:
     if not recipe.family:  # a hub's model, which must be fetched before its family is known
         place = request.out or kept_place(recipe, {})
         compiling = CompileOptions(request.targets, request.batch or Profile(1, 1, 1), arch=request.arch)
-        check_targets(compiling)
-        return ExportPlan(place, options, compiling, "", _all(request.targets), None)
+        return ExportPlan(place, options, compiling, "", _all(request.targets), None, lacking(compiling))
     compiling = request.compiling(recipe)
-    check_targets(compiling)
+    lacks = lacking(compiling)
     wanted = identity_of(recipe, options, source_of(recipe))
     place = request.out or place_of(recipe, wanted)
     graphs = unsound(place, wanted)
@@ -157,13 +158,17 @@ def plan(request: Request) -> ExportPlan:
     if graphs is not None:
         if request.out is not None:
             check_replaceable(place, wanted, request.overwrite)
-        return ExportPlan(place, options, compiling, graphs if place.exists() else "", _all(request.targets), size)
+        return ExportPlan(
+            place, options, compiling, graphs if place.exists() else "", _all(request.targets), size, lacks
+        )
     manifest = read_engine_manifest(place)
     forms = [form_for(target, compiling) for target in request.targets if target != "onnx"]
     compiled = [
-        (form.target, name, form.problem(place, manifest, name)) for form in forms for name in manifest.components
+        (form.target, name, "" if form.target in lacks else form.problem(place, manifest, name))
+        for form in forms
+        for name in manifest.components
     ]
-    return ExportPlan(place, options, compiling, None, compiled, size)
+    return ExportPlan(place, options, compiling, None, compiled, size, lacks)
 
 
 def _all(targets: tuple[str, ...]) -> list[tuple[str, str, str | None]]:

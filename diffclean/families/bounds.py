@@ -6,7 +6,7 @@ import math
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from diffclean.data.json_file import json_of
 from diffclean.errors import DiffcleanError
@@ -21,6 +21,8 @@ _HEADER_BYTES = 16 * 2**20
 _MAKES_BYTES = (b"cbuiltins\nbytearray\n", b"c__builtin__\nbytearray\n")
 """The opcodes with which a pickle creates a bytearray. A pickle can create one of any length from a single number."""
 _PICKLE_BYTES = 64 * 2**20
+_STEPS = 1_000_000
+"""Of a pickle, which is read step by step in Python, without the tensors' own bytes: some forty a tensor."""
 
 
 class DamagedError(DiffcleanError):
@@ -61,10 +63,48 @@ def check_archive(path: Path) -> list[str]:
                 )
             for entry in entries:
                 if entry.filename.endswith(".pkl"):
+                    if entry.file_size > 4 * _STEPS:
+                        raise _too_long(path)
                     _check_pickle(path, archive.read(entry))
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError, EOFError) as error:
         raise DamagedError(f"{path} is damaged or is not a torch file: {error}.") from error
     return [entry.filename for entry in entries]
+
+
+def few_steps(file: BinaryIO, path: Path) -> BinaryIO:
+    """A file for `torch.load` that ends a pickle of before torch 1.6 after too many steps, each of which reads.
+
+    Whatever reads it then gets a DiffcleanError.
+    """
+    return cast(BinaryIO, _FewSteps(file, path))
+
+
+class _FewSteps:
+    def __init__(self, file: BinaryIO, path: Path) -> None:
+        self._file, self._path, self._left = file, path, _STEPS
+        self.seek, self.tell, self.readinto = file.seek, file.tell, file.readinto  # type: ignore[attr-defined]
+
+    def read(self, size: int = -1) -> bytes:
+        """See `io.BufferedReader`."""
+        self._count()
+        return self._file.read(size)
+
+    def readline(self) -> bytes:
+        """See `io.BufferedReader`."""
+        self._count()
+        return self._file.readline()
+
+    def _count(self) -> None:
+        self._left -= 1
+        if self._left < 0:
+            raise _too_long(self._path)
+
+
+def _too_long(path: Path) -> DiffcleanError:
+    return DiffcleanError(
+        f"{path} is refused: beside its tensors it holds more than {_STEPS:,} numbers, names and the like.",
+        "Save the weights alone: torch.save(model.state_dict(), 'weights.pt').",
+    )
 
 
 def is_compressed(path: Path) -> bool:

@@ -13,16 +13,15 @@ import hashlib
 import logging
 import pickle
 import re
-import shutil
-import tempfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from diffclean.data.atomic import temporary_folder
 from diffclean.environment import cache_dir
 from diffclean.errors import DiffcleanError
-from diffclean.families.bounds import DamagedError, check_archive, check_tensors, is_compressed
+from diffclean.families.bounds import DamagedError, check_archive, check_tensors, few_steps, is_compressed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -107,14 +106,10 @@ def with_safetensors(directory: Path, parts: tuple[str, ...]) -> Path:
     place = cache_dir() / "models" / f"{directory.name}-{hashlib.sha256(listing.encode()).hexdigest()[:16]}"
     if not place.is_dir():
         place.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
-        try:
+        with temporary_folder(place) as temporary:
             _copy(directory, folders, temporary, pickles)
-            temporary.chmod(0o755)
             if not place.is_dir():
                 temporary.rename(place)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
     return place
 
 
@@ -145,8 +140,11 @@ def _tensors_of(path: Path) -> dict[str, Tensor]:
 
     try:
         # Files from before torch 1.6 are not archives and cannot be mapped, nor can compressed files.
-        mapped = bool(check_archive(path)) and not is_compressed(path)
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        if check_archive(path):
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=not is_compressed(path))
+        else:
+            with path.open("rb") as file:
+                state = torch.load(few_steps(file, path), map_location="cpu", weights_only=True)
     except (DamagedError, *_READING_FAILS) as error:
         raise DiffcleanError(
             f"{path} is refused: it holds more than tensors, or is damaged.",

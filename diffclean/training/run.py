@@ -15,6 +15,7 @@ import torch
 from diffclean.classifiers import checkpoints
 from diffclean.classifiers.networks import Classifier, build
 from diffclean.classifiers.weight_files import reason_of
+from diffclean.data.atomic import clean_temporaries
 from diffclean.datasets.samples import Samples
 from diffclean.errors import DiffcleanError
 from diffclean.progress import NoProgress, Progress
@@ -161,6 +162,7 @@ def carry_out(job: Job, world: World, progress: Progress | None = None, stop: Ev
             if lines is not None:
                 lines.close()
     if world.is_first:
+        clean_temporaries(job.out.parent, below=False)
         _write(job, result, metrics, about)
         state.remove()
     losses = [entry["loss"] for entry in loop.history]

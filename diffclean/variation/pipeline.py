@@ -101,14 +101,22 @@ def stream(jobs: Iterable[Job], stages: Stages[Job], batch: int, workers: int, s
 
 @contextmanager
 def pool(threads: int, name: str) -> Iterator[ThreadPoolExecutor]:
-    """A pool of threads in which torch uses one thread only, because the sampler needs the cores."""
+    """A pool of threads in which torch uses one thread only, because the sampler needs the cores.
+
+    The threads are awaited at the end, but not after an interrupt: a reader may need a minute for one image.
+    """
     import torch
 
     whole = torch.get_num_threads()
+    executor = ThreadPoolExecutor(threads, name, initializer=torch.set_num_threads, initargs=(1,))
+    at_once = False
     try:
-        with ThreadPoolExecutor(threads, name, initializer=torch.set_num_threads, initargs=(1,)) as executor:
-            yield executor
+        yield executor
+    except KeyboardInterrupt:
+        at_once = True
+        raise
     finally:
+        executor.shutdown(wait=not at_once, cancel_futures=at_once)
         torch.set_num_threads(whole)  # the setting of a thread is also inherited by threads that are started later
 
 

@@ -145,10 +145,9 @@ def variate(
     located = locate(settings, progress)
     run = Run(images, sink, located, concurrency, progress)
     with sink.records.hold(shard.name):
+        sink.records.sweep(shard.name)
         record = _record(run, survey, classes)
         before = open_run(sink.records, record)
-        if before is not None:
-            sink.records.sweep(shard.name)
         with closing(Journal.open(sink.records, shard)) as journal:
             found = Comparison(survey, journal, images, sink, settings.variations, verify, stop)
             if before is not None:

@@ -89,4 +89,4 @@ def test_eight_million_equal_rows_in_a_small_parquet_file_are_not_built(tmp_path
             writer.write_table(many)
     assert path.stat().st_size < 2**20
     with pytest.raises(DiffcleanError, match="cannot hold 8,000,000 images"):
-        rows.read_poison_manifest(path)
+        rows.read_run_manifest(path)

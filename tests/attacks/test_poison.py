@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from diffclean.attacks.base import Form
+from diffclean.attacks.choose import check_rates
 from diffclean.attacks.manifest import MANIFEST_FILE, read_poison_manifest, triggered
 from diffclean.attacks.plan import training_plan, triggered_plan
 from diffclean.attacks.poison import poison, write
@@ -259,3 +260,13 @@ def test_a_manifest_that_is_not_there(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text("{")
     with pytest.raises(DiffcleanError, match="not a poison manifest"):
         read_poison_manifest(tmp_path / "x.json")
+
+
+@pytest.mark.parametrize("images", [2, 3, 4, 5, 19, 300])
+def test_the_rate_that_is_proposed_is_one_that_is_taken(images: int) -> None:
+    for refused in (1e-9, 1.0):
+        with pytest.raises(UsageError) as raised:
+            check_rates(refused, 0, images)
+        check_rates(float(raised.value.hint.split()[-1]), 0, images)
+    with pytest.raises(UsageError, match="at least two images"):
+        check_rates(0.5, 0, 1)

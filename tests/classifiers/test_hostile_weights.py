@@ -321,3 +321,28 @@ def test_half_of_a_character_in_the_metadata_is_a_message(tmp_path: Path) -> Non
 def test_an_ordered_table_is_a_table(tmp_path: Path) -> None:
     torch.save(OrderedDict(network().state_dict()), tmp_path / "w.pt")
     assert read(tmp_path / "w.pt").arch == "tiny"
+
+
+def test_a_pickle_of_millions_of_steps_is_refused_in_both_of_torchs_forms(tmp_path: Path) -> None:
+    (tmp_path / "old.pt").write_bytes(b"\x80\x02]q\0" + b"h\0a" * 600_000 + b".")
+    torch.save({"weight": torch.zeros(2), "history": [0.5] * 600_000}, tmp_path / "new.pt")
+    for name in ("old.pt", "new.pt"):
+        with pytest.raises(DiffcleanError, match="beside its tensors it holds more than 1,000,000 numbers"):
+            read(tmp_path / name)
+    torch.save(network().state_dict(), tmp_path / "old.pt", _use_new_zipfile_serialization=False)
+    assert read(tmp_path / "old.pt").logits(IMAGES).shape == (5, 3)
+
+
+def test_weights_under_a_name_of_their_own_are_found_where_they_are_the_only_ones(tmp_path: Path) -> None:
+    torch.save({"student": network().state_dict(), "epoch": 3}, tmp_path / "one.pt")
+    assert read(tmp_path / "one.pt").logits(IMAGES).shape == (5, 3)
+    torch.save({"student": network().state_dict(), "teacher": network().state_dict()}, tmp_path / "two.pt")
+    with pytest.raises(DiffcleanError, match="student, teacher"):
+        read(tmp_path / "two.pt")
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.bool])
+def test_whole_numbers_are_no_weights(tmp_path: Path, dtype: torch.dtype) -> None:
+    torch.save({name: tensor.to(dtype) for name, tensor in network().state_dict().items()}, tmp_path / "t.pt")
+    with pytest.raises(DiffcleanError, match="whole numbers"):
+        read(tmp_path / "t.pt")

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from diffclean.errors import ExitCode
+
 Capture = pytest.CaptureFixture[str]
 Resolve = Callable[..., dict[str, Any]]
 
@@ -122,3 +124,17 @@ def test_not_toml(tiny: ModuleType, capsys: Capture, write: Callable[[str], str]
 def test_no_such_file(tiny: ModuleType, capsys: Capture) -> None:
     assert tiny.main("tiny", "--config", "nowhere.toml") == 2
     assert "nowhere.toml" in capsys.readouterr().err
+
+
+def test_a_mistyped_variable_is_said_with_the_nearest(
+    tiny: ModuleType, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("DIFFCLEAN_STEPSS", "DIFFCLEAN_OTHER_WIDTH", "DIFFCLEAN_CACHE", "DIFFCLEAN_TINY_STEPS"):
+        monkeypatch.setenv(name, "7")
+    assert tiny.main("tiny") == ExitCode.DONE
+    captured = capsys.readouterr()
+    assert captured.out == "7 steps\n"
+    said = (
+        "Warning: The environment variable DIFFCLEAN_STEPSS is none that diffclean knows: did you mean DIFFCLEAN_STEPS?"
+    )
+    assert captured.err == f"{said}\n"

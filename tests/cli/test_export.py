@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -199,3 +200,13 @@ def test_tensorrt_rtx(engine: Path, tiny_model: Path, capsys: Capture) -> None:
     assert (engine / "unet/model.tensorrt-rtx.engine").is_file()
     assert main([*command, "--arch", "9.0"]) == ExitCode.USAGE
     assert "has no target 9.0" in capsys.readouterr().err
+
+
+def test_dry_run_of_what_this_machine_cannot_compile(
+    engine: Path, tiny_model: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt", None)  # as where it is not installed
+    for place in (engine, engine.parent / "new"):
+        command = ["export", str(tiny_model), "-o", str(place), "--target", "tensorrt", "--precision", "fp32"]
+        assert main([*command, "--dry-run"]) == ExitCode.DONE
+        assert "This machine cannot compile for tensorrt: " in capsys.readouterr().out

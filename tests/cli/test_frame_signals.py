@@ -50,6 +50,20 @@ def test_a_verb_that_cannot_is_interrupted_at_once(tiny: ModuleType, number: sig
     assert "Traceback" not in err
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("mode", ["engine", "pool"])
+def test_the_second_signal_ends_what_is_deep_in_a_library(tiny: ModuleType, mode: str, number: signal.Signals) -> None:
+    process = start(tiny, mode)
+    process.send_signal(number)
+    assert process.stderr is not None
+    while "once more stops at once" not in process.stderr.readline():  # said at once, also from within an engine
+        assert process.poll() is None
+    process.send_signal(number)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "Traceback" not in err
+
+
 def test_the_second_signal_interrupts() -> None:
     said: list[str] = []
     before = signal.getsignal(signal.SIGINT)

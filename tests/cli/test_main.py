@@ -1,5 +1,6 @@
 """The group: what it lists, what it imports, what it says about verbs that are not there."""
 
+import json
 import subprocess
 import sys
 
@@ -79,3 +80,14 @@ def test_completion_answers_the_shell() -> None:
     command = [sys.executable, "-c", "from diffclean.cli.main import main; main()"]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert "doctor" in done.stdout
+
+
+def test_completion_reads_which_shell_it_is_for(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHELL", "/usr/bin/fish")
+    assert main(["completion", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["shell"] == "fish"
+    monkeypatch.setenv("SHELL", "/bin/tcsh")
+    assert main(["completion"]) == 2
+    assert "SHELL names 'tcsh'" in capsys.readouterr().err

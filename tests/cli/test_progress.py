@@ -155,3 +155,10 @@ def test_no_color(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not has_color(Terminal())
     monkeypatch.setenv("NO_COLOR", "")  # set and empty counts as not set
     assert has_color(Terminal())
+
+
+def test_a_finished_rerun_tells_no_rate(clock: Clock, capsys: Capture) -> None:
+    plain = progress.PlainProgress()
+    plain.begin("variate", 500, done=500)
+    plain.end()
+    assert capsys.readouterr().err == "variate: 500/500 images, 0 s in all\n"

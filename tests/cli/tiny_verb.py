@@ -1,9 +1,12 @@
 """A command line with one small verb, for the tests of the frame; run as a program by those that need a process."""
 
+import hashlib
 import logging
 import os
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import click
 
@@ -24,6 +27,11 @@ ERRORS: dict[str, BaseException] = {
 }
 
 
+def in_a_library() -> None:
+    """Hours within one call that no signal interrupts."""
+    hashlib.pbkdf2_hmac("sha256", b"x", b"x", 2**31 - 1)
+
+
 @frame.verb("tiny", writes=True)
 @click.argument("source", default="here")
 @click.option("-o", "--out", type=click.Path(), help="Where to.")
@@ -40,7 +48,16 @@ def command(run: frame.Run, mode: str, **options: object) -> frame.Result:
     """
     if mode in ERRORS:
         raise ERRORS[mode]
+    if mode == "many":
+        for number in range(2000):
+            log.warning("line %d", number)
+        Path(str(options["out"])).touch()
+        return frame.Result({}, [f"line {number}" for number in range(2000)])
     if mode == "noise":
+        if options["out"]:
+            with Path(str(options["out"])).open("w") as file:
+                os.system("echo from a child >&2")
+                file.write("of the run\n")
         print("from Python")
         os.system("echo from a child")
         log.warning("take care")
@@ -53,6 +70,12 @@ def command(run: frame.Run, mode: str, **options: object) -> frame.Result:
                 time.sleep(0.01)
                 run.progress.advance(loss=0.5)
         return frame.Result({"stopped": True}, ["stopped"], ExitCode.INTERRUPTED)
+    if mode in ("engine", "pool"):
+        with run.stopping(), ThreadPoolExecutor(1) as pool:
+            print("ready", file=sys.stderr, flush=True)
+            if mode == "pool":
+                pool.submit(in_a_library).result()
+            in_a_library()
     if mode == "sleep":
         print("ready", file=sys.stderr, flush=True)
         time.sleep(30)
@@ -65,7 +88,7 @@ def command(run: frame.Run, mode: str, **options: object) -> frame.Result:
 @click.option("--width", type=int, default=64)
 def other(run: frame.Run, width: int) -> frame.Result:
     """Another verb, so that files can have two tables."""
-    return frame.Result({"width": width})
+    return frame.Result({"width": width}, ["wide"])
 
 
 @click.group()

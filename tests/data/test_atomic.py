@@ -21,6 +21,8 @@ from diffclean.data.atomic import (
     contained,
     make_folders,
     read_plain,
+    temporary_folder,
+    whole_file,
     write_whole,
 )
 from diffclean.data.journal import Journal, read_journal
@@ -177,10 +179,34 @@ def test_a_killed_writer_leaves_only_what_is_swept_away(tmp_path: Path) -> None:
     left = names(tmp_path / "cat")
     assert len(left) == 4
     assert all(name.startswith(".") and name.endswith(".part") for name in left)
-    assert clean_temporaries(tmp_path, "1-of-4") == 1
-    assert clean_temporaries(tmp_path) == 1
-    assert clean_temporaries(tmp_path, "2-of-4") == 1
+    assert clean_temporaries(tmp_path, below=False) == 0
+    assert clean_temporaries(tmp_path) == 3
     assert names(tmp_path / "cat") == [".diffclean-kept.part"]
+
+
+def test_what_is_being_written_is_not_swept_away(tmp_path: Path) -> None:
+    with whole_file(tmp_path / "a.png") as file:
+        file.write(b"whole")
+        assert clean_temporaries(tmp_path) == 0
+    with temporary_folder(tmp_path / "b") as folder:
+        (folder / "image").write_bytes(b"whole")
+        assert clean_temporaries(tmp_path) == 0
+        folder.rename(tmp_path / "b")
+    assert names(tmp_path) == ["a.png", "b"]
+    assert (tmp_path / "b/image").read_bytes() == b"whole"
+
+
+def test_a_killed_process_leaves_no_folder_for_good(tmp_path: Path) -> None:
+    script = (
+        "import os, signal, sys; from pathlib import Path; from diffclean.data.atomic import temporary_folder\n"
+        "with temporary_folder(Path(sys.argv[1])) as folder:\n"
+        "    (folder / 'half').touch(); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    assert subprocess.run([sys.executable, "-c", script, str(tmp_path / "b")]).returncode == -9
+    assert len(names(tmp_path)) == 1
+    with temporary_folder(tmp_path / "c") as folder:
+        assert names(tmp_path) == [folder.name]
+    assert names(tmp_path) == []
 
 
 @pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP])
@@ -221,3 +247,10 @@ def test_a_pipe_in_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
         Journal.open(tmp_path / "journal.jsonl")
     with pytest.raises(DiffcleanError, match="not a plain file"):
         read_journal(tmp_path / "journal.jsonl")
+
+
+def test_a_folder_in_place_of_an_image_concerns_that_image_alone(tmp_path: Path) -> None:
+    (tmp_path / "a.png").mkdir()
+    with pytest.raises(NameWriteError, match="a folder of that name is in its way"):
+        write_whole(tmp_path / "a.png", b"image")
+    assert names(tmp_path) == ["a.png"]

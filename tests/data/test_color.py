@@ -294,3 +294,10 @@ def test_a_fault_in_the_list_of_further_pictures_does_not_cost_the_first() -> No
     at = data.index(b"MPF\0") + 4
     for size in (4, 8, 30):
         assert close(first(data[:at] + b"\xff" * size + data[at + size :]), [200, 60, 60], 2)
+
+
+@pytest.mark.parametrize("more", [{254: [1]}, {50706: [1]}])
+def test_a_tiff_that_begins_with_a_preview_is_refused(more: dict[int, list[int]]) -> None:
+    with pytest.raises(DecodeError, match="small preview"):
+        decode(tiff(bytes(3), (1, 1), 8, 2, count=3, more=more))
+    assert decode(tiff(bytes(3), (1, 1), 8, 2, count=3, more={254: [2]})).shape == (1, 1, 3)

@@ -95,6 +95,7 @@ def test_heic_without_its_extra_is_told_with_what_to_type(tmp_path: Path, caplog
 @pytest.mark.parametrize(
     "name",
     ["@eaDir", "$RECYCLE.BIN", "#recycle", "System Volume Information", "lost+found", "__MACOSX", "@Recycle",
+     "@SynoResource", "$Extend", "node_modules", "@Transcode",
      "#snapshot", "FOUND.001", "t.pt.tensorboard"],
 )  # fmt: skip
 def test_folders_no_person_made_are_no_classes(tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture) -> None:
@@ -211,3 +212,13 @@ def test_heic_with_its_extra(tmp_path: Path) -> None:
     assert [item.key for item in source.items()] == ["a/1.heic", "a/2"]
     found = decode(source.read(source.items()[1]))
     assert np.abs(found.astype(int) - [200, 60, 60]).max() <= 3
+
+
+@pytest.mark.parametrize("extension", ["dng", "NEF", "cr2"])
+def test_raw_camera_files_are_passed_over_though_they_look_like_tiff(tmp_path: Path, extension: str) -> None:
+    (tmp_path / "ant").mkdir()
+    Image.new("RGB", (4, 4)).save(tmp_path / "ant" / "photo.tif")
+    (tmp_path / "ant" / f"photo.{extension}").write_bytes((tmp_path / "ant" / "photo.tif").read_bytes())
+    source = ImageFolder(tmp_path)
+    assert [item.key for item in source.items()] == ["ant/photo.tif"]
+    assert source.passed_over.kinds == {extension.lower(): 1}

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,14 @@ def test_a_link_in_place_of_the_lock_is_not_written_through(tmp_path: Path) -> N
     (tmp_path / "precious").write_bytes(b"precious")
     (tmp_path / "out").mkdir()
     (tmp_path / "out/.diffclean.lock").symlink_to("../precious")
-    with pytest.raises(DiffcleanError, match="Cannot write"), Lock(tmp_path / "out"):
+    with pytest.raises(DiffcleanError, match="not a plain file"), Lock(tmp_path / "out"):
         pass
     assert (tmp_path / "precious").read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("elsewhere")])
+def test_what_lies_in_place_of_the_lock_file_is_named(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / ".diffclean.lock")
+    with pytest.raises(DiffcleanError, match=r"\.diffclean\.lock' is not a plain file"), Lock(tmp_path):
+        pass
+    assert not (tmp_path / "elsewhere").exists()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
 import struct
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -44,6 +47,21 @@ def test_comments_of_a_jpeg_do_not_take_for_ever(image: Image.Image) -> None:
     assert decode(few).shape == (64, 64, 3)
     with pytest.raises(DecodeError, match="comments"):
         decode(many)
+
+
+@pytest.mark.parametrize("padding", [b"\xff", b"\xff\x01", b"\xff\xd0"])
+def test_padding_of_a_jpeg_is_limited(image: Image.Image, padding: bytes) -> None:
+    data = saved(image, "JPEG")
+    assert decode(data[:2] + b"\xff" * 100 + data[2:]).shape == (64, 64, 3)
+    with pytest.raises(DecodeError, match="padding"):
+        decode(data[:2] + padding * 5000 + data[2:])
+
+
+def test_segments_between_the_scans_of_a_jpeg_are_limited(image: Image.Image) -> None:
+    data = jpeg_of_scans(image, 100)
+    at = data.rindex(b"\xff\xda")
+    with pytest.raises(DecodeError, match="more than 10000 segments"):
+        decode(data[:at] + b"\xff\xfe\0\2" * 20_000 + data[at:])
 
 
 def test_comments_of_a_ppm_are_limited() -> None:
@@ -120,6 +138,41 @@ def test_a_decoder_that_crashes_fails_its_file_alone(monkeypatch: pytest.MonkeyP
         with pytest.raises(DecodeError, match="killed"), ExitStack() as held:
             child.decoded(data, "TIFF", None, Limits(), held)
     assert decode(data)[0, 0].tolist() == [200, 60, 60]
+
+
+def test_a_spare_process_ends_with_its_parent_whatever_it_is_at() -> None:
+    child = spare._Spare()
+    try:
+        work = threading.Thread(target=_decoded_by, args=(child, slow_file()), daemon=True)
+        work.start()
+        while work.is_alive() and _processor_s(child.process.pid) < 1:  # until it is deep in the decoder
+            work.join(0.05)
+        assert work.is_alive()
+        child._life.close()  # as the kernel does when the parent is killed
+        assert child.process.wait(20) == -signal.SIGIO
+    finally:
+        child.end()
+
+
+def _decoded_by(child: spare._Spare, data: bytes) -> None:
+    with suppress(DecodeError), ExitStack() as held:
+        child.decoded(data, "BMP", None, Limits(), held)
+
+
+def _processor_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_what_decoders_say_goes_to_the_log(
+    image: Image.Image, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    data = bytearray(saved(image, "TIFF", compression="tiff_lzw"))
+    data[40:44] = b"\xff\0\xff\x13"
+    with caplog.at_level("DEBUG", "diffclean"), pytest.raises(DecodeError, match="damaged"):
+        decode(bytes(data))
+    assert "The decoder of TIFF files says:" in caplog.text
+    assert capfd.readouterr().err == ""
 
 
 def test_a_spare_process_gives_what_this_one_would(image: Image.Image) -> None:
