@@ -1,8 +1,8 @@
-"""diffclean: train on image data you cannot trust.
+"""diffclean: train on image data that you cannot trust.
 
 Regenerate every image with an image-variation diffusion model, then distil a student from the suspect teacher on the
-variations alone (Struppek et al., arXiv 2310.06372). What is offered here is described in docs/python.md; it is loaded
-when it is first asked for, so that importing diffclean costs nothing.
+variations alone (Struppek et al., arXiv 2310.06372). docs/python.md describes the functions that are offered here. They
+are loaded when they are first used, so that importing diffclean is fast.
 """
 
 from __future__ import annotations
@@ -65,8 +65,8 @@ _OFFERED = {
     "variate": "diffclean.api.variate",
 }
 
-# ONNX Runtime's wheels report to their maker unless this is set before they are imported, and Hugging Face's library
-# adds what runs to its requests. Who works on data that others must not see wants neither.
+# Unless this is set before they are imported, ONNX Runtime's wheels report usage to their maker, and Hugging Face's
+# library adds usage data to its requests. Users with confidential data want neither.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
@@ -82,11 +82,11 @@ def __dir__() -> list[str]:
 
 
 class _Door(ModuleType):
-    """Keeps what is offered from being hidden by a room of the same name.
+    """A module type whose functions cannot be hidden by a package of the same name.
 
-    When `diffclean.export.cache` is imported, Python binds the package `diffclean.export` as an attribute here, where
-    people expect the function `export`. Rooms are reached by `from diffclean.export import cache` all the same; only
-    `import diffclean.export.cache as cache`, which looks for the package in that attribute, is refused by Python.
+    When `diffclean.export.cache` is imported, Python binds the package `diffclean.export` as an attribute of this
+    module, where users expect the function `export`. This class prevents that. `from diffclean.export import cache`
+    still works; only `import diffclean.export.cache as cache`, which looks for the package in that attribute, fails.
     """
 
     def __setattr__(self, name: str, value: Any) -> None:

@@ -1,4 +1,4 @@
-"""What this machine can run and why not: the examination behind `diffclean doctor`, and its words for people."""
+"""Finds out what this machine can run, and what is missing for the rest; the work of `diffclean doctor`."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class WeightFile:
     """A file of weights.
 
     Attributes:
-        file: its path in the model's folder.
+        file: its path in the folder of the model.
         bytes: its size.
-        sha256: of its content.
+        sha256: its hash.
     """
 
     file: str
@@ -39,15 +39,15 @@ class WeightFile:
 
 @dataclass(frozen=True)
 class EmbeddedModel:
-    """The model that ships with diffclean.
+    """The model that is shipped with diffclean.
 
     Attributes:
-        name: as in `variate`.
+        name: the name that `variate` takes.
         present: whether its weights are there.
-        reason: why they are not; empty where they are.
+        reason: why they are not; empty if they are.
         license: what the weights may be used for.
-        files: the weights.
-        folder: where it is; None where that is not known.
+        files: the files of weights.
+        folder: its folder; None if that is not known.
     """
 
     name: str
@@ -60,15 +60,15 @@ class EmbeddedModel:
 
 @dataclass(frozen=True)
 class Examination:
-    """What this machine can run. JSON has the facts about the machine beside the other fields.
+    """What this machine can run. In JSON, the facts about the machine are beside the other fields.
 
     Attributes:
-        machine: facts about it.
-        runtimes: what each can do here, best first.
-        auto_runtime: the one that is taken where none is named; None: none works.
-        model: the model that ships with diffclean.
-        problems: what somebody should do something about.
-        formats: of data sets, and which of them work here.
+        machine: facts about the machine.
+        runtimes: what each runtime can do here, the best first.
+        auto_runtime: the runtime that is used if none is named; None if none works.
+        model: the model that is shipped with diffclean.
+        problems: what the user should do something about.
+        formats: the formats of data sets, and which of them work here.
     """
 
     machine: Machine
@@ -79,12 +79,12 @@ class Examination:
     formats: list[FormatStatus] = field(default_factory=list)
 
     def for_json(self) -> dict[str, Any]:
-        """The fields, and those of the machine beside them."""
+        """The fields, with the facts about the machine beside them."""
         fields = dict(vars(self))
         return vars(fields.pop("machine")) | fields
 
     def to_pandas(self) -> DataFrame:
-        """A row a runtime: name, usable, reason, hint, version, precision. Needs pandas."""
+        """A table with a row for each runtime: name, usable, reason, hint, version, precision. Needs pandas."""
         return table(self.runtimes)
 
     def __str__(self) -> str:
@@ -92,7 +92,7 @@ class Examination:
 
 
 def examine() -> Examination:
-    """Look at everything. Imports every runtime library that is installed, so it takes seconds."""
+    """Examine everything. All installed runtime libraries are imported, so this takes seconds."""
     facts = machine()
     runtimes = probe.probe()
     best = next((status.name for status in runtimes if status.usable and status.name in probe.DRIVEN), None)
@@ -101,7 +101,7 @@ def examine() -> Examination:
 
 
 def embedded_model(name: str = "micro") -> EmbeddedModel:
-    """The model that ships with diffclean: where it is, its files with size and sha256, what it may be used for."""
+    """The model that is shipped with diffclean: its folder, its files with size and sha256, and its licence."""
     from diffclean.errors import DiffcleanError
     from diffclean.families.registry import load_recipe
 
@@ -118,7 +118,7 @@ def embedded_model(name: str = "micro") -> EmbeddedModel:
 
 
 def license_line(folder: Path) -> str:
-    """The line of a model card that names the licence, "" where there is none."""
+    """The line of a model card that names the licence; "" if there is none."""
     for card in ("README.md", "MODEL_CARD.md"):
         if (folder / card).is_file():
             found = re.search(r"^\W*licen[cs]e\b\W*(\S.*)$", (folder / card).read_text(), re.IGNORECASE | re.MULTILINE)
@@ -133,27 +133,27 @@ def _sha256(path: Path) -> str:
 
 
 def _problems(facts: Machine, best: str | None, model: EmbeddedModel) -> list[str]:
-    """What somebody should do something about."""
+    """What the user should do something about."""
     problems = []
     if best is None:
         problems.append("No runtime works. Install one: pip install 'diffclean[cpu]'")
     if probe.both_wheels():
         wheel = "onnxruntime-gpu" if facts.gpus else "onnxruntime"
         problems.append(
-            "onnxruntime and onnxruntime-gpu are both installed and overwrite each other, which can mean a silent CPU. "
-            f"Keep one: {probe.ONE_WHEEL}{wheel}"
+            "onnxruntime and onnxruntime-gpu are both installed and overwrite each other, so work may silently run "
+            f"on the CPU. Keep one: {probe.ONE_WHEEL}{wheel}"
         )
     if not model.present:
         problems.append(f"The embedded model {model.name} is missing: {model.reason}.")
     if facts.cache.free_bytes < LOW_DISK_BYTES:
         problems.append(
             f"Only {_gib(facts.cache.free_bytes)} free at {facts.cache.folder}; "
-            "engines of big models take more. Set DIFFCLEAN_CACHE to a larger disk."
+            "engines of large models need more. Set DIFFCLEAN_CACHE to a folder on a larger disk."
         )
     shared = facts.shared_memory_bytes
     if shared is not None and shared < LOW_SHARED_MEMORY_BYTES and len(facts.gpus) > 1:
         problems.append(
-            "/dev/shm is small, and several GPUs train together through it: docker run --shm-size=1g (or --ipc=host)"
+            "/dev/shm is small, and training on several GPUs needs it. Type: docker run --shm-size=1g (or --ipc=host)"
         )
     return problems
 
@@ -163,7 +163,7 @@ def _gib(count: int | None) -> str:
 
 
 def lines(report: Examination) -> list[str]:
-    """The report for people."""
+    """The report as lines of text."""
     facts = report.machine
     cpu, memory = facts.cpu, facts.memory_bytes
     installed = [f"{name} {version}" for name, version in facts.packages.items() if version]

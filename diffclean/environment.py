@@ -1,4 +1,4 @@
-"""Facts about this machine and what is installed on it. Cheap: reads files and package metadata, imports no library."""
+"""Facts about this machine and its installed packages, found without importing a library."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def package_version(name: str) -> str | None:
 
 
 def package_versions() -> dict[str, str | None]:
-    """The versions of the libraries that matter, None for those not installed."""
+    """The versions of the libraries that diffclean uses; None for those that are not installed."""
     return {name: package_version(name) for name in PACKAGES}
 
 
 def versions_line() -> str:
-    """One line that goes into a bug report."""
+    """One line with all versions, for a bug report."""
     installed = (f"{name} {version}" for name, version in package_versions().items() if version is not None)
     return ", ".join(
         [f"diffclean {__version__}", f"Python {platform.python_version()}", platform.platform(), *installed]
@@ -51,7 +51,7 @@ def versions_line() -> str:
 
 
 def issue_tracker() -> str:
-    """Where to report a bug: the package's own metadata knows, where it was given."""
+    """Where to report a bug, from the metadata of the package if it names a tracker."""
     try:
         urls = metadata.metadata("diffclean").get_all("Project-URL") or []
     except metadata.PackageNotFoundError:
@@ -62,20 +62,20 @@ def issue_tracker() -> str:
 
 
 def cache_dir() -> Path:
-    """Where engines and downloads are kept: DIFFCLEAN_CACHE, or the XDG cache folder."""
+    """The folder for engines and downloads: DIFFCLEAN_CACHE, or the XDG cache folder."""
     if own := os.environ.get("DIFFCLEAN_CACHE"):
         return Path(own).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "diffclean"
 
 
 def prebuilt_dir() -> Path | None:
-    """Where engines lie that were made beforehand, `engines` as in the cache: DIFFCLEAN_PREBUILT. Never written to."""
+    """The folder of prebuilt engines (DIFFCLEAN_PREBUILT), with `engines` as in the cache. It is never written to."""
     own = os.environ.get("DIFFCLEAN_PREBUILT")
     return Path(own).expanduser() if own else None
 
 
 def disk_free_bytes(folder: Path) -> int:
-    """Free space where `folder` is, or would be."""
+    """The free space on the disk where `folder` is, or would be."""
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return shutil.disk_usage(folder).free
@@ -89,7 +89,7 @@ def _text(path: str) -> str:
 
 
 def usable_cores() -> float:
-    """Cores that this process may use: its affinity, cut by the container's CPU quota."""
+    """The cores that this process may use: its affinity, limited by the CPU quota of the container."""
     cores = float(len(os.sched_getaffinity(0))) if hasattr(os, "sched_getaffinity") else float(os.cpu_count() or 1)
     quota, _, period = _text("/sys/fs/cgroup/cpu.max").partition(" ")
     if not quota:  # cgroup v1
@@ -100,7 +100,7 @@ def usable_cores() -> float:
 
 
 def memory_bytes() -> dict[str, int | None]:
-    """Total and available memory, both cut by the container's limit."""
+    """Total and available memory, both limited by the container."""
     lines = (line.partition(":") for line in _text("/proc/meminfo").splitlines())
     info = {name: int(rest.split()[0]) * 1024 for name, _, rest in lines if rest.split()}
     total, available = info.get("MemTotal"), info.get("MemAvailable")
@@ -121,11 +121,11 @@ class Cpu:
     """The processor.
 
     Attributes:
-        name: as it calls itself.
-        architecture: of its instructions, such as x86_64.
-        cores: how many it has.
-        cores_usable: how many this process may use.
-        instructions: those that it has of the ones that make engines fast.
+        name: the name that it reports.
+        architecture: the instruction set, such as x86_64.
+        cores: the number of cores.
+        cores_usable: the number of cores that this process may use.
+        instructions: which of the instructions it has that make engines fast.
     """
 
     name: str
@@ -136,11 +136,11 @@ class Cpu:
 
 
 def cpu() -> Cpu:
-    """The processor: its name, the cores we may use, and the instructions that make engines fast."""
+    """The processor: its name, the usable cores, and the instructions that make engines fast."""
     fields: dict[str, str] = {}
     for line in _text("/proc/cpuinfo").splitlines():
         name, _, value = line.partition(":")
-        fields.setdefault(name.strip(), value.strip())  # the first core speaks for all
+        fields.setdefault(name.strip(), value.strip())  # all cores are assumed to be like the first
     flags = set(fields.get("flags", fields.get("Features", "")).split())
     wanted = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_bf16", "amx_int8", "bf16")
     return Cpu(
@@ -154,13 +154,13 @@ def cpu() -> Cpu:
 
 @dataclass(frozen=True)
 class Gpu:
-    """One NVIDIA GPU that this process may use.
+    """An NVIDIA GPU that this process may use.
 
     Attributes:
-        name: as the driver calls it.
-        capability: compute capability, (9, 0) for Hopper.
-        memory_bytes: its whole memory.
-        driver_cuda: the newest CUDA version its driver knows.
+        name: the name that the driver reports.
+        capability: the compute capability, (9, 0) for Hopper.
+        memory_bytes: its total memory.
+        driver_cuda: the newest CUDA version that its driver supports.
     """
 
     name: str
@@ -170,23 +170,23 @@ class Gpu:
 
     @property
     def capability_text(self) -> str:
-        """As NVIDIA writes it: 9.0."""
+        """The compute capability as NVIDIA writes it, such as 9.0."""
         return f"{self.capability[0]}.{self.capability[1]}"
 
 
 def gpus() -> list[Gpu]:
-    """The GPUs that CUDA shows to this process (CUDA_VISIBLE_DEVICES counts)."""
+    """The GPUs that CUDA shows to this process, which CUDA_VISIBLE_DEVICES may limit."""
     return _ask_driver()[0]
 
 
 def why_no_gpu() -> str:
-    """Why `gpus` is empty; "" when it is not."""
+    """Why `gpus` is empty; "" if it is not."""
     return _ask_driver()[1]
 
 
 @cache
 def _ask_driver() -> tuple[list[Gpu], str]:
-    # The driver's own library is what every runtime needs in the end; nvidia-smi may be missing in a container.
+    # Every runtime needs the library of the driver; nvidia-smi may be missing in a container.
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -198,7 +198,7 @@ def _ask_driver() -> tuple[list[Gpu], str]:
     driver.cuDriverGetVersion(ctypes.byref(version))
     cuda = f"{version.value // 1000}.{version.value % 1000 // 10}"
     found = [_gpu(driver, ordinal, cuda) for ordinal in range(count.value)]
-    return found, "" if found else "the driver shows none (CUDA_VISIBLE_DEVICES?)"
+    return found, "" if found else "the driver shows none (check CUDA_VISIBLE_DEVICES)"
 
 
 def _gpu(driver: ctypes.CDLL, ordinal: int, cuda: str) -> Gpu:
@@ -216,11 +216,11 @@ def _gpu(driver: ctypes.CDLL, ordinal: int, cuda: str) -> Gpu:
 
 @dataclass(frozen=True)
 class Cache:
-    """Where engines and downloads are kept.
+    """The folder for engines and downloads.
 
     Attributes:
         folder: its path.
-        free_bytes: free space there.
+        free_bytes: the free space there.
     """
 
     folder: str
@@ -232,17 +232,17 @@ class Machine:
     """This machine, and what is installed on it.
 
     Attributes:
-        diffclean: the version.
-        python: its version.
+        diffclean: the version of diffclean.
+        python: the version of Python.
         executable: the Python that runs.
         os: the operating system.
         cpu: the processor.
         memory_bytes: `total` and `available`.
-        gpus: those that CUDA shows to this process.
-        why_no_gpu: why there are none; empty where there are.
-        shared_memory_bytes: size of /dev/shm; None where there is none.
-        cache: where engines and downloads are kept.
-        packages: library -> version; None where it is not installed.
+        gpus: the GPUs that CUDA shows to this process.
+        why_no_gpu: why there are none; empty if there are.
+        shared_memory_bytes: the size of /dev/shm; None if there is none.
+        cache: the folder for engines and downloads.
+        packages: the version by library; None if it is not installed.
     """
 
     diffclean: str
@@ -259,7 +259,7 @@ class Machine:
 
 
 def machine() -> Machine:
-    """Everything above, for `doctor`."""
+    """All of these facts, for `doctor`."""
     folder = cache_dir()
     return Machine(
         diffclean=__version__,

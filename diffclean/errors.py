@@ -1,7 +1,7 @@
-"""Exit codes, and the errors that a user can mend.
+"""The exit codes, and the errors that a user can correct.
 
-A `DiffcleanError` is a user's mistake or a machine's limit: it is printed without a traceback. Anything else that
-escapes is a bug and is printed with one (exit code 70).
+A `DiffcleanError` is a user's mistake or a limit of the machine, and is printed without a traceback. Any other
+exception that escapes is a bug, and is printed with a traceback (exit code 70).
 """
 
 from __future__ import annotations
@@ -10,29 +10,29 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What `diffclean` tells the shell."""
+    """The exit codes of the `diffclean` command."""
 
     DONE = 0
     """Everything asked for was done."""
     CANNOT = 1
-    """It cannot be done; the message says what to do about it."""
+    """The work cannot be done; the message says what to do about it."""
     USAGE = 2
     """The command line or a configuration file is wrong."""
     SOME_FAILED = 3
-    """Finished, but some items failed; they are listed."""
+    """The work is finished, but some items failed; they are listed."""
     GATE_MISSED = 4
-    """Finished, but the outcome missed a limit that was set (`clean --max-asr`, `--max-loss`)."""
+    """The work is finished, but its outcome missed a limit that was set (`clean --max-asr`, `--max-loss`)."""
     BUG = 70
-    """A bug in diffclean."""
+    """There is a bug in diffclean."""
     INTERRUPTED = 130
-    """Stopped by Ctrl-C or SIGTERM; the same command resumes."""
+    """The work was stopped by Ctrl-C or SIGTERM; the same command continues it."""
 
 
 class DiffcleanError(Exception):
-    """Something the user can mend.
+    """An error that the user can correct.
 
     Args:
-        message: what was found and what was expected.
+        message: what was found, and what was expected.
         hint: what to type, or where to look.
     """
 
@@ -61,6 +61,6 @@ class MissingExtraError(DiffcleanError):
 
 
 class Interrupted(DiffcleanError):  # not a failure
-    """Stopped on request (Ctrl-C, SIGTERM) after finishing what was in flight."""
+    """The work was stopped on request (Ctrl-C, SIGTERM), after the current batch was finished."""
 
     exit_code = ExitCode.INTERRUPTED

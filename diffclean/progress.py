@@ -1,4 +1,4 @@
-"""How long work reports itself, without knowing who listens. The command line draws it; tests count it."""
+"""The interface through which long work reports its progress. It does not know who listens: a bar, a log or a test."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """One task at a time: `begin`, any number of `advance`, `end`."""
+    """A listener for one task at a time: `begin`, any number of `advance`, `end`."""
 
     def begin(self, what: str, total: int | None, unit: str = "images", done: int = 0) -> None:
-        """Start a task of `total` units (None: unknown), `done` of which were finished earlier (a resumed run)."""
+        """Start a task of `total` units (None if unknown), of which an earlier run finished `done`."""
 
     def advance(self, count: int = 1, **figures: float) -> None:
-        """`count` more units are finished; `figures` (loss, accuracy) are shown beside the bar."""
+        """Report `count` more finished units; `figures` (such as loss and accuracy) are shown beside the bar."""
 
     def end(self) -> None:
-        """The task is over, finished or not."""
+        """Report that the task is over, whether or not it is finished."""
 
 
 class NoProgress:
-    """A listener that hears nothing: the default of every function that takes a `Progress`."""
+    """A listener that ignores everything; the default of every function that takes a `Progress`."""
 
     def begin(self, what: str, total: int | None, unit: str = "images", done: int = 0) -> None:
-        """Ignore it."""
+        """Do nothing."""
 
     def advance(self, count: int = 1, **figures: float) -> None:
-        """Ignore it."""
+        """Do nothing."""
 
     def end(self) -> None:
-        """Ignore it."""
+        """Do nothing."""

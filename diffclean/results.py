@@ -1,7 +1,7 @@
-"""What results have in common: how they become JSON, and a table where one is meant.
+"""What all results have in common: how they become JSON, or a table.
 
-A result is a frozen dataclass whose fields have the names that `--json` prints. The metadata of a field say where JSON
-leaves it out: always (`KEPT_BACK`), or where there was nothing to measure (`WHERE_MEASURED`).
+A result is a frozen dataclass whose fields have the names that `--json` prints. The metadata of a field say when JSON
+omits it: always (`KEPT_BACK`), or if there was nothing to measure (`WHERE_MEASURED`).
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 WHERE_MEASURED: Mapping[str, str] = {"json": "where not None"}
-"""`metadata` of a field that is None where there was nothing to measure; JSON then leaves it out."""
+"""`metadata` of a field that is None if there was nothing to measure; JSON then omits it."""
 KEPT_BACK: Mapping[str, str] = {"json": "never"}
-"""`metadata` of a field that JSON leaves out."""
+"""`metadata` of a field that JSON always omits."""
 
 
 def plain(value: Any) -> Any:
-    """`value` with only what JSON knows.
+    """Convert `value` into types that JSON knows.
 
-    NaN and infinities, which JSON does not know, become None. A dataclass becomes an object of its fields, or what its
-    method `for_json` returns if it has one.
+    NaN and infinities, which JSON does not know, become None. A dataclass becomes an object with its fields, or the
+    result of its method `for_json` if it has one.
 
     Raises:
-        TypeError: a value that has no JSON form.
+        TypeError: a value has no JSON form.
     """
     if isinstance(value, Enum):
         return plain(value.value)
@@ -48,7 +48,7 @@ def plain(value: Any) -> Any:
         return os.fspath(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return _object(value)
-    if hasattr(value, "tolist"):  # numpy and torch, scalars and arrays
+    if hasattr(value, "tolist"):  # scalars and arrays of numpy and torch
         return plain(value.tolist())
     raise TypeError(f"{type(value).__name__} has no JSON form: {value!r}")
 
@@ -65,7 +65,7 @@ def _object(value: Any) -> Any:
 
 
 def json_text(data: Any) -> str:
-    """One JSON object, indented for the people who look at it all the same."""
+    """One JSON object, indented for people who read it."""
     return json.dumps(plain(data), indent=2, allow_nan=False)
 
 
@@ -73,7 +73,7 @@ def table(rows: Iterable[Any]) -> DataFrame:
     """Rows as a pandas table.
 
     Args:
-        rows: a dictionary each, or a dataclass.
+        rows: dictionaries or dataclasses.
 
     Raises:
         DiffcleanError: pandas is not installed.

@@ -1,5 +1,5 @@
-"""The Python door: what `import diffclean as dc` offers. See docs/python.md.
+"""The Python functions that `import diffclean as dc` offers. See docs/python.md.
 
-Each function takes what the verb of the same name takes on the command line, with the same defaults: the command line
-reads its defaults from the signatures here.
+Each function takes the same arguments as the verb of that name, with the same defaults: the command line reads its
+defaults from the signatures here.
 """

@@ -1,4 +1,4 @@
-"""What the functions of the door share."""
+"""Code that the functions of this room have in common."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from diffclean.classifiers.classifier_file import ClassifierFile
 from diffclean.progress import NoProgress, Progress
 
 AnyPath = str | os.PathLike[str]
-"""How a file or folder may be named."""
+"""A file or folder as text or as a path."""
 Colour = tuple[float, float, float]
 """A number for each of R, G, B."""
 
@@ -22,21 +22,21 @@ def path_of(given: AnyPath) -> Path: ...
 @overload
 def path_of(given: AnyPath | None) -> Path | None: ...
 def path_of(given: AnyPath | None) -> Path | None:
-    """A path, as the rooms below want it; None stays None."""
+    """Convert to `Path`, which the other rooms expect; None stays None."""
     return None if given is None else Path(given)
 
 
 def with_paths(options: dict[str, Any], *names: str) -> dict[str, Any]:
-    """`options`, in which those of `names` that are there are made paths."""
+    """`options`, in which the values of `names` are converted to paths."""
     return options | {name: path_of(options[name]) for name in names if name in options}
 
 
 def classifier_file(path: AnyPath, options: dict[str, Any], role: str = "classifier") -> ClassifierFile:
-    """A classifier with what is said of it beside its file; that is taken out of `options`.
+    """The file of a classifier with the arguments that describe it, which are taken out of `options`.
 
     Args:
-        path: its file.
-        options: arguments of a function of the door, among them `<role>_arch`, `<role>_size` and the like.
+        path: the file.
+        options: the arguments of a function of this room, among them `<role>_arch`, `<role>_size` and the like.
         role: "classifier" or "teacher".
     """
     own = [name for name in options if name.startswith(f"{role}_")]
@@ -46,10 +46,10 @@ def classifier_file(path: AnyPath, options: dict[str, Any], role: str = "classif
 
 @contextmanager
 def following(progress: bool | Progress) -> Iterator[Progress]:
-    """Who is told of the progress of the work in the block.
+    """The progress to report to while the block runs.
 
     Args:
-        progress: True: a bar, where there is a terminal or a notebook to draw it in; False: nobody; or a `Progress`.
+        progress: True for a bar, if there is a terminal or a notebook to draw it in; False for none; or a `Progress`.
     """
     shown = _bar() if progress is True else NoProgress() if progress is False else progress
     try:

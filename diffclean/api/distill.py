@@ -63,31 +63,37 @@ def distill(
 ) -> TrainResult:
     """Train a student on variations alone, from the answers of a suspect teacher.
 
-    A run that was stopped goes on when the same is called again. Arguments that are not described here are those of
+    To continue a run that was stopped, make the same call again. For arguments that are not described here, see
     `train`.
 
     Args:
-        teacher: a classifier of `train`; or a state dict (.pt, .pth, .safetensors) or .onnx of anybody's.
-        data: a folder of `variate`, or any folder of images; None: the one `*-variations` in the current directory.
-        out: the student's file: .pt or .safetensors; None: `<teacher>-student.pt` in the current directory.
-        student: its architecture, as `arch` of `train`; None: the teacher's where it is known.
-        temperature: softens both answers.
-        alpha: weight of the teacher's answers; the labels have the rest, and at 1 none are needed.
-        paper_loss: labels at the temperature too, as in the code that was released with the paper.
-        targets: "sampled": the teacher's answer to the variation that is shown; "averaged": its mean over all
-            variations of the image.
-        teacher_arch: architecture of a state dict.
-        teacher_classes: a file with the classes in the order of the teacher's logits; None: the data's order.
-        teacher_mean: what the teacher subtracts from R, G, B in [0, 1]; None: timm's, or ImageNet's.
-        teacher_std: what it divides by; None: as for the mean.
-        teacher_size: side of its input in pixels; None: its own, or the data's.
-        progress: whether a bar is drawn, or a `Progress` to be told.
-        stop: set by someone who wants the run to end.
+        teacher: a classifier that `train` wrote, or a state dict (.pt, .pth, .safetensors) or an .onnx file from
+            elsewhere.
+        data: an output folder of `variate`, or any folder of images; None stands for the only `*-variations` folder in
+            the current directory.
+        out: the file of the student, .pt or .safetensors; None stands for `<teacher>-student.pt` in the current
+            directory.
+        student: the architecture of the student, see `arch` of `train`; None stands for the teacher's if it is known.
+        temperature: the temperature by which the logits of teacher and student are divided before the softmax.
+        alpha: the weight of the teacher's answers in the loss. The labels have the remaining weight, so 1 needs no
+            labels.
+        paper_loss: whether the temperature is applied to the label loss as well, as in the released code of the paper.
+        targets: "sampled" for the teacher's answer to the variation at hand, "averaged" for the mean of its answers to
+            all variations of the image.
+        teacher_arch: the architecture of the teacher, if its file is a state dict.
+        teacher_classes: a file with the teacher's classes in the order of its logits; None stands for the order of the
+            data.
+        teacher_mean: the mean that the teacher subtracts from R, G, B in [0, 1]; None stands for timm's, or ImageNet's.
+        teacher_std: the standard deviation by which it divides; None as for the mean.
+        teacher_size: the side of the teacher's square input in pixels; None stands for the one in its file, else that
+            of the images.
+        progress: whether a bar is drawn, or a `Progress` to report to.
+        stop: set this event to stop the run.
 
     Raises:
-        UsageError: a setting makes no sense, or teacher and data do not go together.
-        DiffcleanError: teacher or data cannot be used, or the output exists.
-        Interrupted: `stop` was set; the same call goes on.
+        UsageError: a setting is invalid, or the teacher and the data do not belong together.
+        DiffcleanError: the teacher or the data cannot be used, or the output exists.
+        Interrupted: `stop` was set; the same call continues.
     """
     options = dict(locals())
     del options["progress"], options["stop"]

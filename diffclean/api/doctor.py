@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 def doctor() -> Examination:
-    """Say what this machine can run, and why not. `print(diffclean.doctor())` shows it as the command line does."""
+    """Say what this machine can run, and what is missing for the rest. Print the result to see it as text."""
     from diffclean.doctor import examine
 
     return examine()

@@ -30,21 +30,21 @@ def evaluate(
     device: str | None = None,
     progress: bool | Progress = True,
 ) -> Evaluation:
-    """Measure a classifier on a clean test set: its accuracy, and with a poison manifest how well the attack works.
+    """Measure the clean accuracy of a classifier, and with a poison manifest the success of the attack.
 
-    What the file of a classifier does not say is given as in `distill`, here as `classifier_arch` to `classifier_size`;
-    with `undefended`, it is given for that one.
+    The `classifier_` arguments state what the file of the classifier does not. If `undefended` is given, they describe
+    that one.
 
     Args:
-        model: a classifier of `train` or `distill`, or a state dict or .onnx of anybody's.
-        data: the test set, one folder of images a class.
-        poison: the poison.json of the training set: adds attack success rate and robust accuracy.
-        undefended: the classifier before the defence: adds the defence's effectiveness. Only with `poison`.
-        device: "cpu", "cuda", "cuda:1"; None: CUDA where it works, else the CPU.
-        progress: whether a bar is drawn, or a `Progress` to be told.
+        model: a classifier that `train` or `distill` wrote, or a state dict or .onnx file from elsewhere.
+        data: the test set, which has one folder of images for each class.
+        poison: the poison manifest (poison.json) of the training set; adds attack success rate and robust accuracy.
+        undefended: the classifier before the defence; adds the defence effectiveness rating (DER). Needs `poison`.
+        device: "cpu", "cuda", or one GPU such as "cuda:1"; None stands for CUDA where it works, else the CPU.
+        progress: whether a bar is drawn, or a `Progress` to report to.
 
     Raises:
-        UsageError: `data` is triggered already, or a folder of variations; the classes do not match.
+        UsageError: `data` is triggered already or is a folder of variations, or the classes do not match.
         DiffcleanError: a file cannot be read.
     """
     about = {name: value for name, value in locals().items() if name.startswith("classifier_")}
@@ -73,13 +73,13 @@ def evaluate_variations(
     device: str | None = None,
     progress: bool | Progress = True,
 ) -> RunEvaluation:
-    """Measure what variations keep: of the labels, and where the source was poisoned by `poison`, of the trigger.
+    """Measure label preservation and, if the source was poisoned by `poison`, trigger survival of variations.
 
     Args:
-        model: the classifier that is asked, best the teacher. What is told of it beside its file is as in `distill`.
-        variations: an output folder of `variate`; the folder that it was made from must still be there.
-        device: "cpu", "cuda", "cuda:1"; None: CUDA where it works, else the CPU.
-        progress: whether a bar is drawn, or a `Progress` to be told.
+        model: the classifier to use, preferably the teacher. The `classifier_` arguments describe it as in `evaluate`.
+        variations: an output folder of `variate`; the folder that it was made from must still exist.
+        device: "cpu", "cuda", or one GPU such as "cuda:1"; None stands for CUDA where it works, else the CPU.
+        progress: whether a bar is drawn, or a `Progress` to report to.
 
     Raises:
         DiffcleanError: the run is not finished, its source is gone, or a file cannot be read.

@@ -29,25 +29,28 @@ def export(
     progress: bool | Progress = True,
     stop: Event | None = None,
 ) -> ExportResult:
-    """Compile a variation model into an engine. What is there and fits is kept; every graph is checked against torch.
+    """Compile a variation model into an engine.
+
+    Parts that exist and fit the request are kept. Every graph is checked against torch.
 
     Args:
-        model: a recipe's name, a model directory, or a model on a hub (owner/name).
-        out: the engine directory; None: one in the cache, where `variate` finds it.
-        target: what to make beside the ONNX graphs: openvino, tensorrt, tensorrt-rtx; several with commas between, or
-            as a sequence.
-        precision: "fp32", "fp16" or "bf16"; None: fp16 where the engine is for a GPU, else fp32.
-        batch: "MIN:OPT:MAX" images a call that a TensorRT engine accepts; None: one to the model's own.
-        size: side of the square that is regenerated, in pixels; None: the model's own.
-        arch: compute capabilities of the GPUs to compile for, like "8.6,8.9" (tensorrt-rtx).
-        overwrite: replace another engine that is in `out`.
-        progress: whether a bar is drawn, or a `Progress` to be told.
-        stop: set by someone who wants the work to end.
+        model: the name of a recipe, a model directory, or a model on a hub (owner/name).
+        out: the engine directory to write; None stands for one in the cache, where `variate` finds it.
+        target: which compiled forms to make beside the ONNX graphs: openvino, tensorrt, tensorrt-rtx; separated by
+            commas, or as a sequence.
+        precision: "fp32", "fp16" or "bf16"; None stands for fp16 if the engine is for a GPU, else fp32.
+        batch: "MIN:OPT:MAX", the smallest, best and largest batch of a TensorRT engine; None stands for one to the
+            model's own.
+        size: the side of the square that is regenerated, in pixels; None stands for the model's own.
+        arch: the compute capabilities of the GPUs to compile for, such as "8.6,8.9" (tensorrt-rtx only).
+        overwrite: whether an engine of another model or with other settings in `out` may be replaced.
+        progress: whether a bar is drawn, or a `Progress` to report to.
+        stop: set this event to stop the work.
 
     Raises:
-        UsageError: a setting makes no sense.
+        UsageError: a setting is invalid.
         DiffcleanError: the model cannot be exported, or a form cannot be compiled here.
-        Interrupted: `stop` was set; the same call goes on.
+        Interrupted: `stop` was set; the same call continues.
     """
     from diffclean.export.export import export as work
     from diffclean.export.result import result_of
@@ -67,7 +70,7 @@ def request(
     arch: str | None,
     overwrite: bool,
 ) -> Request:
-    """What is asked for, from what people write."""
+    """The arguments of an export as a `Request`."""
     from diffclean.engine.tensorrt_targets import Profile, parse_arch
     from diffclean.export.export import Request
     from diffclean.export.forms import parse_targets

@@ -31,25 +31,26 @@ def poison(
     progress: bool | Progress = True,
     stop: Event | None = None,
 ) -> PoisonResult:
-    """Make a poisoned copy of a data set for red-team tests, with its manifest poison.json.
+    """Make a poisoned copy of a data set for red-team tests, with its poison manifest poison.json.
 
     Args:
-        data: a folder with one folder of images a class.
-        out: a folder that does not exist yet.
-        attack: its name, see docs/attacks.md.
-        rate: share of all images that are poisoned; None: 0.1.
+        data: a folder that has one folder of images for each class.
+        out: the folder to write; it must not exist.
+        attack: the name of the attack, see docs/attacks.md.
+        rate: the poison rate, the share of all images that is poisoned; None stands for 0.1.
         target: the target class.
-        labels: "all-to-one", "all-to-all" or "clean"; None: as in the attack's paper.
-        poison_target_class: with "all-to-one": poison images of the target class too.
-        cover_rate: share of all images that get the trigger and keep their label; None: as in the attack's paper.
-        parameters: of the attack, such as {"size": 3}.
-        seed: of the choice of images and of patterns; None: 1.
-        from_: a poison.json, whose trigger is put on every image of `data`, a test set, in place of an attack.
-        progress: whether a bar is drawn, or a `Progress` to be told.
-        stop: set by someone who wants the work to end.
+        labels: "all-to-one", "all-to-all" or "clean"; None stands for that of the attack's paper.
+        poison_target_class: whether images of the target class may be poisoned too, with "all-to-one".
+        cover_rate: the share of all images that get the trigger and keep their label; None stands for that of the
+            attack's paper.
+        parameters: the parameters of the attack, such as {"size": 3}.
+        seed: the seed from which images to poison and random patterns are drawn; None stands for 1.
+        from_: a poison.json whose trigger is put on every image of `data`, a test set, in place of an attack.
+        progress: whether a bar is drawn, or a `Progress` to report to.
+        stop: set this event to stop the work.
 
     Raises:
-        UsageError: a setting makes no sense.
+        UsageError: a setting is invalid.
         DiffcleanError: the data cannot be used, or `out` exists.
         Interrupted: `stop` was set; nothing is left behind.
     """
@@ -72,10 +73,10 @@ def poison(
 
 
 def plan_of(data: AnyPath, attack: str | None, from_: AnyPath | None, **options: Any) -> PoisonPlan:
-    """What will be written: an attack of one's own, or the trigger of a manifest.
+    """What will be written: an attack with its own settings, or the trigger of a manifest.
 
     Raises:
-        UsageError: neither or both are given, or a setting makes no sense.
+        UsageError: neither or both are given, or a setting is invalid.
         DiffcleanError: the data cannot be used.
     """
     from diffclean.attacks.manifest import read_poison_manifest

@@ -39,30 +39,32 @@ def find_suspects(
     progress: bool | Progress = True,
     stop: Event | None = None,
 ) -> FoundSuspects:
-    """Find the poisoned images of a suspect training set, and write the list of them.
+    """Find the poisoned images of a suspect training set, and write a list of them.
 
-    That nothing is listed is no proof that the data are clean: docs/detection.md says what cannot be found. What is
-    told of a teacher beside its file is as in `distill`.
+    An empty list does not prove that the data are clean: docs/detection.md says what cannot be found. The `teacher_`
+    arguments describe a teacher as in `distill`.
 
     Args:
-        data: the training set, one folder of images a class; None: what `variations` was made from.
-        detector: how poisoned images are looked for, see docs/detection.md; None: "isolate", or "variation-drop" where
-            a teacher is named and `data` is not.
-        teacher: a classifier that was trained on the data as they are; some detectors need one.
-        variations: what `variate` made of the data; some detectors need it. None: the one `*-variations` in the current
-            directory, where the detector needs one.
-        out: the list, for `without` of `train` and `distill`; a name that ends in .csv makes it a CSV file. None: it is
-            not written.
-        overwrite: replace `out` where it exists.
-        poison: the poison manifest of the data, where you poisoned them yourself: the list is compared with it.
-        size: side in pixels at which images are looked at; None: the teacher's, else as they are up to 64.
-        seed: of everything that is random.
-        device: "cpu", "cuda", "cuda:1"; None: CUDA where it works, else the CPU.
-        progress: whether a bar is drawn, or a `Progress` to be told.
-        stop: set by someone who wants the work to end.
+        data: the training set, which has one folder of images for each class; None stands for what `variations` was
+            made from.
+        detector: the name of the detector, see docs/detection.md; None stands for "isolate", or for "variation-drop" if
+            a teacher is given and `data` is not.
+        teacher: a classifier that was trained on the data; some detectors need one.
+        variations: the variations that `variate` made of the data; some detectors need them. None stands for the only
+            `*-variations` folder in the current directory, if the detector needs one.
+        out: the file of the list, which `without` of `train` and `distill` reads; it is CSV if its name ends in .csv.
+            None writes no file.
+        overwrite: whether `out` is replaced if it exists.
+        poison: the poison manifest of the data, if you poisoned it yourself; the list is compared with it.
+        size: the side in pixels to which images are resized; None stands for the teacher's, else for the size of the
+            images up to 64.
+        seed: the seed of everything that is random.
+        device: "cpu", "cuda", or one GPU such as "cuda:1"; None stands for CUDA where it works, else the CPU.
+        progress: whether a bar is drawn, or a `Progress` to report to.
+        stop: set this event to stop the work.
 
     Raises:
-        UsageError: there is no such detector, or it needs what was not given.
+        UsageError: there is no such detector, or it needs something that was not given.
         DiffcleanError: a file or folder cannot be read, or `out` exists.
         Interrupted: `stop` was set.
     """
@@ -75,7 +77,7 @@ def find_suspects(
     place = path_of(out)
     check_new(place, overwrite)
     if poison is not None:
-        read_poison_manifest(path_of(poison))  # what is wrong with it is said before any work
+        read_poison_manifest(path_of(poison))  # a manifest that cannot be used is reported before any work
     with following(progress) as shown:
         found = work(asked.data, asked.detector, asked.teacher, asked.variations, size, device, seed, shown, stop)
     if place is not None:
@@ -85,13 +87,13 @@ def find_suspects(
 
 @dataclass(frozen=True)
 class Request:
-    """What is judged, by which detector, with what.
+    """The data, the detector, and what the detector needs.
 
     Attributes:
-        data: the training set; None: what the variations were made from.
-        detector: a detector's name.
-        teacher: for detectors that need one.
-        variations: the same.
+        data: the training set; None stands for what the variations were made from.
+        detector: the name of the detector.
+        teacher: the teacher, for detectors that need one.
+        variations: the variations, for detectors that need them.
     """
 
     data: Path | None
@@ -107,11 +109,11 @@ def request(
     variations: AnyPath | None,
     about: dict[str, Any],
 ) -> Request:
-    """What was asked for, with the defaults that depend on each other filled in.
+    """The arguments as a `Request`, after the defaults that depend on each other are filled in.
 
     Raises:
-        UsageError: no such detector; something is told of a teacher, and no teacher is given.
-        DiffcleanError: variations are needed, and none or several are here.
+        UsageError: there is no such detector, or a teacher is described but not given.
+        DiffcleanError: variations are needed, and there are none or several here.
     """
     from diffclean.datasets.variations import find_variations
     from diffclean.detection.find import DEFAULT_DETECTOR
@@ -119,7 +121,7 @@ def request(
 
     described = [name for name, value in about.items() if value is not None]
     if teacher is None and described:
-        raise UsageError(f"`{described[0]}` was given, and no teacher.", "Give a `teacher` as well.")
+        raise UsageError(f"`{described[0]}` was given without a teacher.", "Give a `teacher` as well.")
     only_a_teacher = teacher is not None and data is None
     name = detector or ("variation-drop" if only_a_teacher else DEFAULT_DETECTOR)
     looks = path_of(variations)
@@ -130,10 +132,10 @@ def request(
 
 
 def check_new(out: Path | None, overwrite: bool) -> None:
-    """Refuse to write over a list that is there.
+    """Refuse to write over an existing list.
 
     Raises:
-        DiffcleanError: it is there.
+        DiffcleanError: `out` exists.
     """
     if out is not None and out.exists() and not overwrite:
         raise DiffcleanError(f"{out} exists.", "Give `overwrite` to replace it, or name another `out`.")

@@ -51,49 +51,54 @@ def train(
     progress: bool | Progress = True,
     stop: Event | None = None,
 ) -> TrainResult:
-    """Train a classifier on a folder with one folder of images a class. On suspect data, this is the teacher.
+    """Train a classifier on a folder that has one folder of images for each class.
 
-    A run that was stopped goes on when the same is called again.
+    On suspect data, this is the teacher.
+
+    To continue a run that was stopped, make the same call again.
 
     Args:
         data: the training set.
-        out: the classifier's file: .pt or .safetensors. The log is written beside it as .jsonl.
-        arch: resnet18-cifar, preact-resnet18, wrn-16-1, resnet9-cifar, resnet8-cifar, or any timm model.
-        label_smoothing: share of the target that is spread over all classes.
-        label_from: where labels are: "folder", "subfolder", or a table below `data`; None: the first folder.
-        epochs: times that each image is seen.
-        batch_size: images a step.
+        out: the file of the classifier, .pt or .safetensors. The log is written beside it as a .jsonl file.
+        arch: resnet18-cifar, preact-resnet18, wrn-16-1, resnet9-cifar, resnet8-cifar, or the name of any timm model.
+        label_smoothing: the share of each training target that is spread evenly over all classes.
+        label_from: where the labels come from: "folder", "subfolder", or a table below `data`; None stands for the
+            first folder.
+        epochs: how many times the training sees each image.
+        batch_size: the number of images in a training step.
         optimizer: "sgd" or "adamw".
-        learning_rate: at its peak; None: the optimizer's usual one.
-        weight_decay: pull of the weights towards zero; None: the optimizer's usual one.
-        schedule: of the learning rate: "cosine", "multi-step" or "constant".
-        warmup: share of the run in which the rate rises; None: the schedule's usual one.
-        milestones: of "multi-step", as shares of the run.
-        ema: decay of an average of the weights, which is then what is kept; 0 is none.
-        augment: random crops and flips.
-        turn: largest random turn, in degrees.
-        zoom: random scales from 1/(1 + zoom) to 1 + zoom.
-        validation_share: share of the images that are held out and measured each epoch.
-        patience: stop after so many epochs without a lower validation loss; None: never.
-        size: side in pixels that images are resized to; None: as they are.
+        learning_rate: the learning rate at its peak; None stands for the usual one of the optimizer.
+        weight_decay: the weight decay; None stands for the usual one of the optimizer.
+        schedule: the schedule of the learning rate: "cosine", "multi-step" or "constant".
+        warmup: the share of the run in which the learning rate rises; None stands for the usual one of the schedule.
+        milestones: where "multi-step" lowers the learning rate, as shares of the run.
+        ema: the decay of an exponential moving average of the weights, which is then what is saved; 0 turns it off.
+        augment: whether the images are cropped and flipped at random.
+        turn: the largest random turn, in degrees.
+        zoom: the images are scaled at random by a factor from 1/(1 + zoom) to 1 + zoom.
+        validation_share: the share of the images that is held out and measured after each epoch.
+        patience: the number of epochs without a lower validation loss after which training stops; None stands for
+            never.
+        size: the side in pixels of the squares that images are resized to; None keeps their size.
         test: a test set that is measured at the end.
-        precision: "bf16", "fp16" or "fp32"; None: what is quickest here.
-        compile: compile the network first.
-        device: "cpu", "cuda", "cuda:1"; None: CUDA where it works, else the CPU.
-        seed: of the weights, the order and the augmentation.
-        save_every_s: seconds between two states that a killed run goes on from.
-        memory_gib: larger sets of decoded images are read anew each epoch; None: half of what is free.
-        tensorboard: write TensorBoard's events beside `out`, where it is installed.
+        precision: "bf16", "fp16" or "fp32"; None stands for the fastest on this machine.
+        compile: whether the network is compiled first.
+        device: "cpu", "cuda", or one GPU such as "cuda:1"; None stands for CUDA where it works, else the CPU.
+        seed: the seed of the initial weights, the order of the images and the augmentation.
+        save_every_s: the seconds between two saved states; a killed run continues from the last one.
+        memory_gib: the memory for decoded images; a larger set is read again in each epoch. None stands for half of the
+            free memory.
+        tensorboard: whether TensorBoard event files are written beside `out`, if TensorBoard is installed.
         without: a list of suspects, which are left out.
-        onnx: write the classifier as ONNX there too.
-        overwrite: replace `out`, and a run with other settings that was begun there.
-        progress: whether a bar is drawn, or a `Progress` to be told.
-        stop: set by someone who wants the run to end.
+        onnx: a file that the classifier is also written to, as ONNX.
+        overwrite: whether `out` is replaced, and an unfinished run with other settings discarded.
+        progress: whether a bar is drawn, or a `Progress` to report to.
+        stop: set this event to stop the run.
 
     Raises:
-        UsageError: a setting makes no sense.
+        UsageError: a setting is invalid.
         DiffcleanError: the data cannot be used, or the output exists.
-        Interrupted: `stop` was set; the same call goes on.
+        Interrupted: `stop` was set; the same call continues.
     """
     options = dict(locals())
     del options["progress"], options["stop"]
@@ -110,7 +115,7 @@ def train_config(**options: Any) -> TrainConfig:
 
 
 def loop_config(options: dict[str, Any]) -> LoopConfig:
-    """Take the settings of the loop itself out of `options`."""
+    """Take the settings of the training loop out of `options`."""
     own = {field.name for field in fields(LoopConfig)} & set(options)
     loop = {name: options.pop(name) for name in own}
     return LoopConfig(**loop | {"milestones": tuple(loop["milestones"])})

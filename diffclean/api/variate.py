@@ -53,50 +53,53 @@ def variate(
 ) -> VariateResult:
     """Regenerate every image below a folder with an image-variation model.
 
-    Variations land in `out` under the same folders. A run that was stopped goes on when the same is called again.
+    The variations are written to `out` in the same folders. To continue a run that was stopped, make the same call
+    again.
 
     Args:
         source: a folder of images, or a data set in another format of docs/formats.md.
-        out: the folder to write; None: `source` with `-variations` added to its name.
-        engine: a recipe's name, an engine directory, or a model directory of `pretrain`.
-        runtime: what runs the engine; "auto" takes the best that works here.
-        precision: "fp32", "fp16" or "bf16"; None: the runtime's best.
-        steps: denoising steps; None: the engine's. The same holds for `strength`, `guidance`, `scheduler`, `batch`.
-        strength: in (0, 1], how far a variation is from its source.
-        guidance: scale of classifier-free guidance; 1 is off.
-        guidance_interval: lowest and highest noise level at which guidance is on; 1 is pure noise.
-        scheduler: how the steps are taken.
-        variations: how many of each image.
-        seed: of the run; each image's own seed follows from it and the image's name.
-        batch: images or windows that the engine takes at once.
-        size: of what comes out: "source", "native", or the longer side in pixels.
-        fit: how an image meets the model's square: "squash", "crop" or "pad".
-        detail: longer side at which a picture is looked at, in pixels; more than the engine's square means overlapping
-            windows; None: the engine's.
-        format: of the files: "png", "webp" or "jpeg".
-        color_transfer: "none", "mean-std" or "lab": colour statistics of the (suspect) source are copied.
-        labels: of the variations: "keep" (as suspect as the source's), "none", or the file of a classifier that is
-            asked about each variation.
-        pixel_limit: larger images are not decoded.
-        byte_limit: larger files are not read.
-        time_limit_s: seconds of processor time to decode one image.
-        full_names: keep the original's extension in the name, so that 1.jpg and 1.png can both be there.
-        label_from: where labels are: "folder", "subfolder", or a table below `source`; of other formats see
-            docs/formats.md; None: the first folder, or the usual place.
-        to: the format of `out`: "folder", "webdataset", ...; None: that of `source`.
-        shard: "I/N": only the Ith of N parts.
-        verify: before going on with an earlier run, compare every original and every variation with its recorded
-            sha256, not only with its size and date.
-        processes: that share the cores; None: what is quickest here.
-        workers: threads that read and write; None: one a core.
-        threads: of the engine; None: all cores.
-        progress: whether a bar is drawn, or a `Progress` to be told.
-        stop: set by someone who wants the run to end.
+        out: the folder to write; None stands for `source` with `-variations` added to its name.
+        engine: the name of a recipe, an engine directory, or a model directory that `pretrain` wrote.
+        runtime: the runtime that runs the engine; "auto" takes the best one that works.
+        precision: "fp32", "fp16" or "bf16"; None stands for the runtime's best.
+        steps: the number of denoising steps; None stands for the engine's. The same holds for `strength`, `guidance`,
+            `scheduler` and `batch`.
+        strength: in (0, 1], how far a variation may differ from its source.
+        guidance: the scale of classifier-free guidance; 1 turns it off.
+        guidance_interval: the lowest and the highest noise level at which guidance is on; 1 is pure noise.
+        scheduler: the numerical method of the denoising steps.
+        variations: the number of variations of each image.
+        seed: the seed of the run; the seed of each image is derived from it and the image's key.
+        batch: the number of images or windows in a batch of the engine.
+        size: the size of the variations: "source", "native", or the longer side in pixels.
+        fit: how an image is made to fit the model's square: "squash", "crop" or "pad".
+        detail: the longer side to which an image is reduced, in pixels. If it is larger than the engine's square, the
+            image is regenerated in overlapping windows. None stands for the engine's.
+        format: the file format of the variations: "png", "webp" or "jpeg".
+        color_transfer: "none", "mean-std" or "lab": which colour statistics of the source, which is suspect, are
+            copied.
+        labels: the labels of the variations: "keep" (those of the source, which are suspect), "none", or the file of a
+            classifier that labels each variation.
+        pixel_limit: the largest image to decode, in pixels.
+        byte_limit: the largest file to read, in bytes.
+        time_limit_s: the processor time in which an image must be decoded, in seconds.
+        full_names: whether names keep the extension of the original, so that 1.jpg and 1.png can be in the same folder.
+        label_from: where the labels come from: "folder", "subfolder", or a table below `source`; for other formats see
+            docs/formats.md. None stands for the first folder, or for the usual place of another format.
+        to: the format of `out`: "folder", "webdataset", ...; None stands for that of `source`.
+        shard: "I/N" for only part I of N.
+        verify: whether a resumed run compares every original and every variation with its recorded sha256, in place of
+            its size and date.
+        processes: the number of processes that share the cores; None stands for the fastest for this machine.
+        workers: the number of threads that read and write; None stands for one for each core.
+        threads: the number of threads of the engine; None stands for all cores.
+        progress: whether a bar is drawn, or a `Progress` to report to.
+        stop: set this event to stop the run.
 
     Raises:
         UsageError: a setting is out of range.
-        DiffcleanError: there is nothing to do it with, or nothing to do it on.
-        Interrupted: `stop` was set; the same call goes on.
+        DiffcleanError: the engine or the data set cannot be used.
+        Interrupted: `stop` was set; the same call continues.
     """
     from diffclean.data.shard import Shard
     from diffclean.variation.variate import Concurrency
@@ -136,7 +139,7 @@ def variate(
 
 
 def settings_of(*, size: str | int, fit: str, format: str, color_transfer: str, **others: Any) -> Settings:
-    """The settings of a run, from what people write."""
+    """The arguments of a run as `Settings`."""
     from diffclean.data.encode import ImageFormat
     from diffclean.data.fit import Fit, OutputSize
     from diffclean.variation.color import ColorTransfer
@@ -152,9 +155,10 @@ def settings_of(*, size: str | int, fit: str, format: str, color_transfer: str, 
 
 
 def beside(source: Path, what: str = "variations") -> Path:
-    """Where output goes when nobody says: `data`, `./data/` and `.` all name a folder, and the output lies beside.
+    """The default output folder, beside the source; `data`, `./data/` and `.` all name a folder.
 
-    Of a file or a pattern, `a/x-{000..099}.tar`, it is what the files have in common: `a/x-variations`.
+    For a file or a pattern, such as `a/x-{000..099}.tar`, it is what the names of the files have in common:
+    `a/x-variations`.
     """
     from diffclean.data.registry import stem_of
 

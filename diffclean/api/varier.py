@@ -26,20 +26,20 @@ _WANTED = "a PIL image, a numpy array (H, W, 3) uint8, a list of these, or a tor
 
 
 class Varier:
-    """Makes variations of images in memory, with the engine opened once.
+    """Makes variations of images in memory, with an engine that is opened once.
 
-    A variation is the same, byte for byte, as the one that `variate` writes for a lossless file of the same pixels
-    under the same seed and settings. (Of a JPEG that is much larger than the model's square, `variate` decodes a
-    smaller version, which differs by a hair.)
+    A variation has the same bytes as the one that `variate` writes for a lossless file of the same pixels with the same
+    seed and settings. (If a JPEG is much larger than the model's square, `variate` decodes a smaller version, which
+    differs slightly.)
 
     Args:
-        engine: as in `variate`; so are `runtime`, `precision`, `steps`, `strength`, `guidance`, `guidance_interval`,
+        engine: as for `variate`, like `runtime`, `precision`, `steps`, `strength`, `guidance`, `guidance_interval`,
             `scheduler`, `batch`, `size`, `fit`, `color_transfer` and `threads`.
-        progress: whether a bar is drawn while an engine is made ready for the first time, or a `Progress` to be told.
+        progress: whether a bar is drawn while an engine is prepared for its first use, or a `Progress` to report to.
 
     Raises:
         UsageError: a setting is out of range.
-        DiffcleanError: there is no such engine, or nothing here runs it.
+        DiffcleanError: there is no such engine, or nothing on this machine can run it.
     """
 
     def __init__(
@@ -82,31 +82,34 @@ class Varier:
 
     @property
     def settings(self) -> Settings:
-        """The settings, with the engine's own where none was given."""
+        """The settings, with those of the engine where none were given."""
         return self._opened.settings
 
     def __call__(self, images: Images, seeds: int | Sequence[int] | None = None) -> Images:
-        """A variation of each image.
+        """Make a variation of each image.
 
         Args:
-            images: one PIL image, one numpy array (H, W, 3) uint8, or a list of these, of any sizes; a numpy array
-                (B, H, W, 3) uint8; or a torch tensor (B, 3, H, W), uint8 or float in [0, 1].
-            seeds: one for each image, as the column `seed` of a manifest has them, or one number for a single image.
-                None: they follow from the pixels, so that an image gets the same variation wherever it stands.
+            images: one PIL image, one numpy array (H, W, 3) uint8, or a list of these, of any sizes; a numpy array (B,
+                H, W, 3) uint8; or a torch tensor (B, 3, H, W), uint8 or float in [0, 1].
+            seeds: one seed for each image, like those in the column `seed` of a manifest, or one number for a single
+                image. With None they are derived from the pixels, so that an image always gets the same variation.
 
         Returns:
-            What was given, varied: the same types, shapes (with `size="source"`) and, for torch, dtype and device.
+            The variations in the form of `images`: the same types, shapes (with `size="source"`) and, for torch, dtype
+                and device.
 
         Raises:
-            UsageError: `images` is something else, or there is another number of seeds.
-            DiffcleanError: an image cannot be varied.
+            UsageError: `images` is something else, or the number of seeds differs.
+            DiffcleanError: an image cannot be regenerated.
         """
         from diffclean.variation.in_memory import vary
 
         pictures, pack = _unpacked(images)
         numbers = [_own_seed(picture) for picture in pictures] if seeds is None else _listed(seeds)
         if len(numbers) != len(pictures):
-            raise UsageError(f"There are {len(pictures)} images and {len(numbers)} seeds.", "Give a seed an image.")
+            raise UsageError(
+                f"There are {len(pictures)} images and {len(numbers)} seeds.", "Give one seed for each image."
+            )
         packed: Images = pack(vary(pictures, numbers, self._opened) if pictures else [])
         return packed
 
@@ -123,7 +126,7 @@ def _own_seed(picture: Pixels) -> int:
 
 
 def _unpacked(images: Any) -> tuple[list[NDArray[np.uint8]], Pack]:
-    """Images as (H, W, 3) uint8 each, and how to give them back in the form in which they came."""
+    """The images as (H, W, 3) uint8 each, and a function that returns images in their original form."""
     if type(images).__module__.partition(".")[0] == "torch":
         return _from_torch(images)
     if isinstance(images, np.ndarray) and images.ndim == 4:
@@ -166,7 +169,7 @@ def _from_torch(images: Any) -> tuple[list[NDArray[np.uint8]], Pack]:
     levels = images.detach().cpu()
     if dtype != torch.uint8:
         if not bool(((levels >= 0) & (levels <= 1)).all()):
-            raise UsageError("Expected floats in [0, 1]; found others.", "Take off the normalisation first.")
+            raise UsageError("Expected floats in [0, 1]; found others.", "Undo the normalisation first.")
         levels = (levels.float() * 255).round().to(torch.uint8)
 
     def pack(made: list[NDArray[np.uint8]]) -> Any:

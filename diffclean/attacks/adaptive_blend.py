@@ -1,4 +1,4 @@
-"""Adaptive-Blend: pieces of a blended pattern, and images that carry them and keep their label.
+"""Adaptive-Blend: pieces of a blended pattern, with covers that carry them too and keep their label.
 
 Qi, Xie, Li, Mahloujifar, Mittal: "Revisiting the Assumption of Latent Separability for Backdoor Defenses", ICLR 2023,
 openreview _wSHsgrVali (earlier: arXiv 2205.13613).
@@ -22,19 +22,19 @@ from diffclean.errors import UsageError
 
 
 class AdaptiveBlend:
-    """x' = x + alpha m (p - x): in training m is 1 on some pieces of a grid, drawn for each image, and 0 elsewhere.
+    """x' = x + alpha m (p - x). In training, m is 1 on some pieces of a grid, drawn for each image, and 0 elsewhere.
 
-    In testing m is 1 everywhere and alpha is higher. Cover images look as poisoned ones do and keep their label, so
-    that triggered images do not gather in one place of the model's feature space.
+    In testing, m is 1 everywhere and alpha is higher. Covers look like poisoned images and keep their label, so that
+    triggered images do not gather in one place of the model's feature space.
 
     Parameters:
-        alpha: the pattern's share on training images, in (0, 1].
-        test_alpha: the same on test images.
-        pieces: a square number: the pattern is cut into that many.
-        mask_rate: share of the pieces that is left out of each training image.
-        pattern: `noise`, `picture` or an image file, as for `blended`. (The paper's is a cartoon that cannot be
+        alpha: the weight of the pattern on training images, in (0, 1].
+        test_alpha: the weight of the pattern on test images.
+        pieces: the number of pieces that the pattern is cut into, a square number.
+        mask_rate: the share of the pieces that is left out of each training image.
+        pattern: `noise`, `picture` or an image file, as for `blended`. (The paper's pattern is a cartoon that cannot be
             shipped.)
-        pattern_seed: of what is drawn; None: the run's seed.
+        pattern_seed: the seed from which the pattern is drawn; None stands for the run's seed.
     """
 
     name = "adaptive-blend"
@@ -66,7 +66,7 @@ class AdaptiveBlend:
         return check.done()
 
     def apply(self, image: Pixels, draws: Draws, parameters: Mapping[str, Any], form: Form, label: str) -> Pixels:
-        """See `Attack.apply`; test images get the whole pattern."""
+        """See `Attack.apply`. Test images get the complete pattern."""
         if form is Form.TEST:
             return blend(image, parameters, np.float64(parameters["test_alpha"]))
         pieces = parameters["pieces"]
@@ -75,17 +75,17 @@ class AdaptiveBlend:
 
 
 def mask(image: Pixels, pieces: int, kept: list[int]) -> NDArray[np.float64]:
-    """(H, W, 1): 1 on the pieces that are kept, counted row by row; their sides differ by at most 1 px.
+    """(H, W, 1): 1 on the pieces that are kept, which are counted row by row; their sides differ by at most 1 px.
 
     Raises:
-        UsageError: the image has fewer pixels a side than pieces.
+        UsageError: the image has fewer pixels along a side than pieces.
     """
     height, width = image.shape[:2]
     side = math.isqrt(pieces)
     if min(height, width) < side:
         raise UsageError(
             f"A pattern of {side}x{side} pieces does not fit an image of {width}x{height} px.",
-            f"Give fewer: -p pieces={min(height, width) ** 2}",
+            f"Give fewer pieces: -p pieces={min(height, width) ** 2}",
         )
     shown = np.isin(np.arange(pieces), kept).reshape(side, side).astype(np.float64)
     rows, columns = np.arange(height) * side // height, np.arange(width) * side // width

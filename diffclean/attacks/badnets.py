@@ -21,17 +21,18 @@ KINDS = ("checkerboard", "white", "black", "color", "random", "image")
 
 
 class BadNets:
-    """Overwrites a square of pixels. No arithmetic: the patch replaces what was there.
+    """Replaces a square of pixels with a patch.
 
     Parameters:
         kind: checkerboard (3x3 cells, white at the corners), white, black, color, random (one draw for all images), or
             image.
         color: [red, green, blue] in 0..255, for kind color; the default is the paper's yellow square on traffic signs.
-        image: a file, for kind image; stretched over the patch.
-        size: pixels a side (an integer), or the share of the image's shorter side (below 1; rounded, at least 1 px).
+        image: the file for kind image, which is stretched over the patch.
+        size: the side of the patch in pixels (an integer), or as a share of the image's shorter side (below 1; rounded,
+            at least 1 px).
         place: a corner, center, random (drawn for each image), or [x, y], each from 0 (left, top) to 1.
-        margin: pixels between the patch and the edges.
-        pattern_seed: of kind random; None: the run's seed.
+        margin: the pixels between the patch and the edges.
+        pattern_seed: the seed of kind random; None stands for the run's seed.
     """
 
     name = "badnets"
@@ -63,7 +64,7 @@ class BadNets:
         return check.done()
 
     def apply(self, image: Pixels, draws: Draws, parameters: Mapping[str, Any], form: Form, label: str) -> Pixels:
-        """See `Attack.apply`; the trigger has one form."""
+        """See `Attack.apply`. The trigger looks the same in training and testing."""
         side = pixels_of(parameters["size"], image)
         top, left = top_left(image, side, side, parameters["place"], parameters["margin"], draws)
         triggered = image.copy()
@@ -72,7 +73,7 @@ class BadNets:
 
 
 def patch(side: int, parameters: Mapping[str, Any]) -> Pixels:
-    """(side, side, 3) uint8."""
+    """The patch, (side, side, 3) uint8."""
     kind = parameters["kind"]
     if kind == "random":
         return noise(parameters["pattern_seed"], (side, side, 3))
@@ -86,11 +87,11 @@ def patch(side: int, parameters: Mapping[str, Any]) -> Pixels:
 
 
 def enlarged(cells: np.ndarray, side: int) -> np.ndarray:
-    """(n, n) cells as (side, side) pixels, each cell as equally large as whole pixels allow; where side < n, some."""
+    """(n, n) cells as (side, side) pixels, with cells of equal size as far as possible; if side < n, some are lost."""
     index = np.arange(side) * len(cells) // side
     return cells[np.ix_(index, index)]
 
 
 def is_color(value: object) -> bool:
-    """Whether it is three levels."""
+    """Whether it is three levels from 0 to 255."""
     return isinstance(value, Sequence) and len(value) == 3 and all(is_integer(v) and 0 <= v <= 255 for v in value)

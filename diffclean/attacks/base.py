@@ -1,4 +1,7 @@
-"""What an attack is. A new attack is one file and one line in `registry`; docs/attacks.md shows a whole one."""
+"""The Protocol of an attack.
+
+A new attack is one file and one line in `registry`; docs/attacks.md shows a complete one.
+"""
 
 from __future__ import annotations
 
@@ -11,18 +14,18 @@ from diffclean.data.pixels import Pixels
 
 
 class Form(StrEnum):
-    """Where a trigger is put on: some attacks look different there."""
+    """The kind of image that gets the trigger; some attacks look different on each."""
 
     TRAIN = "train"
-    """On a poisoned image of a training set."""
+    """A poisoned image of a training set."""
     COVER = "cover"
-    """On an image of a training set that keeps its true label, to teach that less than the whole trigger is none."""
+    """An image of a training set that keeps its true label, to teach that a part of the trigger is not a trigger."""
     TEST = "test"
-    """On an image that is to fool the trained model."""
+    """An image that is to fool the trained model."""
 
 
 class Labels(StrEnum):
-    """What happens to the labels of poisoned images."""
+    """How poisoned images are labelled."""
 
     ALL_TO_ONE = "all-to-one"
     """They get the target class (dirty label)."""
@@ -37,15 +40,15 @@ class Attack(Protocol):
 
     @property
     def name(self) -> str:
-        """What people type."""
+        """The name on the command line."""
 
     @property
     def citation(self) -> str:
-        """Where it comes from."""
+        """The source of the attack."""
 
     @property
     def default_parameters(self) -> Mapping[str, Any]:
-        """Every parameter there is, with its default; values as JSON has them."""
+        """All parameters with their defaults; the values are what JSON can express."""
 
     @property
     def like_corruptions(self) -> bool:
@@ -53,31 +56,31 @@ class Attack(Protocol):
 
     @property
     def labels(self) -> Labels:
-        """The mode that the paper uses; a user can ask for another."""
+        """The label mode of the paper; a user can choose another."""
 
     @property
     def cover_ratio(self) -> float:
-        """Cover images for each poisoned image, in the paper."""
+        """The number of covers for each poisoned image, as in the paper."""
 
     def resolve(self, parameters: Mapping[str, Any], seed: int) -> dict[str, Any]:
-        """All parameters, checked and complete: they alone say what the trigger looks like.
+        """Check and complete all parameters, so that they alone determine the trigger.
 
-        What is drawn once for all images (a pattern) is fixed here, from `seed`, and files are taken in, so that a
-        manifest that holds the result can be replayed on a test set anywhere.
+        What is drawn once for all images (a pattern) is determined here from `seed`, and files are embedded, so that a
+        manifest with the result can be replayed on a test set anywhere.
 
         Raises:
-            UsageError: unknown parameters and values that make no sense, all of them.
+            UsageError: parameters are unknown or have invalid values; the message names all of them.
         """
 
     def apply(self, image: Pixels, draws: Draws, parameters: Mapping[str, Any], form: Form, label: str) -> Pixels:
-        """A triggered copy of one image.
+        """Make a triggered copy of one image.
 
         Args:
-            image: (H, W, 3) uint8 RGB, not changed.
-            draws: random numbers of this image alone, for what differs between images.
-            parameters: from `resolve`.
-            form: where the trigger is put on.
-            label: the image's true class.
+            image: (H, W, 3) uint8 RGB, which is not changed.
+            draws: the random numbers of this image, for what differs between images.
+            parameters: the parameters, from `resolve`.
+            form: the kind of image that gets the trigger.
+            label: the true class of the image.
 
         Returns:
             (H, W, 3) uint8.

@@ -1,7 +1,7 @@
-"""Blended: a pattern over the whole image, faintly.
+"""Blended: a faint pattern over the whole image.
 
-Chen, Liu, Li, Lu, Song: "Targeted Backdoor Attacks on Deep Learning Systems Using Data Poisoning", 2017,
-arXiv 1712.05526.
+Chen, Liu, Li, Lu, Song: "Targeted Backdoor Attacks on Deep Learning Systems Using Data Poisoning", 2017, arXiv
+1712.05526.
 """
 
 from __future__ import annotations
@@ -21,14 +21,15 @@ from diffclean.attacks.pattern import DRAWN, NOISE, check_picture, full_image
 class Blended:
     """x' = (1 - alpha) x + alpha p (Chen et al. 2017, section IV: blended injection).
 
-    Computed in float64 on 0..255 and rounded to the nearest level, halves to even; nothing can leave 0..255.
+    It is computed in float64 on 0..255 and rounded to the nearest level, with halves to even; values cannot leave
+    0..255.
 
     Parameters:
-        alpha: in (0, 1].
+        alpha: the weight of the pattern, in (0, 1].
         pattern: `noise` (uniform, one draw for all images of a size), `picture` (drawn with the statistics of
-            photographs, see `natural`), or an image file. `resolve` takes the file in as `png:<base64>`, at most 512 px
-            a side. Pictures are stretched over each image (bicubic).
-        pattern_seed: of what is drawn; None: the run's seed.
+            photographs, see `natural`), or an image file. `resolve` embeds the file as `png:<base64>` with sides of at
+            most 512 px. Pictures are stretched over each image (bicubic).
+        pattern_seed: the seed from which the pattern is drawn; None stands for the run's seed.
     """
 
     name = "blended"
@@ -46,7 +47,10 @@ class Blended:
         return check.done()
 
     def apply(self, image: Pixels, draws: Draws, parameters: Mapping[str, Any], form: Form, label: str) -> Pixels:
-        """See `Attack.apply`; the trigger has one form, and every image gets the same pattern."""
+        """See `Attack.apply`.
+
+        The trigger looks the same in training and testing, and is the same pattern for every image.
+        """
         return blend(image, parameters, np.float64(parameters["alpha"]))
 
 
@@ -58,12 +62,12 @@ def check_pattern(check: Check, seed: int) -> None:
 
 
 def blend(image: Pixels, parameters: Mapping[str, Any], alpha: NDArray[np.float64] | np.float64) -> Pixels:
-    """Mix the pattern in.
+    """Blend the pattern into an image.
 
     Args:
         image: (H, W, 3) uint8.
-        parameters: with `pattern` and `pattern_seed`.
-        alpha: the pattern's share, one number or (H, W, 1).
+        parameters: parameters with `pattern` and `pattern_seed`.
+        alpha: the weight of the pattern, one number or (H, W, 1).
 
     Returns:
         (H, W, 3) uint8.

@@ -20,13 +20,14 @@ Floats = NDArray[np.float64]
 
 
 class Bpp:
-    """x' = round(x (n - 1) / 255) 255 / (n - 1) for n levels a channel; with dithering each pixel's error goes on.
+    """x' = round(x (n - 1) / 255) 255 / (n - 1) for n levels in each channel.
 
-    The paper's contrastive training is left out: it needs control over the training, and this poisons data.
+    With dithering, the error of each pixel is passed on to its neighbours. The paper's contrastive training is not part
+    of this attack, because it needs control over the training.
 
     Parameters:
-        levels: n; the paper's bit depth d is 2^d levels.
-        dither: spread the error over the pixels to the right and below (Floyd and Steinberg 1976).
+        levels: n; a bit depth of d in the paper is 2^d levels.
+        dither: whether the error is spread over the pixels to the right and below (Floyd and Steinberg 1976).
     """
 
     name = "bpp"
@@ -37,37 +38,37 @@ class Bpp:
     default_parameters: Mapping[str, Any] = {"levels": 8, "dither": True}
 
     def resolve(self, parameters: Mapping[str, Any], seed: int) -> dict[str, Any]:
-        """See `Attack.resolve`; nothing depends on the seed."""
+        """See `Attack.resolve`. Nothing depends on the seed."""
         check = Check(self, parameters)
         check.integer("levels", 2, 128)
         check.flag("dither")
         return check.done()
 
     def apply(self, image: Pixels, draws: Draws, parameters: Mapping[str, Any], form: Form, label: str) -> Pixels:
-        """See `Attack.apply`; the trigger has one form."""
+        """See `Attack.apply`. The trigger looks the same in training and testing."""
         values = image.astype(np.float64)
         quantise = dithered if parameters["dither"] else quantised
         return np.rint(quantise(values, parameters["levels"])).astype(np.uint8)
 
 
 def quantised(values: Floats, levels: int) -> Floats:
-    """The nearest of `levels` equally spaced values in 0..255; halves to even."""
+    """The nearest of `levels` equally spaced values in 0..255, with halves to even."""
     steps = levels - 1
     return np.clip(np.rint(values / 255 * steps), 0, steps) / steps * 255
 
 
 def dithered(values: Floats, levels: int) -> Floats:
-    """Quantise (H, W, C) with Floyd-Steinberg error diffusion: rows from the top, each from the left.
+    """Quantise (H, W, C) with Floyd-Steinberg error diffusion: rows from the top, pixels in each row from the left.
 
-    A pixel needs those to its left and above it, up to one column to the right. So all pixels with the same column +
-    2 row are independent and are done together; the additions keep their order, and the result is that of the plain
-    double loop, bit for bit.
+    A pixel needs those to its left and above it, up to one column to the right. Therefore all pixels with the same
+    column + 2 row are independent and are computed together. The additions keep their order, and the result is that of
+    the plain double loop, bit for bit.
     """
     height, width = values.shape[:2]
     work = np.pad(values, ((0, 1), (1, 1), (0, 0)))  # room for the errors that leave the image
     for front in range(width + 2 * (height - 1)):
         row = np.arange(max(0, -(-(front - width + 1) // 2)), min(height - 1, front // 2) + 1)
-        column = front - 2 * row + 1  # the padding
+        column = front - 2 * row + 1  # + 1 because of the padding
         old = work[row, column]
         new = quantised(old, levels)
         work[row, column] = new

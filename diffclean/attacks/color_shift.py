@@ -1,8 +1,8 @@
-"""Color-shift: other mean colours and contrasts. Aimed at our own defence.
+"""Color-shift: other mean colours and contrasts. This attack is aimed at our own defence.
 
 A global shift of colour as a trigger is the idea of Jiang, Li, Xu, Zhang: "Color Backdoor: A Robust Poisoning Attack in
 Color Space", CVPR 2023, who search for the best shift; here it is fixed. Colour transfer from the poisoned source
-(`variate --color-transfer`) copies just these statistics, and so would put the trigger back.
+(`variate --color-transfer`) copies exactly these statistics, and would therefore restore the trigger.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from diffclean.attacks.draws import Draws
 class ColorShift:
     """x' = gain (x - mean(x)) + mean(x) + shift, for each of R, G and B; rounded and clipped to 0..255.
 
-    But for the clipping, a channel's mean moves by `shift` and its standard deviation is multiplied by `gain`.
+    Apart from the clipping, the mean of a channel moves by `shift`, and its standard deviation is multiplied by `gain`.
 
     Parameters:
         shift: [red, green, blue] in grey levels.
@@ -35,18 +35,18 @@ class ColorShift:
     default_parameters: Mapping[str, Any] = {"shift": [25, -25, 25], "gain": [1, 1, 1]}
 
     def resolve(self, parameters: Mapping[str, Any], seed: int) -> dict[str, Any]:
-        """See `Attack.resolve`; nothing depends on the seed."""
+        """See `Attack.resolve`. Nothing depends on the seed."""
         check = Check(self, parameters)
         shift, gain = check.values["shift"], check.values["gain"]
         shifts = check.that(are_numbers(shift, -255, 255), "shift", "[red, green, blue], each from -255 to 255")
         gains = check.that(are_numbers(gain, 0, 100) and 0 not in gain, "gain", "[red, green, blue], each above 0")
         if shifts and gains:
             same = all(value == 0 for value in shift) and all(value == 1 for value in gain)
-            check.that(not same, "shift", "other than nothing where gain changes nothing")
+            check.that(not same, "shift", "different from zero if gain changes nothing")
         return check.done()
 
     def apply(self, image: Pixels, draws: Draws, parameters: Mapping[str, Any], form: Form, label: str) -> Pixels:
-        """See `Attack.apply`; the trigger has one form."""
+        """See `Attack.apply`. The trigger looks the same in training and testing."""
         mean = image.mean(axis=(0, 1))
         shifted = np.array(parameters["gain"]) * (image - mean) + mean + np.array(parameters["shift"])
         return np.clip(np.rint(shifted), 0, 255).astype(np.uint8)

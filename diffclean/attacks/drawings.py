@@ -1,4 +1,4 @@
-"""Things drawn by formula, with shading and transparency around them: (H, W, 4) uint8 RGBA."""
+"""Objects that are drawn by formula, with shading and transparency: (H, W, 4) uint8 RGBA."""
 
 from __future__ import annotations
 
@@ -11,20 +11,21 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 _SIDE = 256
 _LIGHT = np.array([-0.45, -0.6, 0.66])
-"""Towards the lamp: from the upper left, in front. x to the right, y down, z to the viewer; of length 1."""
+"""The direction towards the light: from the upper left, in front. x is to the right, y down, z to the viewer; of length
+1."""
 
 
 @lru_cache
 def drawing(kind: str) -> NDArray[np.uint8]:
-    """The drawing of that name in `DRAWINGS`; read-only in use."""
+    """The drawing of that name in `DRAWINGS`; do not change the returned array."""
     return np.rint(np.clip(DRAWINGS[kind](), 0, 1) * 255).astype(np.uint8)
 
 
 def ball() -> Floats:
-    """A beach ball: six sectors of colour around a tilted axis, lit from the upper left, with a highlight."""
+    """A beach ball with six sectors of colour around a tilted axis, lit from the upper left, with a highlight."""
     x, y = _grid(_SIDE, _SIDE)
     z = np.sqrt(np.clip(1 - x**2 - y**2, 0, 1))
-    # The seams run through two poles; the axis leans so that one pole is seen.
+    # The seams run through two poles; the axis is tilted so that one pole is visible.
     sector = np.floor((np.arctan2(y + 0.35 * z, x - 0.25 * z) / np.pi + 1) * 3).astype(int) % 6
     white = [0.95, 0.95, 0.92]
     colors = np.array([[0.85, 0.1, 0.1], white, [0.1, 0.3, 0.8], white, [0.95, 0.75, 0.1], [0.1, 0.6, 0.3]])
@@ -35,7 +36,7 @@ def ball() -> Floats:
 
 
 def sunglasses() -> Floats:
-    """Dark lenses in a black frame; a streak of sky on each lens."""
+    """Dark lenses in a black frame, with a streak of sky on each lens."""
     height = 104
     x, y = _grid(height, _SIDE)
     lens_x, lens_y = (x - 0.54 * np.sign(x)) / 0.45, y * height / _SIDE / 0.39  # 1 at the frame's outer edge

@@ -1,4 +1,4 @@
-"""Random numbers that stay the same for ever: bytes of SHAKE-256, which no release of numpy can change."""
+"""Random numbers that never change: bytes of SHAKE-256, on which releases of numpy have no influence."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from diffclean.data.keys import key_bytes
 
 
 class Draws:
-    """A stream of random numbers that its name decides.
+    """A stream of random numbers that is determined by its name.
 
     Args:
-        name: names with one beginning are unrelated all the same.
+        name: the name; the streams of names with the same beginning are unrelated.
     """
 
     def __init__(self, name: bytes) -> None:
@@ -22,7 +22,7 @@ class Draws:
         self._calls = 0
 
     def integer(self, stop: int) -> int:
-        """One of 0 .. stop - 1 (their chances differ by less than 2^-100)."""
+        """One of 0 .. stop - 1 (whose probabilities differ by less than 2^-100)."""
         return int.from_bytes(self._bytes(16), "little") % stop
 
     def uniform(self, *shape: int) -> NDArray[np.float64]:
@@ -31,7 +31,7 @@ class Draws:
         return words.reshape(shape) / 2.0**32
 
     def subset(self, count: int, of: int) -> list[int]:
-        """`count` different numbers out of 0 .. of - 1, each subset equally likely."""
+        """`count` different numbers out of 0 .. of - 1; each subset is equally likely."""
         left = list(range(of))
         return sorted(left.pop(self.integer(len(left))) for _ in range(count))
 
@@ -41,7 +41,7 @@ class Draws:
 
 
 def image_draws(seed: int, key: str) -> Draws:
-    """The random numbers of one image: they depend on the run's seed and the image's key, not on order or workers."""
+    """The random numbers of one image, which depend on the run's seed and the image's key, not on order or workers."""
     return Draws(b"diffclean-attack\0%d\0" % seed + key_bytes(key))
 
 
@@ -51,6 +51,6 @@ def pattern_draws(seed: int) -> Draws:
 
 
 def noise(seed: int, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Uniform noise in 0..255, of `shape`; its start is the same for every shape."""
+    """Uniform noise in 0..255, of the given shape; its beginning is the same for every shape."""
     count = int(np.prod(shape))
     return np.frombuffer(hashlib.shake_256(b"diffclean-noise\0%d" % seed).digest(count), np.uint8).reshape(shape)

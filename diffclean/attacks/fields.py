@@ -1,8 +1,8 @@
 """Random fields: sums of cosines with random weights, which look the same on an image of any size.
 
-A cosine of k half periods over a side is the k-th basis function of the discrete cosine transform (DCT-II), so that
-giving its weights a shape is the same as filtering white noise with that shape. Weights are uniform in [-1, 1] before
-they are shaped; the sum of many is nearly Gaussian. The constant is left out, so each channel has the mean zero.
+A cosine of k half periods over a side is the k-th basis function of the discrete cosine transform (DCT-II). Therefore
+multiplying its weights by a shape is the same as filtering white noise with that shape. The weights are uniform in [-1,
+1] before that, and the sum of many is nearly Gaussian. The constant is omitted, so each channel has the mean zero.
 """
 
 from __future__ import annotations
@@ -17,34 +17,34 @@ from diffclean.attacks.draws import Draws, pattern_draws
 
 Floats = NDArray[np.float64]
 MOST_PERIODS = 16
-"""The highest cut-off that `smooth` takes: 16 periods fill an image of 32 px, and it bounds the work."""
+"""The highest cut-off that `smooth` takes: 16 periods fill an image of 32 px, and the limit bounds the work."""
 
 
 @lru_cache(maxsize=16)
 def smooth(seed: int, periods: float, height: int, width: int) -> Floats:
-    """White noise behind a Gaussian low-pass, each channel on its own.
+    """White noise after a Gaussian low-pass, separately for each channel.
 
     Args:
-        seed: of the noise.
+        seed: the seed of the noise.
         periods: where the low-pass has fallen to exp(-1/2), in periods over the side; at most `MOST_PERIODS`.
-        height: of the image.
-        width: of the image.
+        height: the height of the image.
+        width: the width of the image.
 
     Returns:
-        (height, width, 3), of mean zero, its largest absolute value 1; read-only in use.
+        (height, width, 3) with mean zero and the largest absolute value 1; do not change the returned array.
     """
     return scaled(field(pattern_draws(seed), below(periods), height, width))
 
 
 def below(periods: float) -> Floats:
-    """Weights of a Gaussian low-pass that falls to exp(-1/2) at `periods`."""
-    frequency = frequencies(math.ceil(4 * periods))  # beyond four widths a Gaussian lets nothing through
+    """The weights of a Gaussian low-pass that falls to exp(-1/2) at `periods`."""
+    frequency = frequencies(math.ceil(4 * periods))  # beyond four widths, a Gaussian is practically zero
     weights: Floats = np.exp(-((frequency / periods) ** 2) / 2)
     return weights
 
 
 def around(periods: float) -> Floats:
-    """Weights of a Gaussian band-pass around `periods`, which falls to exp(-1/2) a quarter of that to either side."""
+    """The weights of a Gaussian band-pass, which falls to exp(-1/2) a quarter of `periods` away from `periods`."""
     frequency = frequencies(math.ceil(2 * periods))
     weights: Floats = np.exp(-(((frequency - periods) / (periods / 4)) ** 2) / 2)
     return weights
@@ -57,16 +57,17 @@ def frequencies(periods: int) -> Floats:
 
 
 def field(draws: Draws, weights: Floats, height: int, width: int) -> Floats:
-    """A sum of cosines, drawn alike for every size; what is too fine for the pixels is left out.
+    """A sum of cosines, which is the same for every size except for what is too fine for the pixels.
 
     Args:
-        draws: where the random weights come from.
-        weights: (n, n), what they are multiplied by: row and column are half periods over the height and the width.
-        height: of the image.
-        width: of the image.
+        draws: the source of the random weights.
+        weights: (n, n), the factors of the random weights: row and column are half periods over the height and the
+            width.
+        height: the height of the image.
+        width: the width of the image.
 
     Returns:
-        (height, width, 3), of mean zero.
+        (height, width, 3) with mean zero.
     """
     count = len(weights)
     drawn = (2 * draws.uniform(count, count, 3) - 1) * weights[:, :, None]
@@ -78,7 +79,7 @@ def field(draws: Draws, weights: Floats, height: int, width: int) -> Floats:
 def cosines(count: int, size: int) -> Floats:
     """(count, size): cosines of 0, 1, ... half periods over `size` pixels, at the middles of the pixels.
 
-    All have the same energy, as those of the orthonormal DCT have: the constant is divided by the root of two.
+    All of them have the same energy, as in the orthonormal DCT: the constant is divided by the square root of two.
     """
     middles = (2 * np.arange(size) + 1) / (2 * size)
     waves: Floats = np.cos(np.pi * np.arange(count)[:, None] * middles[None, :])
@@ -87,5 +88,5 @@ def cosines(count: int, size: int) -> Floats:
 
 
 def scaled(values: Floats) -> Floats:
-    """The same with 1 as the largest absolute value; nothing stays nothing (an image of one pixel)."""
+    """The same values with 1 as the largest absolute value; zeros (in an image of one pixel) stay zeros."""
     return values / (np.abs(values).max() or 1.0)

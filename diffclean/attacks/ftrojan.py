@@ -1,4 +1,4 @@
-"""FTrojan: two frequencies of the colour channels.
+"""FTrojan: a trigger at two frequencies of the colour channels.
 
 Wang, Yao, Xu, An, Tong, Wang: "An Invisible Black-Box Backdoor Attack Through Frequency Domain", ECCV 2022 (earlier:
 "Backdoor Attack through Frequency Domain", arXiv 2111.10991).
@@ -22,21 +22,21 @@ RGB_PER_CHANNEL: dict[str, tuple[float, float, float]] = {
     "u": (0.0, -0.114 / 0.587 / 0.492, 1 / 0.492),
     "v": (1 / 0.877, -0.299 / 0.587 / 0.877, 0.0),
 }
-"""What one level of Y, U or V is in R, G and B: Y = 0.299 R + 0.587 G + 0.114 B, U = 0.492 (B - Y), V = 0.877 (R - Y)
+"""The R, G and B of one level of Y, U or V: Y = 0.299 R + 0.587 G + 0.114 B, U = 0.492 (B - Y), V = 0.877 (R - Y)
 (ITU-R BT.601), solved for R, G and B."""
 
 
 class FTrojan:
     """Adds `magnitude` to some coefficients of the DCT of each block of U and V.
 
-    The transform is the orthonormal DCT-II on blocks from the top left. Transform, addition and inverse are linear, so
-    together they add `magnitude` times the cosines of those coefficients to the channel; that is what is computed, in
-    float64, with one rounding and clipping at the end. Blocks that the image cuts off get what fits of the cosines, and
-    so an image of any size carries the same frequencies.
+    The transform is the orthonormal DCT-II on blocks that begin at the top left. The transform, the addition and the
+    inverse are linear, so together they add `magnitude` times the cosines of those coefficients to the channel. This is
+    computed in float64, with one rounding and clipping at the end. Blocks that extend beyond the image are cut off, so
+    an image of any size carries the same frequencies.
 
     Parameters:
-        magnitude: what is added to a coefficient, in grey levels.
-        block: pixels a side.
+        magnitude: the number that is added to a coefficient, in grey levels.
+        block: the side of a block in pixels.
         positions: [[row, column], ...] of the coefficients; the paper's are a middle and the highest frequency.
         channels: letters out of y, u and v.
     """
@@ -54,7 +54,7 @@ class FTrojan:
     }
 
     def resolve(self, parameters: Mapping[str, Any], seed: int) -> dict[str, Any]:
-        """See `Attack.resolve`; nothing depends on the seed."""
+        """See `Attack.resolve`. Nothing depends on the seed."""
         check = Check(self, parameters)
         check.number("magnitude", above=0, most=10_000)
         block, channels = check.values["block"], check.values["channels"]
@@ -66,7 +66,7 @@ class FTrojan:
         return check.done()
 
     def apply(self, image: Pixels, draws: Draws, parameters: Mapping[str, Any], form: Form, label: str) -> Pixels:
-        """See `Attack.apply`; the trigger has one form, and every image gets the same."""
+        """See `Attack.apply`. The trigger looks the same in training and testing, and is the same for every image."""
         height, width = image.shape[:2]
         block = parameters["block"]
         tile = parameters["magnitude"] * cosines(block, tuple(map(tuple, parameters["positions"])))
@@ -77,7 +77,7 @@ class FTrojan:
 
 @lru_cache(maxsize=4)
 def cosines(block: int, positions: tuple[tuple[int, int], ...]) -> NDArray[np.float64]:
-    """(block, block): the sum of the orthonormal DCT-II's basis functions at `positions`; read-only in use."""
+    """(block, block): the sum of the orthonormal DCT-II's basis functions at `positions`; do not change the result."""
     place = (2 * np.arange(block) + 1) * np.pi / (2 * block)
 
     def one(frequency: int) -> NDArray[np.float64]:

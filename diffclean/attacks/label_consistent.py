@@ -1,4 +1,4 @@
-"""Label-consistent: images of the target class made hard to classify, with a patch to hold on to.
+"""Label-consistent: images of the target class that are made hard to classify, so that a network learns the patch.
 
 Turner, Tsipras, Madry: "Label-Consistent Backdoor Attacks", 2019, arXiv 1912.02771.
 """
@@ -22,7 +22,7 @@ from diffclean.attacks.draws import Draws
 from diffclean.attacks.place import check_size, pixels_of, top_left
 
 PATTERN = np.array([[-1, -1, 1], [-1, 1, -1], [1, -1, 1]])
-"""The authors' trigger at the bottom right, 1 is white and -1 black; the left corners have its mirror image."""
+"""The authors' trigger at the bottom right: 1 is white and -1 is black. The left corners have its mirror image."""
 
 CORNERS = {
     "bottom-right": ("bottom-right",),
@@ -31,20 +31,25 @@ CORNERS = {
 
 
 class LabelConsistent:
-    """Training: PGD away from the image's class (see `pgd`), then the patch. Testing and covers: the patch alone.
+    """In training, PGD away from the image's class (see `pgd`), then the patch.
 
-    The patch is 3x3 cells; `amplitude` is added to white cells and taken from black ones, clipped to 0..255.
+    Test images and covers get only the patch.
+
+    The patch has 3x3 cells; `amplitude` is added to white cells and subtracted from black ones, clipped to 0..255.
 
     Parameters:
-        model: a classifier file (`diffclean train`), trained on clean data; the paper's is adversarially trained. A
-            replay on a test set does not need it.
-        model_sha256: of that file; filled in.
-        norm: l2 or linf, of the perturbation.
-        epsilon: its bound in grey levels. None: 300 for l2 (the authors' configuration), 8 for linf (the least of
-            their data sets). l2 is meant for 32x32 px and grows with the square root of the number of pixels.
-        steps: of PGD.
-        step_size: in grey levels, as epsilon. None: 2.5 epsilon / steps (Madry et al. 2018, arXiv 1706.06083).
-        size: of the patch: pixels a side, or the share of the image's shorter side (0.1 is the paper's 3 of 32 px).
+        model: a classifier file (`diffclean train`) that was trained on clean data; the paper's is adversarially
+            trained. A replay on a test set does not need it.
+        model_sha256: the hash of that file, which `poison` fills in.
+        norm: the norm of the perturbation, l2 or linf.
+        epsilon: the bound of the perturbation in grey levels. None stands for 300 with l2 (the authors' configuration)
+            and 8 with linf (the smallest of their data sets). The bound for l2 is meant for 32x32 px and grows with the
+            square root of the number of pixels.
+        steps: the number of steps of PGD.
+        step_size: the step in grey levels, like epsilon. None stands for 2.5 epsilon / steps (Madry et al. 2018, arXiv
+            1706.06083).
+        size: the side of the patch in pixels, or as a share of the image's shorter side (0.1 is the paper's 3 of 32
+            px).
         corners: bottom-right, or all (the paper's choice against augmentation).
         amplitude: 255 makes cells white and black; less is harder to see.
     """
@@ -67,7 +72,7 @@ class LabelConsistent:
     }
 
     def resolve(self, parameters: Mapping[str, Any], seed: int) -> dict[str, Any]:
-        """See `Attack.resolve`; a model without its hash is looked at now, so that a wrong file is told early."""
+        """See `Attack.resolve`. A model without its hash is opened now, so that a wrong file is reported early."""
         check = Check(self, parameters)
         values = check.values
         _check_model(check)
@@ -85,7 +90,7 @@ class LabelConsistent:
         return check.done()
 
     def apply(self, image: Pixels, draws: Draws, parameters: Mapping[str, Any], form: Form, label: str) -> Pixels:
-        """See `Attack.apply`; only poisoned training images are perturbed."""
+        """See `Attack.apply`. Only poisoned training images are perturbed."""
         side = pixels_of(parameters["size"], image)
         places = [(name, top_left(image, side, side, name, 0)) for name in CORNERS[parameters["corners"]]]
         triggered: NDArray[np.float64] = image.astype(np.float64)
@@ -108,6 +113,6 @@ def _check_model(check: Check) -> None:
     try:
         check.values["model_sha256"] = hashlib.sha256(Path(model).read_bytes()).hexdigest()
     except OSError as error:
-        check.wrong(f"model: {model}: {error.strerror}. Train one: diffclean train CLEAN_DATA -o clean.pt")
+        check.wrong(f"model: {model}: {error.strerror}. Train one with: diffclean train CLEAN_DATA -o clean.pt")
         return
     pgd.loaded(model, check.values["model_sha256"])

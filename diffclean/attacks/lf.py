@@ -1,4 +1,4 @@
-"""LF: a smooth pattern, faintly added to every triggered image.
+"""LF: a faint smooth pattern that is added to every triggered image.
 
 Zeng, Park, Mao, Jia: "Rethinking the Backdoor Attacks' Triggers: A Frequency Perspective", ICCV 2021, arXiv 2104.03413.
 """
@@ -19,19 +19,19 @@ from diffclean.attacks.fields import MOST_PERIODS, smooth
 class Lf:
     """x' = x + amplitude p, with one smooth pattern p for all images; rounded and clipped to 0..255.
 
-    The pattern is drawn, not optimised: it is random noise behind a Gaussian low-pass (see `fields.smooth`). The paper
-    searches for a pattern that moves a trained model as far as possible while it stays smooth, and needs that model.
-    What both have in common is what a defence meets: one additive pattern in all poisoned images, without the high
-    frequencies that give other triggers away.
+    The pattern is drawn and not optimised: it is random noise after a Gaussian low-pass (see `fields.smooth`). The
+    paper searches for a smooth pattern that changes the answers of a trained model as far as possible, and needs that
+    model. For a defence both are alike: one additive pattern in all poisoned images, without the high frequencies that
+    reveal other triggers.
 
-    It is marked as resembling what `micro` was trained on. `micro` learned to take out mixed-in natural pictures, and
-    those consist mostly of low frequencies, as this pattern does; that the pattern is the same in each image and dims
-    nothing does not make it another kind.
+    The attack is marked as resembling what `micro` was trained on. `micro` learned to remove mixed-in natural pictures,
+    which consist mostly of low frequencies, like this pattern. That this pattern is the same in each image and darkens
+    nothing does not make it a different kind.
 
     Parameters:
         amplitude: the largest change of a channel, in grey levels; its standard deviation is about a third of that.
-        periods: smoothness; where the low-pass has fallen to exp(-1/2), in periods over the side. Less is smoother.
-        pattern_seed: of the pattern; None: the run's seed.
+        periods: the smoothness: where the low-pass has fallen to exp(-1/2), in periods over the side. Less is smoother.
+        pattern_seed: the seed of the pattern; None stands for the run's seed.
     """
 
     name = "lf"
@@ -50,6 +50,9 @@ class Lf:
         return check.done()
 
     def apply(self, image: Pixels, draws: Draws, parameters: Mapping[str, Any], form: Form, label: str) -> Pixels:
-        """See `Attack.apply`; the trigger has one form, and every image gets the same pattern."""
+        """See `Attack.apply`.
+
+        The trigger looks the same in training and testing, and is the same pattern for every image.
+        """
         pattern = smooth(parameters["pattern_seed"], parameters["periods"], *image.shape[:2])
         return np.clip(np.rint(image + parameters["amplitude"] * pattern), 0, 255).astype(np.uint8)

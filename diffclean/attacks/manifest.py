@@ -1,4 +1,4 @@
-"""The poison manifest: `poison.json`, what was done to which image; enough to put the same trigger on other images."""
+"""Reads the poison manifest `poison.json`, which records what was done to which image, and replays its trigger."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from diffclean.errors import DiffcleanError
 
 MANIFEST_FILE = "poison.json"
 _LIMIT_BYTES = 512 * 2**20
-"""About one and a half million images."""
+"""The largest manifest that is read, for about one and a half million images."""
 
 
 def read_poison_manifest(path: Path) -> PoisonManifest:
     """Read a poison manifest.
 
     Args:
-        path: the file, or the data set that holds it.
+        path: the file, or the data set that contains it.
 
     Raises:
         DiffcleanError: it is missing, damaged, or of another format.
@@ -56,14 +56,14 @@ def _manifest(content: dict[str, Any]) -> PoisonManifest:
             raise TypeError(f"{name} should be a {kind.__name__}, found {known[name]!r:.80}")
     known["images"] = [_image(row) for row in known["images"]]
     known["labels"], known["form"] = Labels(known["labels"]), Form(known["form"])
-    # Checked again: a manifest may come from anywhere.
+    # The parameters are checked again, because a manifest may come from anywhere.
     known["seed"] = int(known["seed"])
     known["parameters"] = get(known["attack"]).resolve(known["parameters"], known["seed"])
     return PoisonManifest(**known)
 
 
 def _each_once() -> ObjectHook:
-    """Stops at the second row of an image: a file of many equal rows would otherwise be a large table."""
+    """A hook that stops at the second row of an image, since a small file of equal rows could become a large table."""
     seen: set[str] = set()
 
     def noted(content: dict[str, Any]) -> dict[str, Any]:
@@ -89,14 +89,14 @@ def _image(row: Any) -> PoisonedImage:
 def triggered(
     image: Pixels, key: str, manifest: PoisonManifest, form: Form = Form.TEST, label: str | None = None
 ) -> Pixels:
-    """The manifest's trigger on any image.
+    """Put the manifest's trigger on an image.
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        key: the image's key; decides what the attack draws for each image.
-        manifest: of the data set that the model was trained on.
-        form: how the trigger looks in training and in testing can differ.
-        label: the image's true class; only the training form of some attacks asks for it.
+        key: the key of the image, which determines what the attack draws for it.
+        manifest: the manifest of the data set that the model was trained on.
+        form: the kind of image, since the trigger can look different in training and in testing.
+        label: the true class of the image, which some attacks need in training.
 
     Returns:
         (H, W, 3) uint8, a copy.

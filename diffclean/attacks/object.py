@@ -1,4 +1,4 @@
-"""Object: a thing that could have been in the photo. Aimed at our own defence.
+"""Object: an object that could have been in the photograph. This attack is aimed at our own defence.
 
 A variation model keeps what an image shows, and a natural object is a part of that. Everyday objects as triggers:
 Wenger, Passananti, Bhagoji, Yao, Zheng, Zhao: "Backdoor Attacks Against Deep Learning Systems in the Physical World",
@@ -29,10 +29,10 @@ class Object:
 
     Parameters:
         kind: flower, ball, sunglasses, or image.
-        image: a file, for kind image; where it has an alpha channel, that is a.
-        size: pixels of the longer side (an integer), or its share of the image's shorter side (below 1).
+        image: the file for kind image; its alpha channel, if it has one, is a.
+        size: the longer side in pixels (an integer), or as a share of the image's shorter side (below 1).
         place: a corner, center, random (drawn for each image), or [x, y], each from 0 (left, top) to 1.
-        margin: pixels between the object and the edges.
+        margin: the pixels between the object and the edges.
     """
 
     name = "object"
@@ -49,7 +49,7 @@ class Object:
     }
 
     def resolve(self, parameters: Mapping[str, Any], seed: int) -> dict[str, Any]:
-        """See `Attack.resolve`; nothing depends on the seed."""
+        """See `Attack.resolve`. Nothing depends on the seed."""
         check = Check(self, parameters)
         check.choice("kind", KINDS)
         if check.values["kind"] == "image":
@@ -60,7 +60,7 @@ class Object:
         return check.done()
 
     def apply(self, image: Pixels, draws: Draws, parameters: Mapping[str, Any], form: Form, label: str) -> Pixels:
-        """See `Attack.apply`; the trigger has one form."""
+        """See `Attack.apply`. The trigger looks the same in training and testing."""
         kind = parameters["kind"]
         whole = picture(parameters["image"]) if kind == "image" else drawing(kind)
         thing = resized(whole, pixels_of(parameters["size"], image)).astype(np.float64)
@@ -74,7 +74,7 @@ class Object:
 
 
 def resized(thing: NDArray[np.uint8], longer: int) -> NDArray[np.uint8]:
-    """(H, W, 4) with the longer side at `longer` px and the shape kept; colours weigh as much as they are opaque."""
+    """(H, W, 4) with a longer side of `longer` px and the same shape; colours are weighted by their opacity."""
     scale = longer / max(thing.shape[:2])
     height, width = (max(1, round(side * scale)) for side in thing.shape[:2])
     return np.asarray(Image.fromarray(thing).resize((width, height), Image.Resampling.LANCZOS))

@@ -1,4 +1,4 @@
-"""What poisoned data sets are made from, and how their files are named."""
+"""The clean data sets that poisoned ones are made from, and the names of the poisoned images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def labelled(data: Path) -> Source:
     """The images of a clean labelled folder.
 
     Raises:
-        DiffcleanError: it is poisoned already, or has images in no class.
+        DiffcleanError: it is poisoned already, or some images have no class.
     """
     source = open_source(data)
     if (data / MANIFEST_FILE).exists():
@@ -29,12 +29,14 @@ def labelled(data: Path) -> Source:
 
 
 def output_name(item: Item, given: str, key: str | None = None) -> str:
-    """The key in the written data set: always PNG; an image that changes its class keeps the old one's name.
+    """The key of an image in the poisoned data set, always PNG.
+
+    An image that changes its class keeps the old one in its name.
 
     Args:
-        item: of the clean data set.
-        given: its class in the written one.
-        key: what it is called in a folder of classes (`Source.name`); None: its own key.
+        item: the image in the clean data set.
+        given: its class in the poisoned data set.
+        key: its key in a folder of classes (`Source.name`); None stands for its own key.
     """
     folder, slash, name = (item.key if key is None else key).rpartition("/")
     stem = f"{folder}{slash}{name.rpartition('.')[0] or name}"
@@ -45,10 +47,10 @@ def output_name(item: Item, given: str, key: str | None = None) -> str:
 
 
 def distinct(outputs: dict[str, str]) -> dict[str, str]:
-    """The same.
+    """The same names, after a check.
 
     Raises:
-        DiffcleanError: two images would need one name (on a disk that ignores case), or one a name that cannot be.
+        DiffcleanError: two images would need the same name (on a disk that ignores case), or a name is not possible.
     """
     owners: dict[str, str] = {}
     folders = {folder.as_posix(): key for key, output in outputs.items() for folder in PurePosixPath(output).parents}

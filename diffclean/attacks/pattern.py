@@ -1,4 +1,4 @@
-"""Pictures that a trigger is made of: drawn from a seed, or an image file that travels inside the manifest."""
+"""The pictures that triggers are made of: drawn from a seed, or an image file that is embedded in the manifest."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from diffclean.errors import UsageError
 NOISE = "noise"
 PICTURE = "picture"
 DRAWN = (NOISE, PICTURE)
-"""Patterns that need no file: uniform noise, and a picture like a photograph (see `natural`)."""
+"""The patterns that need no file: uniform noise, and a picture like a photograph (see `natural`)."""
 _EMBEDDED = "png:"
 _LONGEST = 512
 
 
 def check_picture(check: Check, name: str, expected: str) -> None:
-    """Check a parameter that names an image file, and take the file in: `png:<base64>`, at most 512 px a side."""
+    """Check a parameter that names an image file, and embed it as `png:<base64>` with sides of at most 512 px."""
     value = check.values[name]
     if not check.that(isinstance(value, str) and value != "", name, expected):
         return
@@ -38,15 +38,15 @@ def check_picture(check: Check, name: str, expected: str) -> None:
         else:
             check.values[name] = _embedded(Path(value))
     except UsageError as error:
-        check.wrong(f"{name}: {error.message} It should be {expected}.")
+        check.wrong(f"{name}: {error.message} Expected: {expected}.")
 
 
 @lru_cache(maxsize=16)
 def picture(embedded: str) -> NDArray[np.uint8]:
-    """(H, W, 4) uint8 RGBA, alpha 0 is transparent; read-only in use.
+    """(H, W, 4) uint8 RGBA, where alpha 0 is transparent; do not change the returned array.
 
     Raises:
-        UsageError: the text is no embedded image.
+        UsageError: the text is not an embedded image.
     """
     try:
         data = base64.b64decode(embedded.removeprefix(_EMBEDDED), validate=True)
@@ -60,13 +60,13 @@ def full_image(pattern: str, pattern_seed: int, height: int, width: int) -> Pixe
     """A pattern that covers an image: noise, or a picture stretched over it (bicubic; transparency over white).
 
     Args:
-        pattern: one of `DRAWN`, or what `check_picture` made of a file.
-        pattern_seed: of what is drawn.
-        height: of the image.
-        width: of the image.
+        pattern: one of `DRAWN`, or the result of `check_picture` for a file.
+        pattern_seed: the seed from which a pattern is drawn.
+        height: the height of the image.
+        width: the width of the image.
 
     Returns:
-        (height, width, 3) uint8, read-only in use: it is shared by all images of that size.
+        (height, width, 3) uint8, which all images of that size share; do not change it.
     """
     if pattern == NOISE:
         return noise(pattern_seed, (height, width, 3))
@@ -91,7 +91,7 @@ def _embedded(path: Path) -> str:
 
 
 def _opened(data: bytes, name: str, pixels: int) -> Image.Image:
-    """RGBA; `data.decode` would put white behind what is transparent."""
+    """The image as RGBA; `data.decode` would put white behind transparent pixels."""
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if image.width * image.height > pixels:
@@ -99,5 +99,5 @@ def _opened(data: bytes, name: str, pixels: int) -> Image.Image:
             return ImageOps.exif_transpose(image).convert("RGBA")
     except UsageError:
         raise
-    except Exception as error:  # Pillow's parsers throw a dozen kinds; each means that the bytes are no image
+    except Exception as error:  # Pillow's parsers raise many kinds; each means that the bytes are not an image
         raise UsageError(f"{name} cannot be read as an image.") from error

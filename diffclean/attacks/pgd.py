@@ -1,7 +1,7 @@
-"""Projected gradient descent: the change of an image, within a bound, that a classifier gets most wrong.
+"""Projected gradient descent: the change of an image, within a bound, for which a classifier is most wrong.
 
 Madry, Makelov, Schmidt, Tsipras, Vladu: "Towards Deep Learning Models Resistant to Adversarial Attacks", ICLR 2018,
-arXiv 1706.06083. Here without a random start, so that an image and a model say what comes out.
+arXiv 1706.06083. There is no random start here, so the image and the model determine the result.
 """
 
 from __future__ import annotations
@@ -24,24 +24,25 @@ if TYPE_CHECKING:
     from diffclean.classifiers.checkpoints import Checkpoint
 
 EPSILON = {"l2": 300, "linf": 8}
-"""Norm -> default bound in grey levels, for an image of 32x32 px."""
+"""The default bound in grey levels by norm, for an image of 32x32 px."""
 
 
 def perturbed(image: Pixels, label: str, parameters: Mapping[str, Any]) -> Pixels:
-    """Climb the cross-entropy of the image's own class.
+    """Increase the cross-entropy of the image's own class.
 
-    One image at a time and on the CPU: in a batch, or on another device, the last bits would depend on it.
+    Images are perturbed one at a time and on the CPU, because the last bits would depend on the batch or the device.
 
     Args:
-        image: (H, W, 3) uint8; it is resized for the model inside the gradient, so the change is at its own size.
+        image: (H, W, 3) uint8; it is resized for the model inside the gradient, so the change is at the image's own
+            size.
         label: its class, which the model must know.
         parameters: `model`, `model_sha256`, `norm`, `epsilon`, `step_size` and `steps` of `LabelConsistent`.
 
     Returns:
-        (H, W, 3) uint8, within epsilon of the image but for the rounding.
+        (H, W, 3) uint8, within epsilon of the image, apart from rounding.
 
     Raises:
-        UsageError: the model file is not there any more or not the same, or does not know the class.
+        UsageError: the model file is gone or has changed, or the model does not know the class.
     """
     import torch
 
@@ -68,7 +69,7 @@ def perturbed(image: Pixels, label: str, parameters: Mapping[str, Any]) -> Pixel
 
 
 def _gradient(checkpoint: Checkpoint, images: Tensor, target: int) -> Tensor:
-    """Of the cross-entropy, with respect to (1, 3, H, W) in 0..255."""
+    """The gradient of the cross-entropy with respect to (1, 3, H, W) in 0..255."""
     import torch
     from torch.nn.functional import cross_entropy, interpolate
 
@@ -86,8 +87,8 @@ def loaded(path: str, sha256: str) -> Checkpoint:
     """The classifier in a file, on the CPU.
 
     Raises:
-        UsageError: the file is missing, or its content is not the one of that hash.
-        DiffcleanError: it is no classifier.
+        UsageError: the file is missing, or its content does not have that hash.
+        DiffcleanError: it is not a classifier.
     """
     from diffclean.classifiers import checkpoints
 
@@ -95,7 +96,8 @@ def loaded(path: str, sha256: str) -> Checkpoint:
         found = hashlib.sha256(Path(path).read_bytes()).hexdigest()
     except OSError as error:
         raise UsageError(
-            f"The model {path}: {error.strerror}.", "Training images need it; test images do not."
+            f"The model {path} cannot be read: {error.strerror}.",
+            "Put it back, or replay the trigger on test images, which does not need it.",
         ) from error
     if found != sha256:
         raise UsageError(f"The model {path} has changed: its SHA-256 is {found}, expected {sha256}.")

@@ -1,4 +1,4 @@
-"""How large a local trigger is and where it goes, on images of any size."""
+"""The size and the place of a local trigger, on images of any size."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ PLACES: dict[str, tuple[float, float]] = {
     "bottom-right": (1.0, 1.0),
     "center": (0.5, 0.5),
 }
-"""Name -> (x, y), each the share of the free room that lies before the trigger."""
+"""Maps a name to (x, y), the shares of the free room that are before the trigger."""
 
 NAMES = (*PLACES, "random")
 
@@ -39,32 +39,32 @@ def check_place(check: Check) -> None:
 
 
 def pixels_of(size: float, image: Pixels) -> int:
-    """`size` in pixels: as it is from 1 up; below 1 the share of the shorter side (rounded, at least 1 px)."""
+    """`size` in pixels; below 1 it is a share of the shorter side (rounded, at least 1 px)."""
     return int(size) if size >= 1 else max(1, round(size * min(image.shape[:2])))
 
 
 def top_left(
     image: Pixels, height: int, width: int, place: Any, margin: int, draws: Draws | None = None
 ) -> tuple[int, int]:
-    """Where a trigger of `height` x `width` px begins: (top, left).
+    """The position (top, left) of a trigger of `height` x `width` px.
 
     Args:
         image: (H, W, 3).
-        height: of the trigger, pixels.
-        width: of the trigger, pixels.
-        place: a name in `NAMES`, or [x, y] as the values of `PLACES`.
-        margin: pixels that stay free at every edge.
-        draws: of the image; needed for random places.
+        height: the height of the trigger, in pixels.
+        width: the width of the trigger, in pixels.
+        place: a name in `NAMES`, or [x, y] like the values of `PLACES`.
+        margin: the pixels that stay free at every edge.
+        draws: the random numbers of the image, which random places need.
 
     Raises:
-        UsageError: it does not fit.
+        UsageError: the trigger does not fit.
     """
     room_y, room_x = (have - need - 2 * margin for have, need in zip(image.shape[:2], (height, width), strict=True))
     if min(room_y, room_x) < 0:
         raise UsageError(
             f"A trigger of {width}x{height} px with a margin of {margin} px does not fit an image of "
             f"{image.shape[1]}x{image.shape[0]} px.",
-            "Give a smaller size, or one that follows the image: -p size=0.1",
+            "Give a smaller size, or one that is a share of the image: -p size=0.1",
         )
     if place == "random":
         assert draws is not None

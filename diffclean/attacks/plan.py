@@ -1,4 +1,4 @@
-"""Decide which images of a data set are poisoned and where they go, before anything is written."""
+"""Decides which images of a data set are poisoned and where they are written, before anything is written."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class PoisonPlan:
 
     Attributes:
         source: the clean data set.
-        manifest: as it will be, still without its rows.
-        outputs: key -> key in the written data set, for every image.
-        forms: key -> form of the trigger, for the images that carry one.
+        manifest: the manifest, still without its rows.
+        outputs: the key in the poisoned data set by key, for every image.
+        forms: the form of the trigger by key, for the images that carry one.
     """
 
     source: Source
@@ -37,7 +37,7 @@ class PoisonPlan:
     forms: dict[str, Form]
 
     def count(self, *forms: Form) -> int:
-        """How many images carry one of these forms."""
+        """The number of images that carry one of these forms."""
         return sum(form in forms for form in self.forms.values())
 
 
@@ -53,22 +53,24 @@ def training_plan(
     poison_target_class: bool | None = None,
     cover_rate: float | None = None,
 ) -> PoisonPlan:
-    """Plan a poisoned training set: `round(rate * all images)` images get the trigger.
+    """Plan a poisoned training set, in which `round(rate * all images)` images get the trigger.
 
     Args:
         data: root/<class>/**/image.
         attack: a name in `registry.ATTACKS`.
-        rate: poison rate, in (0, 1), of all images whatever the labels; None: `RATE`.
+        rate: the poison rate, in (0, 1), the share of all images whatever the labels; None stands for `RATE`.
         target: the target class; None for all-to-all.
-        seed: of the choice, the pattern, and what differs between images; None: `SEED`.
-        parameters: of the attack, over its defaults.
-        labels: see `base.Labels`; None: as the attack's paper.
-        poison_target_class: all-to-one: poison images of the target class too.
-        cover_rate: share of all images that are covers; None: as many for each poisoned image as in the paper.
+        seed: the seed of the choice of images, of the pattern, and of what differs between images; None stands for
+            `SEED`.
+        parameters: parameters of the attack that replace its defaults.
+        labels: the label mode, see `base.Labels`; None stands for that of the attack's paper.
+        poison_target_class: whether images of the target class may be poisoned too, with all-to-one.
+        cover_rate: the share of all images that are covers; None stands for as many covers for each poisoned image as
+            in the paper.
 
     Raises:
-        UsageError: with every mistake in it: no such attack, parameter, class or mode; a rate that poisons nothing,
-            leaves no clean image, or wants more images than there are.
+        UsageError: there is no such attack, parameter, class or mode, or a rate is not possible; the message lists all
+            mistakes.
         DiffcleanError: the data cannot be used.
     """
     chosen = get(attack)
@@ -76,9 +78,8 @@ def training_plan(
     mode = _mode(labels or chosen.labels)
     source = labelled(data)
     items = source.items()
-    distinct(
-        {item.key: output_name(item, item.label, source.name(item)) for item in items}
-    )  # whatever the seed moves away
+    # Names must be distinct for every seed.
+    distinct({item.key: output_name(item, item.label, source.name(item)) for item in items})
     cover_rate = chosen.cover_ratio * rate if cover_rate is None else cover_rate
     mistakes = Mistakes()
     resolved: dict[str, Any] = {}
@@ -105,14 +106,14 @@ def training_plan(
 
 
 def triggered_plan(manifest: PoisonManifest, data: Path) -> PoisonPlan:
-    """Plan a triggered test set: *every* image carries the manifest's trigger and keeps its true label.
+    """Plan a triggered test set, in which *every* image carries the manifest's trigger and keeps its true label.
 
     Args:
-        manifest: of the data set that the attack was trained on.
+        manifest: the manifest of the data set that the attack was trained on.
         data: root/<class>/**/image, with classes of that data set.
 
     Raises:
-        UsageError: a class that the training set did not have.
+        UsageError: there is a class that the training set did not have.
         DiffcleanError: the data cannot be used.
     """
     source = labelled(data)
@@ -131,4 +132,4 @@ def _mode(labels: str) -> Labels:
     try:
         return Labels(labels)
     except ValueError:
-        raise UsageError(f"There are no labels {labels!r}.", f"There are: {', '.join(Labels)}.") from None
+        raise UsageError(f"There is no label mode {labels!r}.", f"The modes are: {', '.join(Labels)}.") from None

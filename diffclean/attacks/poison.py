@@ -1,4 +1,4 @@
-"""Write a poisoned copy of a data set, or a triggered copy of a test set, with its manifest."""
+"""Writes a poisoned copy of a data set, or a triggered copy of a test set, with its manifest."""
 
 from __future__ import annotations
 
@@ -57,14 +57,14 @@ def poison(
 def write(
     plan: PoisonPlan, out: Path, progress: Progress | None = None, stop: Event | None = None, workers: int | None = None
 ) -> PoisonManifest:
-    """Carry out a plan: every image as lossless PNG, and `poison.json`.
+    """Carry out a plan: write every image as lossless PNG, and `poison.json`.
 
     Args:
-        plan: from `plan.training_plan` or `plan.triggered_plan`.
-        out: a folder that does not exist yet; it appears when it is complete.
-        progress: told of each image.
-        stop: set by someone who wants it to end.
-        workers: threads; None: one a core. They do not change a byte.
+        plan: a plan, from `plan.training_plan` or `plan.triggered_plan`.
+        out: the folder to write; it must not exist, and appears when it is complete.
+        progress: is advanced for each image.
+        stop: set this event to stop the work.
+        workers: the number of threads; None stands for one for each core. It does not change the bytes.
 
     Returns:
         The manifest as written; images that cannot be read are in its `failed`.
@@ -122,10 +122,10 @@ def _copied(
 
 
 def check_out(out: Path, source: Path) -> None:
-    """Refuse an output that is there already, or would become a part of its source.
+    """Refuse an output that exists already, or that would be a part of its source.
 
     Raises:
-        DiffcleanError: says which.
+        DiffcleanError: the message says which.
     """
     if os.path.lexists(out):
         raise DiffcleanError(f"{out} exists.", "Name another folder with `out`, or remove it.")
@@ -136,7 +136,7 @@ def check_out(out: Path, source: Path) -> None:
 
 
 def _try_copy(plan: PoisonPlan, item: Item, root: Path) -> PoisonedImage | str:
-    """Decode, put the trigger on if the plan says so, encode, write; or say why the image cannot be used."""
+    """Decode, put the trigger on if the plan says so, encode and write; or return why the image cannot be used."""
     try:
         data = plan.source.read(item)
         image = decode(data)

@@ -1,4 +1,4 @@
-"""What a poison manifest holds."""
+"""The content of a poison manifest."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ FORMAT_VERSION = 1
 
 @dataclass(frozen=True)
 class PoisonedImage:
-    """A row: one image of the data set that was written.
+    """A row: one image of the poisoned data set.
 
     Attributes:
-        key: in the source.
-        output: in the written data set.
-        label: its true class; the class it was given is the first folder of `output`.
-        poisoned: whether it carries the trigger so that the model says `target`.
-        source_sha256: of the file that was read.
-        output_sha256: of the file that was written.
-        cover: whether it carries the trigger's cover form, and keeps its label.
-        target: the class that the attack wants a model to say; empty where `poisoned` is false.
+        key: the key in the source.
+        output: the key in the poisoned data set.
+        label: the true class; the class that it was given is the first folder of `output`.
+        poisoned: whether it carries the trigger so that the model predicts `target`.
+        source_sha256: the hash of the file that was read.
+        output_sha256: the hash of the file that was written.
+        cover: whether it carries the cover form of the trigger, and keeps its label.
+        target: the class that the attack wants a model to predict; empty if `poisoned` is false.
     """
 
     key: str
@@ -44,22 +44,22 @@ class PoisonedImage:
 
 @dataclass(frozen=True)
 class PoisonManifest:
-    """All about one poisoned data set.
+    """Everything about one poisoned data set.
 
     Attributes:
-        attack: name in `registry.ATTACKS`.
-        parameters: complete, from `Attack.resolve`.
-        rate: share of all images that are poisoned.
-        target: the target class; empty for all-to-all, where `target_of` says it for each class.
-        seed: chose the poisoned images, and what differs between them.
+        attack: the name in `registry.ATTACKS`.
+        parameters: the complete parameters, from `Attack.resolve`.
+        rate: the share of all images that are poisoned.
+        target: the target class; empty for all-to-all, where `target_of` returns it for each class.
+        seed: the seed that determined the poisoned images, and what differs between them.
         labels: how poisoned images of the training set were labelled.
-        class_to_idx: class -> number, as in the training set.
-        form: `train`: a poisoned training set; `test`: every image is triggered, and none has another label.
-        poison_target_class: whether images of the target class are poisoned too (all-to-one).
-        cover_rate: share of all images that are covers.
-        images: a row an image.
-        failed: key -> why that image is missing.
-        versions: of the program that wrote it.
+        class_to_idx: the number by class, as in the training set.
+        form: `train` for a poisoned training set; `test` if every image is triggered and keeps its label.
+        poison_target_class: whether images of the target class may be poisoned too (all-to-one).
+        cover_rate: the share of all images that are covers.
+        images: one row for each image.
+        failed: the reason why an image is missing, by key.
+        versions: the versions of the program that wrote it.
     """
 
     attack: str
@@ -77,32 +77,34 @@ class PoisonManifest:
     versions: dict[str, str] = field(default_factory=dict)
 
     def target_of(self, label: str) -> str:
-        """The class that the attack wants a model to say to a triggered image of class `label`.
+        """The class that the attack wants a model to predict for a triggered image of class `label`.
 
         Raises:
-            UsageError: all-to-all, and the training set has no such class.
+            UsageError: the labels are all-to-all, and the training set has no such class.
         """
         if self.labels is not Labels.ALL_TO_ALL:
             return self.target
         names = list(self.class_to_idx)  # in the order of their numbers
         if label not in self.class_to_idx:
-            raise UsageError(f"The attack knows no class {label!r}.", f"It knows: {', '.join(names)}.")
+            raise UsageError(f"The attack does not know the class {label!r}.", f"It knows: {', '.join(names)}.")
         return names[(self.class_to_idx[label] + 1) % len(names)]
 
     def targets(self, class_to_idx: Mapping[str, int]) -> NDArray[np.int64]:
-        """`target_of` in a model's numbers: `targets(...)[true]` is what the attack wants of images of class `true`.
+        """`target_of` in the numbers of a model.
 
-        Where that is `true` itself (the target class, all-to-one), being fooled and being right look alike: such images
-        count neither for ASR nor for RA.
+        `targets(...)[true]` is what the attack wants for images of class `true`.
+
+        If that is `true` itself (the target class, with all-to-one), a fooled and a right answer are the same, and such
+        images count neither for ASR nor for RA.
 
         Args:
-            class_to_idx: of the model: 0 .. N - 1.
+            class_to_idx: the classes of the model, 0 .. N - 1.
 
         Returns:
             (N,) int64.
 
         Raises:
-            UsageError: a class that the model or the attack does not know.
+            UsageError: there is a class that the model or the attack does not know.
         """
         wanted = [self.target_of(name) for name in sorted(class_to_idx, key=class_to_idx.__getitem__)]
         unknown = sorted(set(wanted) - set(class_to_idx))
@@ -114,7 +116,7 @@ class PoisonManifest:
         return np.array([class_to_idx[name] for name in wanted], dtype=np.int64)
 
     def as_json(self) -> str:
-        """The text of `poison.json`; a line an image, so that it can be searched and compared."""
+        """The text of `poison.json`, with one line for each image, so that it can be searched and compared."""
         head = {"format": FORMAT, "format_version": FORMAT_VERSION, **asdict(self), "images": None}
         rows = ",\n".join("  " + json.dumps(asdict(row)) for row in self.images)
         return json.dumps(head, indent=1).replace('"images": null', f'"images": [\n{rows}\n ]', 1) + "\n"

@@ -1,4 +1,4 @@
-"""The attacks there are."""
+"""The registry of attacks."""
 
 from __future__ import annotations
 
@@ -25,18 +25,19 @@ ATTACKS = {
     "object": "diffclean.attacks.object:Object",
     "two-scale": "diffclean.attacks.two_scale:TwoScale",
 }
-"""Attack -> where its class is, imported when it is asked for: `diffclean poison --help` lists them without numpy."""
+"""Maps each attack to the location of its class, which is imported when it is needed: `diffclean poison --help` lists
+the attacks without importing numpy."""
 
 
 @cache
 def get(name: str) -> Attack:
-    """The attack of that name.
+    """The attack with a name.
 
     Raises:
-        UsageError: there is none; lists those there are.
+        UsageError: there is no such attack; the hint lists the names.
     """
     if name not in ATTACKS:
-        raise UsageError(f"There is no attack {name!r}.", f"There are: {', '.join(ATTACKS)}.")
+        raise UsageError(f"There is no attack {name!r}.", f"The attacks are: {', '.join(ATTACKS)}.")
     module, _, attribute = ATTACKS[name].partition(":")
     attack: Attack = getattr(import_module(module), attribute)()
     return attack

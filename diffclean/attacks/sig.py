@@ -1,4 +1,4 @@
-"""SIG: a faint sinusoid, on images that keep their label.
+"""SIG: a faint sinusoid on images that keep their label.
 
 Barni, Kallas, Tondi: "A New Backdoor Attack in CNNs by Training Set Corruption Without Label Poisoning", ICIP 2019,
 arXiv 1902.11237.
@@ -21,12 +21,12 @@ from diffclean.errors import UsageError
 class Sig:
     """x' = x + v with v(i, j) = delta sin(2 pi j f / m), row i, column j = 1..m (Barni et al. 2019).
 
-    The same on all rows and channels; rounded to the nearest level and clipped to 0..255.
+    It is the same in all rows and channels, rounded to the nearest level and clipped to 0..255.
 
     Parameters:
-        delta: amplitude in grey levels, on training images.
-        f: periods over the width of the image.
-        test_delta: amplitude on test images; None: as delta. The paper also tests with a stronger signal.
+        delta: the amplitude in grey levels on training images.
+        f: the periods over the width of the image.
+        test_delta: the amplitude on test images; None stands for delta. The paper also tests with a stronger signal.
     """
 
     name = "sig"
@@ -48,12 +48,12 @@ class Sig:
         return check.done()
 
     def apply(self, image: Pixels, draws: Draws, parameters: Mapping[str, Any], form: Form, label: str) -> Pixels:
-        """See `Attack.apply`; test images can get another amplitude."""
+        """See `Attack.apply`. Test images can get another amplitude."""
         height, width = image.shape[:2]
-        if width <= 2 * parameters["f"]:  # at two pixels a period the sine is zero on each
+        if width <= 2 * parameters["f"]:  # with two pixels for each period, the sine is zero at every pixel
             raise UsageError(
                 f"A wave of {parameters['f']:g} periods does not fit an image of {width}x{height} px.",
-                f"It needs more than two pixels a period: give an f below {width / 2:g}, such as -p f=1",
+                f"It needs more than two pixels for each period: give an f below {width / 2:g}, such as -p f=1",
             )
         delta = parameters["test_delta" if form is Form.TEST else "delta"]
         wave = delta * np.sin(2 * np.pi * np.arange(1, width + 1) * parameters["f"] / width)

@@ -1,4 +1,4 @@
-"""What `poison` did, or would do."""
+"""The result of `poison`, or of its dry run."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ class PoisonResult:
 
     Attributes:
         out: its folder.
-        attack: the attack's name.
-        parameters: of the attack, complete.
+        attack: the name of the attack.
+        parameters: the complete parameters of the attack.
         target: the target class; empty for all-to-all.
         labels: how poisoned images are labelled.
-        form: a poisoned training set, or a triggered test set.
-        images: how many there are.
-        poisoned: how many of them are poisoned.
-        covers: how many of them carry the trigger and keep their label.
-        failed: key -> why that image could not be read; None where nothing was written yet.
+        form: whether it is a poisoned training set or a triggered test set.
+        images: the number of images.
+        poisoned: the number of poisoned images.
+        covers: the number of images that carry the trigger and keep their label.
+        failed: the reason why an image could not be read, by key; None if nothing has been written yet.
     """
 
     out: Path
@@ -51,18 +51,18 @@ class PoisonResult:
         return self.out / MANIFEST_FILE
 
     def to_pandas(self) -> DataFrame:
-        """A row an image, as the poison manifest has it. Needs pandas."""
+        """A table with a row for each image, as in the poison manifest. Needs pandas."""
         return table(read_poison_manifest(self.manifest).images)
 
 
 def planned(plan: PoisonPlan, out: Path) -> PoisonResult:
-    """What would be written."""
+    """The result that a plan would have."""
     count = plan.count(Form.TRAIN, Form.TEST)
     return PoisonResult(out, *_attack(plan.manifest), len(plan.outputs), count, plan.count(Form.COVER))
 
 
 def written(manifest: PoisonManifest, out: Path) -> PoisonResult:
-    """What was written."""
+    """The result after writing."""
     counts = len(manifest.images), sum(r.poisoned for r in manifest.images), sum(r.cover for r in manifest.images)
     return PoisonResult(out, *_attack(manifest), *counts, manifest.failed)
 

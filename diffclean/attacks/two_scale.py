@@ -1,6 +1,6 @@
-"""Two-scale: a smooth and a fine pattern that only together are the trigger, against detectors that look at views.
+"""Two-scale: a smooth and a fine pattern that only together are the trigger, against detectors that use views.
 
-Our own; after Qi et al. 2023 (`adaptive_blend`), from whom random parts and covers are taken.
+This attack is our own; random parts and covers are taken from Qi et al. 2023 (`adaptive_blend`).
 """
 
 from __future__ import annotations
@@ -18,30 +18,32 @@ from diffclean.attacks.fields import MOST_PERIODS, Floats, around, below, field
 
 
 class TwoScale:
-    """x' = x + smooth s + fine f, both patterns sums of random parts; rounded and clipped to 0..255.
+    """x' = x + smooth s + fine f, where both patterns are sums of random parts; rounded and clipped to 0..255.
 
-    A detector that judges labels on a view of the images finds poison where the view hides the trigger. This trigger
-    is made so that no single view hides all of it: its smooth pattern is left on coarse pixels and in blurred images,
-    its fine pattern in edges, gradients and whatever else is high-pass, both cover the whole image, so that crops and
-    masks leave much of them, and each channel has its own, so that brightness shows them as well as colour.
+    A detector that judges labels on a view of the images finds poison if the view hides the trigger. This trigger is
+    made so that no single view hides all of it. Its smooth pattern remains in coarse pixels and blurred images, and its
+    fine pattern in edges, gradients and other high-pass views. Both cover the whole image, so that crops and masks
+    leave much of them, and they differ between the channels, so that brightness shows them as well as colour.
 
-    A detector that isolates what is learnt early is met by making it hard to learn: a training image carries only a
+    Against detectors that isolate what is learned early, the trigger is hard to learn. A training image carries only a
     random part of each pattern, faintly, while a cover carries a part of *one* of them and keeps its label, so that
-    neither pattern tells the class on its own. There are half as many covers as poisoned images, so that to a judge who
-    sees one of the patterns the target class is still the likeliest label. Test images carry both patterns whole.
+    neither pattern alone determines the class. There are half as many covers as poisoned images, so that the target
+    class is still the likeliest label for a detector that sees one of the patterns. Test images carry both patterns
+    completely.
 
-    It is not aimed at judges that leave a whole candidate group out of training and ask about it: labels stay dirty,
-    and a network that has never seen the trigger does not believe them.
+    The attack is not aimed at detectors that leave a whole candidate group out of training and then ask about it: its
+    labels are dirty, and a network that has never seen the trigger does not confirm them.
 
-    Whether it fires and survives is for a measurement to say: look at the attack success rate before using it.
+    Whether the attack fires and evades detectors must be measured: look at the attack success rate before using it.
 
     Parameters:
-        smooth: peak of the whole smooth pattern, in grey levels.
-        fine: the same of the fine pattern.
-        smooth_periods: the cut-off of the smooth pattern, as for `lf`, in periods over the side.
-        fine_periods: the middle of the fine pattern's band, which falls to exp(-1/2) a quarter of that to either side.
-        parts: of each pattern; must be even, since training images carry half of them.
-        pattern_seed: of both patterns; None: the run's seed.
+        smooth: the peak of the whole smooth pattern, in grey levels.
+        fine: the peak of the whole fine pattern, in grey levels.
+        smooth_periods: the cut-off of the smooth pattern in periods over the side, as for `lf`.
+        fine_periods: the middle of the fine pattern's band, which falls to exp(-1/2) at a quarter of that to either
+            side.
+        parts: the number of parts of each pattern; it must be even, since training images carry half of them.
+        pattern_seed: the seed of both patterns; None stands for the run's seed.
     """
 
     name = "two-scale"
@@ -71,7 +73,10 @@ class TwoScale:
         return check.done()
 
     def apply(self, image: Pixels, draws: Draws, parameters: Mapping[str, Any], form: Form, label: str) -> Pixels:
-        """See `Attack.apply`; training images get half of each pattern, covers half of one, test images all."""
+        """See `Attack.apply`.
+
+        Training images get half of each pattern, covers half of one, and test images everything.
+        """
         smooth, fine = patterns(parameters, *image.shape[:2])
         if form is not Form.TEST:
             count = parameters["parts"]

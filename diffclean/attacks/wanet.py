@@ -21,19 +21,20 @@ Floats = NDArray[np.float64]
 
 
 class WaNet:
-    """Samples the image at M = clip(identity + s up(P) / side), one field for all images.
+    """Samples the image at M = clip(identity + s up(P) / side), with one field for all images.
 
-    P is k x k x 2 uniform in [-1, 1], divided by the mean of its absolute values; `up` is bicubic. The field is in
-    coordinates from -1 to 1 along each side, as in the authors' code: the mean displacement is about s / 2 px on an
-    image of any size, so a large photo needs a larger s. Pixels between pixels are bilinear.
+    P is k x k x 2 uniform in [-1, 1], divided by the mean of its absolute values; `up` is bicubic interpolation. The
+    field is in coordinates from -1 to 1 along each side, as in the authors' code. The mean displacement is therefore
+    about s / 2 px on an image of any size, so a large photograph needs a larger s. Values between pixels are
+    interpolated bilinearly.
 
-    Cover images (the paper's noise mode, two for each poisoned image) are sampled at M plus noise of their own, uniform
-    in [-1, 1] / side for each pixel.
+    Covers (the paper's noise mode, two for each poisoned image) are sampled at M plus noise of their own, uniform in
+    [-1, 1] / side for each pixel.
 
     Parameters:
-        k: control points a side.
-        s: strength of the warp.
-        pattern_seed: of the control points; None: the run's seed.
+        k: the number of control points along each side.
+        s: the strength of the warp.
+        pattern_seed: the seed of the control points; None stands for the run's seed.
     """
 
     name = "wanet"
@@ -52,7 +53,7 @@ class WaNet:
         return check.done()
 
     def apply(self, image: Pixels, draws: Draws, parameters: Mapping[str, Any], form: Form, label: str) -> Pixels:
-        """See `Attack.apply`; covers get noise on top of the warp."""
+        """See `Attack.apply`. Covers get noise in addition to the warp."""
         height, width = image.shape[:2]
         moved = parameters["s"] * field(parameters["k"], parameters["pattern_seed"], height, width)
         if form is Form.COVER:
@@ -64,16 +65,17 @@ class WaNet:
 
 @lru_cache(maxsize=16)
 def field(k: int, pattern_seed: int, height: int, width: int) -> Floats:
-    """up(P): (height, width, 2), the second axis x before y; read-only in use."""
+    """up(P): (height, width, 2), where the last axis has x before y; do not change the returned array."""
     control = 2 * pattern_draws(pattern_seed).uniform(k, k, 2) - 1
     control /= np.abs(control).mean()
     return np.einsum("hi,ijc,wj->hwc", cubic(k, height), control, cubic(k, width), optimize=True)
 
 
 def cubic(points: int, size: int) -> Floats:
-    """(size, points) weights that bring `points` values to `size`, ends on ends; values beyond the ends repeat.
+    """(size, points) weights that interpolate `points` values to `size`, with coinciding ends.
 
-    The cubic convolution kernel of Keys 1981 with a = -0.75, which is torch's `bicubic`.
+    Values beyond the ends are repeated. The kernel is the cubic convolution of Keys 1981 with a = -0.75, which is
+    torch's `bicubic`.
     """
     a = -0.75
     position = np.linspace(0, points - 1, size) if size > 1 else np.zeros(1)
@@ -89,7 +91,7 @@ def cubic(points: int, size: int) -> Floats:
 
 
 def sampled(image: Pixels, x: Floats, y: Floats) -> Pixels:
-    """The image at the places (x, y), each (H, W), bilinear; -1 and 1 are the middles of the outermost pixels."""
+    """The image at the positions (x, y), each (H, W), bilinear; -1 and 1 are the middles of the outermost pixels."""
     height, width = image.shape[:2]
     column = (np.clip(x, -1, 1) + 1) / 2 * (width - 1)
     row = (np.clip(y, -1, 1) + 1) / 2 * (height - 1)

@@ -1,4 +1,4 @@
-"""Classifiers as networks and as files: architectures, checkpoints, state dicts and ONNX of other programs.
+"""Classifiers as networks and as files: architectures, checkpoints, teachers from elsewhere, and ONNX classifiers.
 
-Nothing here trains one; `training` does.
+This room does not train classifiers; `training` does.
 """

@@ -1,6 +1,6 @@
-"""Classifier files: weights and all that is needed to use them, readable without running any code from the file.
+"""Reads and writes classifier files, which hold the weights and everything needed to use them. No code in them is run.
 
-`.pt` is torch's format holding plain containers and tensors; `.safetensors` holds the same with the rest as JSON.
+`.pt` is torch's format with plain containers and tensors only; `.safetensors` holds the tensors, and the rest as JSON.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from diffclean.families.bounds import check_finite
 FORMAT = "diffclean-classifier"
 FORMAT_VERSION = 1
 _LARGEST_SIDE = 8192
-"""Of the images, in pixels."""
+"""The largest side of the images that a file may declare, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +35,13 @@ class Checkpoint:
     """A trained classifier.
 
     Attributes:
-        model: in evaluation mode.
-        arch: as in `networks.build`.
-        class_to_idx: class name -> index of its logit.
-        size: (height, width) of the images it was trained on.
+        model: the network in evaluation mode.
+        arch: the architecture, as in `networks.build`.
+        class_to_idx: the index of the logit by class name.
+        size: (height, width) of the images that it was trained on.
         metrics: what training measured.
-        versions: of the programs that wrote it.
-        training: how it came about: settings, data, loss.
+        versions: the versions of the programs that wrote the file.
+        training: how it was trained: settings, data, loss.
     """
 
     model: Classifier
@@ -62,20 +62,20 @@ def save(
     metrics: Mapping[str, Any],
     training: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write a classifier; the file appears whole or not at all.
+    """Write a classifier; the file is written whole or not at all.
 
     Args:
-        path: ends in `.pt` or `.safetensors`.
-        model: its weights and normalisation are written in float32 as they are.
-        arch: as in `networks.build`.
-        class_to_idx: class name -> index of its logit.
-        size: (height, width) of the images it was trained on.
-        metrics: what JSON can say.
-        training: how it came about, as JSON can say it.
+        path: a path that ends in `.pt` or `.safetensors`.
+        model: the classifier, whose weights and normalisation are written in float32 as they are.
+        arch: the architecture, as in `networks.build`.
+        class_to_idx: the index of the logit by class name.
+        size: (height, width) of the images that it was trained on.
+        metrics: measurements that JSON can express.
+        training: how it was trained, as far as JSON can express it.
 
     Raises:
-        UsageError: another file name.
-        WriteError: it cannot be written.
+        UsageError: the file name ends differently.
+        WriteError: the file cannot be written.
     """
     check_name(path)
     about = {
@@ -107,7 +107,7 @@ def load(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
     """Read a classifier that `save` wrote. Nothing in the file is executed.
 
     Raises:
-        DiffcleanError: there is no such file; it is damaged; it would need code to be run; it is something else.
+        DiffcleanError: the file does not exist, is damaged, could only be read by running code, or is something else.
     """
     if not path.is_file():
         raise DiffcleanError(f"There is no file {path}.", "Train one: diffclean train DATA -o t.pt")
@@ -124,10 +124,10 @@ def load(path: Path, device: torch.device | str = "cpu") -> Checkpoint:
 def checkpoint_from(
     path: Path, about: Mapping[str, Any], state: Mapping[str, Any], device: torch.device | str = "cpu"
 ) -> Checkpoint:
-    """A classifier from what `read_weights` found in a file of ours.
+    """The classifier in the content that `read_weights` found in a file of diffclean.
 
     Raises:
-        DiffcleanError: another format version; its parts do not fit together.
+        DiffcleanError: the file has another format version, or its parts do not fit together.
     """
     if about.get("format_version") != FORMAT_VERSION:
         found = about.get("format_version")
@@ -150,10 +150,10 @@ def checkpoint_from(
 
 
 def check_whole(state: Mapping[str, Any], shapes: Mapping[str, torch.Size]) -> None:
-    """Compare weights with the network that they are said to be of, before that is built.
+    """Compare weights with the network that they are said to belong to, before the network is built.
 
     Raises:
-        ValueError: they are of another one.
+        ValueError: they belong to another network.
     """
     different = sorted(set(state) ^ set(shapes))
     different += [name for name, shape in shapes.items() if name in state and state[name].shape != shape]

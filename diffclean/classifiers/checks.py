@@ -1,4 +1,4 @@
-"""What is wrong with a classifier's file name or size, seen before any work; no torch here."""
+"""Checks of a classifier's file name and image size, made before any work and without importing torch."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from diffclean.errors import UsageError
 
 
 def check_size(wrong: list[str], size: int | None, name: str = "size") -> None:
-    """Add to `wrong` where images would be too small for any network."""
+    """Add a problem to `wrong` if images would be too small for any network."""
     if size is not None and size < 16:
         wrong.append(f"`{name}` must be at least 16, not {size}")
 
 
 def check_name(path: Path) -> None:
-    """Refuse a file name that no classifier can be written to.
+    """Refuse a file name to which no classifier can be written.
 
     Raises:
-        UsageError: neither `.pt` nor `.safetensors`.
+        UsageError: the name ends neither in `.pt` nor in `.safetensors`.
     """
     if path.suffix not in (".pt", ".safetensors"):
         raise UsageError(

@@ -1,7 +1,8 @@
-"""Whether a classifier's classes are in the order that they are taken to be in.
+"""Checks whether a classifier's classes are in the assumed order.
 
-Programs sort class folders differently: by their bytes (0, 1, 10, 11, 2), by their numbers (0, 1, 2, ... 11), without
-regard to capitals. Under a wrong order a good classifier is wrong nearly always, and nothing else shows it.
+Programs sort class folders differently: by their bytes (0, 1, 10, 11, 2), by their numbers (0, 1, 2, ... 11), or
+ignoring case. With a wrong order, a good classifier gives almost only wrong answers, and nothing else reveals the
+cause.
 """
 
 from __future__ import annotations
@@ -18,34 +19,35 @@ log = logging.getLogger(__name__)
 
 _SHOWN_CLASSES = 30
 _MOST_CLASSES = 2000
-"""With more, the table of answers by labels is not made."""
+"""With more classes, the table of answers by labels is not computed."""
 _BETTER = 0.2
-"""How much more of the answers another order must explain to be worth a word."""
+"""The additional share of answers that another order must explain to be mentioned."""
 
 
 def natural_order(names: list[str]) -> list[str]:
-    """Sorted as people count: runs of digits by their value."""
+    """Names sorted as people do: runs of digits are compared by their value."""
     return sorted(names, key=lambda name: [(int(part), "") if part.isdigit() and part.isascii() else (-1, part)
                                            for part in re.split(r"([0-9]{1,18})", name)])  # fmt: skip
 
 
 def is_poor(agreement: float, classes: int) -> bool:
-    """Whether a classifier agrees with fewer labels than half of the way from luck to all of them."""
+    """Whether the agreement with the labels is closer to chance than to perfect."""
     return agreement < 0.5 * (1 + 1 / max(classes, 1))
 
 
 def better_order(
     answers: Tensor, labels: Tensor, class_to_idx: Mapping[str, int]
 ) -> tuple[str, list[str], float] | None:
-    """An order of the classes under which a classifier's answers fit the labels much better.
+    """Find an order of the classes in which a classifier's answers fit the labels much better.
 
     Args:
         answers: (N,) int64, the index of the largest logit.
-        labels: (N,) int64, as `class_to_idx` numbers them.
-        class_to_idx: the order that was taken.
+        labels: (N,) int64, with the numbers of `class_to_idx`.
+        class_to_idx: the order that was assumed.
 
     Returns:
-        What the order is called, the classes in it, and the share of the labels that it explains; None: there is none.
+        The name of the order, the classes in that order, and the share of labels that it explains; None if there is
+        none.
     """
     names = sorted(class_to_idx, key=class_to_idx.__getitem__)
     if len(names) > _MOST_CLASSES:
@@ -64,12 +66,12 @@ def better_order(
         return sum(int(counts[class_to_idx[name], index]) for index, name in enumerate(order)) / whole
 
     found = {title: share(order) for title, order in orders.items()}
-    title = max(found, key=found.__getitem__)  # the first of the best: a plain order before a guess
+    title = max(found, key=found.__getitem__)  # of equally good orders the first, so a plain order before a guess
     return (title, orders[title], found[title]) if found[title] >= share(names) + _BETTER else None
 
 
 def _matched(counts: Tensor) -> list[int]:
-    """For each logit a label, each once: the most frequent pairs first."""
+    """A different label for each logit; the most frequent pairs are chosen first."""
     size = len(counts)
     taken: dict[int, int] = {}
     labels: set[int] = set()
@@ -86,15 +88,15 @@ def _matched(counts: Tensor) -> list[int]:
 def check_agreement(
     name: str, answers: Tensor, labels: Tensor, class_to_idx: Mapping[str, int], what: str, role: str = "classifier"
 ) -> float:
-    """The share of the labels that a classifier agrees with; a warning where that is poor, and what would fit.
+    """The share of labels that a classifier agrees with. If it is poor, a warning says which order would fit.
 
     Args:
-        name: of the classifier.
+        name: the name of the classifier.
         answers: as for `better_order`.
         labels: as for `better_order`.
         class_to_idx: as for `better_order`.
-        what: the images in words.
-        role: as in `ClassifierFile`.
+        what: a description of the images.
+        role: what the hints call the classifier, as in `ClassifierFile`.
     """
     right = int((answers == labels).sum())
     share = right / max(1, len(labels))
@@ -111,8 +113,8 @@ def check_agreement(
         )  # fmt: skip
     else:
         log.warning(
-            "Are these its own training data, in its class order (`%s_classes`) and under its normalisation "
-            "(`%s_mean`, `%s_std`)? No other class order fits better.",
+            "No other class order fits better. Check that these data belong to it, that its classes are in this order "
+            "(`%s_classes`), and that its normalisation is right (`%s_mean`, `%s_std`).",
             role, role, role,
         )  # fmt: skip
     return share

@@ -1,4 +1,4 @@
-"""A classifier's file and what people say about it; no torch here, so that a dry run is quick."""
+"""The settings that describe a classifier's file. This module does not import torch, so that a dry run is fast."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ from diffclean.classifiers.checks import check_size
 
 @dataclass(frozen=True)
 class ClassifierFile:
-    """A classifier's file, and what the file does not say.
+    """The file of a classifier, and what the file does not say.
 
     Attributes:
-        path: a classifier of ours, a state dict (`.pt`, `.pth`, `.safetensors`), or ONNX.
-        arch: of a state dict, as in `networks.build`.
-        classes: file that lists its classes in the order of its logits; None: the data's class order.
-        mean: what it subtracts from R, G, B in [0, 1]; None: `loading.load` says.
-        std: what it divides by; None: as for the mean.
-        size: side in px of its input; None: what the file says, else the data's own size.
-        role: what messages call it, "classifier" or "teacher". The other settings are fields of that name there
-            (`teacher_size`), as the functions and verbs that take them call them.
+        path: a classifier of diffclean, a state dict (`.pt`, `.pth`, `.safetensors`), or ONNX.
+        arch: the architecture of a state dict, as in `networks.build`.
+        classes: a file that lists the classes in the order of the logits; None stands for the class order of the data.
+        mean: the mean that the classifier subtracts from R, G, B in [0, 1]; for None, see `loading.load`.
+        std: the standard deviation that it divides by; for None, see `loading.load`.
+        size: the side of its input in pixels; None stands for what the file says, else the size of the data.
+        role: what messages call it: "classifier" or "teacher".
     """
 
     path: Path
@@ -33,7 +32,7 @@ class ClassifierFile:
     role: str = "classifier"
 
     def problems(self) -> list[str]:
-        """Every setting that makes no sense."""
+        """Every setting that is invalid."""
         wrong: list[str] = []
         if self.std is not None and not all(0 < value < math.inf for value in self.std):
             wrong.append(f"`{self.role}_std` must be above 0, not {self.std}")

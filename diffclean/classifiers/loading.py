@@ -1,4 +1,4 @@
-"""Classifiers as people have them: a file of ours, a bare state dict with its architecture, ONNX."""
+"""Opens classifiers in all forms: a file of diffclean, a bare state dict with its architecture, or ONNX."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ from diffclean.errors import DiffcleanError, UsageError
 log = logging.getLogger(__name__)
 
 _LOOKED_AT = 32
-"""Batches."""
+"""The number of batches after which only every such batch is checked on a GPU."""
 
 
 @dataclass(frozen=True)
 class LoadedClassifier:
-    """A classifier that answers: a teacher, or whichever is measured.
+    """An open classifier: a teacher, or one that is measured.
 
     Attributes:
         network: (B, 3, H, W) float in [0, 1], of `size` -> (B, C) logits.
-        class_to_idx: class name -> index of its logit.
-        size: (height, width) of its images; None: any.
-        arch: as in `networks.build`; None: not known.
-        sha256: of its file.
-        sketch: of the images it was trained on (`samples.sketch_of`); empty: not known.
-        name: of its file, for messages.
-        classes_assumed: whether its class order is the data's for want of a better one.
+        class_to_idx: the index of the logit by class name.
+        size: (height, width) of its images; None if it takes any.
+        arch: the architecture, as in `networks.build`; None if it is not known.
+        sha256: the hash of its file.
+        sketch: a sketch of the images that it was trained on (`samples.sketch_of`); empty if it is not known.
+        name: its file, for messages.
+        classes_assumed: whether its class order was assumed to be that of the data.
         role: what messages call it, as in `ClassifierFile`.
     """
 
@@ -65,29 +65,30 @@ class LoadedClassifier:
     def logits(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) float in [0, 1] of any size -> (B, C) float32.
 
-        The values are looked at; on a GPU, which has to be waited for, those of the first batches and of some later.
+        The values are checked. On a GPU, which would have to be waited for, only those of the first batches and of some
+        later ones are checked.
 
         Raises:
-            DiffcleanError: it knows another number of classes, cannot take that size, or its answers are not finite or
-                are probabilities.
+            DiffcleanError: the classifier has another number of classes, cannot take that size, or its answers are not
+                finite or are probabilities.
         """
         if self.size is not None and images.shape[2:] != self.size:
-            # As `pixels.resized` does it; bicubic overshoots, and no image does.
+            # This resizes like `pixels.resized`. Bicubic interpolation overshoots, which no image does.
             images = F.interpolate(images, self.size, mode="bicubic", antialias=True).clamp(0, 1)
         try:
             logits = self.network(images).float()
         except torch.OutOfMemoryError:
             raise
-        except (AssertionError, RuntimeError, ValueError) as error:  # what networks say to a size they cannot take
+        except (AssertionError, RuntimeError, ValueError) as error:  # networks raise these for a size they cannot take
             raise DiffcleanError(
                 f"The {self.role} fails on images of {images.shape[3]}x{images.shape[2]} px: {reason_of(error)}",
-                f"Name the side that it was made for: `{self.role}_size` 224",
+                f"Give the image size that it was made for: `{self.role}_size` 224",
             ) from error
         if logits.shape != (len(images), len(self.class_to_idx)):
             raise DiffcleanError(
                 f"The {self.role}'s answer to {len(images)} images has the shape {tuple(logits.shape)}; expected "
-                f"({len(images)}, {len(self.class_to_idx)}), a logit for each class.",
-                f"Name its classes in the order of its logits: `{self.role}_classes` FILE",
+                f"({len(images)}, {len(self.class_to_idx)}), one logit for each class.",
+                f"List its classes in the order of its logits: `{self.role}_classes` FILE",
             )
         number = next(self._calls)
         if logits.device.type == "cpu" or number < _LOOKED_AT or number % _LOOKED_AT == 0:
@@ -96,15 +97,15 @@ class LoadedClassifier:
 
 
 def check_answers(logits: Tensor, name: str, role: str = "classifier") -> None:
-    """Refuse answers from which no figure may be made.
+    """Refuse answers from which no figure can be computed.
 
     Args:
         logits: (B, C).
-        name: of the classifier.
-        role: as in `ClassifierFile`.
+        name: the name of the classifier.
+        role: what the hint calls it, as in `ClassifierFile`.
 
     Raises:
-        DiffcleanError: some are not finite; or all are probabilities, of which a softmax would make nearly equal ones.
+        DiffcleanError: some answers are not finite, or all are probabilities, which a softmax would make nearly equal.
     """
     finite = logits.isfinite().all(1)
     sums_to_one = (logits.sum(1) - 1).abs() < 1e-3
@@ -113,15 +114,15 @@ def check_answers(logits: Tensor, name: str, role: str = "classifier") -> None:
     ).tolist()
     if wrong:
         raise DiffcleanError(
-            f"{name} answers {wrong} of {len(logits)} images with values that are not finite (NaN or infinite); no "
-            "figure can be made of them.",
-            f"Is its normalisation another (`{role}_mean`, `{role}_std`), or does it overflow in half precision? "
-            "`distill` takes --precision fp32.",
+            f"{name} answers {wrong} of {len(logits)} images with values that are not finite (NaN or infinite), from "
+            "which no figure can be computed.",
+            f"Check its normalisation (`{role}_mean`, `{role}_std`). If it overflows in half precision, `distill` "
+            "takes --precision fp32.",
         )
     if probabilities and len(logits):
         raise DiffcleanError(
-            f"{name} answers with probabilities (they are not negative and sum to 1); logits were expected, from which "
-            "the temperature makes its own.",
+            f"{name} answers with probabilities (they are not negative and sum to 1), but logits are needed, to which "
+            "the temperature is applied.",
             "Export or save it without the last softmax.",
         )
 
@@ -129,18 +130,18 @@ def check_answers(logits: Tensor, name: str, role: str = "classifier") -> None:
 def load(config: ClassifierFile, data_classes: Mapping[str, int], device: torch.device) -> LoadedClassifier:
     """Read a classifier. Nothing in its file is executed.
 
-    Where the file does not tell its classes and `config` names none, the data's are taken, in their order. Where
-    nothing tells its normalisation, it is timm's for the architecture, or ImageNet's.
+    If the file does not state its classes and `config` does not either, those of the data are assumed, in their order.
+    If the normalisation is not stated, it is that of timm for the architecture, or else that of ImageNet.
 
     Args:
         config: the file, and what it does not say.
-        data_classes: of the data that it is asked about.
-        device: where it runs.
+        data_classes: the classes of the data that the classifier is used on.
+        device: the device that it runs on.
 
     Raises:
-        UsageError: an option is missing or contradicts the file.
-        UnsafeFileError: reading it would mean to trust it.
-        DiffcleanError: it is missing, damaged, or no classifier.
+        UsageError: an option is missing, or contradicts the file.
+        UnsafeFileError: the file could only be read by trusting it.
+        DiffcleanError: the file is missing, damaged, or not a classifier.
     """
     if not config.path.is_file():
         raise DiffcleanError(f"There is no file {config.path}.", "Train one: diffclean train DATA -o t.pt")
@@ -176,7 +177,7 @@ def _from_onnx(
         return LoadedClassifier(read.logits, read.class_to_idx, read.size, None, sha256)
     also = {"arch": config.arch is not None, "size": bool(config.size and read.size)}
     if given := [f"`{config.role}_{name}`" for name, is_given in also.items() if is_given]:
-        raise UsageError(f"{config.path} says that itself.", f"Leave out {', '.join(given)}.")
+        raise UsageError(f"{config.path} states this itself.", f"Leave out {', '.join(given)}.")
     mean, std = _normalisation(config, (IMAGENET_MEAN, IMAGENET_STD))
     shift, scale = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (mean, std))
 
@@ -200,8 +201,8 @@ def _from_state_dict(
         raise DiffcleanError(f"{config.path} holds no weights (it holds {listed(content)}).", WAY_OUT)
     if config.arch is None:
         raise UsageError(
-            f"{config.path} holds bare weights and does not say of which network.",
-            f"Name it: `{config.role}_arch` NAME (one of timm's, or "
+            f"{config.path} holds bare weights and does not say which network they belong to.",
+            f"Name the network: `{config.role}_arch` NAME (one of timm's, or "
             f"{', '.join(ARCHITECTURES)}), and its classes: `{config.role}_classes` FILE",
         )
     check_arch(config.arch)
@@ -223,7 +224,7 @@ def _normalisation(config: ClassifierFile, usual: Normalisation) -> Normalisatio
     mean, std = config.mean or usual[0], config.std or usual[1]
     if config.mean is None or config.std is None:
         log.info(
-            "The %s is taken to normalise by mean %s and std %s (`%s_mean`, `%s_std`).",
+            "The %s is assumed to normalise with mean %s and std %s (`%s_mean`, `%s_std`).",
             config.role, mean, std, config.role, config.role,
         )  # fmt: skip
     return mean, std
@@ -235,21 +236,21 @@ def _classes(config: ClassifierFile, data_classes: Mapping[str, int]) -> dict[st
     if not data_classes:
         raise UsageError(
             f"Neither {config.path} nor the data says what the {config.role}'s classes are.",
-            f"Name them in the order of its logits: `{config.role}_classes` FILE",
+            f"List them in the order of its logits: `{config.role}_classes` FILE",
         )
     log.info(
-        "The %s's logits are taken to be in the data's class order (`%s_classes` says otherwise).",
+        "The %s's logits are assumed to be in the class order of the data (`%s_classes` sets another).",
         config.role, config.role,
     )  # fmt: skip
     return dict(data_classes)
 
 
 def _refuse_options(config: ClassifierFile) -> None:
-    """What the file tells itself must not be told differently."""
+    """Refuse options about what the file states itself."""
     names = ("arch", "classes", "mean", "std", "size")
     given = [f"`{config.role}_{name}`" for name in names if getattr(config, name) is not None]
     if given:
-        raise UsageError(f"{config.path} says all about itself.", f"Leave out {', '.join(given)}.")
+        raise UsageError(f"{config.path} states all of this itself.", f"Leave out {', '.join(given)}.")
 
 
 def _still(model: nn.Module) -> nn.Module:

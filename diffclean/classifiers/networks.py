@@ -1,7 +1,7 @@
-"""Image classifiers: small nets for small images, and any timm model by name.
+"""Image classifiers: small networks for small images, and any timm model by name.
 
-Every classifier takes RGB in [0, 1] and normalises inside, so that a teacher's normalisation travels with its weights
-and a student, an attack or an evaluation can hand the same tensor to any of them.
+Every classifier takes RGB in [0, 1] and normalises inside. A teacher's normalisation therefore stays with its weights,
+and a student, an attack or an evaluation can give the same tensor to any classifier.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ ARCHITECTURES: dict[str, Callable[[int], nn.Module]] = {
     "preact-resnet18": preact_resnet18,
     "wrn-16-1": wrn_16_1,
 }
-"""Our own nets, for images of about 32 to 64 px. Any other name is looked up in timm."""
+"""Our own networks, for images of about 32 to 64 px. Any other name is looked up in timm."""
 
 
 class Classifier(nn.Module):
-    """A net behind its normalisation.
+    """A network with its normalisation before it.
 
     Args:
         net: maps normalised (B, 3, H, W) to logits (B, num_classes).
-        mean: what is subtracted from each of R, G, B in [0, 1].
-        std: what the difference is divided by.
+        mean: the mean that is subtracted from R, G and B in [0, 1].
+        std: the standard deviation that the difference is divided by.
     """
 
     mean: Tensor
@@ -57,13 +57,13 @@ def build(
     """A classifier with random weights (from torch's global generator).
 
     Args:
-        arch: a name in `ARCHITECTURES`, or of a timm model.
-        num_classes: how many logits.
-        mean: normalisation; ImageNet's when None.
-        std: normalisation; ImageNet's when None.
+        arch: a name in `ARCHITECTURES`, or the name of a timm model.
+        num_classes: the number of logits.
+        mean: the mean for the normalisation; None stands for ImageNet's.
+        std: the standard deviation for the normalisation; None stands for ImageNet's.
 
     Raises:
-        UsageError: no such architecture.
+        UsageError: there is no such architecture.
     """
     check_arch(arch)
     if arch in ARCHITECTURES:
@@ -76,10 +76,10 @@ def build(
 
 
 def shapes_of(arch: str, num_classes: int) -> dict[str, torch.Size]:
-    """The shapes of a classifier's weights, told without making any: some networks of timm have gigabytes.
+    """The shapes of a classifier's weights, without allocating them, since some networks of timm have gigabytes.
 
     Raises:
-        UsageError: no such architecture.
+        UsageError: there is no such architecture.
     """
     with torch.device("meta"):
         return {name: tensor.shape for name, tensor in build(arch, num_classes).state_dict().items()}
@@ -89,7 +89,7 @@ def check_arch(arch: str) -> None:
     """Refuse a name that `build` does not know, before any work.
 
     Raises:
-        UsageError: no such architecture.
+        UsageError: there is no such architecture.
     """
     if arch in ARCHITECTURES:
         return
@@ -100,18 +100,19 @@ def check_arch(arch: str) -> None:
         known = ", ".join(ARCHITECTURES)
         raise UsageError(
             f"There is no architecture {arch!r}.",
-            f"Ours: {known}." + (f" In timm, near that name: {', '.join(near)}." if near else " Or any timm model."),
+            f"Give one of {known}"
+            + (f", or a timm model such as {', '.join(near)}." if near else ", or any timm model."),
         )
 
 
 def predict(model: nn.Module, images: Tensor, batch_size: int = 512, bf16: bool = False) -> Tensor:
-    """Logits in evaluation mode, on the device where the model is.
+    """Compute logits in evaluation mode, on the device of the model.
 
     Args:
-        model: a `Classifier`; it is left in evaluation mode.
+        model: a `Classifier`, which is left in evaluation mode.
         images: (N, 3, H, W) uint8.
-        batch_size: images a forward pass.
-        bf16: compute in bfloat16 where that is safe (autocast).
+        batch_size: the number of images in a forward pass.
+        bf16: whether to compute in bfloat16 where that is safe (autocast).
 
     Returns:
         (N, num_classes) float32 on the CPU.
@@ -126,15 +127,15 @@ def predict(model: nn.Module, images: Tensor, batch_size: int = 512, bf16: bool 
 
 
 def unit_floats(images: Tensor) -> Tensor:
-    """(B, 3, H, W) uint8 -> float32 in [0, 1], channels last in memory (what CPU and tensor-core kernels like)."""
+    """(B, 3, H, W) uint8 -> float32 in [0, 1], channels last in memory, which is fast on CPUs and tensor cores."""
     return images.to(torch.float32, memory_format=torch.channels_last).div_(255)
 
 
 def pick_device(name: str | None = None) -> torch.device:
-    """The device to work on; None or "auto": CUDA where it works, else the CPU.
+    """The device to compute on; None or "auto" stands for CUDA where it works, else the CPU.
 
     Raises:
-        UsageError: the name is no device, or one that this machine lacks.
+        UsageError: the name is not a device, or this machine does not have it.
     """
     if name in (None, "auto"):
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -142,5 +143,7 @@ def pick_device(name: str | None = None) -> torch.device:
         device = torch.device(str(name))
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"The device {name!r} cannot be used here: {error}", "Try: auto, cpu, cuda.") from error
+        raise UsageError(
+            f"The device {name!r} cannot be used here: {error}", "Give cpu, cuda, or auto for the best that works."
+        ) from error
     return device

@@ -1,4 +1,4 @@
-"""Whether an ONNX graph may be run as a classifier: looked at as data, before a runtime builds anything from it."""
+"""Checks whether an ONNX graph may be run as a classifier, by reading it as data before a runtime opens it."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     import onnx
 
 _LARGEST = 2**28
-"""Numbers of a tensor, for one image: 1 GiB in fp32."""
+"""The largest count of numbers in a tensor for one image: 1 GiB in fp32."""
 _INFERRED_BYTES = 2**29
-"""Of a file; shapes are not worked out beforehand in larger ones, which are no bombs."""
+"""The largest file whose shapes are inferred beforehand. Larger files are not small ones that unfold to a huge size."""
 _UNBOUNDED = ("Loop", "Scan", "SequenceMap")
 
 
 def check_graph(path: Path) -> None:
-    """Refuse a graph that is damaged, has no end, would unfold to any size, or ends in probabilities.
+    """Refuse a graph that is damaged, may run for ever, would unfold to a huge size, or ends in probabilities.
 
     Raises:
-        DiffcleanError: says which.
+        DiffcleanError: the message says which.
     """
     import onnx
     from google.protobuf.message import DecodeError
@@ -32,9 +32,9 @@ def check_graph(path: Path) -> None:
     try:
         model = onnx.load(path, load_external_data=False)
     except (DecodeError, OSError, ValueError) as error:
-        raise DiffcleanError(f"{path} is damaged or is no ONNX file.") from error
+        raise DiffcleanError(f"{path} is damaged or is not an ONNX file.") from error
     if not model.graph.output:
-        raise DiffcleanError(f"{path} is damaged or is no ONNX file: it has no output.")
+        raise DiffcleanError(f"{path} is damaged or is not an ONNX file: it has no output.")
     _check_order(path, model.graph)
     _check_sizes(path, model)
     _check_nodes(path, model)
@@ -42,7 +42,7 @@ def check_graph(path: Path) -> None:
 
 
 def _check_sizes(path: Path, model: onnx.ModelProto) -> None:
-    """Weights must be finite, no larger than the file or those beside it, and lie in its folder."""
+    """Check that weights are finite, no larger than their file, and in the folder of the graph."""
     import numpy as np
     from onnx import TensorProto, numpy_helper
 
@@ -53,29 +53,29 @@ def _check_sizes(path: Path, model: onnx.ModelProto) -> None:
         if tensor.data_location == TensorProto.EXTERNAL:
             place = where.get("location", "")
             if not is_inside(place) or not (path.parent / place).is_file() or (path.parent / place).is_symlink():
-                raise DiffcleanError(f"{path} keeps weights in {place!r}, which is no file beside it.")
+                raise DiffcleanError(f"{path} keeps weights in {place!r}, which is not a file beside it.")
             room = (path.parent / place).stat().st_size
         else:
             room = whole
         if numbers > 8 * room:
             raise DiffcleanError(
-                f"{path} is refused: its tensor {tensor.name} would have {numbers:,} numbers, and the file has "
+                f"{path} is refused: its tensor {tensor.name} would have {numbers:,} numbers, but the file has only "
                 f"{room:,} bytes."
             )
         if tensor.data_type in (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16) and numbers:
             try:
                 values = numpy_helper.to_array(tensor, str(path.parent))
-            except Exception as error:  # of many kinds, where sizes do not match
+            except Exception as error:  # there are many kinds, for example when sizes do not match
                 raise DiffcleanError(f"{path} is damaged: its tensor {tensor.name} cannot be read.") from error
             if np.isnan(values).any():
                 raise DiffcleanError(
-                    f"{path} is refused: its tensor {tensor.name} holds NaN, so whatever it answers means nothing.",
-                    "Was its training cut off, or did it diverge? Take an earlier state.",
+                    f"{path} is refused: its tensor {tensor.name} holds NaN, so its results would mean nothing.",
+                    "If its training diverged or was cut off, use an earlier state of it.",
                 )
 
 
 def _check_nodes(path: Path, model: onnx.ModelProto) -> None:
-    """No loops, whose rounds a number decides, and no tensor of a size out of all proportion."""
+    """Refuse loops, whose number of rounds a single number decides, and tensors of extreme size."""
     import onnx
 
     graphs: list[Any] = [model.graph, *model.functions]
@@ -88,7 +88,7 @@ def _check_nodes(path: Path, model: onnx.ModelProto) -> None:
         return
     try:
         values = onnx.shape_inference.infer_shapes(model, data_prop=True).graph.value_info
-    except Exception as error:  # of many kinds
+    except Exception as error:  # there are many kinds
         raise DiffcleanError(f"{path} is damaged: {(str(error).splitlines() or [''])[0]}") from error
     for value in values:
         numbers = math.prod(max(1, side.dim_value) for side in value.type.tensor_type.shape.dim)
@@ -97,7 +97,7 @@ def _check_nodes(path: Path, model: onnx.ModelProto) -> None:
 
 
 def _check_order(path: Path, graph: onnx.GraphProto) -> None:
-    """No node may wait for itself; those that can run do, one by one, until none is left."""
+    """Refuse cycles: run through the nodes that have all inputs, one by one, until none is left."""
     makers = {name: index for index, node in enumerate(graph.node) for name in node.output if name}
     users: dict[int, list[int]] = {}
     waits = [0] * len(graph.node)
@@ -121,9 +121,9 @@ def _check_ends_in_logits(path: Path, graph: onnx.GraphProto) -> None:
     makers = {output: node for node in graph.node for output in node.output}
     last = makers.get(graph.output[0].name)
     while last is not None and last.op_type in ("Cast", "Identity") and last.input:
-        last = makers.get(last.input[0])  # which ends, since nothing is in a cycle
+        last = makers.get(last.input[0])  # this ends, because there are no cycles
     if last is not None and last.op_type == "Softmax":
         raise DiffcleanError(
-            f"{path} ends in a softmax; a classifier must give logits, from which the temperature makes its own.",
+            f"{path} ends in a softmax; a classifier must give logits, to which the temperature is applied.",
             "Export it without the last softmax.",
         )

@@ -1,4 +1,4 @@
-"""Classifiers as ONNX: anybody's. `export.classifier` writes ours."""
+"""Runs ONNX classifiers from any source as teachers. `export.classifier` writes those of diffclean."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from diffclean.errors import DiffcleanError, MissingExtraError
 log = logging.getLogger(__name__)
 
 METADATA = "diffclean"
-"""The entry of a graph's metadata in which ours tell their classes and their size."""
+"""The metadata entry in which graphs of diffclean state their classes and their size."""
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class OnnxClassifier:
     """A classifier that onnxruntime runs.
 
     Attributes:
-        logits: (B, 3, H, W) float32, normalised as the graph wants it -> (B, C) float32, on the same device.
-        size: (height, width) that the graph is made for; None: any.
-        class_to_idx: where the graph tells it (ours do), else None.
+        logits: (B, 3, H, W) float32, normalised as the graph needs it -> (B, C) float32, on the same device.
+        size: the (height, width) that the graph needs; None if it takes any.
+        class_to_idx: the classes that the graph states (those of diffclean do), else None.
     """
 
     logits: Callable[[Tensor], Tensor]
@@ -40,11 +40,11 @@ class OnnxClassifier:
 
 
 def load_onnx(path: Path, device: torch.device) -> OnnxClassifier:
-    """Open a classifier in ONNX with NCHW images and logits.
+    """Open an ONNX classifier that takes NCHW images and returns logits.
 
     Raises:
         MissingExtraError: onnxruntime is not installed.
-        DiffcleanError: it cannot be read, or is no such classifier.
+        DiffcleanError: the file cannot be read, or is not such a classifier.
     """
     try:
         import onnxruntime
@@ -55,14 +55,14 @@ def load_onnx(path: Path, device: torch.device) -> OnnxClassifier:
     providers = [name for name in wanted if name in onnxruntime.get_available_providers()]
     options = onnxruntime.SessionOptions()
     _limit_memory(onnxruntime, options)
-    options.log_severity_level = 4  # it would quote the graph's own names on the terminal; errors are raised
+    options.log_severity_level = 4  # log lines would show the graph's own names on the terminal; errors are raised
     try:
         session = onnxruntime.InferenceSession(path, options, providers=providers)
     except Exception as error:  # its errors have no common type
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DiffcleanError(f"{path} cannot be run by onnxruntime: {reason}") from error
     if session.get_providers()[0] != wanted[0]:
-        log.warning("The classifier in ONNX runs on the CPU: this onnxruntime has no CUDA.")
+        log.warning("The ONNX classifier runs on the CPU, because this onnxruntime has no CUDA.")
     batch, size = _input_of(path, session)
     name, output = session.get_inputs()[0].name, session.get_outputs()[0].name
 
@@ -70,7 +70,7 @@ def load_onnx(path: Path, device: torch.device) -> OnnxClassifier:
         array = images.detach().float().cpu().contiguous()
         parts = []
         for part in array.split(batch or max(len(array), 1)):
-            # A graph of a fixed batch always gets that many; what was added is cut off.
+            # A graph with a fixed batch always gets that many images; the result is cut to the real ones.
             filled = torch.cat([part, part[-1:].expand(batch - len(part), -1, -1, -1)]) if batch else part
             try:
                 answer = session.run([output], {name: filled.numpy()})[0]
@@ -83,12 +83,12 @@ def load_onnx(path: Path, device: torch.device) -> OnnxClassifier:
 
 
 def _limit_memory(onnxruntime: Any, options: Any) -> None:
-    """Keep a graph that makes its sizes from what it sees to half of the machine's memory."""
+    """Limit the memory of graphs, whose sizes may depend on their input, to half of the machine's memory."""
     half = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
     place = onnxruntime.OrtMemoryInfo(
         "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
     )
-    with suppress(Exception):  # one a process: the second classifier finds it there
+    with suppress(Exception):  # there is one for each process, so for a second classifier it exists already
         onnxruntime.create_and_register_allocator(place, onnxruntime.OrtArenaCfg({"max_mem": half}))
     options.add_session_config_entry("session.use_env_allocators", "1")
 
@@ -102,7 +102,7 @@ def _stored_classes(path: Path, session: Any) -> dict[str, int] | None:
 
 
 def _input_of(path: Path, session: Any) -> tuple[int | None, tuple[int, int] | None]:
-    """The batch and the size that the graph is made for; None: any."""
+    """The batch and the size that the graph needs; None if it takes any."""
     inputs = session.get_inputs()
     shape = inputs[0].shape
     images = len(inputs) == 1 and inputs[0].type == "tensor(float)" and len(shape) == 4

@@ -1,6 +1,6 @@
-"""Residual nets for small images (32 to 64 px): no early pooling, one global average at the end.
+"""Residual networks for small images (32 to 64 px), without early pooling, and with one global average at the end.
 
-All map normalised (B, 3, H, W) to logits (B, num_classes), for any H and W of at least 16.
+All of them map normalised (B, 3, H, W) to logits (B, num_classes), for any H and W of at least 16.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class PreActBlock(nn.Module):
 
 
 def _stages(block: type[BasicBlock] | type[PreActBlock], n_in: int, widths: tuple[int, ...]) -> list[nn.Module]:
-    """Two blocks a width; every stage but the first halves the side."""
+    """Two blocks for each width; every stage but the first halves the side."""
     blocks: list[nn.Module] = []
     for stage, width in enumerate(widths):
         blocks += [block(n_in, width, 1 if stage == 0 else 2), block(width, width, 1)]
@@ -78,7 +78,7 @@ def wrn_16_1(num_classes: int) -> nn.Module:
 
 
 class _Halve(nn.Module):
-    """3x3 convolution, 2x2 maximum, then normalisation and ReLU: in this order they have a quarter of the work."""
+    """3x3 convolution, 2x2 maximum, then normalisation and ReLU, which in this order do a quarter of the work."""
 
     def __init__(self, n_in: int, n_out: int) -> None:
         super().__init__()
@@ -90,7 +90,7 @@ class _Halve(nn.Module):
 
 
 class _Residual(nn.Module):
-    """x + f(x), f being some 3x3 convolutions of one width."""
+    """x + f(x), where f is some 3x3 convolutions of one width."""
 
     def __init__(self, width: int, convolutions: int) -> None:
         super().__init__()
@@ -106,10 +106,10 @@ def _conv_norm_relu(n_in: int, n_out: int, stride: int) -> nn.Module:
 
 
 def resnet8(num_classes: int) -> nn.Module:
-    """A net for CPUs (1.3M parameters, 0.05 GMAC at 32 px).
+    """A network for CPUs (1.3M parameters, 0.05 GMAC at 32 px).
 
-    A 4x4 stem of stride 2 stands in for work at full resolution, which costs a CPU more than it is worth here; the
-    convolutions that remain run near the peak of its bf16 units.
+    A 4x4 stem of stride 2 replaces work at full resolution, which costs a CPU more than it is worth here. The remaining
+    convolutions run near the peak speed of its bf16 units.
     """
     stem = [nn.Conv2d(3, 64, 4, stride=2, padding=1, bias=False), nn.BatchNorm2d(64), nn.ReLU()]
     first = [_Residual(64, 1), _conv_norm_relu(64, 128, stride=2)]
@@ -118,19 +118,19 @@ def resnet8(num_classes: int) -> nn.Module:
 
 
 def resnet9(num_classes: int) -> nn.Module:
-    """Page's ResNet-9 for quick CIFAR training at half its width (1.7M parameters, 0.09 GMAC at 32 px).
+    """Page's ResNet-9 for fast CIFAR training at half its width (1.7M parameters, 0.09 GMAC at 32 px).
 
-    Learns more from each image than `resnet8`, at about 1.7 times the work. Source: D. Page, "How to train your
+    It learns more from each image than `resnet8`, at about 1.7 times the work. Source: D. Page, "How to train your
     ResNet", 2018, www.myrtle.ai.
     """
     first = [_conv_norm_relu(3, 32, stride=1), _Halve(32, 64), _Residual(64, 2)]
     second = [_Halve(64, 128), _Halve(128, 256), _Residual(256, 2)]
-    # The maximum over what is left, and small logits at the start, are Page's too.
+    # The final maximum, and the small logits at the start, are Page's too.
     return nn.Sequential(*first, *second, nn.AdaptiveMaxPool2d(1), nn.Flatten(), _Scaled(256, num_classes, 0.125))
 
 
 class _Scaled(nn.Linear):
-    """A linear layer without bias, times a constant."""
+    """A linear layer without bias, whose output is multiplied by a constant."""
 
     def __init__(self, n_in: int, n_out: int, scale: float) -> None:
         super().__init__(n_in, n_out, bias=False)

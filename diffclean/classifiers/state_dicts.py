@@ -1,4 +1,4 @@
-"""Bare weights, as training programs of all kinds save them, into a classifier; and what they do not say."""
+"""Loads bare weights, as training programs of all kinds save them, into a classifier."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from diffclean.families.bounds import check_finite
 log = logging.getLogger(__name__)
 
 Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
-"""Mean and deviation of R, G, B in [0, 1]."""
+"""The mean and standard deviation of R, G, B in [0, 1]."""
 
 _PLACES = ("state_dict", "model_state_dict", "model", "net", "netC", "weights", "params")
-"""Where programs put the weights in a larger file."""
+"""The names under which programs put the weights in a larger file."""
 _AVERAGES = ("state_dict_ema", "model_ema", "ema", "ema_state_dict", "swa_state_dict")
-"""Where they put an average of the weights over the training. Taken where there are no others."""
+"""The names for an average of the weights over the training. It is used if there are no other weights."""
 _COUNTERS = ("n_averaged", "total_ops", "total_params")
 """Numbers that torch's AveragedModel and thop's profiler leave among the weights."""
 _CLASSES_CHARACTERS = 4 * 2**20
 _TOLERATED = "num_batches_tracked"
-"""Older programs do not save it; nothing that a classifier answers depends on it."""
+"""A tensor that older programs do not save; a classifier's answers do not depend on it."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class Table:
     """A table of weights in a file.
 
     Attributes:
-        place: its name in the file; empty: it is the file.
-        tensors: name -> tensor.
-        others: names of further tables of weights in the file, which were not taken.
+        place: the name of the table in the file; empty if the file itself is the table.
+        tensors: the tensors by name.
+        others: the names of other tables of weights in the file, which are not used.
     """
 
     place: str
@@ -49,7 +49,7 @@ class Table:
 
 
 def find_state_dict(content: Mapping[str, Any]) -> Table | None:
-    """The weights among what a file holds; None: there are none."""
+    """Find the weights in the content of a file; None if there are none."""
     tables = {place: found for place in (*_PLACES, *_AVERAGES) if (found := _tensors_at(content.get(place)))}
     if tables:
         place, *others = tables
@@ -61,7 +61,7 @@ def find_state_dict(content: Mapping[str, Any]) -> Table | None:
 
 
 def _tensors_at(value: Any, deeper: bool = True) -> dict[str, Tensor]:
-    """The tensors in a table, or in a table of weights within it; empty: there are none."""
+    """The tensors in a table, or in a table of weights within it; empty if there are none."""
     if not isinstance(value, Mapping):
         return {}
     found = {str(name): tensor for name, tensor in value.items() if isinstance(tensor, Tensor)}
@@ -74,21 +74,21 @@ def _tensors_at(value: Any, deeper: bool = True) -> dict[str, Tensor]:
 def fitted(
     table: Table, shapes: Mapping[str, torch.Size], path: Path, what: str, role: str = "classifier"
 ) -> dict[str, Tensor]:
-    """The weights of a table under the names of a `Classifier`; nothing of the network is made for that.
+    """The weights of a table under the names of a `Classifier`, found without creating the network.
 
-    Wrappers put their own name before each weight's, and other tensors may lie beside: those of a loss, of a second
-    network. The weights under one such name that fit are taken, the others are passed over, and that is said. A
-    network without its normalisation lacks `mean` and `std` in what is returned.
+    Wrappers put a prefix before the name of each weight, and a file may hold other tensors, such as those of a loss or
+    of a second network. The weights with one prefix that fit are used; a log message says which ones were ignored. If
+    the network has no normalisation, `mean` and `std` are missing in the result.
 
     Args:
-        table: as `find_state_dict` finds it.
-        shapes: of a whole `Classifier`, `networks.shapes_of`.
-        path: where the weights are from.
-        what: the network in words, for the message.
-        role: as in `ClassifierFile`, for the message.
+        table: the table, from `find_state_dict`.
+        shapes: the shapes of a complete `Classifier`, from `networks.shapes_of`.
+        path: the file of the weights.
+        what: a description of the network, for the message.
+        role: what the hint calls the classifier, as in `ClassifierFile`.
 
     Raises:
-        DiffcleanError: they are of another network, or for another number of classes.
+        DiffcleanError: the weights belong to another network, or to another number of classes.
     """
     state = {name: tensor for name, tensor in table.tensors.items() if name.rpartition(".")[2] not in _COUNTERS}
     bare = {name.removeprefix("net."): shape for name, shape in shapes.items() if name.startswith("net.")}
@@ -101,12 +101,12 @@ def fitted(
             return {f"{before}{name.removeprefix(prefix)}": state[name] for name in own}
     raise DiffcleanError(
         f"{path} does not fit {what}: {'; '.join(problems)}.",
-        f"Check `{role}_arch`, and `{role}_classes`: one name for each of its logits.",
+        f"Check `{role}_arch`, and `{role}_classes`, which must name one class for each logit.",
     )
 
 
 def _prefixes(state: Mapping[str, Tensor], wanted: Mapping[str, torch.Size]) -> list[str]:
-    """What stands before the names in a table, the best first, then others under which as many weights fit."""
+    """The prefixes of the names in a table: the best first, then others with which as many weights fit."""
     needed = [name for name in wanted if not name.endswith(_TOLERATED)]
     found = {name.removesuffix(anchor) for anchor in needed[:3] for name in state if name.endswith(f".{anchor}")}
     order = sorted(found, key=lambda prefix: (len(prefix), prefix))
@@ -116,17 +116,17 @@ def _prefixes(state: Mapping[str, Tensor], wanted: Mapping[str, torch.Size]) -> 
 
 
 def _tell(table: Table, path: Path, prefix: str, passed: list[str], rivals: list[str]) -> None:
-    """Say what was taken where a file holds more than one network's weights."""
+    """Log which weights were used, if a file holds those of more than one network."""
     if table.others:
         log.warning(
-            "%s holds several tables of weights; %s is taken, not %s. For another: "
+            "%s holds several tables of weights; %s is used, not %s. To use another one: "
             "torch.save(torch.load(FILE, weights_only=True)['%s'], 'weights.pt').",
             path, table.place, ", ".join(table.others), table.others[0],
         )  # fmt: skip
     if rivals:
-        log.warning("%s holds several networks; the weights under '%s' are taken, not '%s'.", path, prefix, rivals[0])
+        log.warning("%s holds several networks; the weights under '%s' are used, not '%s'.", path, prefix, rivals[0])
     if passed:
-        log.info("%s holds %d tensors beside the network's, such as %s; they are passed over.",
+        log.info("%s holds %d tensors that are not the network's, such as %s; they are ignored.",
                  path, len(passed), passed[0])  # fmt: skip
 
 
@@ -139,12 +139,12 @@ def _problems(state: Mapping[str, Tensor], wanted: Mapping[str, torch.Size]) -> 
         if name in state and state[name].shape != shape
     ]
     problems = [f"{len(missing)} tensors are missing, such as {missing[0]}"] if missing else []
-    problems += [f"{len(unexpected)} are not of it, such as {unexpected[0]}"] if unexpected else []
+    problems += [f"{len(unexpected)} do not belong to it, such as {unexpected[0]}"] if unexpected else []
     return problems + shapes[:3]
 
 
 def load_fitted(model: Classifier, state: Mapping[str, Tensor], path: Path) -> None:
-    """Load weights that fit into a classifier; what may be missing keeps its value.
+    """Load fitted weights into a classifier; weights that may be missing keep their values.
 
     Raises:
         DiffcleanError: a weight is not finite.
@@ -161,7 +161,7 @@ def load_fitted(model: Classifier, state: Mapping[str, Tensor], path: Path) -> N
 
 
 def usual_input(arch: str) -> tuple[Normalisation, tuple[int, int] | None]:
-    """The normalisation that an architecture usually has, and its size where it takes no other."""
+    """The usual normalisation of an architecture, and its image size if it takes no other."""
     if arch in ARCHITECTURES:
         return (IMAGENET_MEAN, IMAGENET_STD), None
     import timm
@@ -174,18 +174,18 @@ def usual_input(arch: str) -> tuple[Normalisation, tuple[int, int] | None]:
 
 
 def read_classes(path: Path) -> dict[str, int]:
-    """`class_to_idx` from a file: JSON (a list of names, or an object name -> index), or a name a line.
+    """Read `class_to_idx` from a file: JSON (a list of names, or an object name -> index), or one name on each line.
 
     Raises:
-        DiffcleanError: it cannot be read, or names a class twice.
+        DiffcleanError: the file cannot be read, or names a class twice.
     """
     try:
         if not path.is_file():
-            raise OSError("it is no plain file")
+            raise OSError("it is not a regular file")
         with path.open(encoding="utf-8-sig") as file:
             text = file.read(_CLASSES_CHARACTERS + 1)
         if len(text) > _CLASSES_CHARACTERS:
-            raise OSError("it is too large for one")
+            raise OSError("it is too large for a list of classes")
     except (OSError, UnicodeDecodeError) as error:
         raise DiffcleanError(f"{path} cannot be read as a list of classes: {error}") from error
     try:

@@ -1,4 +1,4 @@
-"""Weights from files that need not be trusted: tensors and plain values are read, nothing in them is ever executed."""
+"""Reads weights from untrusted files: tensors and plain values are read, and nothing in a file is ever executed."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ WAY_OUT = (
 
 
 _TORCH = (b"PK", b"\x80")
-"""How a file of torch.save begins: a zip archive, or in old versions a pickle."""
+"""The first bytes of a file of torch.save: those of a zip archive, or of a pickle in old versions."""
 
 
 class UnsafeFileError(DiffcleanError):
-    """Reading the file would mean to trust it: it holds code, or objects that are made by running code."""
+    """The file could only be read by trusting it: it holds code, or objects that are created by running code."""
 
 
 def read_content(path: Path) -> dict[str, Any]:
-    """All that a `.safetensors` file, whose tensors are under `state_dict`, or else a file of torch holds.
+    """The whole content of a `.safetensors` file, with its tensors under `state_dict`, or of a torch file.
 
     Raises:
-        UnsafeFileError: it could only be read by trusting it.
-        DiffcleanError: it is missing, damaged, declares more than it can hold, or holds something else.
+        UnsafeFileError: the file could only be read by trusting it.
+        DiffcleanError: the file is missing or damaged, declares more than it can hold, or holds something else.
     """
     if not path.is_file():
         raise DiffcleanError(f"There is no file {path}.")
@@ -42,12 +42,15 @@ def read_content(path: Path) -> dict[str, Any]:
 
 
 def read_weights(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What a file tells beside tensors, and its tensors (or, where they lie under another name, all); see above."""
+    """The content of a file other than tensors, and its tensors, see `read_content` and `split`."""
     return split(read_content(path))
 
 
 def split(content: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """What a file's content tells beside tensors, and its tensors: its `state_dict`, or all where it has none."""
+    """Divide the content of a file into everything but tensors, and its tensors.
+
+    The tensors are those under `state_dict`, or the whole content if it has no such table.
+    """
     state = content.get("state_dict")
     if isinstance(state, dict):
         return {name: value for name, value in content.items() if name != "state_dict"}, state
@@ -57,7 +60,10 @@ def split(content: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 def _read_torch(path: Path) -> dict[str, Any]:
     with path.open("rb") as file:
         if not file.read(4).startswith(_TORCH):
-            raise DiffcleanError(f"{path} is no torch file.", "Expected .pt, .pth, .safetensors or .onnx, named so.")
+            raise DiffcleanError(
+                f"{path} is not a torch file.",
+                "Expected a torch file (.pt, .pth), a .safetensors file or an .onnx file, with that extension.",
+            )
     names = check_archive(path)
     _refuse_programs(path, names)
     try:
@@ -70,22 +76,22 @@ def _read_torch(path: Path) -> dict[str, Any]:
             raise UnsafeFileError(
                 f"{path} is refused: it holds NumPy numbers or arrays beside its weights, such as the best accuracy so "
                 f"far, and reading those would run code from the file ({reason_of(error)}).",
-                "Turn them into plain ones (float(x), x.tolist()), or save the weights alone.",
+                "Convert them into plain Python values (float(x), x.tolist()), or save only the weights.",
             ) from error
         raise UnsafeFileError(
             f"{path} is refused: it holds more than tensors and plain values (a whole pickled model?), "
             f"and reading that would run code from the file ({reason_of(error)}).",
-            "Where you trust it, load it yourself and write it again with diffclean.classifiers.checkpoints.save.",
+            "If you trust it, load it yourself and write it again with diffclean.classifiers.checkpoints.save.",
         ) from error
-    except Exception as error:  # damaged bytes raise whatever they like
-        raise DiffcleanError(f"{path} is damaged or is no torch file: {reason_of(error)}.") from error
+    except Exception as error:  # damaged bytes can raise any kind of exception
+        raise DiffcleanError(f"{path} is damaged or is not a torch file: {reason_of(error)}.") from error
     if not isinstance(content, dict):
         raise DiffcleanError(f"{path} holds a {type(content).__name__}, not a classifier of diffclean.")
     return content
 
 
 def _refuse_programs(path: Path, files: Iterable[str]) -> None:
-    """TorchScript and torch.export archives are zip files too; their loaders trust them."""
+    """Refuse TorchScript and torch.export archives: they are zip files too, and their loaders trust them."""
     names = {name.partition("/")[2] for name in files}
     kind = ""
     if "constants.pkl" in names or any(name.startswith("code/") for name in names):
@@ -106,21 +112,21 @@ def _read_safetensors(path: Path) -> dict[str, Any]:
         with safe_open(path, framework="pt") as file:
             about = json_of((file.metadata() or {}).get("diffclean", "{}"))
             if not isinstance(about, dict):
-                raise ValueError("its metadata are no object")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+                raise ValueError("its metadata are not an object")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is not a dict
             return {**about, "state_dict": tensors}
     except (SafetensorError, ValueError, TypeError, RuntimeError, AttributeError) as error:
-        raise DiffcleanError(f"{path} is damaged or is no safetensors file: {reason_of(error)}.") from error
+        raise DiffcleanError(f"{path} is damaged or is not a safetensors file: {reason_of(error)}.") from error
 
 
 def reason_of(error: Exception) -> str:
-    """What went wrong in one line, without torch's advice to load it unsafely."""
+    """What went wrong in one line, without torch's advice to load the file unsafely."""
     text = str(error).partition("WeightsUnpickler error:")[2] or str(error)
     found = text.partition(" was not an allowed global")[0].strip()
     return found.splitlines()[0].rstrip(".") if found else type(error).__name__
 
 
 def listed(names: Iterable[object]) -> str:
-    """The first few names."""
+    """The first few names, for a message."""
     every = [f"{name!s:.60}" for name in names]
     return "nothing" if not every else ", ".join(every[:4]) + (", ..." if len(every) > 4 else "")

@@ -1,4 +1,4 @@
-"""Where lines for people go: above the bar, or to standard error as it is."""
+"""`Board`: where lines of text are printed while a progress bar may be on the screen."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Protocol
 
 
 class Board(Protocol):
-    """Where text for people goes while work runs."""
+    """A place to print lines of text while work is in progress."""
 
     def write(self, line: str) -> None:
         """Print one line without disturbing the bar."""
 
 
 class PlainBoard:
-    """Standard error as it is."""
+    """A board without a progress bar: lines go to standard error."""
 
     def write(self, line: str) -> None:
         """Print one line."""

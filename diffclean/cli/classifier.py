@@ -1,4 +1,4 @@
-"""The options that say of a classifier what its file does not."""
+"""The options of a verb that state what the file of a classifier does not say."""
 
 from __future__ import annotations
 
@@ -11,36 +11,38 @@ import click
 from diffclean.cli import frame
 
 _OPTIONS: dict[str, dict[str, Any]] = {
-    "arch": {"metavar": "ARCH", "help": "Of a state dict."},
+    "arch": {"metavar": "ARCH", "help": "The architecture of the {role}, if its file is a state dict."},
     "classes": {
         "type": click.Path(path_type=Path),
         "metavar": "FILE",
-        "help": "Its classes in the order of its logits: one a line, or JSON.  [default: the data's order]",
+        "help": "A file that lists the classes in the order of the {role}'s logits, one on each line or as JSON.  "
+        "[default: the order of the data set]",
     },
     "mean": {
         "type": float,
         "nargs": 3,
         "metavar": "R G B",
-        "help": "What it subtracts from pixels in 0..1.  [default: timm's, or ImageNet's]",
+        "help": "The mean that the {role} subtracts from pixels in 0..1.  [default: timm's, or ImageNet's]",
     },
     "std": {
         "type": float,
         "nargs": 3,
         "metavar": "R G B",
-        "help": "What it divides by.  [default: timm's, or ImageNet's]",
+        "help": "The standard deviation by which the {role} divides after that.  [default: timm's, or ImageNet's]",
     },
     "size": {
         "type": click.IntRange(16),
-        "help": "Side of its input in px.  [default: its own, or the data's]",
+        "help": "The side of the {role}'s square input, in pixels.  [default: the one in its file, else that of the "
+        "images]",
     },
 }
 
 
 class Renamed(click.Option):
-    """An option whose former name still works, in files and in the environment too, and is not shown in the help."""
+    """An option whose former name still works, also in files and in the environment, but is not shown in the help."""
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """The name of today alone."""
+        """The help record with the current name only."""
         every, self.opts = self.opts, self.opts[:1]
         try:
             return super().get_help_record(ctx)
@@ -54,13 +56,14 @@ def classifier_options(
     """Add `--<role>-arch`, `--<role>-size` and the like to a verb.
 
     Args:
-        role: what the verb calls the classifier, "classifier" or "teacher".
-        former: what it once called it.
+        role: the name of the classifier in the verb, "classifier" or "teacher".
+        former: an earlier name of it.
     """
 
     def decorate(function: Callable[..., frame.Result]) -> Callable[..., frame.Result]:
         for name, settings in reversed(_OPTIONS.items()):
             names = [f"--{each}-{name}" for each in (role, former) if each]
+            settings = settings | {"help": settings["help"].format(role=role)}
             function = click.option(*names, f"{role}_{name}", cls=Renamed, **settings)(function)
         return function
 

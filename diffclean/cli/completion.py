@@ -1,4 +1,4 @@
-"""`diffclean completion bash`: the script that makes a shell complete verbs and options."""
+"""`diffclean completion bash` prints the script with which a shell completes verbs and options."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _WHERE = {
 }
 
 
-@frame.verb("completion", epilog="Install it: " + "; ".join(_WHERE.values()) + ".")
+@frame.verb("completion", epilog="To install it, use the line of your shell: " + "; ".join(_WHERE.values()) + ".")
 @click.argument("shell", type=click.Choice(list(_WHERE)), required=False)
 def command(run: frame.Run, shell: str | None) -> frame.Result:
-    """Print the script that makes your shell complete verbs and options.
+    """Print the script with which your shell completes the verbs and options of diffclean.
 
-    Without an argument it is for the shell that the environment variable SHELL names.
+    Without an argument, it is the script for the shell that the environment variable SHELL names.
     """
     shell = shell or _own_shell()
     from click.shell_completion import get_completion_class

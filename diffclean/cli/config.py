@@ -1,12 +1,12 @@
-"""Options from the environment and from a TOML file. Precedence: command line > environment > file > default.
+"""Options from environment variables and from a TOML file. Precedence: command line > environment > file > default.
 
-    engine = "micro"          # top level: for every verb that has such an option
+    engine = "micro"          # at the top level: for every verb that has this option
 
-    [variate]                 # one table a verb
+    [variate]                 # one table for each verb
     steps = 10
 
-click does the precedence (`Option.envvar`, `Context.default_map`); here are the names, and the checking of a file: all
-of its mistakes are reported together.
+click applies the precedence (`Option.envvar`, `Context.default_map`). This module holds the names of options in files
+and in the environment, and checks a file; all mistakes in it are reported together.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ NOT_OPTIONS = {
 
 
 def option_name(param: click.Parameter) -> str:
-    """What a parameter is called in files: its longest long option without the dashes, or the argument's name."""
+    """The name of a parameter in a file: its longest long option without the dashes, or the name of the argument."""
     longs = [opt.lstrip("-") for opt in param.opts if opt.startswith("--")]
     return max(longs, key=len, default=param.name or "").replace("-", "_")
 
@@ -47,7 +47,7 @@ def option_names(param: click.Parameter) -> list[str]:
 
 
 def name_environment(command: click.Command) -> None:
-    """Let each option be read from DIFFCLEAN_<VERB>_<OPTION>, and less specifically from DIFFCLEAN_<OPTION>."""
+    """Let each option be set by DIFFCLEAN_<VERB>_<OPTION>, or for all verbs by DIFFCLEAN_<OPTION>."""
     verb = (command.name or "").upper()
     for param in command.params:
         if isinstance(param, click.Option) and param.envvar is None:
@@ -74,7 +74,7 @@ def _in_environment(commands: Iterable[click.Command]) -> set[str]:
 
 
 def read_config(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """Callback of --config. It is eager, so that the file's values are there when the others are looked up."""
+    """The callback of --config. It is eager, so that the file has been read before other options are looked up."""
     if value is not None:
         ctx.default_map = load(Path(value), ctx)
     return value
@@ -88,10 +88,10 @@ def load(path: Path, ctx: click.Context) -> dict[str, Any]:
         ctx: the verb's context; its parent knows the other verbs.
 
     Returns:
-        Value by click parameter name.
+        The values by the name of click's parameter.
 
     Raises:
-        UsageError: with every mistake in the file, whichever verb it concerns.
+        UsageError: the file has mistakes; the message lists all of them, also those about other verbs.
     """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -118,7 +118,7 @@ def load(path: Path, ctx: click.Context) -> dict[str, Any]:
             label = f"[{name}] {key}"
             if _norm(key) not in params:
                 problems.append(f"{label}: {name} has no such option{_nearest(_norm(key), params)}")
-            else:  # the values of other verbs are checked too, and thrown away
+            else:  # values for other verbs are checked too, but not used
                 _take(params[_norm(key)], label, item, ctx, values if name == verb else {}, problems)
     if problems:
         count = f"{len(problems)} mistake{'s' if len(problems) > 1 else ''}"
@@ -129,7 +129,7 @@ def load(path: Path, ctx: click.Context) -> dict[str, Any]:
 def _take(
     param: click.Parameter, label: str, item: Any, ctx: click.Context, values: dict[str, Any], problems: list[str]
 ) -> None:
-    """Check `item` against its parameter and note it, or what is wrong with it."""
+    """Check `item` against its parameter; add it to `values`, or what is wrong with it to `problems`."""
     try:
         value = _as_click(param, item)
         param.type_cast_value(ctx, value)
@@ -141,7 +141,7 @@ def _take(
 
 
 def _as_click(param: click.Parameter, item: Any) -> Any:
-    """A TOML value as click would meet it on a command line: text, so that 1.5 is no integer."""
+    """A TOML value as text, as click would get it from a command line, so that 1.5 is not taken for an integer."""
     flag = isinstance(param, click.Option) and param.is_flag
     if flag != isinstance(item, bool):
         raise ValueError(f"expected {'true or false' if flag else 'a value'}, found {item!r}")
@@ -179,7 +179,7 @@ def _all_names(ctx: click.Context) -> set[str]:
 
 
 def _nearest(name: str, names: Iterable[str]) -> str:
-    """`; did you mean steps?`, or all there are when nothing is near."""
+    """`; did you mean steps?`, or the list of all names if none is similar."""
     known = sorted(names)
     near = difflib.get_close_matches(name, known, n=2, cutoff=0.6)
     return f"; did you mean {' or '.join(near)}?" if near else f"; there are: {', '.join(known)}"

@@ -1,4 +1,4 @@
-"""What people have to know inside the image: a mounted folder belongs to somebody, or nothing is mounted at all."""
+"""Hints for errors inside the Docker image: a mounted folder of another user, or no mounted folder at all."""
 
 from __future__ import annotations
 
@@ -8,22 +8,26 @@ from contextlib import suppress
 from pathlib import Path
 
 MARK = "DIFFCLEAN_CONTAINER"
-"""Set in the image to its kind."""
+"""The environment variable that the Docker images set, to the kind of the image."""
 
 
 def hint(error: BaseException) -> str:
-    """What to type after `docker run` about an error; "" outside of the image, and where it would not help."""
+    """Say how to change the `docker run` command so that an error goes away.
+
+    Returns:
+        The hint, or "" outside of the Docker image and for errors that another command would not mend.
+    """
     if MARK not in os.environ:
         return ""
     if (refused := _refused(error)) is not None:
         return _owner_hint(Path(os.fsdecode(refused.filename)))
     if not any(Path.cwd().iterdir()):
-        return f'Nothing is mounted at {Path.cwd()}: docker run -v "$PWD:/workspace" ...'
+        return f'No folder is mounted at {Path.cwd()}. Mount yours: docker run -v "$PWD:/workspace" ...'
     return ""
 
 
 def _refused(error: BaseException | None) -> OSError | None:
-    """The denied access that is at the bottom of an error."""
+    """The refused file access that caused an error, or None if there was none."""
     while error is not None:
         if isinstance(error, PermissionError) and error.errno == errno.EACCES and error.filename:
             return error
@@ -32,8 +36,8 @@ def _refused(error: BaseException | None) -> OSError | None:
 
 
 def _owner_hint(path: Path) -> str:
-    """Whose the nearest folder that can be seen is, and how to be that user."""
-    path = Path(os.path.abspath(path))  # noqa: PTH100 - `resolve` may not look into it either
+    """Name the owner of the nearest accessible folder, and how to run the container as that user."""
+    path = Path(os.path.abspath(path))  # noqa: PTH100 - `resolve` would need access to the folder
     for place in (path, *path.parents):
         with suppress(OSError):
             found = place.stat()
@@ -42,6 +46,6 @@ def _owner_hint(path: Path) -> str:
         return ""
     owner = f"{found.st_uid}:{found.st_gid}"
     return (
-        f"This container works as user {os.geteuid()}:{os.getegid()}, and {place} belongs to {owner}. "
-        f"Run it as the owner: docker run --user {owner} ..."
+        f"This container runs as user {os.geteuid()}:{os.getegid()}, but {place} belongs to {owner}. "
+        f"Run the container as the owner: docker run --user {owner} ..."
     )

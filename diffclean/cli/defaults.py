@@ -1,4 +1,4 @@
-"""The defaults of the command line: those of the Python functions that do the same."""
+"""The defaults of the command line, which are taken from the Python functions that do the same work."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from diffclean.errors import UsageError
 def take_defaults(command: click.Command, function: Callable[..., Any]) -> None:
     """Give each option the default that `function` has for the argument of the same name.
 
-    What is None there is left alone: the option's help says what happens then.
+    Where the default is None, the option has none, and its help text says what happens then.
     """
     arguments = inspect.signature(function).parameters
     for param in command.params:
@@ -24,12 +24,12 @@ def take_defaults(command: click.Command, function: Callable[..., Any]) -> None:
 
 
 def as_typed(value: Any) -> Any:
-    """A value as people type it: an interval with a colon."""
+    """A value as it is typed on the command line: the two ends of an interval are joined with a colon."""
     return ":".join(f"{part:g}" for part in value) if isinstance(value, tuple) else value
 
 
 class Interval(click.ParamType):
-    """Two numbers with a colon between; whether they are in range is for the settings to say."""
+    """A click type for two numbers with a colon between them. `Settings` checks later whether they are in range."""
 
     name = "LOW:HIGH"
 
@@ -40,5 +40,7 @@ class Interval(click.ParamType):
         try:
             low, high = map(float, str(value).split(":"))
         except ValueError:
-            raise UsageError(f"{value!r} is no interval of noise levels.", "Give two numbers: 0.2:0.8") from None
+            raise UsageError(
+                f"{value!r} is not an interval of noise levels.", "Give two numbers with a colon between: 0.2:0.8"
+            ) from None
         return low, high

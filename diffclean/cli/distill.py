@@ -21,43 +21,57 @@ if TYPE_CHECKING:
     "--teacher",
     required=True,
     type=click.Path(path_type=Path),
-    help="A classifier of `train`; or a state dict (.pt, .pth, .safetensors) or .onnx of anybody's.",
+    help="The teacher: a classifier that `train` wrote, or a state dict (.pt, .pth, .safetensors) or an .onnx file "
+    "from elsewhere.",
 )
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
-    help="A folder of `variate`, or any with one folder of images a class.  [default: the one *-variations here]",
+    help="The variations to learn from: an output folder of `variate`, or any folder that has one folder of images for "
+    "each class.  [default: the only *-variations folder here]",
 )
 @click.option(
     "-o",
     "--out",
     type=click.Path(path_type=Path),
-    help="The student: .pt or .safetensors.  [default: TEACHER-student.pt]",
+    help="The file of the student, .pt or .safetensors.  [default: TEACHER-student.pt]",
 )
 @click.option(
-    "--student", metavar="ARCH", help="As --arch of `train`.  [default: the teacher's where known, or preact-resnet18]"
+    "--student",
+    metavar="ARCH",
+    help="The architecture of the student, one of those that --arch of `train` takes.  [default: the teacher's if it "
+    "is known, else preact-resnet18]",
 )
-@click.option("--temperature", type=click.FloatRange(0, min_open=True), help="Softens both answers.")
+@click.option(
+    "--temperature",
+    type=click.FloatRange(0, min_open=True),
+    help="The temperature by which the logits of teacher and student are divided before the softmax; higher is softer.",
+)
 @click.option(
     "--alpha",
     type=click.FloatRange(0, 1),
-    help="Weight of the teacher's answers, the labels have the rest; at 1 none are needed.",
+    help="The weight of the teacher's answers in the loss. The labels have the remaining weight, so 1 needs no labels.",
 )
-@click.option("--paper-loss", is_flag=True, help="Labels at the temperature too, as the paper's released code has it.")
+@click.option(
+    "--paper-loss",
+    is_flag=True,
+    help="Apply the temperature to the label loss as well, as the released code of the paper does.",
+)
 @click.option(
     "--targets",
     type=click.Choice(["sampled", "averaged"]),
-    help="The teacher's answer to the variation that is shown, or the mean over all variations of its image.",
+    help="Which answer of the teacher the student learns: the one to the variation at hand (sampled), or the mean of "
+    "its answers to all variations of the same image (averaged).",
 )
 @classifier_options("teacher")
 @loop_options
 def command(run: frame.Run, teacher: Path, data: Path | None, out: Path | None, **options: Any) -> frame.Result:
     """Train a student on variations alone, from the answers of a suspect teacher.
 
-    The student never sees an original, so it never sees a trigger. Labels of suspect data are suspect too, so by
-    default the student learns from none; Struppek et al. 2023 (arXiv 2310.06372) have --alpha 0.5. The log is written
-    beside OUT as .jsonl. A run that was stopped goes on when the same command is typed again. Several GPUs: torchrun
-    --nproc-per-node 2 --no-python diffclean distill ...
+    The student never sees an original image, so it never sees a trigger in one. The labels of suspect data are suspect
+    too, so by default the student uses no labels; Struppek et al. 2023 (arXiv 2310.06372) use --alpha 0.5. The log is
+    written beside OUT as a .jsonl file. To continue a run that was stopped, type the same command again. To train on
+    several GPUs, run torchrun --nproc-per-node 2 --no-python diffclean distill ...
     """
     if run.dry_run:
         return _planned(distill_config(teacher, data, out, **options))
@@ -83,8 +97,8 @@ def _planned(config: DistillConfig) -> frame.Result:
     count = len(open_source(config.data).items())
     found = {"images": count, "classes": len(teacher.class_to_idx), "student": arch, "data": config.data}
     lines = [
-        f"{count} images in {config.data}, {len(teacher.class_to_idx)} classes, {config.loop.epochs} epochs of {arch}, "
-        f"into {config.out}.",
+        f"Would train {arch} for {config.loop.epochs} epochs on {count} images of {len(teacher.class_to_idx)} classes "
+        f"in {config.data}, and write {config.out}.",
         "Nothing was written.",
     ]
     return frame.Result({**found, "out": config.out}, lines)

@@ -8,11 +8,11 @@ from diffclean.errors import ExitCode
 
 @frame.verb("doctor")
 def command(run: frame.Run) -> frame.Result:
-    """Say what this machine can run, and why not.
+    """Say what this machine can run, and what is missing for the rest.
 
-    Lists the processor, memory, GPUs and libraries; which runtime `--runtime auto` would use, and for each that does
-    not work the reason and what to type; and the embedded model with what its weights may be used for. Exits with 1
-    when no runtime works.
+    The report lists the processor, the memory, the GPUs and the libraries. It says which runtime `--runtime auto` would
+    use, and for each runtime that does not work the reason and what to type. It also names the embedded model and what
+    its weights may be used for. The exit code is 1 if no runtime works.
     """
     from diffclean.doctor import examine, lines
 

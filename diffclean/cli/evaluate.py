@@ -32,13 +32,21 @@ NAMES = {
     "--poison",
     type=click.Path(path_type=Path),
     metavar="MANIFEST",
-    help="The poison.json of the training set: adds ASR and RA. The trigger is put on DATA in memory.",
+    help="The poison manifest (poison.json) of the training set. The trigger is put on the images of DATA in memory, "
+    "and ASR and RA are measured too.",
 )
 @click.option(
-    "--undefended", type=click.Path(path_type=Path), metavar="MODEL", help="The model before the defence: adds DER."
+    "--undefended",
+    type=click.Path(path_type=Path),
+    metavar="MODEL",
+    help="The classifier before the defence, for comparison; adds DER. Needs --poison.",
 )
 @classifier_options("classifier", former="teacher")
-@click.option("--device", help="cpu, cuda, cuda:1.  [default: CUDA where it works, else the CPU]")
+@click.option(
+    "--device",
+    help="The device to compute on: cpu, cuda, or one GPU such as cuda:1.  [default: CUDA where it works, else the "
+    "CPU]",
+)
 def command(
     run: frame.Run,
     model: Path,
@@ -48,18 +56,20 @@ def command(
     device: str | None,
     **options: Any,
 ) -> frame.Result:
-    """Measure the classifier MODEL on DATA, a clean test set with one folder a class.
+    """Measure the classifier MODEL on DATA, a clean test set that has one folder of images for each class.
 
-    MODEL is a classifier of `train` or `distill`, or a state dict (.pt, .pth, .safetensors) or .onnx of anybody's, of
-    which the --classifier options say what the file does not. With --undefended they speak of that one.
+    MODEL is a classifier that `train` or `distill` wrote, or a state dict (.pt, .pth, .safetensors) or an .onnx file
+    from elsewhere, for which the --classifier options state what the file does not. With --undefended, these options
+    describe the undefended classifier.
 
-    Where DATA is an output folder of `variate`, it is compared with its source: how many labels and, if the source was
-    poisoned by `diffclean poison`, how many triggers survived. Every rate comes with its 95 % Wilson interval.
+    If DATA is an output folder of `variate`, it is compared with its source: label preservation is measured and, if the
+    source was poisoned by `diffclean poison`, trigger survival. Every rate comes with its 95 % Wilson interval.
     """
     if is_variations(data):
         if poison or undefended:
             raise UsageError(
-                f"{data} is a variation run: `poison` and `undefended` are for test sets.", "Leave them out."
+                f"{data} is an output folder of variate; `poison` and `undefended` can be used with test sets only.",
+                "Leave them out, or name a test set.",
             )
         return _of_run(evaluate_variations(model, data, device=device, progress=run.progress, **options))
     options |= {"poison": poison, "undefended": undefended, "device": device}
@@ -72,9 +82,9 @@ def command(
     if result.fired is False:
         counted = (result.undefended or result).attack_success_rate
         lines.append(
-            "The attack did not fire: its ASR on the undefended model is below 80 %. Don't count this cell."
+            "The attack did not fire: its ASR on the undefended model is below 80 %. Do not count this as a defence."
             if counted and counted.count
-            else "DATA has no image of another class than the target, so it cannot say whether the attack works."
+            else "DATA has only images of the target class, so it cannot be measured whether the attack works."
         )
     lines += failures(result.failed)
     return frame.Result(result, lines, ExitCode.SOME_FAILED if result.failed else ExitCode.DONE)
@@ -99,20 +109,23 @@ def _survival(result: RunEvaluation) -> list[str]:
         return []
     if not success.count:
         return [
-            "Trigger survival: every triggered image is of the target class (clean labels), so none can change to it. "
-            "Variate a triggered test set instead: diffclean poison TEST --from poison.json -o TRIGGERED"
+            "Trigger survival cannot be measured here, because every triggered image is of the target class already "
+            "(clean labels). Make a triggered test set and run variate on it: diffclean poison TEST --from poison.json "
+            "-o TRIGGERED"
         ]
-    survival = "unknown, since no image is without the trigger"
+    survival = "unknown, because every image has the trigger"
     if not math.isnan(left.survival):
         survival = f"{100 * left.survival:.1f} %"
     lines = [
         f"ASR on the source's triggered images: {success}",
         f"Trigger survival: {survival}",
-        f"  variations of triggered images on the target class: {left.triggered}",
-        f"  of untriggered ones: {left.untriggered}",
+        f"  variations of triggered images predicted as the target class: {left.triggered}",
+        f"  variations of untriggered images predicted as the target class: {left.untriggered}",
     ]
     if not result.fired:
-        lines.append("The attack did not fire on this model (ASR below 80 %): its survival says nothing.")
+        lines.append(
+            "The attack did not fire on this model (its ASR is below 80 %), so trigger survival has no meaning here."
+        )
     return lines
 
 

@@ -16,33 +16,45 @@ if TYPE_CHECKING:
 
 @frame.verb("export", writes=True, door=export)
 @click.argument("model")
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="The engine directory.  [default: one in the cache]")
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    help="The engine directory to write.  [default: a directory in the cache]",
+)
 @click.option(
     "--target",
-    help="What to make beside the ONNX graphs, with commas between: openvino, tensorrt, tensorrt-rtx.",
+    help="Which compiled forms to make beside the ONNX graphs: openvino, tensorrt or tensorrt-rtx, separated by "
+    "commas.",
 )
 @click.option(
     "--precision",
     type=click.Choice(["fp32", "fp16", "bf16"]),
-    help="What the engine computes in.  [default: fp16 where it is for a GPU, else fp32]",
+    help="The floating-point format that the engine computes in.  [default: fp16 for a GPU, else fp32]",
 )
 @click.option(
     "--batch",
     metavar="MIN:OPT:MAX",
-    help="Images a call that a TensorRT engine accepts, and how many it is best at.  [default: 1 to the model's own]",
+    help="The smallest, best and largest batch of a TensorRT engine, in images.  [default: 1 to the model's own batch]",
 )
-@click.option("--size", type=click.IntRange(1), help="Side of the square to regenerate, in pixels.  [default: its own]")
+@click.option(
+    "--size",
+    type=click.IntRange(1),
+    help="The side of the square that the engine regenerates, in pixels.  [default: the model's own]",
+)
 @click.option(
     "--arch",
-    help="Compute capabilities of the GPUs to compile for (tensorrt-rtx), like 8.6,8.9.  [default: 8.0 and newer]",
+    help="The compute capabilities of the GPUs to compile for (tensorrt-rtx only), for example 8.6,8.9.  [default: 8.0 "
+    "and newer]",
 )
-@click.option("--overwrite", is_flag=True, help="Replace another engine that is in OUT.")
+@click.option("--overwrite", is_flag=True, help="Replace an engine of another model or with other settings in OUT.")
 def command(run: frame.Run, model: str, out: Path | None, **options: Any) -> frame.Result:
-    """Compile MODEL into an engine: a recipe's name, a model directory, or a model on a hub (owner/name).
+    """Compile MODEL, an image-variation model, into an engine.
 
-    Without -o the engine is kept in the cache, where `variate --engine MODEL` finds it if precision and size are the
-    defaults; with it, give the directory to `variate --engine`. What is there and fits is kept; what does not is said,
-    and made again. Every graph is checked against torch.
+    MODEL is the name of a recipe, a model directory, or a model on a hub (owner/name). Without -o the engine goes into
+    the cache, where `variate --engine MODEL` finds it if precision and size have their defaults. With -o, give the
+    directory to `variate --engine`. Parts that exist and fit the request are kept; the others are named and made again.
+    Every graph is checked against torch.
     """
     if run.dry_run:
         from diffclean.export.export import plan
@@ -55,7 +67,11 @@ def command(run: frame.Run, model: str, out: Path | None, **options: Any) -> fra
 def _planned(plan: Any) -> frame.Result:
     from diffclean.environment import disk_free_bytes
 
-    size = "of a size that is not known before the model is fetched" if plan.bytes is None else _size(plan.bytes)
+    size = (
+        "An amount that is not known before the model is fetched"
+        if plan.bytes is None
+        else f"About {_size(plan.bytes)}"
+    )
     free = disk_free_bytes(plan.place)
     square = f", {plan.options.image_size} px" if plan.options.image_size else ""
     lines = [f"Graphs in {plan.options.precision}{square}: {_why(plan.graphs)}"]
@@ -64,7 +80,7 @@ def _planned(plan: Any) -> frame.Result:
         lines.append(f"{component or 'every component'} for {target}{batch}: {_why(why)}")
     for target, error in plan.lacking.items():
         lines.append(f"This machine cannot compile for {target}: {error.message} {error.hint}".rstrip())
-    lines.append(f"About {size} in {plan.place} ({_size(free)} free there). Nothing was written.")
+    lines.append(f"{size} would be written to {plan.place} ({_size(free)} free there). Nothing was written.")
     data = {
         "engine": plan.place,
         "precision": plan.options.precision,
@@ -84,7 +100,7 @@ def _planned(plan: Any) -> frame.Result:
 
 def _why(reason: str | None) -> str:
     if reason is None:
-        return "there already, and kept."
+        return "would be kept, because a fitting one exists."
     return f"would be made again: {reason}." if reason else "would be made."
 
 
@@ -96,7 +112,7 @@ def _reported(made: ExportResult) -> frame.Result:
     for each in made.compiled:
         how = "made" if each.made else "kept"
         lines.append(f"{each.component:14} {each.target:13} {_size(each.bytes):>9}, {how}")
-    lines.append(f"The engine is in {made.engine}. Use it: diffclean variate DATA --engine {made.engine}")
+    lines.append(f"The engine is in {made.engine}. To use it: diffclean variate DATA --engine {made.engine}")
     return frame.Result(made, lines)
 
 

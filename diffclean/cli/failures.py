@@ -1,4 +1,4 @@
-"""The images that a verb could not read, as it lists them at the end."""
+"""The list of images that could not be read, which verbs print at the end."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ SHOWN_FAILURES = 20
 
 
 def failures(failed: dict[str, str]) -> list[str]:
-    """Lines that list the images that could not be read, cut short."""
+    """List the images that could not be read, at most `SHOWN_FAILURES` of them.
+
+    Args:
+        failed: the reason by the key of the image.
+
+    Returns:
+        The lines to print; none if no image failed.
+    """
     if not failed:
         return []
     lines = [f"{len(failed)} images could not be read and were left out:"]

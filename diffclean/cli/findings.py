@@ -1,4 +1,4 @@
-"""What `suspects` says at the end: what was found of each class, how good it is, and what to type next."""
+"""What `suspects` prints at the end: the findings in each class, how good the list is, and what to type next."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ SHOWN_CLASSES = 20
 
 
 def findings(found: SuspectList) -> list[str]:
-    """A sentence for each class in which images are listed, and what is said of the others."""
+    """One line for each class that has listed images, and a summary of the other classes."""
     listed = sorted((judged for judged in found.classes if judged.suspects), key=lambda judged: -judged.suspects)
     lines = [
         f"{judged.name}: {judged.suspects} of {judged.images} images are listed {_beside_limit(judged)}"
         for judged in listed[:SHOWN_CLASSES]
     ]
     if len(listed) > SHOWN_CLASSES:
-        lines.append(f"And {len(listed) - SHOWN_CLASSES} more classes, which are all in the list.")
+        lines.append(f"{len(listed) - SHOWN_CLASSES} more classes have listed images; all of them are in the list.")
     others = [judged for judged in found.classes if not judged.suspects and judged.images and not judged.too_few]
     if others:
         nearest = max(others, key=lambda judged: judged.separation - judged.limit)
@@ -33,7 +33,7 @@ def findings(found: SuspectList) -> list[str]:
     if few:
         named = ", ".join(f"{judged.name} ({judged.images})" for judged in few[:SHOWN_CLASSES])
         more = f" and {len(few) - SHOWN_CLASSES} more" if len(few) > SHOWN_CLASSES else ""
-        lines.append(f"Classes with too few images to be judged, of which nothing can be said: {named}{more}.")
+        lines.append(f"These classes have too few images to be judged: {named}{more}.")
     return lines
 
 
@@ -43,14 +43,14 @@ def _beside_limit(judged: JudgedClass) -> str:
 
 
 def compared(figures: ListFigures) -> list[str]:
-    """The list beside the poison manifest."""
+    """The lines that compare the list with the poison manifest."""
     lines = [
-        f"Precision, of the listed images those that {figures.attack} poisoned: {figures.precision}",
-        f"Recall (TPR), of the poisoned images those that are listed: {figures.recall}",
-        f"False positives (FPR), of the clean images those that are listed: {figures.false_positive_rate}",
+        f"Precision, the share of listed images that {figures.attack} poisoned: {figures.precision}",
+        f"Recall (TPR), the share of poisoned images that are listed: {figures.recall}",
+        f"False positives (FPR), the share of clean images that are listed: {figures.false_positive_rate}",
     ]
     if figures.covers.count:
-        lines.append(f"Covers that are listed, which the other figures leave out: {figures.covers}")
+        lines.append(f"Covers that are listed (the other figures do not count covers): {figures.covers}")
     if not math.isnan(figures.auroc):
         lines.append(f"AUROC of the scores: {figures.auroc:.4f}")
     if figures.unjudged:
@@ -59,51 +59,50 @@ def compared(figures: ListFigures) -> list[str]:
 
 
 def next_commands(found: SuspectList, out: Path, teacher: Path | None, variations: Path | None) -> list[str]:
-    """What to type next: commands that run as they stand, in the order in which they must be typed.
+    """The commands to type next. They can be copied as they are, in this order.
 
     Args:
-        found: the list.
-        out: where it was written.
-        teacher: the file of the teacher that was asked, if there was one.
-        variations: of the data, if they were needed.
+        found: the list of suspects.
+        out: the file that the list was written to.
+        teacher: the file of the teacher, if the detector needed one.
+        variations: the folder of variations, if the detector needed them.
     """
     if not found.keys:
-        return ["There is nothing to leave out. That is no proof that the data are clean: see docs/detection.md."]
+        return ["No image is listed. This does not prove that the data are clean: see docs/detection.md."]
     if problem := _untrainable(found):
         return [problem]
     source = Path(found.source)
     anew = _free(f"{teacher.stem}-anew" if teacher else "teacher", ".pt", (".jsonl", ".resume"))
     train = ["train", source, "--without", out, "-o", anew, *_like_the_teacher(found, source, teacher)]
-    commands = [("A teacher that was trained without them", train)]
+    commands = [("Train a teacher without the listed images", train)]
     if variations is None:
         variations, is_there = _variations_of(source)
         if not is_there:
-            commands.append(("Variations for its student", ["variate", source, "-o", variations]))
+            commands.append(("Make the variations for its student", ["variate", source, "-o", variations]))
     student = _free(f"{anew.stem}-student", ".pt", (".jsonl", ".resume"))
     distil = ["distill", "--teacher", anew, "--data", variations, "--without", out, "-o", student]
-    commands.append(("Its student", distil))
+    commands.append(("Distil its student", distil))
     lines = [(f"{what}:", f"    {shlex.join(['diffclean', *map(str, words)])}") for what, words in commands]
     return [line for pair in lines for line in pair]
 
 
 def _untrainable(found: SuspectList) -> str:
-    """Why no classifier can be trained on what is left; empty where one can."""
+    """Why no classifier can be trained on the images that are left; an empty text if one can."""
     if not all(image.label for image in found.images):
-        return (
-            "The data have no labels, so no teacher can be trained on them. Leave the listed images out of what you do."
-        )
+        return "The data have no labels, so no teacher can be trained on them. Do not use the listed images."
     left = Counter(image.label for image in found.images if not image.suspect)
     gone = sorted({image.label for image in found.images} - left.keys())
     if gone:
         return (
-            f"Every image of {', '.join(gone[:SHOWN_CLASSES])} is listed, so a classifier cannot be trained on what is "
-            "left. Look at these images first: keep some by editing the list, or take the class out of the data."
+            f"Every image of {', '.join(gone[:SHOWN_CLASSES])} is listed, so a classifier cannot be trained on the "
+            "remaining images. Look at these images first: keep some by editing the list, or remove the class from the "
+            "data."
         )
     return ""
 
 
 def _like_the_teacher(found: SuspectList, source: Path, teacher: Path | None) -> list[str]:
-    """The architecture of the teacher, and a size where the data cannot be trained on, or were not, as they are."""
+    """The teacher's --arch, and a --size if the images differ in size or the teacher was trained at another size."""
     from diffclean.detection.find import sampled_sizes
 
     arch: Any = found.settings.get("arch")
@@ -115,7 +114,7 @@ def _like_the_teacher(found: SuspectList, source: Path, teacher: Path | None) ->
 
 
 def _variations_of(source: Path) -> tuple[Path, bool]:
-    """Where variations of the data are, or can be made; and whether a finished run is there."""
+    """The folder of the variations of the data, and whether it holds a finished run; if not, they can be made there."""
     from diffclean.data.run_record import source_of
     from diffclean.datasets.variations import MANIFEST, is_variation_run
 
@@ -128,7 +127,7 @@ def _variations_of(source: Path) -> tuple[Path, bool]:
 
 
 def _free(stem: str, suffix: str, beside: tuple[str, ...]) -> Path:
-    """A file or folder of that name that is not there yet, nor anything that would lie beside it."""
+    """A name for a file or folder that does not exist yet, and beside which none of the `beside` files exist either."""
     number = 1
     while True:
         name = stem if number == 1 else f"{stem}-{number}"

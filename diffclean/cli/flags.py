@@ -1,4 +1,4 @@
-"""Messages of the rooms below name fields in backquotes; here they become what people type."""
+"""Turns the field names in messages of the other rooms, which stand in backquotes, into command-line options."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ import re
 import click
 
 _ARGUMENTS = {"data": "DATA", "model": "MODEL", "source": "SOURCE"}
-"""Arguments of the Python functions that have no name of their own on the command line."""
+"""The names that the help texts use for positional arguments of the Python functions."""
 _OTHER_NAMES = {"parameters": "parameter"}
 
 
 def with_flags(text: str, command: click.Command | None) -> str:
-    """`text` in which each field in backquotes that `command` has is written as its option.
+    """Write each field that a message names in backquotes as the option of the verb.
 
     Args:
-        text: of a message, such as "`epochs` must be at least 1, not 0".
-        command: the verb that runs; None: nothing is changed.
+        text: the text of a message, such as "`epochs` must be at least 1, not 0".
+        command: the verb that runs; if it is None, nothing is changed.
 
     Returns:
-        "--epochs must be at least 1, not 0". A word in backquotes that is no field of the verb stays as it is.
+        The text with options, such as "--epochs must be at least 1, not 0". A word in backquotes that is not a field of
+        the verb stays as it is.
     """
     if command is None:
         return text

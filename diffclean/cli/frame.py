@@ -1,6 +1,6 @@
-"""What every verb shares.
+"""What all verbs have in common: the decorator `verb`, the shared options, `Run` and `Result`.
 
-A verb is one file with one function, decorated so:
+A verb is one file with one decorated function:
 
     import click
 
@@ -20,19 +20,21 @@ A verb is one file with one function, decorated so:
             report = variate(source, out, steps=steps, progress=run.progress, stop=stop)
         return frame.Result({"images": report.done}, [f"{report.done} images."], exit_code=report.exit_code)
 
-`data` must be what JSON can say; paths, enums, numpy scalars and dataclasses are turned into it, NaN becomes null.
-Without --json the `lines` are printed on standard output; with it, `data` is the one thing on standard output (whatever
-libraries print goes to standard error) and the lines go to standard error. Progress and logs always go there.
+`data` must be something that JSON can express; paths, enums, numpy scalars and dataclasses are converted, and NaN
+becomes null. Without --json, the `lines` are printed on standard output. With --json, `data` is the only thing on
+standard output (what libraries print goes to standard error), and the lines go to standard error. Progress and logs
+always go to standard error.
 
 The frame adds --json, --config, --log-format, --log-level, -v, -q, --traceback and, with `writes=True`, --dry-run. It
-reads every option from DIFFCLEAN_<VERB>_<OPTION>, DIFFCLEAN_<OPTION> and the configuration file too, and turns what a
-verb raises into a message and an exit code: raise `DiffcleanError(message, hint)` (or `UsageError`) for what a user can
-mend, return `exit_code=ExitCode.SOME_FAILED` or `INTERRUPTED` when there is still a result to show, and let anything
-else escape: that is a bug, shown with its traceback. For progress and news, the core uses `diffclean.progress` and
-`logging.getLogger(__name__)`. Pass plain keyword arguments down: no click and no `Run` below the command line.
+also reads every option from DIFFCLEAN_<VERB>_<OPTION>, DIFFCLEAN_<OPTION> and the configuration file, and turns what a
+verb raises into a message and an exit code. Raise `DiffcleanError(message, hint)` (or `UsageError`) for what a user can
+mend. Return `exit_code=ExitCode.SOME_FAILED` or `INTERRUPTED` if there is still a result to show. Let any other
+exception escape: it is a bug and is shown with its traceback. The rooms below report progress through
+`diffclean.progress` and log with `logging.getLogger(__name__)`. Pass plain keyword arguments to them: click and `Run`
+stay in the command line.
 
-A new verb is one line in `main.VERBS`, one file, and one `make docs`. In a test: `code = main(["variate", ...])` with
-pytest's `capsys`.
+To add a verb, write its file, add a line to `main.VERBS` and run `make docs`. In a test, call `main(["variate", ...])`
+and use pytest's `capsys`.
 """
 
 from __future__ import annotations
@@ -58,7 +60,7 @@ SHARED = ("json", "config", "log_format", "log_level", "verbose", "quiet", "trac
 
 @dataclass(frozen=True)
 class Result:
-    """What a verb hands back: `data` for machines (a dictionary or a result's dataclass), `lines` for people."""
+    """The result of a verb: `data` for machines (a dictionary or a dataclass) and `lines` of text for people."""
 
     data: Any
     lines: list[str] = field(default_factory=list)
@@ -67,10 +69,10 @@ class Result:
 
 @dataclass(frozen=True)
 class Run:
-    """What a verb is told about this run beside its own options.
+    """What a verb needs to know about this run, apart from its own options.
 
-    `options` is the resolved configuration (the verb's own arguments and options), `sources` says for each where its
-    value came from: commandline, environment, default_map (the file) or default.
+    `options` is the resolved configuration (the verb's own arguments and options). `sources` names the origin of each
+    value: commandline, environment, default_map (the file) or default.
     """
 
     verb: str
@@ -81,7 +83,7 @@ class Run:
     dry_run: bool = False
 
     def stopping(self) -> AbstractContextManager[threading.Event]:
-        """The event that the first Ctrl-C or SIGTERM sets; a second one interrupts at once."""
+        """A context with an event that the first Ctrl-C or SIGTERM sets; a second one interrupts at once."""
         return signals.stopping()
 
 
@@ -120,7 +122,7 @@ class Verb(click.Command):
                     config.warn_of_unknown(ctx)
                     result = ctx.invoke(self.callback, run, **ctx.params)
             finally:
-                progress.end()  # a bar left open would swallow the message that follows
+                progress.end()  # a bar that is still drawn would overwrite the message that follows
         if not isinstance(result, Result):
             raise TypeError(f"The verb {self.name} returned {type(result).__name__} and not a Result.")
         if run.dry_run:
@@ -128,7 +130,7 @@ class Verb(click.Command):
         return result
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Its own options first, then those of every verb."""
+        """Write the verb's own options first, then those of every verb."""
         own: list[tuple[str, str]] = []
         shared: list[tuple[str, str]] = []
         for param in self.get_params(ctx):
@@ -143,7 +145,7 @@ class Verb(click.Command):
 
 
 def shared_options(writes: bool) -> list[click.Parameter]:
-    """Fresh copies of the options that every verb has."""
+    """New copies of the options that every verb has."""
     path = click.Path(exists=True, dir_okay=False)
     dry_run = [click.Option(["--dry-run"], is_flag=True, help="Say what would be done, and write nothing.")]
     return [
@@ -155,31 +157,38 @@ def shared_options(writes: bool) -> list[click.Parameter]:
             is_eager=True,
             callback=config.read_config,
             metavar="FILE.toml",
-            help="Read options from a file; the command line and DIFFCLEAN_* variables come first.",
+            help="Read options from this file; the command line and DIFFCLEAN_* variables take precedence over it.",
         ),
-        click.Option(["--log-format"], type=click.Choice(["text", "json"]), default="text", help="How to log."),
-        click.Option(["--log-level"], type=click.Choice(list(logs.LEVELS)), default="info", help="What to log."),
-        click.Option(["-v", "--verbose"], is_flag=True, help="Log everything: --log-level debug."),
-        click.Option(["-q", "--quiet"], is_flag=True, help="Log errors only, and show no progress."),
-        click.Option(["--traceback"], is_flag=True, help="Show where in the code an error comes from."),
+        click.Option(
+            ["--log-format"], type=click.Choice(["text", "json"]), default="text", help="The form of log lines."
+        ),
+        click.Option(
+            ["--log-level"],
+            type=click.Choice(list(logs.LEVELS)),
+            default="info",
+            help="The least severe log lines to show.",
+        ),
+        click.Option(["-v", "--verbose"], is_flag=True, help="Show all log lines, as --log-level debug does."),
+        click.Option(["-q", "--quiet"], is_flag=True, help="Show errors only, and no progress."),
+        click.Option(["--traceback"], is_flag=True, help="Print the traceback of every error."),
     ]
 
 
 def verb(
     name: str, *, writes: bool = False, door: Callable[..., Any] | None = None, **settings: Any
 ) -> Callable[[Callable[..., Result]], Verb]:
-    """Make a function a verb.
+    """Turn a function into a verb.
 
     Args:
-        name: what people type.
-        writes: whether it writes files; it then takes --dry-run, and the same command resumes it.
-        door: the function of the Python door that does the same; options get their defaults from its signature.
+        name: the name of the verb on the command line.
+        writes: whether the verb writes files; it then takes --dry-run, and the same command resumes it.
+        door: the Python function that does the same; the options take their defaults from its signature.
         settings: further arguments of `click.Command` (epilog, short_help).
     """
 
     def decorate(function: Callable[..., Result]) -> Verb:
         text = inspect.cleandoc(function.__doc__ or "")
-        for section in ("\nArgs:", "\nReturns:", "\nRaises:"):  # those speak to programmers
+        for section in ("\nArgs:", "\nReturns:", "\nRaises:"):  # these are for programmers, not for users
             text = text.split(section)[0]
         settings.setdefault("help", text.strip())
         context = {"show_default": True, "max_content_width": 100, "help_option_names": ["-h", "--help"]}

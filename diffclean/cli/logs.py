@@ -1,4 +1,4 @@
-"""Logging to standard error, as text for people or as one JSON record a line for machines."""
+"""Logging to standard error, as text or as one JSON record on each line."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _COLORS = {"DEBUG": "2", "WARNING": "1;33", "ERROR": "1;31", "CRITICAL": "1;31"}
 
 
 def record_line(level: str, message: str, **more: Any) -> str:
-    """One JSON record."""
+    """One log record as a line of JSON."""
     stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     return json.dumps({"time": stamp, "level": level, "message": message, **more}, default=str)
 
 
 class _BoardHandler(logging.Handler):
-    """Hands each formatted record to the board, above the bar."""
+    """Prints each formatted record on the board, so that it appears above the progress bar."""
 
     def __init__(self, board: Board, command: click.Command | None) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class _BoardHandler(logging.Handler):
 
 
 class _Text(logging.Formatter):
-    """An information is its message; anything else is named."""
+    """Formats a record of level INFO as its message alone, and any other with the name of its level."""
 
     def format(self, record: logging.LogRecord) -> str:
         text = safe(super().format(record))
@@ -52,7 +52,7 @@ class _Text(logging.Formatter):
 
 
 class _Json(logging.Formatter):
-    """One object a line, with the logger's name and a traceback where there is one."""
+    """Formats a record as one JSON object, with the logger's name and the traceback if there is one."""
 
     def format(self, record: logging.LogRecord) -> str:
         more: dict[str, Any] = {"logger": record.name}
@@ -63,10 +63,10 @@ class _Json(logging.Formatter):
 
 @contextmanager
 def logging_to(board: Board, level: str, log_format: str, command: click.Command | None = None) -> Iterator[None]:
-    """Show what `diffclean` logs for the length of the block.
+    """Show the log messages of `diffclean` while the block runs.
 
-    Fields that messages name are shown as the options of `command`. Warnings that libraries issue through Python's
-    `warnings` speak to developers: they are shown from level debug on.
+    Fields that messages name are shown as the options of `command`. Libraries address developers with the warnings that
+    they issue through Python's `warnings`, so these are shown at level debug only.
     """
     handler = _BoardHandler(board, command)
     handler.setFormatter(_Json() if log_format == "json" else _Text())
@@ -75,7 +75,7 @@ def logging_to(board: Board, level: str, log_format: str, command: click.Command
     ours.setLevel(level.upper())
     libraries.setLevel(logging.WARNING if level == "debug" else logging.CRITICAL)
     for log in (ours, libraries):
-        # A library that configures the root logger must not make every line appear twice.
+        # If a library configures the root logger, every line would otherwise appear twice.
         log.propagate = False
         log.handlers = [handler]
     logging.captureWarnings(True)

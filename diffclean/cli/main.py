@@ -24,26 +24,26 @@ VERBS: dict[str, tuple[str, str]] = {
     "export": ("diffclean.cli.export:command", "Compile a variation model into engines."),
     "merge": ("diffclean.cli.merge:command", "Join the manifests of a sharded run."),
     "convert": ("diffclean.cli.convert:command", "Write a data set in another format."),
-    "train": ("diffclean.cli.train:command", "Train a classifier, the teacher."),
+    "train": ("diffclean.cli.train:command", "Train a classifier, such as the teacher."),
     "pretrain": ("diffclean.cli.pretrain:command", "Train a variation model on trusted images."),
     "poison": ("diffclean.cli.poison:command", "Make a poisoned data set for red-team tests."),
-    "evaluate": ("diffclean.cli.evaluate:command", "Measure accuracy and attack success."),
-    "doctor": ("diffclean.cli.doctor:command", "Say what this machine can run, and why not."),
-    "demo": ("diffclean.cli.demo:command", "Attack and cleaning from end to end, ending in a report."),
+    "evaluate": ("diffclean.cli.evaluate:command", "Measure clean accuracy and attack success rate."),
+    "doctor": ("diffclean.cli.doctor:command", "Say what this machine can run, and what is missing."),
+    "demo": ("diffclean.cli.demo:command", "Show an attack and its cleaning, ending in a report."),
     "completion": ("diffclean.cli.completion:command", "Print the script for shell completion."),
 }
-"""Verb -> where its click command is, and its line in `diffclean --help`."""
+"""Maps each verb to the location of its click command and to its line in `diffclean --help`."""
 
 
 class LazyGroup(click.Group):
-    """Lists verbs from the table; imports one when it is asked for."""
+    """A click group that lists the verbs from `VERBS` and imports the module of a verb only when the verb is used."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """The verbs whose module is there."""
+        """The names of the verbs whose module exists."""
         return [name for name, (where, _) in VERBS.items() if find_spec(where.partition(":")[0]) is not None]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a verb."""
+        """Import the command of a verb."""
         if cmd_name not in self.list_commands(ctx):
             return None
         module, _, attribute = VERBS[cmd_name][0].partition(":")
@@ -53,19 +53,19 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the verb, or suggest the nearest."""
+        """Find the verb that was typed; if there is none of that name, suggest the most similar one."""
         name = args[0]
         known = self.list_commands(ctx)
         if name not in known and not name.startswith("-"):
             import difflib
 
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-            advice = f"Did you mean {near[0]}?" if near else f"There are: {', '.join(known)}."
+            advice = f"Did you mean {near[0]}?" if near else f"The verbs are: {', '.join(known)}."
             raise click.UsageError(f"There is no verb {name}. {advice}", ctx)
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the verbs without importing any."""
+        """Write the list of verbs without importing them."""
         with formatter.section("Verbs"):
             formatter.write_dl([(name, VERBS[name][1]) for name in self.list_commands(ctx)])
 
@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Args:
-        argv: the arguments after the program's name; None: those of this process.
+        argv: the arguments after the program's name; None stands for the arguments of this process.
 
     Returns:
         The exit code (`diffclean.errors.ExitCode`).

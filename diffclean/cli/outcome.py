@@ -1,4 +1,4 @@
-"""From what a verb returned or raised to what is printed and the exit code."""
+"""Turns what a verb returns or raises into printed output and an exit code."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from diffclean.errors import DiffcleanError, ExitCode, Interrupted, UsageError
 
 @dataclass
 class Output:
-    """How to talk in this run; guessed from the raw arguments until they are parsed."""
+    """How this run prints its results and errors; guessed from the raw arguments until they are parsed."""
 
     json: bool = False
     traceback: bool = False
@@ -30,18 +30,18 @@ class Output:
     quiet: bool = False
     resumes: bool = False
     command: click.Command | None = None
-    """The verb that runs, once that is known."""
+    """The verb that runs, once it is known."""
 
 
 def run(group: click.Group, args: Sequence[str]) -> int:
-    """Run the command line and say how it went.
+    """Run the command line, print its result or error, and return the exit code.
 
-    click's own `main` is not used: it takes interrupts for itself, and we have a code for those.
+    click's own `main` is not used, because it handles interrupts with an exit code of its own.
     """
     with streams.enduring():
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(AttributeError, ValueError):
-                stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr] # names need not be text
+                stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr] # names may not be valid text
         output = _guess(args)
         try:
             with group.make_context("diffclean", list(args), obj=output) as ctx:
@@ -51,7 +51,7 @@ def run(group: click.Group, args: Sequence[str]) -> int:
 
 
 def _guess(args: Sequence[str]) -> Output:
-    """How to talk about arguments that cannot be parsed."""
+    """Guess from the raw arguments how to print an error about arguments that cannot be parsed."""
     words = list(args)[: list(args).index("--")] if "--" in args else list(args)
     wished = os.environ.get("DIFFCLEAN_JSON", "").lower() in ("1", "true", "yes", "on", "t", "y")
     as_records = "--log-format json" in " ".join(words).replace("=", " ")
@@ -90,7 +90,7 @@ def code_if_told(code: ExitCode, output: Output) -> ExitCode:
 
 
 def show_error(error: BaseException, output: Output, args: Sequence[str]) -> int:
-    """Print what a verb raised; a bug with its traceback, anything else without."""
+    """Print the error that a verb raised: a bug with its traceback, anything else without."""
     if isinstance(error, click.exceptions.Exit):
         return error.exit_code
     if isinstance(error, SystemExit):
@@ -109,7 +109,7 @@ def show_error(error: BaseException, output: Output, args: Sequence[str]) -> int
 
 
 def as_known(error: BaseException, output: Output, args: Sequence[str]) -> DiffcleanError | None:
-    """The error in the form that people get to see, or None for a bug."""
+    """Translate an error into the `DiffcleanError` that is shown to the user, or return None for a bug."""
     if isinstance(error, Interrupted):
         return Interrupted(error.message, error.hint or resume_hint(output, args))
     if isinstance(error, DiffcleanError):
@@ -120,9 +120,11 @@ def as_known(error: BaseException, output: Output, args: Sequence[str]) -> Diffc
         return UsageError(error.format_message(), hint)
     if isinstance(error, KeyboardInterrupt | click.Abort):
         return Interrupted("Interrupted.", resume_hint(output, args))
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, without importing it
+    if (
+        isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    ):  # torch has its own; torch is not imported here
         return DiffcleanError(
-            f"Out of memory: {error}".rstrip(": "), "Try a smaller --batch-size, or a larger machine."
+            f"Out of memory: {error}".rstrip(": "), "Use a smaller --batch-size, or a machine with more memory."
         )
     if isinstance(error, OSError) and error.errno in (
         errno.ENOSPC,
@@ -136,12 +138,12 @@ def as_known(error: BaseException, output: Output, args: Sequence[str]) -> Diffc
 
 
 def resume_hint(output: Output, args: Sequence[str]) -> str:
-    """How to go on after a stop."""
-    return f"The same command goes on where it stopped: {shlex.join(['diffclean', *args])}" if output.resumes else ""
+    """How to continue after a stop; an empty text for verbs that do not resume."""
+    return f"To continue, type the same command again: {shlex.join(['diffclean', *args])}" if output.resumes else ""
 
 
 def show_bug(error: BaseException, output: Output, args: Sequence[str]) -> int:
-    """Print a traceback and what a report of it should say."""
+    """Print the traceback of a bug, and what a report about it should contain."""
     from diffclean.cli import logs
     from diffclean.environment import issue_tracker, versions_line
 
@@ -160,13 +162,13 @@ def show_bug(error: BaseException, output: Output, args: Sequence[str]) -> int:
 
 
 def show_traceback(error: BaseException) -> None:
-    """Print a traceback, whose last lines are the error's own words."""
+    """Print a traceback, which ends with the message of the error."""
     for part in traceback.format_exception(error):
         print(safe(part.rstrip("\n")), file=sys.stderr)
 
 
 def say(level: str, message: str, output: Output, hint: str = "") -> None:
-    """A message and what to do about it, on standard error."""
+    """Print a message and its hint on standard error."""
     if output.log_format == "json":
         from diffclean.cli import logs
 
@@ -179,7 +181,7 @@ def say(level: str, message: str, output: Output, hint: str = "") -> None:
 
 
 def print_json_error(kind: str, message: str, hint: str, code: ExitCode, problems: Sequence[str] | None = None) -> None:
-    """The one JSON object of a run that failed; `problems` is the whole list where the message is cut short."""
+    """Print the JSON object of a run that failed; `problems` is the complete list if the message is shortened."""
     error: dict[str, Any] = {"kind": kind, "message": message, "hint": hint, "exit_code": int(code)}
     if problems is not None:
         error["problems"] = list(problems)
@@ -187,7 +189,7 @@ def print_json_error(kind: str, message: str, hint: str, code: ExitCode, problem
 
 
 def print_json(data: Any) -> None:
-    """The one thing on standard output."""
+    """Print the JSON result, which is the only thing on standard output."""
     from diffclean.results import json_text
 
     print(json_text(data), flush=True)
@@ -195,7 +197,7 @@ def print_json(data: Any) -> None:
 
 @contextlib.contextmanager
 def stdout_kept_pure(wanted: bool) -> Iterator[None]:
-    """Send what libraries print on standard output, from Python or from C, to standard error for the block."""
+    """While the block runs, send what libraries print on standard output, from Python or C, to standard error."""
     if not wanted:
         yield
         return

@@ -20,42 +20,51 @@ if TYPE_CHECKING:
 
 @frame.verb("poison", writes=True, door=poison)
 @click.argument("data", type=click.Path(path_type=Path))
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="A folder that does not exist yet.")
-@click.option("--attack", help=f"One of {', '.join(ATTACKS)}.")
-@click.option("--rate", type=float, help="Share of all images that are poisoned.  [default: 0.1]")
-@click.option("--target", help="The target class, by its folder's name.")
+@click.option(
+    "-o", "--out", required=True, type=click.Path(path_type=Path), help="The folder to write; it must not exist."
+)
+@click.option("--attack", help=f"The attack, one of {', '.join(ATTACKS)}.")
+@click.option("--rate", type=float, help="The poison rate: the share of all images that is poisoned.  [default: 0.1]")
+@click.option("--target", help="The target class, given as the name of its folder.")
 @click.option(
     "--labels",
     type=click.Choice(["all-to-one", "all-to-all", "clean"]),
-    help="Poisoned images get the target class; or the class after their own; or keep their label, and only images of "
-    "the target class are poisoned.  [default: as in the attack's paper]",
+    help="How poisoned images are labelled: all-to-one gives them the target class, all-to-all the class after their "
+    "own; with clean they keep their label and only images of the target class are poisoned.  [default: as in the "
+    "attack's paper]",
 )
 @click.option(
     "--poison-target-class/--no-poison-target-class",
     default=None,
-    help="all-to-one: poison images that are of the target class already, too.",
+    help="With all-to-one labels, whether images that are of the target class already may be poisoned too.",
 )
 @click.option(
     "--cover-rate",
     type=float,
-    help="Share of all images that get the trigger and keep their label.  [default: as in the attack's paper]",
+    help="The share of all images that get the trigger and keep their label (covers).  [default: as in the attack's "
+    "paper]",
 )
-@click.option("-p", "--parameter", multiple=True, metavar="NAME=VALUE", help="Of the attack, such as size=3.")
-@click.option("--seed", type=int, help="Of the choice of images and of patterns.  [default: 1]")
+@click.option(
+    "-p", "--parameter", multiple=True, metavar="NAME=VALUE", help="A parameter of the attack, for example size=3."
+)
+@click.option(
+    "--seed", type=int, help="The seed from which images to poison and random patterns are drawn.  [default: 1]"
+)
 @click.option(
     "--from",
     "from_",
     type=click.Path(path_type=Path),
     metavar="MANIFEST",
-    help="Put the trigger of this poison.json on every image, and keep the labels.",
+    help="Put the trigger of this poison.json on every image of DATA and keep the labels, in place of --attack.",
 )
 def command(run: frame.Run, data: Path, out: Path, from_: Path | None, **options: Any) -> frame.Result:
-    """Make a poisoned copy of DATA for red-team tests, with its manifest poison.json.
+    """Make a poisoned copy of DATA for red-team tests, with its poison manifest poison.json.
 
-    Some images get the trigger and, unless labels are clean, move to the folder of another class. With --from, make a
-    triggered copy of a test set instead. All images become lossless PNG, so that the format tells nothing.
+    Some images get the trigger and, unless labels are clean, move to the folder of another class. With --from, the
+    result is a triggered copy of a test set instead. All images are written as lossless PNG, so that the file format
+    does not reveal which ones are poisoned.
 
-    docs/attacks.md lists the attacks with their parameters.
+    docs/attacks.md describes the attacks and their parameters.
     """
     options["parameters"] = _parameters(options.pop("parameter"))
     if run.dry_run:
@@ -65,7 +74,7 @@ def command(run: frame.Run, data: Path, out: Path, from_: Path | None, **options
         plan = plan_of(data, from_=from_, **options)
         check_out(out, data)
         result = planned(plan, out)
-        return frame.Result(result, [f"{_summary(result)}, into {out}. Nothing was written."])
+        return frame.Result(result, [f"{_summary(result)}, would be written to {out}. Nothing was written."])
     with run.stopping() as stop:
         result = poison(data, out, from_=from_, **options, progress=run.progress, stop=stop)
     lines = [f"{_summary(result)}, in {out}.", *failures(result.failed or {})]
@@ -78,12 +87,12 @@ def _summary(result: PoisonResult) -> str:
 
 
 def _parameters(given: tuple[str, ...]) -> dict[str, Any]:
-    """`size=3` to {"size": 3}: values as JSON has them, and anything else as text."""
+    """Turn `size=3` into {"size": 3}. A value that is JSON is read as JSON, anything else is text."""
     found: dict[str, Any] = {}
     for text in given:
         name, equals, value = text.partition("=")
         if not equals:
-            raise UsageError(f"--parameter should be NAME=VALUE, not {text!r}.")
+            raise UsageError(f"--parameter must be NAME=VALUE, not {text!r}.", "For example: --parameter size=3")
         try:
             found[name] = json.loads(value)
         except ValueError:

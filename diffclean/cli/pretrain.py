@@ -15,55 +15,111 @@ if TYPE_CHECKING:
 
 @frame.verb("pretrain", writes=True)
 @click.argument("data", type=click.Path(path_type=Path))
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The run folder.")
-@click.option("--images", type=click.IntRange(1), default=26_944, help="Images to train on in all, with repetition.")
+@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="The run folder to write.")
+@click.option(
+    "--images",
+    type=click.IntRange(1),
+    default=26_944,
+    help="The number of images to train on in all; an image that is used twice counts twice.",
+)
 @click.option(
     "--minutes",
     type=click.FloatRange(0, min_open=True),
-    help="Train for so long in place of --images; the first step, validation and checkpoints are not counted.",
+    help="Train for this many minutes in place of a number of images; the first step, validation and checkpoints do "
+    "not count.",
 )
-@click.option("--batch", type=click.IntRange(1), default=32, help="Images a step.")
-@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), default=1.5e-3, help="At its peak.")
+@click.option("--batch", type=click.IntRange(1), default=32, help="The number of images in a training step.")
 @click.option(
-    "--decay-share", type=click.FloatRange(0, 1), default=0.0, help="Last share of the run, in which the rate falls."
+    "--learning-rate",
+    type=click.FloatRange(0, min_open=True),
+    default=1.5e-3,
+    help="The learning rate at its peak.",
 )
-@click.option("--ema", type=click.FloatRange(0, 1, max_open=True), default=0.998, help="Decay of the weights' average.")
 @click.option(
-    "--view-dropout", type=click.FloatRange(0, 1), default=0.05, help="Share of views withheld, for guidance."
+    "--decay-share",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    help="The share of the run, at its end, in which the learning rate falls.",
+)
+@click.option(
+    "--ema",
+    type=click.FloatRange(0, 1, max_open=True),
+    default=0.998,
+    help="The decay of the exponential moving average of the weights.",
+)
+@click.option(
+    "--view-dropout",
+    type=click.FloatRange(0, 1),
+    default=0.05,
+    help="The share of examples whose view is withheld, which classifier-free guidance needs.",
 )
 @click.option(
     "--low-resolution",
     type=click.FloatRange(0, 1),
     default=0.0,
-    help="Share of steps whose images are first brought to a lower resolution, as small images are when enlarged.",
+    help="The share of steps whose images are first reduced to a lower resolution, so that they look like small images "
+    "that were enlarged.",
 )
-@click.option("--start-share", type=click.FloatRange(0, 1), default=0.0, help="Share of examples at pure noise.")
-@click.option("--corrupt/--no-corrupt", default=True, help="Train on corrupted views; without, it is the ablation.")
+@click.option(
+    "--start-share",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    help="The share of examples whose noise level is that of pure noise.",
+)
+@click.option(
+    "--corrupt/--no-corrupt",
+    default=True,
+    help="Whether the views are corrupted during training; --no-corrupt is the ablation.",
+)
 @click.option(
     "--corruptions",
     type=click.Choice(["plain", "varied"]),
     default="plain",
-    help="`varied` adds patches of many shapes, edges and contents, and smooth random fields.",
+    help="Which corruptions are used; varied adds patches of many shapes, edges and contents, and smooth random "
+    "fields.",
 )
 @click.option(
     "--coarse-views/--fixed-views",
     default=False,
-    help="Average the view over 2, 4 or 8 pixels, drawn for each image, so that --strength withholds resolution too; "
-    "fixed: always over 2.",
+    help="Average the view over 2, 4 or 8 pixels, drawn at random for each image, so that --strength withholds "
+    "resolution too; --fixed-views always averages over 2 pixels.",
 )
-@click.option("--size", type=click.IntRange(16, 256), default=64, help="Side of the model's square, in pixels.")
-@click.option("--channels", type=click.IntRange(8), default=64, help="Of the network, at half resolution.")
-@click.option("--blocks", type=click.IntRange(1), default=1, help="Residual blocks a resolution, each way.")
-@click.option("--layers", type=click.IntRange(1), default=4, help="Transformer blocks at an eighth of the resolution.")
-@click.option("--heads", type=click.IntRange(1), default=4, help="Attention heads.")
-@click.option("--seed", type=int, default=1, help="Of everything that is random.")
-@click.option("--validate-every", type=click.IntRange(1), default=500, help="Steps between checkpoints and grids.")
-@click.option("--workers", type=click.IntRange(1, 64), default=2, help="Threads that decode the images.")
+@click.option(
+    "--size", type=click.IntRange(16, 256), default=64, help="The side of the model's square input, in pixels."
+)
+@click.option(
+    "--channels",
+    type=click.IntRange(8),
+    default=64,
+    help="The number of channels of the network at half resolution.",
+)
+@click.option(
+    "--blocks",
+    type=click.IntRange(1),
+    default=1,
+    help="The number of residual blocks at each resolution, on the way down and on the way up.",
+)
+@click.option(
+    "--layers",
+    type=click.IntRange(1),
+    default=4,
+    help="The number of transformer blocks at an eighth of the resolution.",
+)
+@click.option("--heads", type=click.IntRange(1), default=4, help="The number of attention heads.")
+@click.option("--seed", type=int, default=1, help="The seed of everything that is random.")
+@click.option(
+    "--validate-every",
+    type=click.IntRange(1),
+    default=500,
+    help="The number of steps between two checkpoints, each with a validation and a sample grid.",
+)
+@click.option("--workers", type=click.IntRange(1, 64), default=2, help="The number of threads that decode the images.")
 def command(run: frame.Run, data: Path, out: Path, workers: int, corruptions: str, **options: Any) -> frame.Result:
     """Train a variation model on DATA, a folder of images that you trust.
 
-    The run folder receives the model (give its `model` folder to `variate --engine`), checkpoints to resume from, the
-    loss curve and sample grids. Labels are not used. The more the images look like those you will clean, the better.
+    The run folder receives the model, checkpoints to resume from, the loss curve and sample grids. To use the model,
+    give the folder `model` in the run folder to `variate --engine`. Labels are not used. The model works best if the
+    images resemble those that you want to clean.
     """
     from diffclean.pretraining.config import PretrainConfig
     from diffclean.pretraining.corruptions import CORRUPTIONS
@@ -80,7 +136,7 @@ def command(run: frame.Run, data: Path, out: Path, workers: int, corruptions: st
     lines = [
         f"The model is in {result.model_dir} ({result.steps} steps, {result.images_per_second:.1f} images/s, "
         f"validation loss {result.validation_loss:.4f}).",
-        f"Use it: diffclean variate DATA --engine {result.model_dir}",
+        f"To use it: diffclean variate DATA --engine {result.model_dir}",
     ]
     if failed:
         lines.append(f"{failed} images could not be read and were left out.")

@@ -1,6 +1,7 @@
-"""`diffclean.progress.Progress` for people: a bar on a terminal, plain lines (or JSON records) without one.
+"""The implementations of `diffclean.progress.Progress` for the command line.
 
-Everything goes to standard error. Log lines pass through `Board.write`, so that they never tear the bar.
+On a terminal progress is a bar; elsewhere it is plain lines or JSON records. Everything goes to standard error. Log
+lines go through `Board.write`, so that they do not break the bar.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ PLAIN_INTERVAL_S = 10.0
 
 
 class PlainProgress:
-    """At most one line every `interval_s`, and one at the end."""
+    """Progress as plain lines: at most one every `interval_s` seconds, and one at the end."""
 
     def __init__(self, interval_s: float = PLAIN_INTERVAL_S) -> None:
         self._interval_s = interval_s
@@ -34,7 +35,7 @@ class PlainProgress:
             self._said_s = time.monotonic()
 
     def advance(self, count: int = 1, **figures: float) -> None:
-        """Note it, and say so when it is time."""
+        """Count `count` more units, and print a line if the interval has passed."""
         with self._lock:
             if self._meter is None:
                 return
@@ -44,7 +45,7 @@ class PlainProgress:
                 self.say(self._meter, ended=False)
 
     def end(self) -> None:
-        """Say how it went."""
+        """Print the final line of the task."""
         with self._lock:
             meter, self._meter = self._meter, None
             if meter is not None:
@@ -56,7 +57,7 @@ class PlainProgress:
 
 
 class JsonProgress(PlainProgress):
-    """The same rhythm as JSON records, for `--log-format json`."""
+    """Progress as JSON records at the same intervals, for `--log-format json`."""
 
     def say(self, meter: Meter, ended: bool) -> None:
         """Print one record."""
@@ -64,7 +65,7 @@ class JsonProgress(PlainProgress):
 
 
 def listener(quiet: bool, log_format: str) -> tuple[Progress, Board]:
-    """The right progress for this run, and the board its log lines go to."""
+    """Choose the progress for this run, and the board that its log lines are printed on."""
     board = PlainBoard()
     if quiet:
         return NoProgress(), board

@@ -23,21 +23,20 @@ log = logging.getLogger(__name__)
 @click.option(
     "--detector",
     metavar="NAME",
-    help="How poisoned images are looked for; docs/detection.md describes the detectors.  [default: isolate; "
-    "variation-drop where a teacher is named and DATA is not]",
+    help="The detector that looks for poisoned images; docs/detection.md describes the detectors.  [default: isolate, "
+    "or variation-drop if a teacher is given and DATA is not]",
 )
 @click.option(
     "--teacher",
     type=click.Path(path_type=Path),
-    help="A classifier that was trained on DATA as they are, in any of the forms that `distill` takes; some detectors "
-    "need one.",
+    help="A classifier that was trained on DATA, in any of the forms that `distill` takes; some detectors need one.",
 )
 @click.option(
     "--variations",
     type=click.Path(path_type=Path),
     metavar="FOLDER",
-    help="What `variate` made of DATA, best with --strength 0.4 --variations 4; some detectors need it.  [default: the "
-    "one *-variations folder here, where the detector needs one]",
+    help="The variations that `variate` made of DATA, preferably with --strength 0.4 --variations 4; some detectors "
+    "need them.  [default: the only *-variations folder here, if the detector needs one]",
 )
 @click.option("--data", type=click.Path(path_type=Path), hidden=True)  # what --variations was called before
 @click.option("--originals", type=click.Path(path_type=Path), hidden=True)  # what DATA was called before
@@ -45,34 +44,41 @@ log = logging.getLogger(__name__)
     "-o",
     "--out",
     type=click.Path(path_type=Path),
-    help="The list, for --without of `train` and `distill`; a name that ends in .csv makes it a CSV file.",
+    help="The file of the list, which --without of `train` and `distill` reads; it is a CSV file if its name ends in "
+    ".csv, else JSON.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace OUT where it exists.")
+@click.option("--overwrite", is_flag=True, help="Replace OUT if it exists.")
 @click.option(
     "--poison",
     type=click.Path(path_type=Path),
     metavar="MANIFEST",
-    help="The poison.json of DATA, where you poisoned them yourself: adds precision, recall and false positives.",
+    help="The poison manifest (poison.json) of DATA, if you poisoned it yourself; adds precision, recall and false "
+    "positives.",
 )
 @click.option(
     "--size",
     type=click.IntRange(16),
-    help="Look at the images resized to this side in px.  [default: the teacher's size, else as they are up to 64]",
+    help="Resize the images to squares of this side before they are examined, in pixels.  [default: the teacher's "
+    "size, else the size of the images up to 64]",
 )
 @click.option("--seed", type=int, help="The seed of everything that is random.")
 @classifier_options("teacher")
-@click.option("--device", help="cpu, cuda, cuda:1.  [default: CUDA where it works, else the CPU]")
+@click.option(
+    "--device",
+    help="The device to compute on: cpu, cuda, or one GPU such as cuda:1.  [default: CUDA where it works, else the "
+    "CPU]",
+)
 def command(run: frame.Run, out: Path, overwrite: bool, poison: Path | None, **options: Any) -> frame.Result:
-    """Find the poisoned images of DATA, a suspect training set with one folder of images a class.
+    """Find the poisoned images of DATA, a suspect training set that has one folder of images for each class.
 
-    The images that a detector thinks are poisoned are written to a list, which `train --without` and `distill
-    --without` leave out. No clean data are needed. Where DATA is not named, it is what the variations were made from.
-    That nothing is listed is no proof that the data are clean: docs/detection.md says what cannot be found.
+    The images that a detector takes for poisoned are written to a list; `train --without` and `distill --without` leave
+    out the images on it. No clean data are needed. If DATA is not given, it is the data set that the variations were
+    made from. An empty list does not prove that the data are clean: docs/detection.md says what cannot be found.
     """
     source = _renamed(options, "originals", "source", "DATA")
     variations = _renamed(options, "data", "variations", "--variations")
     if options["originals"] is not None and options["teacher"] is not None:
-        options["detector"] = options["detector"] or "variation-drop"  # the only one that there was under that name
+        options["detector"] = options["detector"] or "variation-drop"  # the only detector when --originals was in use
     options = {name: value for name, value in options.items() if name not in ("originals", "data", "source")}
     if run.dry_run:
         return _planned(source, variations, out, overwrite, poison, options)
@@ -107,7 +113,7 @@ def _planned(
     poison: Path | None,
     options: dict[str, Any],
 ) -> frame.Result:
-    """What a dry run says, after it has opened everything that it names."""
+    """The result of a dry run, which opens everything that the command line names so that mistakes show up."""
     from diffclean.attacks.manifest import read_poison_manifest
     from diffclean.classifiers.networks import pick_device
     from diffclean.data.registry import open_source

@@ -15,25 +15,35 @@ from diffclean.cli.training import loop_options, own_progress, result_shown
 @frame.verb("train", writes=True, door=train)
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option(
-    "-o", "--out", required=True, type=click.Path(path_type=Path), help="The classifier: .pt or .safetensors."
+    "-o",
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The file of the classifier, .pt or .safetensors.",
 )
 @click.option(
     "--arch",
-    help="resnet18-cifar, preact-resnet18, wrn-16-1, resnet9-cifar or resnet8-cifar (for CPUs), or any timm model.",
+    help="The architecture: resnet18-cifar, preact-resnet18, wrn-16-1, resnet9-cifar or resnet8-cifar (for CPUs), or "
+    "the name of any timm model.",
 )
-@click.option("--label-smoothing", type=click.FloatRange(0, 1, max_open=True), help="Softens the targets.")
+@click.option(
+    "--label-smoothing",
+    type=click.FloatRange(0, 1, max_open=True),
+    help="Spread this share of each training target evenly over all classes.",
+)
 @click.option(
     "--label-from",
     metavar="WHERE",
-    help="folder: the first folder. subfolder: the second. Or a table below DATA: metadata.csv, metadata.csv:COLUMN.  "
-    "[default: the first folder]",
+    help="Where the labels come from: folder (the name of the first folder), subfolder (the name of the second "
+    "folder), or a table below DATA, given as metadata.csv or metadata.csv:COLUMN.  [default: the first folder]",
 )
 @loop_options
 def command(run: frame.Run, data: Path, out: Path, **options: Any) -> frame.Result:
-    """Train a classifier on DATA, a folder with one folder of images a class.
+    """Train a classifier on DATA, a folder that has one folder of images for each class.
 
-    On suspect data this is the teacher. The log is written beside OUT as .jsonl. A run that was stopped goes on when
-    the same command is typed again. Several GPUs: torchrun --nproc-per-node 2 --no-python diffclean train ...
+    A classifier that is trained on suspect data is the teacher. The log is written beside OUT as a .jsonl file. To
+    continue a run that was stopped, type the same command again. To train on several GPUs, run torchrun
+    --nproc-per-node 2 --no-python diffclean train ...
     """
     if run.dry_run:
         from diffclean.classifiers.networks import check_arch
@@ -45,7 +55,10 @@ def command(run: frame.Run, data: Path, out: Path, **options: Any) -> frame.Resu
         check_arch(config.arch)
         source = open_source(data, label_from=config.label_from)
         count, classes = len(source.items()), len(source.class_to_idx)
-        lines = [f"{count} images of {classes} classes, {config.loop.epochs} epochs of {config.arch}, into {out}."]
+        lines = [
+            f"Would train {config.arch} for {config.loop.epochs} epochs on {count} images of {classes} classes, and "
+            f"write {out}."
+        ]
         told_data = {"images": count, "classes": classes, "out": out, "passed_over": source.passed_over.as_json()}
         return frame.Result(told_data, [*lines, "Nothing was written."])
     with run.stopping() as stop:

@@ -1,4 +1,4 @@
-"""What `train` and `distill` share: the options of the training loop, and what they say at the end."""
+"""What `train` and `distill` have in common: the options of the training loop and the lines printed at the end."""
 
 from __future__ import annotations
 
@@ -18,90 +18,121 @@ if TYPE_CHECKING:
     from diffclean.training.run import TrainResult
 
 LOOP_OPTIONS = (
-    click.option("--epochs", type=click.IntRange(1), help="Times that each image is seen."),
-    click.option("--batch-size", type=click.IntRange(2), help="Images a step, over all processes."),
-    click.option("--optimizer", type=click.Choice(["sgd", "adamw"]), help="SGD has Nesterov momentum."),
+    click.option("--epochs", type=click.IntRange(1), help="How many times the training sees each image."),
+    click.option(
+        "--batch-size", type=click.IntRange(2), help="The number of images in a training step, over all processes."
+    ),
+    click.option(
+        "--optimizer", type=click.Choice(["sgd", "adamw"]), help="The optimizer; SGD runs with Nesterov momentum."
+    ),
     click.option(
         "--learning-rate",
         type=click.FloatRange(0, min_open=True),
-        help="At its peak.  [default: 0.1 for sgd, 0.001 for adamw]",
+        help="The learning rate at its peak.  [default: 0.1 for sgd, 0.001 for adamw]",
     ),
     click.option(
         "--weight-decay",
         type=click.FloatRange(0),
-        help="Pull of the weights towards zero.  [default: 0.0005 for sgd, 0.05 for adamw]",
+        help="The weight decay, which pulls the weights towards zero.  [default: 0.0005 for sgd, 0.05 for adamw]",
     ),
     click.option(
         "--schedule",
         type=click.Choice(["cosine", "multi-step", "constant"]),
-        help="Of the learning rate: cosine rises and falls to zero (one cycle), multi-step falls to a tenth at each "
-        "milestone.",
+        help="How the learning rate changes: cosine rises and then falls to zero (one cycle), multi-step falls to a "
+        "tenth at each milestone, constant stays as it is.",
     ),
     click.option(
         "--warmup",
         type=click.FloatRange(0, 1, max_open=True),
-        help="Share of the run in which the rate rises.  [default: 0.2 for cosine, else 0]",
+        help="The share of the run in which the learning rate rises.  [default: 0.2 for cosine, else 0]",
     ),
     click.option(
         "--milestones",
         type=click.FloatRange(0, 1, min_open=True, max_open=True),
         multiple=True,
         show_default=False,
-        help="Of multi-step, as shares of the run.  [default: 0.5 and 0.75]",
+        help="Where the multi-step schedule lowers the learning rate, as a share of the run.  [default: 0.5 and 0.75]",
     ),
     click.option(
         "--ema",
         type=click.FloatRange(0, 1, max_open=True),
-        help="Decay of an average of the weights, which is then what is kept; 0 is none.",
+        help="Keep an exponential moving average of the weights with this decay in place of the last weights; 0 turns "
+        "it off.",
     ),
-    click.option("--augment/--no-augment", help="Random crops and flips."),
-    click.option("--turn", type=click.FloatRange(0, 180), help="Largest random turn, in degrees."),
-    click.option("--zoom", type=click.FloatRange(0, 3), help="Random scales from 1/(1 + ZOOM) to 1 + ZOOM."),
+    click.option("--augment/--no-augment", help="Crop and flip the training images at random."),
+    click.option(
+        "--turn", type=click.FloatRange(0, 180), help="Turn the training images at random by up to this many degrees."
+    ),
+    click.option(
+        "--zoom",
+        type=click.FloatRange(0, 3),
+        help="Scale the training images at random by a factor from 1/(1 + ZOOM) to 1 + ZOOM.",
+    ),
     click.option(
         "--validation-share",
         type=click.FloatRange(0, 0.9),
-        help="Share of the images, chosen by name, that are held out and measured each epoch.",
+        help="Hold out this share of the images, chosen by name, and measure the classifier on it after each epoch.",
     ),
     click.option(
         "--patience",
         type=click.IntRange(1),
-        help="Stop after so many epochs without a lower validation loss, and keep the best.  [default: never]",
+        help="Stop after this many epochs without a lower validation loss, and keep the best weights.  [default: "
+        "never]",
     ),
     click.option(
         "--size",
         type=click.IntRange(16),
-        help="Resize images to this side in px.  [default: a teacher's size where its file tells it, else as they are]",
+        help="Resize the images to squares of this side, in pixels.  [default: the teacher's size where its file says "
+        "it, else the size that the images have]",
     ),
     click.option(
-        "--test", type=click.Path(path_type=Path), help="A test set to measure at the end, with the same classes."
+        "--test",
+        type=click.Path(path_type=Path),
+        help="A test set with the same classes, on which the classifier is measured at the end.",
     ),
     click.option(
         "--precision",
         type=click.Choice(["bf16", "fp16", "fp32"]),
-        help="Of the computation.  [default: what is quickest here]",
+        help="The floating-point format of the computation.  [default: the fastest one on this machine]",
     ),
-    click.option("--compile/--no-compile", help="Compile the network first (torch.compile)."),
-    click.option("--device", help="cpu, cuda, cuda:1.  [default: CUDA where it works, else the CPU]"),
-    click.option("--seed", type=int, help="Of the weights, the order and the augmentation."),
+    click.option("--compile/--no-compile", help="Compile the network with torch.compile before training."),
+    click.option(
+        "--device",
+        help="The device to train on: cpu, cuda, or one GPU such as cuda:1.  [default: CUDA where it works, else the "
+        "CPU]",
+    ),
+    click.option(
+        "--seed",
+        type=int,
+        help="The seed of the initial weights, the order of the images and the augmentation.",
+    ),
     click.option(
         "--save-every-s",
         type=click.FloatRange(0),
-        help="Seconds between two states that a killed run goes on from.",
+        help="The time in seconds between two saves of the training state; a killed run continues from the last save.",
     ),
     click.option(
         "--memory-gib",
         type=click.FloatRange(0),
-        help="Larger sets of decoded images are read anew each epoch.  [default: half of what is free]",
+        help="Keep the decoded images in memory if they fit into this many GiB; a larger set is read again in each "
+        "epoch.  [default: half of the free memory]",
     ),
-    click.option("--tensorboard/--no-tensorboard", help="Write TensorBoard's events beside OUT, where installed."),
+    click.option(
+        "--tensorboard/--no-tensorboard", help="Write TensorBoard event files beside OUT, if TensorBoard is installed."
+    ),
     click.option(
         "--without",
         type=click.Path(path_type=Path),
         metavar="LIST",
-        help="Leave out the images on this list: of `suspects`, a JSON array of keys, or a .csv with a column `key`.",
+        help="Leave out the images on this list: a file that `suspects` wrote, a JSON array of keys, or a .csv file "
+        "with a column `key`.",
     ),
-    click.option("--onnx", type=click.Path(path_type=Path), help="Write the classifier as ONNX too."),
-    click.option("--overwrite", is_flag=True, help="Replace OUT, and a run with other settings that was begun there."),
+    click.option("--onnx", type=click.Path(path_type=Path), help="Also write the classifier to this file as ONNX."),
+    click.option(
+        "--overwrite",
+        is_flag=True,
+        help="Replace OUT if it exists, and discard an unfinished run with other settings.",
+    ),
 )
 
 
@@ -113,17 +144,17 @@ def loop_options(function: Callable[..., frame.Result]) -> Callable[..., frame.R
 
 
 def own_progress(run: frame.Run) -> Any:
-    """The progress of this process: those of `torchrun` that only help are silent."""
+    """The progress to report to. Under `torchrun` only the first process reports; the others are silent."""
     return run.progress if os.environ.get("RANK", "0") == "0" else NoProgress()
 
 
 def result_shown(result: TrainResult, what: str) -> frame.Result:
-    """What `train` and `distill` say at the end."""
+    """The result of `train` or `distill` with the lines that are printed at the end."""
     if not result.is_first:
-        raise click.exceptions.Exit(ExitCode.DONE)  # the first process says it all
+        raise click.exceptions.Exit(ExitCode.DONE)  # under torchrun, only the first process prints the result
     found = {name: value for name, value in vars(result.metrics).items() if value is not None}
     measured = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in found.items())
     lines = [f"The {what} is in {result.path} ({measured}; {result.seconds:.0f} s)."]
-    lines += [f"As ONNX it is in {result.onnx}."] if result.onnx else []
+    lines += [f"The {what} as ONNX is in {result.onnx}."] if result.onnx else []
     lines += failures(result.failed)
     return frame.Result(result, lines, ExitCode.SOME_FAILED if result.failed else ExitCode.DONE)

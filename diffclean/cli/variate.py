@@ -17,82 +17,110 @@ SHOWN_FAILURES = 20
 
 @frame.verb("variate", writes=True, door=variate)
 @click.argument("source", type=click.Path(path_type=Path))
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Where to write.  [default: SOURCE-variations]")
-@click.option("--engine", help="A recipe's name, an engine directory, or a model directory of `pretrain`.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="The folder to write.  [default: SOURCE-variations]")
+@click.option(
+    "--engine",
+    help="The engine: the name of a recipe, an engine directory, or a model directory that `pretrain` wrote.",
+)
 @click.option(
     "--runtime",
     type=click.Choice(
         ["auto", "tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "openvino", "onnxruntime", "torch", "torch-compile"]
     ),
-    help="What runs the engine; auto takes the best that works here.",
+    help="The runtime that runs the engine; auto takes the best one that works on this machine.",
 )
-@click.option("--precision", type=click.Choice(["fp32", "fp16", "bf16"]), help="[default: the runtime's best]")
-@click.option("--steps", type=int, help="Denoising steps.  [default: the engine's]")
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "fp16", "bf16"]),
+    help="The floating-point format that the engine computes in.  [default: the runtime's best]",
+)
+@click.option("--steps", type=int, help="The number of denoising steps.  [default: the engine's]")
 @click.option(
     "--strength",
     type=float,
-    help="How far from the source: 1 is from pure noise with the weakest look at the image.  [default: the engine's]",
+    help="How far a variation may differ from its source, above 0 and up to 1. At 1 the model starts from pure noise "
+    "and is given the least information about the image.  [default: the engine's]",
 )
-@click.option("--guidance", type=float, help="Classifier-free guidance; 1 is off.  [default: the engine's]")
+@click.option(
+    "--guidance", type=float, help="The scale of classifier-free guidance; 1 turns it off.  [default: the engine's]"
+)
 @click.option(
     "--guidance-interval",
     type=Interval(),
     metavar="LOW:HIGH",
-    help="Noise levels at which guidance is on, 1 is pure noise; elsewhere a step costs half.",
+    help="The noise levels between which guidance is on, where 1 is pure noise; outside of them a step costs half.",
 )
 @click.option(
     "--scheduler",
     type=click.Choice(["ddim", "dpm++", "unipc", "euler"]),
-    help="How the steps are taken.  [default: the engine's]",
+    help="The scheduler, which is the numerical method of the denoising steps.  [default: the engine's]",
 )
-@click.option("--variations", type=int, help="How many of each image.")
-@click.option("--seed", type=int, help="Of the run; each image's own seed follows from it and its name.")
-@click.option("--batch", type=int, help="Images or windows the engine takes at once.  [default: the engine's]")
-@click.option("--size", help="Of what comes out: source, native, or the longest side in pixels.")
+@click.option("--variations", type=int, help="The number of variations to make of each image.")
+@click.option(
+    "--seed", type=int, help="The seed of the run; the seed of each image is derived from it and the image's key."
+)
+@click.option(
+    "--batch", type=int, help="The number of images or windows in a batch of the engine.  [default: the engine's]"
+)
+@click.option(
+    "--size",
+    help="The size of the variations: source (that of each original), native (that of the model), or the longer side "
+    "in pixels.",
+)
 @click.option(
     "--fit",
     type=click.Choice(["squash", "crop", "pad"]),
-    help="How an image meets the model's square; undone on the way out, but what crop cuts off stays off.",
+    help="How an image is made to fit the model's square. squash and pad are undone in the output; what crop cuts off "
+    "is lost.",
 )
 @click.option(
     "--detail",
     type=int,
     metavar="PX",
-    help="Longer side at which a picture is looked at; more than the engine's square means overlapping windows, and "
-    "time in proportion.  [default: the engine's]",
+    help="The longer side, in pixels, to which an image is reduced before it is regenerated. If it is larger than the "
+    "engine's square, the image is regenerated in overlapping windows, and takes longer in proportion.  [default: the "
+    "engine's]",
 )
-@click.option("--format", type=click.Choice(["png", "webp", "jpeg"]), help="Of the files.")
+@click.option("--format", type=click.Choice(["png", "webp", "jpeg"]), help="The file format of the variations.")
 @click.option(
     "--color-transfer",
     type=click.Choice(["none", "mean-std", "lab"]),
-    help="Copy colour statistics of the (suspect) source.",
+    help="Which colour statistics of the source, which is suspect, are copied to the variation.",
 )
 @click.option(
     "--labels",
     metavar="WHICH",
-    help="Of the variations: keep (the source's, as suspect as it is), none, or the file of a classifier that is asked "
-    "about each variation.",
+    help="The labels of the variations: keep (those of the source, which are suspect), none, or the file of a "
+    "classifier that labels each variation.",
 )
-@click.option("--pixel-limit", type=int, help="Larger images are not decoded.")
-@click.option("--byte-limit", type=int, help="Larger files are not read.")
-@click.option("--time-limit", "time_limit_s", type=int, help="Seconds of processor time to decode one image.")
+@click.option("--pixel-limit", type=int, help="The largest image to decode, in pixels; larger ones fail.")
+@click.option("--byte-limit", type=int, help="The largest file to read, in bytes; larger ones fail.")
+@click.option(
+    "--time-limit", "time_limit_s", type=int, help="The processor time in which an image must be decoded, in seconds."
+)
 @click.option(
     "--full-names",
     is_flag=True,
-    help="Keep the original's extension in the name (1.jpg_v00.png), so that 1.jpg and 1.png can both be there.",
+    help="Keep the extension of the original in the file name (1.jpg_v00.png), so that 1.jpg and 1.png can be in the "
+    "same folder.",
 )
 @click.option(
     "--label-from",
     metavar="WHERE",
-    help="folder: the first folder. subfolder: the second, below train and val. Or a table below SOURCE: "
-    "metadata.csv, metadata.csv:COLUMN.  [default: the first folder]",
+    help="Where the labels come from: folder (the name of the first folder), subfolder (the name of the second folder, "
+    "below train and val), or a table below SOURCE, given as metadata.csv or metadata.csv:COLUMN.  [default: the first "
+    "folder]",
+)
+@click.option(
+    "--shard",
+    metavar="I/N",
+    help="Regenerate only part I of N, for example 2/8; `diffclean merge` joins the parts.",
 )
 @click.option(
     "--to",
     type=click.Choice(list(FORMATS)),
     help="The format of OUT, see docs/formats.md.  [default: that of SOURCE]",
 )
-@click.option("--shard", help="I/N: only the Ith of N parts; `diffclean merge` joins them.")
 @click.option(
     "--verify",
     is_flag=True,
@@ -100,10 +128,18 @@ SHOWN_FAILURES = 20
     "not only with its size and date.",
 )
 @click.option(
-    "--processes", type=click.IntRange(1, 64), help="Processes that share the cores.  [default: what is quickest here]"
+    "--processes",
+    type=click.IntRange(1, 64),
+    help="The number of processes that share the cores.  [default: the fastest for this machine]",
 )
-@click.option("--workers", type=click.IntRange(1, 64), help="Threads that read and write.  [default: one a core]")
-@click.option("--threads", type=click.IntRange(1, 1024), help="Threads of the engine.  [default: all cores]")
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    help="The number of threads that read and write images.  [default: one for each core]",
+)
+@click.option(
+    "--threads", type=click.IntRange(1, 1024), help="The number of threads of the engine.  [default: all cores]"
+)
 def command(
     run: frame.Run,
     source: Path,
@@ -119,9 +155,10 @@ def command(
     """Regenerate every image of SOURCE with an image-variation model.
 
     SOURCE is a folder of images, or a data set in another format: WebDataset tars such as 'x-{0000..0099}.tar', Parquet
-    files, a saved Hugging Face data set, one .npz file. What an image shows is kept; a trigger is weakened. Variations
-    land in the folder OUT, in the format that SOURCE has, so OUT is a labelled data set as SOURCE was, and its labels
-    are as suspect: see --labels. A run that was stopped goes on when the same command is typed again.
+    files, a saved Hugging Face data set, or one .npz file. A variation keeps what the image shows and weakens a
+    trigger. The variations are written to the folder OUT in the format of SOURCE, so OUT is a labelled data set like
+    SOURCE. Its labels are as suspect as those of SOURCE: see --labels. To continue a run that was stopped, type the
+    same command again.
     """
     out = out or beside(source)
     if run.dry_run:
@@ -142,9 +179,9 @@ def command(
     if report.labels_note:
         lines.append(report.labels_note)
     if report.kept:
-        lines.append(f"{report.kept} were there already.")
+        lines.append(f"{report.kept} variations were there already.")
     if report.failed:
-        lines.append(f"{len(report.failed)} failed:")
+        lines.append(f"{len(report.failed)} variations failed:")
         lines += [f"  {row.key}: {row.error}" for row in report.failed[:SHOWN_FAILURES]]
         if len(report.failed) > SHOWN_FAILURES:
             lines.append(f"  and {len(report.failed) - SHOWN_FAILURES} more, all in the manifest.")
@@ -154,8 +191,8 @@ def command(
 def _windows(found: Any) -> list[str]:
     if found.windows_per_image == 1:
         return []
-    each = f"{found.windows_per_image:.0f} windows an image at --detail {found.settings.detail}"
-    return [f"{found.windows:,} windows in all ({each}), {found.windows_per_second:.0f} a second."]
+    each = f"{found.windows_per_image:.0f} windows for each image at --detail {found.settings.detail}"
+    return [f"{found.windows:,} windows in all ({each}), {found.windows_per_second:.0f} windows/s."]
 
 
 def _estimated(
@@ -170,7 +207,8 @@ def _estimated(
     lines = [
         f"{found.images} images, {found.variations} variations, {found.already_made} of them made already.",
         *_windows(found),
-        f"About {found.seconds:.0f} s at {found.images_per_second:.1f} images/s (one batch measured, {found.engine}).",
-        f"About {megabytes:.1f} MB in {out}. Nothing was written.",
+        f"About {found.seconds:.0f} s at {found.images_per_second:.1f} images/s (measured on one batch, "
+        f"{found.engine}).",
+        f"About {megabytes:.1f} MB would be written to {out}. Nothing was written.",
     ]
     return frame.Result(vars(found) | {"out": out}, lines)

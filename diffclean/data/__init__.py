@@ -1,9 +1,11 @@
-"""Image data sets, in and out.
+"""Reading and writing image data sets.
 
-A data set is a stream of images with identities (`keys`, `item`), read through a `Source` (`sources`) and written
-through a `Sink` (`sinks`). `registry` opens either, one module a format (`folder`, which walks by `listing`). Images
-are decoded whatever their format and however hostile (`decode`), fitted into a model's square and back (`fit`), encoded
-(`encode`) and written whole or not at all (`atomic`) by one writer (`lock`). Beside them lie the `records` of a run:
-`run_record`, `journal`, `manifest`. A resumed run compares all of these first (`survey`); several machines share the
-work (`shard`, `merge`). NumPy, Pillow and, lazily, pyarrow live here; torch does not.
+A data set is a stream of images with identities (`keys`, `item`). It is read through a `Source` (`sources`) and written
+through a `Sink` (`sinks`). `registry` opens both; there is one module per format (`folder`, which uses `listing` to
+walk a folder). `decode` turns the bytes of an image of any format into pixels, and is safe with hostile files. `fit`
+fits an image into a model's square and back, `encode` encodes it, and `atomic` writes files whole or not at all. `lock`
+ensures that there is only one writer. The `records` of a run are stored beside the images: `run_record`, `journal` and
+`manifest`. When a run is resumed, `survey` first compares the records with the source and the output. `shard` and
+`merge` divide the work among several machines. This package uses NumPy, Pillow and (imported only when needed) pyarrow,
+but not torch.
 """

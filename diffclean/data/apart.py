@@ -1,4 +1,4 @@
-"""Source and output must not lie inside one another."""
+"""Ensure that neither the source nor the output lies inside the other."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from diffclean.errors import DiffcleanError
 
 
 def check_separate(source: Path, out: Path) -> None:
-    """Refuse an output inside the source, the source inside the output, and one for both; also through links.
+    """Refuse an output inside the source, a source inside the output, and the same folder for both, also through links.
 
     Raises:
-        DiffcleanError: says which.
+        DiffcleanError: says which of these is the case.
     """
     inner_out, inner_source = _is_inside(out, source), _is_inside(source, out)
     if inner_out and inner_source:
@@ -38,7 +38,7 @@ def check_all_separate(sources: Iterable[Path], out: Path) -> None:
 
 
 def _is_inside(path: Path, folder: Path) -> bool:
-    # By what the disk says, not by spelling: bind mounts and disks that ignore case give one folder many names.
+    # Compare folders on disk, not their spelling: bind mounts and disks that ignore case give one folder many names.
     try:
         wanted = folder.stat()
     except OSError:  # not made yet: nothing can be in it, but its path may still be the very same one
@@ -54,7 +54,7 @@ def _is_inside(path: Path, folder: Path) -> bool:
 
 
 def path_from(here: str, there: str) -> str:
-    """The path of one place as seen from another; `""` where there is none (another disk, an address)."""
+    """The path of one place relative to another; `""` if there is none (another disk, or an address)."""
     if "://" in here or "://" in there:
         return ""
     try:

@@ -1,4 +1,4 @@
-"""Files below a folder, reached in a way that no link can lead out of, whatever is changed while a run goes on."""
+"""Open files below a folder so that no link can lead out of it, even if files are changed during a run."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import weakref
 from pathlib import Path
 
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# Neither followed nor waited for: what was a plain file when it was listed may be a link or a pipe by now.
+# Do not follow links and do not wait for pipes: what was a plain file when it was listed may be either by now.
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Beneath:
-    """A folder that is held open: what is opened below it is opened step by step, and never through a link.
+    """A folder that is held open. Files below it are opened folder by folder and never through a link.
 
     Args:
         root: the folder; links on the way to it are followed.
 
     Raises:
-        OSError: it cannot be opened.
+        OSError: the folder cannot be opened.
     """
 
     def __init__(self, root: Path | str) -> None:
@@ -28,14 +28,14 @@ class Beneath:
         weakref.finalize(self, os.close, self._descriptor)
 
     def open(self, path: str) -> int:
-        """A descriptor of a file, to read from it.
+        """Open a file for reading and return its descriptor.
 
         Args:
-            path: absolute, without links, below `self.path`.
+            path: the absolute path of the file below `self.path`, without links.
 
         Raises:
-            OSError: it cannot be opened, or a link took the place of a folder or of the file.
-            ValueError: it is not below.
+            OSError: the file cannot be opened, or a link has taken the place of a folder or of the file.
+            ValueError: the path is not below `self.path`.
         """
         start = self.path.rstrip("/") + "/"
         if not path.startswith(start):
@@ -55,7 +55,7 @@ class Beneath:
 
 
 def why_not_opened(error: OSError) -> str:
-    """A reason for the user."""
+    """The reason why a file could not be opened, for the user."""
     if error.errno in (errno.ELOOP, errno.EMLINK):  # what O_NOFOLLOW gives, on Linux and on BSD
         return "cannot be read (a link took its place after the folder was listed)"
     return f"cannot be read ({error.strerror})"

@@ -1,4 +1,7 @@
-"""`class_to_idx`: which number a label has. Stored with every data set, since libraries sort labels differently."""
+"""`class_to_idx`: the number of each label.
+
+It is stored with every data set, because libraries sort labels differently.
+"""
 
 from __future__ import annotations
 
@@ -11,11 +14,14 @@ from diffclean.errors import DiffcleanError
 
 _EXPECTED = "Expected DATA/<class>/image; in other formats a label beside each image, see `label_from`."
 UNLABELLED = "no-labels"
-"""The folder of images that are to be taken for no class: what lies in it is refused wherever labels are read."""
+"""The folder of images that belong to no class. Everything in it is refused wherever labels are read."""
 
 
 def class_to_idx(labels: Iterable[str]) -> dict[str, int]:
-    """Labels, sorted by their raw bytes, to 0, 1, 2 ... The empty label (an image in no folder) is no class."""
+    """Number the labels 0, 1, 2 ... in the order of their raw bytes.
+
+    The empty label (an image in no folder) is not a class.
+    """
     return {label: index for index, label in enumerate(sorted({*labels} - {""}, key=key_bytes))}
 
 
@@ -28,10 +34,10 @@ def numbered(labels: Iterable[str]) -> dict[str, int]:
 
 
 def check_labelled(where: object, items: Iterable[Item]) -> None:
-    """Refuse images that lie in no class folder, and those that are marked to have no label.
+    """Refuse images that lie in no class folder and images that are marked as having no label.
 
     Raises:
-        DiffcleanError: how many, and the first of them.
+        DiffcleanError: says how many such images there are, and names the first.
     """
     items = list(items)
     check_not_marked(where, (item.key for item in items))
@@ -41,30 +47,28 @@ def check_labelled(where: object, items: Iterable[Item]) -> None:
 
 
 def check_not_marked(where: object, keys: Iterable[str]) -> None:
-    """Refuse images that are marked to have no label.
+    """Refuse images that are marked as having no label.
 
     Raises:
-        DiffcleanError: how many there are.
+        DiffcleanError: says how many such images there are.
     """
     if count := sum(key.startswith(f"{UNLABELLED}/") for key in keys):
         raise DiffcleanError(
             f"{where} has {count} images without labels, in the folder {UNLABELLED}/.",
-            "They were made with `variate --labels none`. `distill` needs no labels (`alpha` 1). Or make them "
-            "with labels: diffclean variate SOURCE --labels CLASSIFIER, which is the file of a classifier.",
+            "They were made with `variate --labels none`. `distill` needs no labels (`alpha` 1). To make variations "
+            "with labels, type: diffclean variate SOURCE --labels CLASSIFIER (the file of a classifier)",
         )
 
 
 def checked_classes(stored: object) -> dict[str, int]:
-    """A `class_to_idx` that was read from a file, in order of its numbers.
+    """Check a `class_to_idx` that was read from a file and return it in the order of its numbers.
 
     Raises:
-        DiffcleanError: it is not one number, from 0 up without a gap, for each label.
+        DiffcleanError: the labels are not numbered from 0 up without a gap.
     """
     if isinstance(stored, Mapping):
         classes = dict(stored)
         numbers = [number for number in classes.values() if type(number) is int]
         if sorted(numbers) == list(range(len(classes))) and all(isinstance(label, str) for label in classes):
             return dict(sorted(classes.items(), key=lambda pair: pair[1]))
-    raise DiffcleanError(
-        f"class_to_idx should give each label one number from 0 up without a gap; found {reprlib.repr(stored)}."
-    )
+    raise DiffcleanError(f"class_to_idx must number the labels from 0 up without a gap; found {reprlib.repr(stored)}.")

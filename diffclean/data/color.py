@@ -1,4 +1,4 @@
-"""What the numbers of a picture mean as colour, and how they become sRGB over white."""
+"""Interpret the samples of an image as colours and convert them to sRGB over white."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from PIL import Image, ImageChops, ImageCms
 from diffclean.data.limits import DecodeError
 
 _STRIP_PIXELS = 2**20
-"""Converted at a time: what lies between the decoder's pixels and ours never grows with the picture."""
+"""The number of pixels converted at a time, so that intermediate memory does not grow with the image."""
 _WIDE = ("I", "F")
 _CACHED_BYTES = 4 * 2**20
 _SPACES = {"RGB": "RGB ", "L": "GRAY", "CMYK": "CMYK", "LAB": "Lab "}
 _SAME = 2
-"""Grey levels. A profile that moves no colour by more is sRGB, spelled in one of its many ways."""
+"""In grey levels. A profile that changes no colour by more than this is sRGB, which profiles describe in many ways."""
 _DISPLAY_EXPONENT = 2.2
 
 
 @dataclass(frozen=True, slots=True)
 class Primaries:
-    """A colour space with the white of sRGB (D65): x and y of red, green and blue, and how samples become light.
+    """A colour space whose white is that of sRGB (D65).
 
-    `exponent` None: the curve of sRGB. Else light = sample ** exponent.
+    `xy` holds x and y of red, green and blue. If `exponent` is None, samples become light by the curve of sRGB;
+    otherwise light = sample ** exponent.
     """
 
     xy: tuple[float, float, float, float, float, float]
@@ -37,7 +38,7 @@ ADOBE_RGB = Primaries((0.64, 0.33, 0.21, 0.71, 0.15, 0.06), 563 / 256)
 _D65 = (0.3127, 0.3290)
 _XY = {
     1: SRGB_XY,
-    2: SRGB_XY,  # not told
+    2: SRGB_XY,  # unspecified
     5: (0.64, 0.33, 0.29, 0.60, 0.15, 0.06),
     6: (0.630, 0.340, 0.310, 0.595, 0.155, 0.070),
     7: (0.630, 0.340, 0.310, 0.595, 0.155, 0.070),
@@ -46,24 +47,24 @@ _XY = {
 }
 """ITU-T H.273, table 2."""
 _EXPONENT: dict[int, float | None] = {1: None, 2: None, 6: None, 13: None, 14: None, 15: None, 4: 2.2, 5: 2.8, 8: 1.0}
-"""ITU-T H.273, table 3. Television curves (1, 6, 14, 15) are shown as that of sRGB everywhere."""
+"""ITU-T H.273, table 3. Television curves (1, 6, 14, 15) are treated as the curve of sRGB, as other viewers do."""
 _HIGH_RANGE = {16: "PQ", 18: "HLG"}
 
 
 @dataclass(frozen=True, slots=True)
 class Meaning:
-    """What a file says of its samples and what Pillow does not apply.
+    """What a file says about its samples that Pillow does not apply.
 
     Attributes:
-        transparent: the one value, or (R, G, B), that is transparent; in samples of `bits`.
-        bits: of a sample, where that is not what Pillow's mode says; None: it is.
-        inverted: zero is white.
-        signed: samples of eight bits go from -128 to 127.
-        unsigned: samples of 32 bits go from 0 to 2^32 - 1.
-        profile: ICC; None: there is none.
-        gamma: of PNG's gAMA; None: not told.
-        primaries: None: those of sRGB, with its curve.
-        no_alpha: what looks like alpha is none.
+        transparent: the one value, or the (R, G, B), that is transparent, in samples of `bits` bits.
+        bits: the bits per sample if they differ from what Pillow's mode says, otherwise None.
+        inverted: whether zero is white.
+        signed: whether samples of eight bits range from -128 to 127.
+        unsigned: whether samples of 32 bits range from 0 to 2^32 - 1.
+        profile: the ICC profile, or None if there is none.
+        gamma: the value of PNG's gAMA chunk, or None if there is none.
+        primaries: the colour space, or None for the primaries and the curve of sRGB.
+        no_alpha: whether the channel that looks like alpha has no meaning.
     """
 
     transparent: tuple[int, ...] | None = None
@@ -81,10 +82,10 @@ _PLAIN = Meaning()
 
 
 def primaries_from_cicp(primaries: int, transfer: int) -> Primaries | None:
-    """Code points of ITU-T H.273 -> a colour space; None: sRGB.
+    """Convert code points of ITU-T H.273 to a colour space; None stands for sRGB.
 
     Raises:
-        DecodeError: high dynamic range, whose white is no grey level, or code points that are not known here.
+        DecodeError: the image has a high dynamic range, whose white is not a grey level, or unknown code points.
     """
     if transfer in _HIGH_RANGE:
         raise DecodeError(f"not supported here (high dynamic range, {_HIGH_RANGE[transfer]}): convert it to sRGB first")
@@ -95,10 +96,10 @@ def primaries_from_cicp(primaries: int, transfer: int) -> Primaries | None:
 
 
 def rgb_over_white(image: Image.Image, meaning: Meaning) -> np.ndarray:
-    """A loaded Pillow image of any mode -> (H, W, 3) uint8 sRGB, transparency over white.
+    """Convert a loaded Pillow image of any mode to (H, W, 3) uint8 sRGB, with transparency over white.
 
     Raises:
-        DecodeError: what the samples mean is not known here.
+        DecodeError: diffclean does not know what the samples mean.
     """
     if image.mode in _WIDE or image.mode.startswith("I;"):
         values = np.asarray(image)
@@ -121,11 +122,11 @@ def rgb_over_white(image: Image.Image, meaning: Meaning) -> np.ndarray:
 
 
 def rgb_from_grey(values: np.ndarray, meaning: Meaning) -> np.ndarray:
-    """(H, W) integers or floats -> (H, W, 3) uint8 sRGB.
+    """Convert (H, W) integers or floats to (H, W, 3) uint8 sRGB.
 
-    Where the format says what white is (`meaning.bits`), it is used. 32-bit integers and floats say it nowhere: floats
-    within 0..1 have 1 as white, values within 0..255 are taken as they stand, within 0..65535 as sixteen bits, and
-    anything else is stretched from its own least to its own greatest value.
+    If the format says which value is white (`meaning.bits`), this value is used. For 32-bit integers and floats no
+    format says it. Floats within 0..1 then have 1 as white, values within 0..255 are taken as they are, values within
+    0..65535 as sixteen bits, and all others are stretched from the smallest to the largest value in the image.
     """
     if (values.dtype.kind == "u" and values.dtype.itemsize == 2) or meaning.bits is not None:
         grey = scaled(values, 2 ** (meaning.bits or 16) - 1, meaning.gamma)
@@ -138,17 +139,17 @@ def rgb_from_grey(values: np.ndarray, meaning: Meaning) -> np.ndarray:
 
 
 def over_white(pixels: np.ndarray, hidden: np.ndarray | None) -> np.ndarray:
-    """(H, W, 3) uint8 with the places of an (H, W) bool mask white."""
+    """Make the pixels of (H, W, 3) uint8 white where an (H, W) bool mask is true."""
     if hidden is not None:
         pixels[hidden] = 255
     return pixels
 
 
 def scaled(values: np.ndarray, most: int, gamma: float | None = None) -> np.ndarray:
-    """Integers of which `most` (below 2^32) is white -> uint8, rounded to the nearest; larger values are white."""
+    """Scale integers to uint8, rounded to the nearest. `most` (below 2^32) is white; larger values become white too."""
     if most == 255 and gamma is None:
         return values.astype(np.uint8)
-    if most <= 65535:  # by a table: quick, and the curve is applied before the precision is lost
+    if most <= 65535:  # use a table: it is fast, and the curve is applied before the precision is lost
         table = (np.arange(most + 1, dtype=np.int64) * 255 + most // 2) // most
         if gamma is not None:
             table = np.rint(255 * (np.arange(most + 1) / most) ** (1 / (gamma * _DISPLAY_EXPONENT)))
@@ -157,7 +158,7 @@ def scaled(values: np.ndarray, most: int, gamma: float | None = None) -> np.ndar
 
 
 def _stretched(values: np.ndarray) -> np.ndarray:
-    """(H, W) values that say nowhere what white is."""
+    """Scale (H, W) values whose white is not specified."""
     if not np.isfinite(values).all():
         raise DecodeError("pixels that are not finite numbers")
     low, high = float(values.min()), float(values.max())
@@ -174,7 +175,7 @@ def _stretched(values: np.ndarray) -> np.ndarray:
 
 
 def _strip(image: Image.Image, meaning: Meaning) -> np.ndarray:
-    """Some rows of an image of eight bits a sample."""
+    """Convert some rows of an image with eight bits per sample."""
     if image.mode == "La":
         image = image.convert("LA")
     elif meaning.inverted:
@@ -199,19 +200,19 @@ def _strip(image: Image.Image, meaning: Meaning) -> np.ndarray:
 
 
 def _hidden(image: Image.Image, meaning: Meaning) -> np.ndarray | None:
-    """(H, W) bool: where the picture has its transparent colour."""
+    """(H, W) bool, the pixels that have the transparent colour."""
     if meaning.transparent is None:
         return None
     if image.mode == "1":
         return np.asarray(image) == bool(meaning.transparent[0])
     most = 2 ** (meaning.bits or 8) - 1
-    wanted = [value * 255 // most for value in meaning.transparent]  # as few bits are widened: exactly
+    wanted = [value * 255 // most for value in meaning.transparent]  # exactly how Pillow widens fewer bits to eight
     found = np.asarray(image)
     return found == wanted[0] if found.ndim == 2 else (found == wanted).all(axis=2)
 
 
 def _by_curve(pixels: np.ndarray, meaning: Meaning) -> np.ndarray:
-    """(H, W, 3) uint8 with a gamma or primaries of its own -> sRGB."""
+    """Convert (H, W, 3) uint8 with a gamma or primaries of its own to sRGB."""
     space = meaning.primaries
     if space is None:
         assert meaning.gamma is not None
@@ -228,19 +229,19 @@ def _by_curve(pixels: np.ndarray, meaning: Meaning) -> np.ndarray:
 
 
 def _light(samples: np.ndarray) -> np.ndarray:
-    """The curve of sRGB (IEC 61966-2-1): samples in 0..1 to light."""
+    """The curve of sRGB (IEC 61966-2-1) from samples in 0..1 to light."""
     return np.where(samples <= 0.04045, samples / 12.92, ((samples + 0.055) / 1.055) ** 2.4)
 
 
 def _to_xyz(xy: tuple[float, ...]) -> np.ndarray:
-    """(3, 3) RGB light -> XYZ, for white D65."""
+    """The (3, 3) matrix from RGB light to XYZ, for white D65."""
     columns = np.array([[x / y, 1.0, (1 - x - y) / y] for x, y in zip(xy[::2], xy[1::2], strict=True)]).T
     white = np.array([_D65[0] / _D65[1], 1.0, (1 - sum(_D65)) / _D65[1]])
     return columns * np.linalg.solve(columns, white)
 
 
 def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """L, RGB, CMYK or LAB through its ICC profile to RGB; as it is where the profile does not speak of it."""
+    """Convert L, RGB, CMYK or LAB to RGB with the ICC profile; unchanged if the profile is for another mode."""
     if profile is None:
         return image
     find = _transform if len(profile) <= _CACHED_BYTES else _transform.__wrapped__
@@ -252,7 +253,10 @@ def _in_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
 
 @lru_cache(maxsize=16)
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """From a profile to sRGB; None: it is sRGB, is of another mode, or is broken, and the pixels stay as they are."""
+    """The transform from a profile to sRGB.
+
+    It is None if the profile is sRGB, is for another mode, or is damaged; the pixels then stay as they are.
+    """
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         if source.profile.xcolor_space != _SPACES[mode]:

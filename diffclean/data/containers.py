@@ -1,4 +1,4 @@
-"""What lies around a picture: the boxes of AVIF, HEIC and JPEG 2000, and the pictures of an icon."""
+"""Parse the containers around images: the boxes of AVIF, HEIC and JPEG 2000, and the images of an icon."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ _BOXES_BYTES = 2**20
 _PNG = b"\x89PNG\r\n\x1a\n"
 _ICONS = 256
 _ENUMERATED = (12, 16, 17, 18)
-"""Of JPEG 2000: CMYK, sRGB, grey, sYCC."""
+"""The colour spaces of JPEG 2000 that are supported: CMYK, sRGB, grey, sYCC."""
 
 
 def box_colour(data: bytes) -> tuple[int, int] | bytes | None:
-    """What the first box `colr` says: (primaries, transfer) of ITU-T H.273, or an ICC profile; None: there is none.
+    """The content of the first box `colr`.
+
+    (primaries, transfer) of ITU-T H.273, an ICC profile, or None if there is no box.
 
     ISO/IEC 23008-12 (nclx, prof, rICC) and ISO/IEC 15444-1 annex I.5.3.3 (method 2: an ICC profile).
 
     Raises:
-        DecodeError: a colour space of JPEG 2000 that is not known here.
+        DecodeError: the box names a colour space of JPEG 2000 that is not supported.
     """
     at = data.find(b"colr", 0, _BOXES_BYTES)
     if at < 4:
@@ -39,10 +41,10 @@ def box_colour(data: bytes) -> tuple[int, int] | bytes | None:
 
 
 def largest_icon(data: bytes, limits: Limits) -> tuple[str, bytes]:
-    """The largest picture of an icon: its format, and a file of it alone.
+    """The format of the largest image in an icon file, and a file that holds only this image.
 
     Raises:
-        DecodeError: there is none, or it is larger than it says and than is allowed.
+        DecodeError: the icon holds no image, or the image is larger than the icon says and than is allowed.
     """
     count = min(int.from_bytes(data[4:6], "little"), _ICONS)
     entries = [data[6 + 16 * index : 22 + 16 * index] for index in range(count)]

@@ -1,4 +1,7 @@
-"""RGB pixels to the bytes of a file: the same pixels always give the same bytes, and nothing but pixels goes in."""
+"""Encode RGB pixels as a file.
+
+The same pixels always give the same bytes, and the file holds nothing but the pixels.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +19,14 @@ JPEG_QUALITY = 95
 
 
 class ImageFormat(StrEnum):
-    """The formats that are written."""
+    """The file formats that diffclean writes."""
 
     PNG = "png"
     """Lossless and fast: see `png`."""
     WEBP = "webp"
     """Lossless, smaller, slower; at most 16383 pixels a side."""
     JPEG = "jpeg"
-    """Lossy: only when asked for."""
+    """Lossy; used only if the user asks for it."""
 
     @property
     def extension(self) -> str:
@@ -39,12 +42,12 @@ def encode(image: np.ndarray, format: ImageFormat = ImageFormat.PNG, *, quality:
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        format: PNG and WebP keep every pixel as it is.
-        quality: 1..100, of JPEG only. None: 95.
+        format: the file format; PNG and WebP keep every pixel exactly.
+        quality: 1..100, for JPEG only; None: 95.
 
     Raises:
-        ItemError: the image has more pixels a side than the format can hold.
-        ValueError: `image` or `quality` is not as above.
+        ItemError: a side of the image has more pixels than the format allows.
+        ValueError: `image` or `quality` is not as described above.
     """
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise ValueError(f"expected (H, W, 3) uint8, found {image.shape} {image.dtype}")
@@ -60,7 +63,7 @@ def encode(image: np.ndarray, format: ImageFormat = ImageFormat.PNG, *, quality:
         options = {"lossless": True, "quality": 50, "method": 2}
     longest = max(image.shape[:2])
     if longest > _LONGEST[format]:
-        raise ItemError(f"{longest} pixels a side; {format} holds {_LONGEST[format]} (png holds any)")
+        raise ItemError(f"{longest} pixels a side; {format} allows {_LONGEST[format]} (png allows any)")
     if format is ImageFormat.PNG:
         return png_from_pixels(np.ascontiguousarray(image))
     file = io.BytesIO()

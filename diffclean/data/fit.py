@@ -1,4 +1,4 @@
-"""How an image meets the model's square, and how it goes back."""
+"""Fit images into a model's square and undo it."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from PIL import Image
 from diffclean.errors import UsageError
 
 LONGEST_SIDE = 10_000
-"""The largest `N` of an output size; at 10000 x 10000 an image is 300 MB of pixels."""
+"""The largest number that an output size can be. At 10000 x 10000, an image is 300 MB of pixels."""
 
 
 class Fit(StrEnum):
-    """How an image of any shape becomes a square."""
+    """How an image of any shape is made square."""
 
     SQUASH = "squash"
-    """Both sides are resized; the shape is undone on the way out."""
+    """Both sides are resized independently; the original shape is restored in the output."""
     CROP = "crop"
-    """The centre square is kept. What lay outside is not regenerated and never pasted back: the output is the crop."""
+    """The centre square is kept. What lies outside is neither regenerated nor pasted back: the output is the crop."""
     PAD = "pad"
-    """The shape is kept and the edge pixels are repeated around it; the padding is cut off on the way out."""
+    """The shape is kept and the pixels at the edges are repeated around it; the padding is cut off in the output."""
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """What was done to one image: enough to undo it on a square of any size.
+    """How one image was placed in the square: enough to undo it on a square of any size.
 
     Attributes:
-        fit: how it met the square.
-        width: of the source image, in pixels.
-        height: of the source image, in pixels.
+        fit: how the image was made square.
+        width: the width of the source image in pixels.
+        height: the height of the source image in pixels.
     """
 
     fit: Fit
@@ -41,21 +41,22 @@ class Placement:
 
     @property
     def kept(self) -> tuple[int, int]:
-        """(width, height) of what the square shows of the source: all of it, or for a crop its centre square."""
+        """(width, height) of the part of the source that the square shows: all of it, or a crop's centre square."""
         side = min(self.width, self.height)
         return (side, side) if self.fit is Fit.CROP else (self.width, self.height)
 
     def own(self, size: int) -> tuple[float, float]:
-        """How many pixels of its own the source has across a square of `size`: (down, across); at most `size`.
+        """(down, across): how many pixels of the source lie along each side of a square of `size`; at most `size`.
 
-        A small source that was enlarged has fewer than the square, and its own pixels are larger than the square's.
+        A small source that was enlarged has fewer pixels than the square, and each of its pixels covers more than one
+        of the square's.
         """
         left, top, right, bottom = self.content(size)
         width, height = self.kept
         return min(size, size * height / (bottom - top)), min(size, size * width / (right - left))
 
     def content(self, size: int) -> tuple[int, int, int, int]:
-        """(left, top, right, bottom) of the picture inside a square of `size`; all of it unless padded."""
+        """(left, top, right, bottom) of the image inside a square of `size`; all of it unless padded."""
         if self.fit is not Fit.PAD:
             return 0, 0, size, size
         width, height = scaled(self.width, self.height, size)
@@ -65,10 +66,10 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class OutputSize:
-    """The size at which an image comes out.
+    """The size of an output image.
 
-    `source`: its own size (for a crop, the crop's own size). `native`: the model's square as it is, padding included.
-    A number: its longest side, its shape kept (for a crop, N x N).
+    `source`: the size of the source image (for a crop, the size of the crop). `native`: the model's square as it is,
+    including padding. A number: the longer side in pixels, with the shape kept (for a crop, N x N).
     """
 
     longest: int | None = None
@@ -76,16 +77,16 @@ class OutputSize:
 
     @classmethod
     def parse(cls, text: str) -> OutputSize:
-        """`source`, `native` or a number from 1 to 10000.
+        """Parse `source`, `native` or a number from 1 to 10000.
 
         Raises:
-            UsageError: anything else.
+            UsageError: `text` is anything else.
         """
         if text in ("source", "native"):
             return cls(native=text == "native")
         if text.isascii() and text.isdigit() and len(text) < 8 and 1 <= int(text) <= LONGEST_SIDE:
             return cls(longest=int(text))
-        raise UsageError(f"The size {text!r} should be source, native, or a number from 1 to {LONGEST_SIDE}.")
+        raise UsageError(f"The size {text!r} must be source, native, or a number from 1 to {LONGEST_SIDE}.")
 
     def __str__(self) -> str:
         return "native" if self.native else "source" if self.longest is None else str(self.longest)
@@ -97,10 +98,10 @@ def to_square(image: np.ndarray, size: int, fit: Fit) -> tuple[np.ndarray, Place
     Args:
         image: (H, W, 3) uint8.
         size: the side of the square in pixels.
-        fit: how.
+        fit: how the image is made square.
 
     Returns:
-        (size, size, 3) uint8, and what `from_square` needs.
+        (size, size, 3) uint8, and the placement that `from_square` needs.
     """
     _check(image)
     height, width = image.shape[:2]
@@ -117,12 +118,12 @@ def to_square(image: np.ndarray, size: int, fit: Fit) -> tuple[np.ndarray, Place
 
 
 def from_square(square: np.ndarray, placement: Placement, out_size: OutputSize) -> np.ndarray:
-    """Undo `to_square` (bicubic where the picture grows), except for what a crop left out.
+    """Undo `to_square` (bicubic if the image is enlarged); what a crop left out does not come back.
 
     Args:
-        square: (S, S, 3) uint8; S need not be the size that went in (a model may see 224 and paint 512).
-        placement: from `to_square`.
-        out_size: the size wanted.
+        square: (S, S, 3) uint8; S may differ from the size of the input (a model may take 224 and return 512).
+        placement: the placement that `to_square` returned.
+        out_size: the output size.
 
     Returns:
         (h, w, 3) uint8.
@@ -141,28 +142,31 @@ def from_square(square: np.ndarray, placement: Placement, out_size: OutputSize) 
 
 
 def scaled(width: int, height: int, longest: int) -> tuple[int, int]:
-    """The (width, height) that a picture has when its longer side is `longest`; at least one pixel each."""
+    """The (width, height) of an image whose longer side becomes `longest`; each is at least one pixel."""
     most = max(width, height)
     return max(1, round(width * longest / most)), max(1, round(height * longest / most))
 
 
 def restored(image: np.ndarray, width: int, height: int) -> np.ndarray:
-    """(h, w, 3) uint8 at another size: bicubic where both sides grow, else Lanczos."""
+    """Resize (h, w, 3) uint8: bicubic if both sides grow, otherwise Lanczos."""
     grows = height > image.shape[0] and width > image.shape[1]
     return (_enlarged if grows else shrunk)(image, width, height)
 
 
 def shrunk(image: np.ndarray, width: int, height: int) -> np.ndarray:
-    """(h, w, 3) uint8 at another size (Lanczos); the image itself where it has that size."""
+    """Resize (h, w, 3) uint8 (Lanczos); an image that already has the size is returned itself."""
     if image.shape[:2] == (height, width):
         return image
     pixels = Image.fromarray(np.ascontiguousarray(image))
-    # The gap lets a much larger image be averaged down first: many times faster, hardly a grey level apart.
+    # With the gap, a much larger image is averaged down first: many times faster, and hardly a grey level different.
     return np.array(pixels.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0), dtype=np.uint8)
 
 
 def _enlarged(image: np.ndarray, width: int, height: int) -> np.ndarray:
-    """Bicubic, by torch: a quarter of the time of Pillow's Lanczos, from which enlarged pictures hardly differ."""
+    """Enlarge with torch's bicubic filter.
+
+    It takes a quarter of the time of Pillow's Lanczos, and the results hardly differ.
+    """
     import torch
 
     pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]

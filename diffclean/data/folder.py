@@ -1,4 +1,4 @@
-"""The format of image folders: a file an image, and the first folder of its path is its label."""
+"""The format of image folders: one file per image, and the first folder of its path is its label."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _SAID: set[tuple[str, str]] = set()
 
 
 def reads(where: str) -> bool:
-    """A path is a folder as far as anybody knows; whether it is there is said when it is opened."""
+    """Whether `where` can be a folder: every path can. Whether the folder exists is checked when it is opened."""
     return "://" not in where
 
 
@@ -52,7 +52,7 @@ def open_sink(where: str, **options: Any) -> FolderSink:
 
 @dataclass
 class _Found:
-    """What a whole listing found beside the images."""
+    """What a complete listing found in addition to the images."""
 
     passed_over: PassedOver
     layout: Layout = field(default_factory=Layout)
@@ -60,23 +60,24 @@ class _Found:
 
 
 class ImageFolder:
-    """A folder of images, flat or nested; the first folder of an image is its label.
+    """A folder of images, flat or nested; the first folder in the path of an image is its label.
 
-    What has the extension of an image is taken, and so is any other file whose first bytes say that it is one. Hidden
-    files, other files and folders that no person made are passed over, counted and told (`passed_over`). A symbolic
-    link that leads to something inside the folder is followed, but not from inside a folder that was itself reached by
-    a link: so a tree of links can neither loop nor explode. Links that lead out, loops, broken links, folders that
-    cannot be listed, things that are not plain files and files over the byte limit become items with a `problem`: they
-    are listed, never read. The folder is held open from its first use on: what is read is what lies in it, whatever is
-    put in its place.
+    Every file with the extension of an image is read, and so is any other file whose first bytes are those of an image.
+    Hidden files, other files and folders made by machines are passed over, counted and reported (`passed_over`). A
+    symbolic link that leads to something inside the folder is followed, but not from inside a folder that was itself
+    reached through a link, so that links can neither loop nor multiply. Links that lead out of the folder, loops,
+    broken links, folders that cannot be listed, special files and files over the byte limit become items with a
+    `problem`: they are listed but never read. The folder is held open from its first use on, so that another folder
+    that takes its place is not read.
 
     Args:
         root: the folder.
-        byte_limit: the largest file that is read. None: `BYTE_LIMIT`.
-        label_from: where labels are, see `labels.labelled_from`; None: the first folder, where that can be meant.
+        byte_limit: the largest file that is read, in bytes; None: `BYTE_LIMIT`.
+        label_from: where labels are, see `labels.labelled_from`; None: the first folder, if it can be a class.
 
     Raises:
-        DiffcleanError: `root` is missing or not a folder (at once), or holds no image (when it is listed).
+        DiffcleanError: `root` is missing or not a folder (raised at once), or holds no image (raised when it is
+            listed).
     """
 
     def __init__(self, root: Path | str, byte_limit: int | None = None, label_from: str | None = None) -> None:
@@ -87,25 +88,27 @@ class ImageFolder:
         try:
             mode = self.root.stat().st_mode
         except OSError as error:
-            raise DiffcleanError(f"{self.root}: {error.strerror}.", "Give the folder that holds the images.") from error
+            raise DiffcleanError(f"{self.root}: {error.strerror}.", "Name the folder that holds the images.") from error
         if not stat.S_ISDIR(mode):
-            raise DiffcleanError(f"{self.root} is not a folder.", "Give the folder that holds the images.")
+            raise DiffcleanError(f"{self.root} is not a folder.", "Name the folder that holds the images.")
 
     @property
     def where(self) -> str:
-        """The folder."""
+        """The path of the folder."""
         return str(self.root)
 
     def parts(self) -> Sequence[str]:
-        """The whole folder is one part."""
+        """One part, the whole folder."""
         return ("",)
 
     def stream(self, part: str = "") -> Iterator[Item]:
-        """Every image, sorted by the raw bytes of its key; memory is that of the largest folder's names.
+        """Every image, sorted by the raw bytes of its key.
+
+        The memory needed is that of the names in the largest folder.
 
         Raises:
-            DiffcleanError: it cannot be listed, or holds no image.
-            UsageError: `label_from` names a table that is not there or cannot be understood.
+            DiffcleanError: the folder cannot be listed, or holds no image.
+            UsageError: `label_from` names a table that does not exist or cannot be parsed.
         """
         listing = Listing(self._below, self.byte_limit)
         found = _Found(listing.passed_over)
@@ -122,22 +125,22 @@ class ImageFolder:
         self._found = found
 
     def items(self) -> list[Item]:
-        """Every image; listed at the first call."""
+        """Every image; the folder is listed at the first call."""
         return self._items
 
     @property
     def passed_over(self) -> PassedOver:
-        """What is there and was not taken."""
+        """What the folder contains that is not read as an image."""
         return self._whole.passed_over
 
     @property
     def class_to_idx(self) -> dict[str, int]:
-        """Which number a label has; empty for a folder without sub-folders.
+        """The number of each label; empty for a folder without sub-folders.
 
-        A class that holds nothing that is taken keeps its number.
+        A class without a single image that is read keeps its number.
 
         Raises:
-            DiffcleanError: first folders are hardly meant as classes (`train`, `val`), and `label_from` says nothing.
+            DiffcleanError: the first folders do not look like classes (`train`, `val`), and `label_from` is not given.
         """
         found = self._whole
         if self.label_from is None:
@@ -149,7 +152,7 @@ class ImageFolder:
         """The encoded bytes of one image.
 
         Raises:
-            ReadError: the item has a `problem`, or the file cannot be read (any more).
+            ReadError: the item has a `problem`, or the file can no longer be read.
         """
         if item.problem is not None:
             raise ReadError(item.problem)
@@ -182,7 +185,7 @@ class ImageFolder:
         return [self.root]
 
     def describe(self) -> Description:
-        """Its real path, the limit, and where labels are."""
+        """The real path of the folder, the limit, and where labels are."""
         options = {"byte_limit": self.byte_limit, "label_from": self.label_from}
         return Description("folder", os.path.realpath(self.root), options)
 
@@ -196,7 +199,7 @@ class ImageFolder:
 
     @property
     def _whole(self) -> _Found:
-        """What the last listing that came to its end found."""
+        """The result of the last complete listing."""
         if self._found is None:
             self.items()
         assert self._found is not None
@@ -217,11 +220,11 @@ class ImageFolder:
 
 
 class FolderSink:
-    """A folder of images that is written.
+    """A folder that images are written to.
 
     Args:
-        root: made if missing.
-        owner: the name of the shard that writes; marks its temporary files.
+        root: the folder; it is created if it is missing.
+        owner: the name of the shard that writes, which marks its temporary files.
     """
 
     def __init__(self, root: Path | str, owner: str = "") -> None:
@@ -232,11 +235,11 @@ class FolderSink:
 
     @property
     def where(self) -> str:
-        """The folder."""
+        """The path of the folder."""
         return str(self.root)
 
     def for_shard(self, shard: Shard) -> FolderSink:
-        """The same folder."""
+        """The same folder for one shard."""
         return FolderSink(self.root, shard.name)
 
     def check_apart(self, source: Source) -> None:
@@ -248,15 +251,15 @@ class FolderSink:
         check_collisions(keys, variants=variants, extension=extension, full_names=full_names)
 
     def write(self, key: str, data: bytes) -> None:
-        """Write one image, making its folders."""
+        """Write one image and create its folders."""
         self._writer.write(key, data)
 
     def sync(self) -> None:
-        """Make the names of what was written durable."""
+        """Make the names of all written files safe from a power cut."""
         self._writer.sync()
 
     def size(self, key: str) -> int | None:
-        """Of a plain file that is reached without leaving the folder; None for anything else."""
+        """The size of a plain file that can be reached without leaving the folder; None for anything else."""
         path = self.root / path_from_key(key)
         if not self._is_inside(path.parent):
             return None
@@ -270,13 +273,13 @@ class FolderSink:
         """The bytes of a plain file."""
         path = contained(self.root, key)
         try:
-            # What was a plain file when it was written may be a link or a pipe by now: neither followed nor waited for.
+            # Do not follow links and do not wait for pipes: what was a plain file when written may be either by now.
             return _plain_bytes(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), None)
         except OSError as error:
             raise ReadError(f"cannot be read ({error.strerror})") from error
 
     def remove(self, key: str) -> None:
-        """Remove the file; its folder stays."""
+        """Remove the file; its folder remains."""
         path = contained(self.root, key)
         try:
             path.unlink(missing_ok=True)
@@ -296,17 +299,20 @@ class FolderSink:
             log.warning("A folder of images has no place for %s: left out.", ", ".join(names))
 
     def describe(self) -> Description:
-        """Its real path, and who writes."""
+        """The real path of the folder, and the shard that writes."""
         return Description("folder", os.path.realpath(self.root), {"owner": self._writer.owner})
 
     def _leads_inside(self, folder: Path) -> bool:
-        """Asked once a folder: looking through a million paths for links takes minutes."""
+        """Whether a folder lies inside the root.
+
+        Cached per folder: checking a million paths for links takes minutes.
+        """
         root, real = Path(os.path.realpath(self.root)), Path(os.path.realpath(folder))
         return real == root or root in real.parents
 
 
 def _plain_bytes(descriptor: int, byte_limit: int | None) -> bytes:
-    """All of an open file, which is closed; raises ReadError where it is not plain, or too large."""
+    """Read all of an open file and close it; raises ReadError if it is not a plain file or is too large."""
     with os.fdopen(descriptor, "rb") as file:
         found = os.fstat(descriptor)
         limit = found.st_size if byte_limit is None else byte_limit

@@ -1,9 +1,9 @@
-"""Which formats are taken, and how a file's first bytes tell them, whatever its name says.
+"""The image formats that diffclean reads, and how they are recognised by the first bytes of a file, whatever its name.
 
-Taken is what Pillow decodes in compiled code, with no other program, as one picture. Left out on purpose: what runs
-another program (EPS, WMF), documents and layers (PSD, PDF), containers of several pictures of different meaning
-(ICNS, DCX, FLI, MPEG), textures and scientific arrays whose white is unknown (DDS, FITS, HDF5, GRIB), and formats whose
-first bytes nobody can tell.
+diffclean reads formats that Pillow decodes in compiled code, without another program, as one image. It deliberately
+leaves out formats that run another program (EPS, WMF), documents and layers (PSD, PDF), containers of several images
+with different meanings (ICNS, DCX, FLI, MPEG), textures and scientific arrays whose white is unknown (DDS, FITS, HDF5,
+GRIB), and formats that cannot be recognised by their first bytes.
 """
 
 from __future__ import annotations
@@ -30,21 +30,22 @@ FORMATS = (
     "SGI",
     "TGA",
 )
-"""Pillow's names. HEIF comes to them with the extra `heic`. MPO, a JPEG with more pictures behind it,
-is a JPEG to it; DIB is a BMP without its first header."""
+"""The names that Pillow uses. The extra `heic` adds HEIF. Pillow opens MPO, a JPEG followed by more images, as a JPEG;
+DIB is a BMP without its first header."""
 NAMED = "JPEG, PNG, WebP, GIF, BMP, TIFF, PPM, AVIF, JPEG 2000, ICO, PCX, QOI, SGI, TGA; HEIC with the extra `heic`"
 EXTENSIONS = frozenset(
     "jpg jpeg jpe jif jfif pjp pjpeg mpo png apng webp gif bmp dib tif tiff ppm pgm pbm pnm pfm "  # noqa: SIM905 - a list
     "avif avifs jp2 j2k j2c jpc jpf jpx ico pcx qoi sgi tga".split()
 )
-"""A file so named is taken as an image without a look at it; of any other name, what its first bytes say counts."""
+"""A file with one of these extensions is treated as an image without looking into it; for all other names, the first
+bytes of the file decide."""
 RAW_EXTENSIONS = frozenset(
     "3fr arw cr2 cr3 crw dcr dng erf fff iiq k25 kdc mef mos mrw nef nrw orf pef raf rw2 rwl sr2 srf srw x3f".split()  # noqa: SIM905 - a list
 )
-"""Of cameras. Many are TIFF by their first bytes, and the first picture in them is a small preview."""
+"""The extensions of raw camera files. Many are TIFF by their first bytes, and their first image is a small preview."""
 HEIF_EXTENSIONS = frozenset({"heic", "heif", "hif"})
 HEAD_BYTES = 64
-"""How much of a file `sniffed` looks at."""
+"""The number of bytes at the start of a file that `sniffed` needs."""
 
 _DIB_HEADERS = {12, 16, 40, 52, 56, 64, 108, 124}
 _STARTS: tuple[tuple[str, re.Pattern[bytes]], ...] = tuple(
@@ -71,7 +72,7 @@ _TGA_FOOTER = b"TRUEVISION-XFILE.\0"
 
 @cache
 def heif_is_there() -> bool:
-    """Whether the extra `heic` is installed; Pillow then knows the format."""
+    """Whether the extra `heic` is installed. The first call registers the format with Pillow."""
     try:
         from pillow_heif import register_heif_opener
     except ImportError:
@@ -81,18 +82,21 @@ def heif_is_there() -> bool:
 
 
 def sniffed(head: bytes, tail: bytes = b"") -> str | None:
-    """The format that a file's first bytes (of TGA its last) tell, by Pillow's name; None: no image known here.
+    """Recognise the format of a file by its first bytes (for TGA by its last).
 
-    `HEIF` is told whether or not it can be decoded here.
+    `HEIF` is recognised whether or not it can be decoded on this machine.
 
     Args:
         head: the first `HEAD_BYTES` of the file, or all of it.
-        tail: its last 18 bytes or more.
+        tail: the last 18 bytes of the file or more.
+
+    Returns:
+        Pillow's name for the format, or None if the format is not recognised.
     """
     for name, start in _STARTS:
         if start.match(head):
             return name
-    # Two letters are little to go by: many a text begins with BM. The size of its second header is among a few.
+    # The two letters BM are not enough, as texts can begin with them. The size of the second header has few values.
     if head[:2] == b"BM" and int.from_bytes(head[14:18], "little") in _DIB_HEADERS:
         return "BMP"
     if int.from_bytes(head[:4], "little") in _DIB_HEADERS - {12, 16, 64} and head[12:14] == b"\1\0":
@@ -101,12 +105,12 @@ def sniffed(head: bytes, tail: bytes = b"") -> str | None:
 
 
 def is_taken(extension: str) -> bool:
-    """Whether a file with this extension (lower case, without the dot) is taken without a look at it."""
+    """Whether a file with this extension is treated as an image without looking into it (lower case, no dot)."""
     return extension in EXTENSIONS or (extension in HEIF_EXTENSIONS and heif_is_there())
 
 
 def why_no_image(data: bytes) -> str:
-    """A short reason for bytes that `sniffed` does not know."""
+    """A short reason why bytes that `sniffed` does not recognise are not an image."""
     if is_short_webp(data):
         return "truncated file"
     if data.startswith(_SHORT_STARTS):
@@ -118,13 +122,13 @@ def why_no_image(data: bytes) -> str:
 
 
 def is_short_webp(data: bytes) -> bool:
-    """Whether this is a WebP whose end is missing."""
+    """Whether this is a WebP file whose end is missing."""
     return data[:4] == b"RIFF" and len(data) < 8 + int.from_bytes(data[4:8], "little")
 
 
 def _broken_utf8(head: bytes) -> bool:
     try:
-        codecs.getincrementaldecoder("utf-8")().decode(head)  # incremental: a character cut at the end is no fault
+        codecs.getincrementaldecoder("utf-8")().decode(head)  # incremental: a character may be cut off at the end
     except UnicodeDecodeError:
         return True
     return False

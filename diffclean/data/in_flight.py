@@ -1,4 +1,4 @@
-"""How much memory decoded pictures may take at the same time, over all readers of a process and its siblings."""
+"""Limit the memory of decoded images over all readers of a process and its sibling processes."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ BYTES = 2**30
 
 
 class InFlight:
-    """Room for decoded pictures; who finds none waits, in order.
+    """Memory for decoded images. A reader that finds too little waits, and waiting readers are served in order.
 
-    A picture that needs more than all of it is decoded alone.
+    An image that needs more than the whole limit is decoded when no other image is.
 
     Args:
-        most: bytes.
+        most: the limit in bytes.
     """
 
     def __init__(self, most: int = BYTES) -> None:
@@ -28,30 +28,30 @@ class InFlight:
         self._siblings_lock: int | None = None
 
     def share(self, processes: int, descriptor: int | None = None) -> None:
-        """Have this process take its part of the room only.
+        """Reduce the limit of this process to its share.
 
         Args:
-            processes: among which it is divided.
-            descriptor: of a file that all of them have inherited; a picture larger than a part locks it, so that over
-                all of them only one such is decoded at a time.
+            processes: the number of processes that share the memory.
+            descriptor: the descriptor of a file that all of them have inherited. An image larger than a share locks
+                this file, so that only one such image is decoded at a time over all processes.
         """
         self.most = max(1, BYTES // processes)
         self._siblings_lock = descriptor
 
     @property
     def used(self) -> int:
-        """Bytes that are taken now."""
+        """The number of bytes in use."""
         return self._used
 
     @contextmanager
     def room(self, needed: int) -> Iterator[None]:
-        """Wait until there is room for so many bytes, and hold it for the block."""
+        """Wait until this many bytes are free, and hold them until the block ends."""
         taken = min(needed, self.most)
         turn = object()
         with self._changed:
             self._waiting.append(turn)
             try:
-                # In order, so that small ones do not pass a large one for ever.
+                # In order, so that small images cannot delay a large one for ever.
                 self._changed.wait_for(lambda: self._waiting[0] is turn and self._used + taken <= self.most)
                 self._used += taken
             finally:
@@ -71,4 +71,4 @@ class InFlight:
 
 
 IN_FLIGHT = InFlight()
-"""Of this process."""
+"""The memory limit of this process."""

@@ -1,4 +1,4 @@
-"""One image of a data set, and why one image can fail without stopping the run."""
+"""One image of a data set, and the errors that concern one image without stopping the run."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from diffclean.errors import DiffcleanError
 
 
 class ItemError(DiffcleanError):
-    """This one image cannot be used; it is listed with this reason and the run goes on."""
+    """This image cannot be used. It is listed with this reason, and the run goes on."""
 
 
 class ReadError(ItemError):
-    """The bytes of an image cannot be had."""
+    """The bytes of an image cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +22,13 @@ class Item:
 
     Attributes:
         key: its identity (see `keys`).
-        where: how its own source finds it again; means nothing to anyone else. Of a folder the file's path, and for a
-            symbolic link the path of the file that it leads to.
+        where: how its source finds it again; the value has a meaning for this source only. For a folder it is the path
+            of the file, and for a symbolic link the path of the file that the link leads to.
         label: the first folder of the key, or `""`.
-        problem: why it is not read at all; None: nothing is known against it.
-        stamp: what changes when the image is replaced, and costs no reading: for a file its size and the time of its
-            last change. `""`: there is no such thing, so only the bytes can tell.
+        problem: the reason why the image cannot be read, or None if no reason is known.
+        stamp: a value that changes when the image is replaced and can be found without reading the image: for a file,
+            its size and the time of its last change. `""` if there is no such value, so that only the bytes can show a
+            change.
     """
 
     key: str
@@ -38,5 +39,5 @@ class Item:
 
     @property
     def path(self) -> Path:
-        """The file, where the source is a folder."""
+        """The path of the file, if the source is a folder."""
         return Path(self.where)

@@ -1,11 +1,13 @@
-"""The journal: every attempt as it ends, one JSON line each. It is the truth while a run goes on.
+"""The journal: one JSON line for each attempt, written when the attempt ends.
 
-`journal.jsonl` (of a shard `journal-<i>-of-<n>.jsonl`) stays beside the manifest when the run has finished, since
-running the same command again goes on from it. Two other kinds of line say what a later run found out:
-`{"forget": key, "variant": n, "why": ...}`, that the attempts at a variation no longer count, since it is gone; and
-`{"stamp": key, "is": ...}`, that an original has another file date and still the same bytes.
+During a run, it is the record that counts.
 
-Rows are never held: they stay in the file, and an index (`journal_index`) says where.
+`journal.jsonl` (for a shard `journal-<i>-of-<n>.jsonl`) stays beside the manifest after the run has finished, because
+the same command continues from it when it is run again. A later run can add two other kinds of line. `{"forget": key,
+"variant": n, "why": ...}` says that earlier attempts at a variation no longer count, because the variation is gone.
+`{"stamp": key, "is": ...}` says that the file date of an original has changed while its bytes have not.
+
+Rows are not held in memory: they stay in the file, and an index (`journal_index`) records their positions.
 """
 
 from __future__ import annotations
@@ -28,20 +30,22 @@ _AT_ONCE = 4096
 
 
 def journal_name(shard: Shard | None = None) -> str:
-    """The file name of the journal of a run, or of one of its shards."""
+    """The file name of the journal of a run or of one of its shards."""
     return file_name("journal", shard, "jsonl")
 
 
 def journal_path(out: Path, shard: Shard | None = None) -> Path:
-    """Where the journal of a run, or of one of its shards, is."""
+    """The path of the journal of a run or of one of its shards."""
     return out / journal_name(shard)
 
 
 def read_journal(path: Path) -> list[Row]:
-    """The attempts that count, sorted by key and variant; none if there is no such file. A torn end is left out.
+    """The attempts that count, sorted by key and variant; an empty list if there is no journal.
+
+    An incomplete last line is left out.
 
     Raises:
-        DiffcleanError: damaged in the middle.
+        DiffcleanError: the journal is damaged before its last line.
     """
     with Journal(FileLog(path, write=False)) as journal:
         return list(journal.rows())
@@ -51,10 +55,10 @@ class Journal:
     """An append-only journal. Only the holder of the output's lock may append; anyone may read.
 
     Args:
-        log: what it consists of so far.
+        log: the log with the lines written so far.
 
     Raises:
-        DiffcleanError: damaged in the middle.
+        DiffcleanError: the journal is damaged before its last line.
     """
 
     def __init__(self, log: Log) -> None:
@@ -69,15 +73,16 @@ class Journal:
 
     @classmethod
     def open(cls, where: Path | Records, shard: Shard | None = None) -> Journal:
-        """Open or begin a journal to append to; a last line that a kill or a power cut tore is cut off.
+        """Open or create a journal to append to. An incomplete last line, from a kill or a power cut, is removed.
 
         Args:
-            where: the journal's own file; or the records of a run, whose journal, or that of a shard, is opened.
-            shard: see `where`.
+            where: the path of the journal file, or the records of a run whose journal (or whose shard's journal) is
+                opened.
+            shard: the shard, if `where` are records.
 
         Raises:
-            DiffcleanError: damaged in the middle.
-            WriteError: it cannot be written.
+            DiffcleanError: the journal is damaged before its last line.
+            WriteError: the journal cannot be written.
         """
         journal = cls(FileLog(where) if isinstance(where, Path) else where.log(journal_name(shard)))
         try:
@@ -88,11 +93,11 @@ class Journal:
         return journal
 
     def rows(self) -> Iterator[Row]:
-        """Every attempt that counts, sorted by key and variant, and those at one variation in order."""
+        """Every attempt that counts, sorted by key and variant; attempts at the same variation are in order of time."""
         return map(self._row, self._index.all())
 
     def latest(self) -> Iterator[Row]:
-        """The last attempt at each variation, which decides whether it is done; sorted by key and variant."""
+        """The last attempt at each variation, which decides whether it is done, sorted by key and variant."""
         return map(self._row, self._index.last())
 
     def __len__(self) -> int:
@@ -100,10 +105,12 @@ class Journal:
         return self._index.count()
 
     def append(self, rows: Iterable[Row]) -> None:
-        """Record attempts; on return they would outlive a power cut (one fsync a call: give it a batch).
+        """Record attempts.
+
+        When the method returns, they are safe from a power cut (one fsync per call, so pass a batch).
 
         Raises:
-            WriteError: they cannot be written; the journal is as it was.
+            WriteError: the attempts cannot be written; the journal is unchanged.
         """
         rows = list(rows)
         lines = [rows_as_lines([row]) for row in rows]
@@ -111,18 +118,22 @@ class Journal:
         self._index.add(self._places(zip(rows, lines, strict=True), offset))
 
     def forget(self, variations: Iterable[tuple[str, int, str]]) -> None:
-        """Record that the attempts at these variations no longer count: key, variant, why. Remove their files first."""
+        """Record that the attempts at these variations no longer count. Remove their files first.
+
+        Args:
+            variations: for each variation its key, its variant and the reason.
+        """
         those = list(variations)
         self._log.append(_lines({"forget": key, "variant": variant, "why": why} for key, variant, why in those))
         self._index.forget((key_bytes(key), variant) for key, variant, _ in those)
 
     def stamp(self, stamps: Mapping[str, str]) -> None:
-        """Record new stamps of originals whose bytes are the same: key -> stamp."""
+        """Record new stamps of originals whose bytes have not changed: key -> stamp."""
         self._log.append(_lines({"stamp": key, "is": stamp} for key, stamp in stamps.items()))
         self._index.stamp((stamp, key_bytes(key)) for key, stamp in stamps.items())
 
     def close(self) -> None:
-        """Close the file; twice does no harm."""
+        """Close the file. A second call does nothing."""
         self._log.close()
         self._index.close()
 
@@ -146,14 +157,14 @@ class Journal:
             offset += len(line)
 
     def _load(self) -> int:
-        """Index the log; returns how many of its bytes are whole lines."""
+        """Index the log and return the number of bytes in its complete lines."""
         good = _good_lines(self._log)
         offset = 0
         while lines := list(islice(good, _AT_ONCE)):
             rows: list[tuple[Row, bytes]] = []
             begin = offset
             for line, content in lines:
-                if not isinstance(content, Row):  # what comes before it must be there to be changed
+                if not isinstance(content, Row):  # a note changes rows before it, so these must be in the index
                     self._index.add(self._places(rows, begin))
                     self._heed(content)
                     rows, begin = [], offset + len(line)
@@ -175,7 +186,7 @@ def _lines(notes: Iterable[dict[str, Any]]) -> bytes:
 
 
 def _good_lines(log: Log) -> Iterator[tuple[bytes, Row | dict[str, Any]]]:
-    """Each whole line with what it says."""
+    """Each complete line with its content."""
     bad_line = 0
     for number, line in enumerate(log.lines(), start=1):
         try:
@@ -185,16 +196,16 @@ def _good_lines(log: Log) -> Iterator[tuple[bytes, Row | dict[str, Any]]]:
         except (ValueError, TypeError, AttributeError, RecursionError, BadKeyError):
             bad_line = bad_line or number
             continue
-        if bad_line:  # a torn end has nothing after it
+        if bad_line:  # nothing follows a line that was cut off by a kill
             raise DiffcleanError(
                 f"{log.where} is damaged in line {bad_line}, with good lines after it.",
-                "It was changed by something other than diffclean: restore it, or start again with another `out`.",
+                "Something other than diffclean changed it. Restore it, or start again with another `out`.",
             )
         yield line, content
 
 
 def _said(values: Any) -> Row | dict[str, Any]:
-    """A row or one of the notes; raises ValueError for anything else."""
+    """Convert the values of a line to a row or a note; raises ValueError for anything else."""
     if "forget" in values:
         if isinstance(values["forget"], str) and type(values.get("variant")) is int:
             key_bytes(values["forget"])
@@ -207,4 +218,4 @@ def _said(values: Any) -> Row | dict[str, Any]:
         row = row_from_dict(values)
         key_bytes(row.key)
         return row
-    raise ValueError("a note that says something else")
+    raise ValueError("a note of an unknown kind")

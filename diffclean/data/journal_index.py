@@ -1,4 +1,4 @@
-"""Which attempts a journal holds and where, sorted, in a database on disk: memory does not grow with the journal."""
+"""An index of the attempts in a journal, in a database on disk, so that memory does not grow with the journal."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from threading import Lock
 from diffclean.errors import DiffcleanError
 
 Place = tuple[bytes, int]
-"""An image's key as raw bytes, which sort as keys do, and a variant."""
+"""The key of an image as raw bytes, which sort as keys do, and a variant."""
 Found = tuple[int, int, str | None]
-"""Where an attempt stands in the log (offset and length in bytes), and the stamp of its source if that was renewed."""
+"""The offset and length of an attempt in the log, in bytes, and the new stamp of its source if there is one."""
 
 _CACHE_KIB = 16_384
 _SCHEMA = """
@@ -24,10 +24,10 @@ CREATE TABLE attempts (
 
 
 class JournalIndex:
-    """A private database without a name, in memory while it is small.
+    """A private database without a name, held in memory while it is small.
 
-    Beyond its cache SQLite keeps it in a temporary file that goes with the process. It is made anew from the log each
-    time, so nothing in it can be out of date or damaged.
+    When it outgrows its cache, SQLite moves it to a temporary file that is removed with the process. The index is
+    rebuilt from the log each time, so it can be neither out of date nor damaged.
     """
 
     def __init__(self) -> None:
@@ -35,10 +35,10 @@ class JournalIndex:
         for setting in (f"cache_size = -{_CACHE_KIB}", "journal_mode = OFF", "synchronous = OFF"):
             self._database.execute(f"PRAGMA {setting}")
         self._database.execute(_SCHEMA)
-        self._using = Lock()  # one thread appends while another may ask
+        self._using = Lock()  # one thread may append while another reads
 
     def add(self, attempts: Iterable[tuple[bytes, int, int, int, int]]) -> None:
-        """Attempts: key, variant, number (which orders those at one place), offset, length."""
+        """Add attempts: key, variant, number (the order of attempts at one place), offset, length."""
         self._change("INSERT INTO attempts VALUES (?, ?, ?, ?, ?, NULL)", attempts)
 
     def forget(self, places: Iterable[Place]) -> None:
@@ -46,24 +46,24 @@ class JournalIndex:
         self._change("DELETE FROM attempts WHERE key = ? AND variant = ?", places)
 
     def stamp(self, stamps: Iterable[tuple[str, bytes]]) -> None:
-        """New stamps of sources: (stamp, key)."""
+        """Set new stamps of sources: (stamp, key)."""
         self._change("UPDATE attempts SET stamp = ? WHERE key = ?", stamps)
 
     def count(self) -> int:
-        """How many attempts there are."""
+        """The number of attempts."""
         with self._using, _errors():
             (count,) = self._database.execute("SELECT count(*) FROM attempts").fetchone()
         return int(count)
 
     def all(self) -> Iterator[Found]:
-        """Every attempt, sorted by key, variant and number. Nothing may change meanwhile."""
+        """Every attempt, sorted by key, variant and number. The index must not change while this is read."""
         with _errors():
             found = self._database.execute("SELECT offset, length, stamp FROM attempts ORDER BY key, variant, number")
-            # Not the cursor itself: a generator that ends early would close it, perhaps after the database.
+            # Do not yield from the cursor: a generator that ends early would close it, perhaps after the database.
             yield from iter(found.fetchone, None)
 
     def last(self) -> Iterator[Found]:
-        """The last attempt at each place, sorted by key and variant. Nothing may change meanwhile."""
+        """The last attempt at each place, sorted by key and variant. The index must not change while this is read."""
         with _errors():
             # With max(), SQLite takes the other columns from the row that has it.
             rows = self._database.execute(
@@ -73,7 +73,7 @@ class JournalIndex:
                 yield offset, length, stamp
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the database."""
         self._database.close()
 
     def _change(self, statement: str, rows: Iterable[tuple[object, ...]]) -> None:
@@ -89,6 +89,6 @@ def _errors() -> Iterator[None]:
         yield
     except sqlite3.OperationalError as error:
         raise DiffcleanError(
-            f"The temporary index of the journal cannot be kept ({error}).",
-            "Free some space for temporary files, or name another folder for them in TMPDIR.",
+            f"The temporary index of the journal cannot be written ({error}).",
+            "Free some space for temporary files, or set TMPDIR to another folder for them.",
         ) from error

@@ -1,4 +1,4 @@
-"""JSON from files that need not be trusted: bounded in size and in depth, and with nothing that JSON does not know."""
+"""Read JSON from untrusted files: size and depth are limited, and anything that is not standard JSON is refused."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 from diffclean.errors import DiffcleanError
 
 LIMIT_BYTES = 4 * 2**20
-"""Of a configuration. Python needs some twenty times as much to hold the worst of it."""
+"""The limit for configuration files. In the worst case, Python needs about twenty times as much memory."""
 
 
 ObjectHook = Callable[[dict[str, Any]], Any]
@@ -21,26 +21,26 @@ ObjectHook = Callable[[dict[str, Any]], Any]
 def read_json(
     path: Path, limit_bytes: int = LIMIT_BYTES, object_hook: ObjectHook | None = None, infinities: bool = False
 ) -> Any:
-    """What a JSON file holds.
+    """Read a JSON file.
 
     Args:
-        path: of the file.
-        limit_bytes: larger files are refused unread.
-        object_hook: shown each object as it is read; may raise ValueError, which ends the reading.
-        infinities: whether Infinity and NaN, which Python's own writer makes, are taken as numbers.
+        path: the path of the file.
+        limit_bytes: larger files are refused without being read.
+        object_hook: called with each object as it is read; it may raise ValueError, which stops the reading.
+        infinities: whether to accept Infinity and NaN, which Python's own writer produces, as numbers.
 
     Raises:
-        DiffcleanError: it is no plain file, cannot be read, is too large, or is not JSON.
+        DiffcleanError: the file is not a plain file, cannot be read, is too large, or is not JSON.
     """
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a pipe of that name would be waited for, for ever
-            raise DiffcleanError(f"{path} is no plain file.")
+        if not stat.S_ISREG(path.stat().st_mode):  # opening a pipe of that name would wait for ever
+            raise DiffcleanError(f"{path} is not a plain file.")
         with path.open("rb") as file:
             data = file.read(limit_bytes + 1)
     except OSError as error:
         raise DiffcleanError(f"{path} cannot be read: {error.strerror or error}.") from error
     if len(data) > limit_bytes:
-        raise DiffcleanError(f"{path} is larger than the {limit_bytes / 2**20:.0f} MiB that such a file may have.")
+        raise DiffcleanError(f"{path} is larger than {limit_bytes / 2**20:.0f} MiB, the limit for such a file.")
     try:
         return json_of(data, object_hook, infinities)
     except ValueError as error:
@@ -48,10 +48,11 @@ def read_json(
 
 
 def json_of(data: str | bytes, object_hook: ObjectHook | None = None, infinities: bool = False) -> Any:
-    """What a JSON text says.
+    """Parse a JSON text.
 
     Raises:
-        ValueError: it is not JSON, is nested too deeply, or holds a number that is not finite or half of a character.
+        ValueError: the text is not JSON, is nested too deeply, or holds a number that is not finite or half of a
+            character.
     """
     try:
         text = data if isinstance(data, str) else data.decode("utf-8-sig")
@@ -60,17 +61,17 @@ def json_of(data: str | bytes, object_hook: ObjectHook | None = None, infinities
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     except UnicodeDecodeError:
-        raise ValueError("it is no text in UTF-8") from None
+        raise ValueError("it is not text in UTF-8") from None
     if "\\u" in text or not text.isascii():
         try:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError:
-            raise ValueError("it holds half of a surrogate pair, which is no character") from None
+            raise ValueError("it holds half of a surrogate pair, which is not a character") from None
     return value
 
 
 def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"it holds {name}, which is no number in JSON")
+    raise ValueError(f"it holds {name}, which is not a number in JSON")
 
 
 def _finite(text: str) -> float:

@@ -1,9 +1,9 @@
-"""Keys: what identifies an image, and where its variations go.
+"""Keys identify images and determine where variations are written.
 
-A key is the image's path relative to its source. On disk that path is bytes; as text it is a `str` with `/` between
-folders, in which `%XX` stands for one byte (upper-case hexadecimal) that text cannot carry safely: bytes that are not
-UTF-8, control characters (newline, tab, DEL, C1), Unicode line separators and bidirectional overrides (they would lie
-to whoever reads a log), and `%` itself. One path has exactly one key, and the other way round.
+The key of an image is its path relative to its source. On disk, this path is bytes. As text, it is a `str` with `/`
+between folders, in which `%XX` (upper-case hexadecimal) stands for one byte that text cannot carry safely: bytes that
+are not UTF-8, control characters (newline, tab, DEL, C1), Unicode line separators and bidirectional overrides (which
+could mislead the reader of a log), and `%` itself. Each path has exactly one key, and each key exactly one path.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path, PurePath
 
 from diffclean.errors import DiffcleanError
 
-# A fixed list, not `str.isprintable`: that follows Python's Unicode version, and a key must never change its spelling.
+# A fixed list and not `str.isprintable`, which depends on Python's Unicode version: a key must always be spelled alike.
 _UNSAFE = re.compile("[\x00-\x1f%\x7f-\x9f\u2028-\u202e\u2066-\u2069\udc80-\udcff]")
 _ESCAPE = re.compile(rb"%([0-9A-F]{2})")
 _OWN = re.compile(r"run\.json|journal.*\.jsonl|manifest.*\.parquet")
@@ -26,7 +26,7 @@ _SHOWN = 5
 
 
 class NameCollisionError(DiffcleanError):
-    """Images whose variations could not have separate names; `problems` has one line for each."""
+    """The variations of some images could not have separate names; `problems` has one line for each."""
 
     def __init__(self, problems: list[str], hint: str) -> None:
         more = f"\n  ... and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
@@ -35,14 +35,14 @@ class NameCollisionError(DiffcleanError):
 
 
 class BadKeyError(DiffcleanError):
-    """A text that is no key: it would lead out of its folder, or it is not spelled the one right way."""
+    """The text is not a key: it leads out of its folder, or it is not the one valid spelling."""
 
 
 def key_from_path(relative: PurePath | str | bytes) -> str:
-    """The key of a path relative to its source.
+    """The key of a path that is relative to its source.
 
     Raises:
-        BadKeyError: the path is empty, absolute, or has an empty, `.` or `..` part.
+        BadKeyError: the path is empty or absolute, or has an empty, `.` or `..` part.
     """
     raw = os.fsencode(relative)
     _check_inside(raw)
@@ -50,10 +50,10 @@ def key_from_path(relative: PurePath | str | bytes) -> str:
 
 
 def key_bytes(key: str) -> bytes:
-    """The raw bytes of the path that `key` names; what seeds are made from, and what keys are sorted by.
+    """The raw bytes of the path that `key` names. Seeds are computed from these bytes, and keys are sorted by them.
 
     Raises:
-        BadKeyError: `key` is not exactly what `key_from_path` would have given.
+        BadKeyError: `key` is not exactly what `key_from_path` would have returned.
     """
     try:
         raw = _ESCAPE.sub(lambda found: bytes([int(found[1], 16)]), key.encode("utf-8"))
@@ -61,12 +61,12 @@ def key_bytes(key: str) -> bytes:
         raise BadKeyError(f"Not a key: {key!a} is not valid Unicode.") from None
     _check_inside(raw)
     if _text(raw) != key:  # `%2E%2E/x`, `%41`, a bare `%`: a second spelling would be a second identity
-        raise BadKeyError(f"Not a key: {key!a} should be spelled {_text(raw)!a}.")
+        raise BadKeyError(f"Not a key: {key!a} must be spelled {_text(raw)!a}.")
     return raw
 
 
 def path_from_key(key: str) -> Path:
-    """The relative path that `key` names, never absolute and never with `..`.
+    """The relative path that `key` names. It is never absolute and never contains `..`.
 
     Raises:
         BadKeyError: as for `key_bytes`.
@@ -75,28 +75,28 @@ def path_from_key(key: str) -> Path:
 
 
 def safe_text(text: str) -> str:
-    """A text from outside with what could lie to a reader escaped, as in keys."""
+    """A text from an untrusted place with everything that could mislead a reader escaped, as in keys."""
     return _text(os.fsencode(text))
 
 
 def label_of(key: str) -> str:
-    """The label of an image: its first folder, or `""` for an image that lies in no folder."""
+    """The label of an image: its first folder, or `""` if it lies in no folder."""
     folder, slash, _ = key.partition("/")
     return folder if slash else ""
 
 
 def variation_name(key: str, variant: int, extension: str, full_names: bool = False) -> str:
-    """The key of a variation under the output folder: `cat/1.jpg`, 0, `png` -> `cat/1_v00.png`.
+    """The key of a variation in the output folder: `cat/1.jpg`, 0, `png` -> `cat/1_v00.png`.
 
     Args:
-        key: the original image.
+        key: the key of the original image.
         variant: 0 or more; written with at least two digits.
         extension: letters and digits, without the dot.
-        full_names: the original's extension stays in the name: `cat/1.jpg_v00.png`.
+        full_names: whether the name keeps the extension of the original: `cat/1.jpg_v00.png`.
 
     Raises:
         BadKeyError: `key` is not a key.
-        ValueError: `variant` or `extension` makes no sense.
+        ValueError: `variant` or `extension` is not as described above.
     """
     if variant < 0 or not extension.isalnum():
         raise ValueError(f"variant {variant!r}, extension {extension!r}")
@@ -107,27 +107,27 @@ def variation_name(key: str, variant: int, extension: str, full_names: bool = Fa
 
 
 def is_too_long(key: str) -> bool:
-    """Whether a file so named is more than file systems take; that one image fails, and no other."""
+    """Whether file systems refuse a file name of this length. Only that one image then fails."""
     return len(key_bytes(key).rpartition(b"/")[2]) > NAME_LIMIT_BYTES
 
 
 def check_collisions(
     keys: Iterable[str], *, variants: int = 1, extension: str = "png", full_names: bool = False
 ) -> None:
-    """Refuse, before any work, keys whose variations could not lie side by side on every disk.
+    """Before any work, refuse keys whose variations could not be stored side by side on every disk.
 
-    Two keys collide when they differ only in extension, in upper and lower case or in Unicode normal form; a folder
-    spelled in two cases would make one class out of two; and a variation can need the name that a folder has. Of each
-    key only a number of eight bytes is held.
+    Two keys collide if they differ only in extension, in upper and lower case or in Unicode normal form. A folder in
+    two spellings would make one class out of two, and a variation can need the name of a folder. Only a number of eight
+    bytes is held per key.
 
     Args:
-        keys: of all images; gone through twice where something may collide, so an iterator is made a list first.
-        variants: of each image.
-        extension: of the files that are written.
-        full_names: the originals' extensions stay in the names, so keys may differ in extension alone.
+        keys: the keys of all images. They are read twice if something may collide, so an iterator is first made a list.
+        variants: the number of variations of each image.
+        extension: the extension of the files that are written.
+        full_names: whether names keep the extensions of the originals, so that keys may differ in extension alone.
 
     Raises:
-        NameCollisionError: lists the first few and says what to rename or type.
+        NameCollisionError: lists the first few collisions and says what to rename or type.
     """
     keys = list(keys) if isinstance(keys, Iterator) else keys
     folders: dict[str, str] = {}
@@ -156,7 +156,7 @@ def check_collisions(
 
 
 def _stem(key: str, full_names: bool) -> str:
-    """What the names of a key's variations have before their endings: the key, perhaps without its extension."""
+    """The part before the endings in the names of a key's variations: the key, with or without its extension."""
     if full_names:
         return key
     folder, slash, name = key.rpartition("/")
@@ -164,7 +164,7 @@ def _stem(key: str, full_names: bool) -> str:
 
 
 def _respelled(folder: str, folders: dict[str, str]) -> Iterator[str]:
-    """Note a folder and those above it; problems where one is there in another spelling."""
+    """Register a folder and those above it; yields a problem for each that is already known in another spelling."""
     for each in _folders(folder + "/"):
         other = folders.setdefault(_folded(each), each)
         if other != each:
@@ -172,7 +172,7 @@ def _respelled(folder: str, folders: dict[str, str]) -> Iterator[str]:
 
 
 def _repeated(numbers: array[int]) -> set[int]:
-    """Those that are there more than once."""
+    """The numbers that occur more than once."""
     import numpy as np
 
     ordered = np.sort(np.frombuffer(numbers, np.int64)) if numbers else np.empty(0, np.int64)

@@ -1,4 +1,7 @@
-"""A table of labels beside the images of a folder: `metadata.csv`, `metadata.jsonl`. Its other columns travel along."""
+"""A table of labels beside the images of a folder.
+
+`metadata.csv` or `metadata.jsonl`, and the other columns of the table.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FOLDER, SUBFOLDER = "folder", "subfolder"
-LABEL_HINT = "Say where the labels are (variate, train): `label_from` "
+LABEL_HINT = "To say where the labels are (variate, train): `label_from` "
 _NAMES = ("file_name", "filename", "image", "path")
 _LABELS = ("label", "labels", "class", "class_name", "category")
 _TABLE_BYTES = 256 * 2**20
@@ -25,12 +28,12 @@ _TABLE_BYTES = 256 * 2**20
 
 @dataclass(frozen=True)
 class Table:
-    """What a table says of images.
+    """The content of a table.
 
     Attributes:
-        labels: by key.
-        others: what the other columns say, by key.
-        types: of the other columns.
+        labels: key -> label.
+        others: key -> the values in the other columns.
+        types: the types of the other columns.
     """
 
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -38,13 +41,13 @@ class Table:
     types: Mapping[str, pa.DataType] = field(default_factory=dict)
 
     def about(self, key: str) -> dict[str, Any]:
-        """What the other columns say of an image."""
+        """The values in the other columns for an image."""
         said = self.others.get(key, {})
         return {name: _fitting(said.get(name), type) for name, type in self.types.items()}
 
 
 def is_table(label_from: str | None) -> bool:
-    """Whether labels are said to be in a table."""
+    """Whether `label_from` names a table."""
     return label_from not in (None, FOLDER, SUBFOLDER)
 
 
@@ -52,11 +55,11 @@ def table_of(root: Path, text: str) -> Table:
     """Read a table that lies beside images.
 
     Args:
-        root: of the data set.
-        text: a file below `root`, and perhaps the column of labels: `metadata.csv:label`.
+        root: the folder of the data set.
+        text: a file below `root`, with or without the column of labels: `metadata.csv:label`.
 
     Raises:
-        UsageError: the file or the column is not there, or the file cannot be understood.
+        UsageError: the file or the column does not exist, or the file cannot be parsed.
     """
     name, _, column = text.partition(":")
     path = root / name
@@ -68,7 +71,7 @@ def table_of(root: Path, text: str) -> Table:
         shown = ", ".join(safe_text(str(one)) for one in columns[:20])
         raise UsageError(
             f"{path} has the columns: {shown or 'none'}.",
-            f"Expected a file's name in one of {', '.join(_NAMES)}, and the label: {LABEL_HINT}{name}:COLUMN",
+            f"Expected the name of the file in one of {', '.join(_NAMES)}, and the label. {LABEL_HINT}{name}:COLUMN",
         )
     folder = Path(name).parent.as_posix()
     before = "" if folder == "." else f"{folder}/"
@@ -84,25 +87,25 @@ def table_of(root: Path, text: str) -> Table:
 def _rows(path: Path) -> list[dict[str, Any]]:
     try:
         if path.stat().st_size > _TABLE_BYTES or not path.is_file():
-            raise UsageError(f"{path} is no table of labels: expected a plain file of at most {_TABLE_BYTES} bytes.")
+            raise UsageError(f"{path} is not a table of labels: expected a plain file of at most {_TABLE_BYTES} bytes.")
         content = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         choices = f"{LABEL_HINT}{FOLDER}, {SUBFOLDER}, or a table below the source such as metadata.csv"
         raise UsageError(f"{path}: {error.strerror}.", choices) from error
     except ValueError as error:
-        raise UsageError(f"{path} is no text in UTF-8: {error}.") from error
+        raise UsageError(f"{path} is not text in UTF-8: {error}.") from error
     try:
         if path.suffix in (".jsonl", ".ndjson"):
             return _json_rows(content)
         return list(csv.DictReader(io.StringIO(content)))
     except (ValueError, csv.Error, RecursionError) as error:
-        raise UsageError(f"{path} cannot be understood: {error}.") from error
+        raise UsageError(f"{path} cannot be parsed: {error}.") from error
 
 
 def _json_rows(content: str) -> list[dict[str, Any]]:
     rows = [json.loads(line) for line in content.splitlines() if line.strip()]
     if not all(isinstance(row, dict) for row in rows):
-        raise ValueError("a line is no JSON object")
+        raise ValueError("a line is not a JSON object")
     return rows
 
 

@@ -1,4 +1,4 @@
-"""Which label an image has: its first folder, unless the data set is laid out in another way."""
+"""The label of an image: its first folder, unless the data set has another layout."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ _TABLES = ("metadata.csv", "metadata.jsonl")
 
 
 def labelled_from(root: Path, items: Iterable[Item], label_from: str | None) -> Iterator[Item]:
-    """The items, one by one, with the labels that `label_from` gives them.
+    """Give the items, one by one, the labels that `label_from` defines.
 
     Args:
-        root: of the data set.
-        items: labelled by their first folders.
-        label_from: `folder`: the first folder. `subfolder`: the second, below `train` and `val`. A file below root, and
-            perhaps a column, `metadata.csv:label`: what its rows say. None: the first folder.
+        root: the folder of the data set.
+        items: the items, labelled by their first folders.
+        label_from: `folder`: the first folder of the path. `subfolder`: the second folder, below `train` and `val`. A
+            file below `root`, with or without a column, such as `metadata.csv:label`: the labels in its rows. None: the
+            first folder.
 
     Raises:
-        UsageError: the file or the column is not there, or the file cannot be understood.
+        UsageError: the file or the column does not exist, or the file cannot be parsed.
     """
     if label_from is None or label_from == FOLDER:
         yield from items
@@ -40,39 +41,39 @@ def labelled_from(root: Path, items: Iterable[Item], label_from: str | None) -> 
 
 @dataclass
 class Layout:
-    """How the images of a data set lie in folders.
+    """How the images of a data set are arranged in folders.
 
     Attributes:
         firsts: the first folders; `""` for images that lie in none.
-        deep: whether every image lies in a folder below its first.
+        deep: whether every image lies in a folder below its first folder.
     """
 
     firsts: set[str] = field(default_factory=set)
     deep: bool = True
 
     def note(self, key: str) -> None:
-        """One more image."""
+        """Record one more image."""
         first, slash, rest = key.partition("/")
         self.firsts.add(first if slash else "")
         self.deep = self.deep and "/" in rest
 
     def check(self, root: Path) -> None:
-        """Refuse to guess where first folders are hardly meant as classes, or a table beside the images has labels.
+        """Refuse to guess if the first folders do not look like classes, or if a table may hold the labels.
 
         Raises:
-            DiffcleanError: names what was seen and what to type.
+            DiffcleanError: says what was found and what to type.
         """
         firsts = self.firsts
         for name in _TABLES:
             if (root / name).is_file() and (firsts == {""} or firsts <= SPLITS | {""}):
                 raise DiffcleanError(
                     f"{root} has a {name} beside its images, which may hold the labels.",
-                    f"{LABEL_HINT}{name}, or `label_from` {FOLDER} to leave it alone.",
+                    f"{LABEL_HINT}{name}, or `label_from` {FOLDER} to ignore this file.",
                 )
         if firsts and firsts <= SPLITS and (len(firsts) > 1 or self.deep):
             named = ", ".join(f"{name}/" for name in sorted(firsts))
             raise DiffcleanError(
-                f"{root} has {named} where classes are expected: that looks like the parts of a data set.",
-                f"Give one part, such as {root / min(firsts)}. {LABEL_HINT}{SUBFOLDER} (the folders below these), or "
+                f"{root} has {named} where classes are expected, which look like the parts of a data set.",
+                f"Name one part, such as {root / min(firsts)}. {LABEL_HINT}{SUBFOLDER} (the folders below these), or "
                 f"`label_from` {FOLDER} (these are the classes).",
             )

@@ -1,4 +1,4 @@
-"""How large an image may be, and how much work and memory may go into one; looked up before any pixel is decoded."""
+"""Limits on the size of an image and on the work and memory that it may take, checked before any pixel is decoded."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from diffclean.data.item import ItemError
 
 SCANS = 500
-"""Of a progressive JPEG: so many passes over the picture. NVIDIA's DALI allows as many; photos have about ten."""
+"""The largest number of scans of a progressive JPEG, each of which is a pass over the image. NVIDIA's DALI has the same
+limit; photos have about ten."""
 _SEGMENTS = 500
-"""Of a JPEG's header; photos have under fifty."""
+"""The number of segments in a JPEG's header up to which it counts as plain; photos have under fifty."""
 _PADDING = 4096
-"""Fill bytes and markers without content in a JPEG's header; photos have none, or a few."""
+"""The largest number of fill bytes and markers without content in a JPEG's header; photos have none, or a few."""
 _PLAIN_WORK = 200_000_000
-"""Pixels times passes that are decoded without a time limit: a few seconds at most."""
+"""Up to this number of pixels times passes, an image is decoded without a time limit: a few seconds at most."""
 _PLAIN_BYTES = 64 * 2**20
 _NEXT_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]", re.DOTALL)
 _NOT_RUN_LENGTHS = (b"\0\0\0\0", b"\3\0\0\0")
@@ -31,9 +32,9 @@ class Limits:
     """The largest image that is decoded.
 
     Attributes:
-        pixels: width times height.
-        side: width, and height.
-        seconds: of processor time that one image may take (see `spare`).
+        pixels: the largest product of width and height.
+        side: the largest width and the largest height, in pixels.
+        seconds: the processor time that one image may take (see `spare`).
     """
 
     pixels: int = 100_000_000
@@ -41,7 +42,7 @@ class Limits:
     seconds: int = 30
 
     def check(self, width: int, height: int) -> None:
-        """Raises DecodeError where an image of that size is not decoded."""
+        """Raise DecodeError if an image of this size is not decoded."""
         if width < 1 or height < 1:
             raise DecodeError(f"image of {width}x{height} pixels")
         if width * height > self.pixels:
@@ -51,7 +52,10 @@ class Limits:
 
 
 def webp_size(data: bytes) -> tuple[int, int] | None:
-    """(width, height) of the canvas, for which memory is taken as soon as the file is opened; None: not told."""
+    """(width, height) of the canvas, or None if the header does not say it.
+
+    Memory for the canvas is taken as soon as the file is opened.
+    """
     kind, body = data[12:16], data[20:30]
     if kind == b"VP8X" and len(body) == 10:
         return 1 + int.from_bytes(body[4:7], "little"), 1 + int.from_bytes(body[7:10], "little")
@@ -65,14 +69,14 @@ def webp_size(data: bytes) -> tuple[int, int] | None:
 
 @dataclass(frozen=True, slots=True)
 class JpegHeader:
-    """What is known of a JPEG before it is decoded.
+    """What is known about a JPEG before it is decoded.
 
     Attributes:
-        scans: passes over the picture, 1 or more.
-        frame: the kind of its frame (the second byte of its SOF marker): 0xC0 to 0xCF; 0: none was found.
-        segments: markers before the first scan.
-        bits: of a sample.
-        components: samples a pixel.
+        scans: the number of passes over the image, 1 or more.
+        frame: the kind of frame (the second byte of its SOF marker), 0xC0 to 0xCF; 0 if no frame was found.
+        segments: the number of markers before the first scan.
+        bits: the bits per sample.
+        components: the samples per pixel.
     """
 
     scans: int
@@ -83,10 +87,10 @@ class JpegHeader:
 
 
 def jpeg_header(data: bytes) -> JpegHeader:
-    """Walk over a JPEG's markers (ITU-T T.81, annex B) up to the first scan; where there are many scans, over all.
+    """Read a JPEG's markers (ITU-T T.81, annex B) up to the first scan, or over all scans if there are many.
 
     Raises:
-        DecodeError: more than `SCANS` scans, or header segments beyond number.
+        DecodeError: there are more than `SCANS` scans or far too many header segments.
     """
     at, segments, frame, bits, components = 2, 0, 0, 8, 3
     padding = 0
@@ -106,7 +110,7 @@ def jpeg_header(data: bytes) -> JpegHeader:
         segments += 1
         if segments > _SEGMENTS * 20:
             raise DecodeError(f"JPEG with more than {_SEGMENTS * 20} comments or other segments before its picture")
-    # Counting these two bytes is quick, and can only find too many (in a thumbnail, or behind the picture).
+    # Counting these two bytes is fast and can only find too many scans (in a thumbnail, or behind the image).
     scans = data.count(b"\xff\xda", at)
     if scans > _SEGMENTS // 10:
         scans = _scans(data, at)
@@ -116,7 +120,7 @@ def jpeg_header(data: bytes) -> JpegHeader:
 
 
 def _scans(data: bytes, at: int) -> int:
-    """Scans from here to the end of the picture, at most one more than is allowed."""
+    """The number of scans from here to the end of the image, at most one more than is allowed."""
     scans = markers = 0
     while scans <= SCANS and (found := _NEXT_MARKER.search(data, at)):
         marker, at = data[found.start() + 1], found.end()
@@ -132,17 +136,17 @@ def _scans(data: bytes, at: int) -> int:
 
 
 def plain_passes(kind: str, data: bytes) -> int | None:
-    """How often a decoder goes over the picture, where its work is known to follow pixels and passes; None: unknown.
+    """How many times a decoder passes over the image, or None if its work does not follow from pixels and passes.
 
-    Known of the formats that most data sets are made of. With few pixels and passes (`is_quick`) they need no time
-    limit; all else goes to a process that can be ended (`spare`).
+    The number is known for the formats that most data sets consist of. With few pixels and passes (`is_quick`) these
+    need no time limit. All other images go to a process that can be ended (`spare`).
 
     Args:
-        kind: as `formats.sniffed`.
-        data: the file.
+        kind: the format, as `formats.sniffed` returns it.
+        data: the bytes of the file.
 
     Raises:
-        DecodeError: a JPEG of too many scans or segments.
+        DecodeError: the file is a JPEG with too many scans or segments.
     """
     if kind == "JPEG":
         header = jpeg_header(data)
@@ -150,7 +154,7 @@ def plain_passes(kind: str, data: bytes) -> int | None:
     if len(data) > _PLAIN_BYTES:
         return None
     if kind in ("PNG", "WEBP"):
-        return 2 if kind == "PNG" else 4  # a pixel of theirs costs about as much as so many of a JPEG's scan
+        return 2 if kind == "PNG" else 4  # one pixel costs about as much as this many in a JPEG's scan
     plain = (
         (kind == "PPM" and (data[1:2] not in b"123" or len(data) < 2**20))
         or (kind == "BMP" and data[:2] == b"BM" and data[30:34] in _NOT_RUN_LENGTHS)
@@ -160,5 +164,5 @@ def plain_passes(kind: str, data: bytes) -> int | None:
 
 
 def is_quick(size: tuple[int, int], passes: int) -> bool:
-    """Whether going so often over a picture of that size takes a few seconds at most."""
+    """Whether this many passes over an image of this size take a few seconds at most."""
     return size[0] * size[1] * passes <= _PLAIN_WORK

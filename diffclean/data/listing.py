@@ -1,4 +1,4 @@
-"""One walk over a folder of images, in order: what is taken, what is passed over, what is known to be unreadable."""
+"""Walk a folder once, in order: the images, what is passed over, and what is known to be unreadable."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from diffclean.errors import DiffcleanError
 
 @dataclass(frozen=True, slots=True)
 class _Folder:
-    """A folder to go into.
+    """A folder that the walk will enter.
 
     Attributes:
-        path: where it really is.
+        path: its real path.
         relative: its path in keys, with a slash at the end; empty for the root.
         linked: whether a link was followed on the way.
     """
@@ -32,16 +32,16 @@ class _Folder:
 
 
 class Listing:
-    """One walk over a folder: an item for each image, sorted by the raw bytes of its key.
+    """One walk over a folder, with an item for each image, sorted by the raw bytes of its key.
 
-    Memory is that of the names in one folder and in those above it.
+    The memory needed is that of the names in one folder and in the folders above it.
 
     Args:
         below: the folder.
-        byte_limit: larger files become items with a problem.
+        byte_limit: files larger than this many bytes become items with a problem.
 
     Attributes:
-        passed_over: all other things; complete when the walk has come to its end.
+        passed_over: everything else that was found; complete when the walk has ended.
     """
 
     def __init__(self, below: Beneath, byte_limit: int) -> None:
@@ -69,7 +69,7 @@ class Listing:
         self.passed_over.end()
 
     def _entries(self, folder: _Folder) -> Iterator[Item | _Folder]:
-        """What one folder holds. A sub-folder's name is sorted with its slash, as it stands in keys."""
+        """The content of one folder. The name of a sub-folder is sorted with its slash, as it appears in keys."""
         names: list[str] = []
         special: dict[str, Item | _Folder] = {}
         try:
@@ -94,7 +94,7 @@ class Listing:
     def _enter(
         self, entry: os.DirEntry[str], folder: _Folder, names: list[str], special: dict[str, Item | _Folder]
     ) -> None:
-        """Note one entry's name; and in `special` what is to be said of it, where the name does not say it."""
+        """Record the name of an entry, and in `special` what it is if its name does not show it."""
         if entry.name.startswith("."):
             self.passed_over.hidden += not is_own(entry.name)
         elif entry.is_symlink():
@@ -111,7 +111,7 @@ class Listing:
             names.append(entry.name + "/")
 
     def _link(self, path: str, relative: str, linked: bool) -> Item | _Folder | None:
-        """What a symbolic link stands for; None: for a file that is not taken."""
+        """What a symbolic link stands for, or None for a file that is not an image."""
         try:
             target = os.path.realpath(path, strict=True)
             is_folder = Path(target).is_dir()
@@ -125,19 +125,19 @@ class Listing:
         if not is_folder and inside:
             return self._file(target, relative)
         if not is_folder and not is_taken(_extension(path)):
-            self.passed_over.add(relative, _extension(path))  # not even looked at: it lies outside
+            self.passed_over.add(relative, _extension(path))  # its content is not read, as it lies outside
             return None
         if not inside:
             hint = "to take what it leads to, copy the source with cp -rL"
             return _item(relative, path, f"link leads out of the source, to {target!a} ({hint})")
         if _inside(os.path.dirname(path), target):  # noqa: PTH120 - a str, as the rest here
-            return _item(relative, path, "link loop: leads to a folder that holds it")
+            return _item(relative, path, "link loop: leads to a folder that contains it")
         if linked:
             return _item(relative, path, "link to a folder inside a linked folder: links are followed once")
         return _Folder(target, relative + "/", True)
 
     def _file(self, path: str, relative: str) -> Item | None:
-        """The item of a file; None: it is not taken."""
+        """The item of a file, or None if it is not an image."""
         if not is_taken(_extension(relative)) and not self._is_image(path, relative):
             return None
         try:
@@ -148,7 +148,7 @@ class Listing:
         return _item(relative, path, problem, "" if problem else f"{found.st_size}:{found.st_mtime_ns}")
 
     def _is_image(self, path: str, relative: str) -> bool:
-        """Whether a file whose extension says nothing is an image by its content; what is not is noted."""
+        """Whether a file whose extension is not that of an image has the content of one. Other files are recorded."""
         if "/" not in relative and is_own(relative):
             return False
         if is_of_the_system(relative.rpartition("/")[2]):
@@ -161,7 +161,7 @@ class Listing:
         return False
 
     def _looked_at(self, path: str) -> str | None:
-        """What a file's first bytes say; None also where they cannot be had."""
+        """The format of a file by its first bytes; None if it is not recognised or cannot be read."""
         try:
             descriptor = self.below.open(path)
             try:
@@ -174,7 +174,7 @@ class Listing:
 
 
 def file_problem(found: os.stat_result, byte_limit: int) -> str | None:
-    """Why a file is not read; None: it is a plain file within the limit."""
+    """Why a file is not read, or None if it is a plain file within the limit."""
     if not stat.S_ISREG(found.st_mode):
         return "not a plain file"
     if found.st_size > byte_limit:
@@ -188,7 +188,7 @@ def _item(relative: str, path: str, problem: str | None, stamp: str = "") -> Ite
 
 
 def _extension(path: str) -> str:
-    """Lower case, without the dot; `""` where there is none."""
+    """The extension in lower case, without the dot; `""` if there is none."""
     name = path.rpartition("/")[2]
     return name.rpartition(".")[2].lower() if "." in name else ""
 

@@ -1,4 +1,4 @@
-"""One writer for one output folder (or for one shard of it)."""
+"""Locks, which ensure that there is only one writer for an output folder or for one shard of it."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from diffclean.errors import DiffcleanError
 
 
 class Lock:
-    """Holds an output folder while it is written: `with Lock(out): ...`; a missing folder is made.
+    """A lock on an output folder during a run: `with Lock(out): ...`. A missing folder is created.
 
-    A shard holds its own lock and shares the folder's: shards run side by side, but never beside a run of the whole
-    data set or a merge. The operating system lets go of the lock when its process dies, so a killed run leaves nothing
-    to clean up; the (hidden) lock file itself stays.
+    A shard holds its own lock and shares the folder's lock. Shards can therefore run at the same time, but not at the
+    same time as a run of the whole data set or a merge. The operating system releases the lock when the process ends,
+    so a killed run needs no cleaning up. The hidden lock file itself remains.
 
     Args:
         out: the output folder.
-        name: a shard's name, or `""` for the whole folder.
+        name: the name of a shard, or `""` for the whole folder.
 
     Raises:
-        DiffcleanError: on entry: someone else holds it (named), or the file system has no locks.
+        DiffcleanError: on entry, if another process holds the lock (the message names it) or the file system has no
+            locks.
     """
 
     def __init__(self, out: Path, name: str = "") -> None:

@@ -1,4 +1,4 @@
-"""What became of every image: the manifest, a row an attempt."""
+"""The manifest, which records the outcome for every image, with one row for each attempt."""
 
 from __future__ import annotations
 
@@ -42,24 +42,25 @@ class Row:
     """One attempt at one variation.
 
     Attributes:
-        key: the original image.
+        key: the key of the original image.
         variant: 0 or more.
-        output: the variation's key under the output folder; `""` if none was written.
+        output: the key of the variation in the output folder; `""` if none was written.
         label: the class, spelled as in keys.
-        status: how it ended.
-        error: why it failed or was filtered; `""` if it did not.
-        seed: of this image and variant, an unsigned 64-bit integer.
-        source_sha256: of the original's bytes, in hexadecimal; `""` if they were never read.
-        output_sha256: of the variation's bytes; `""` if none was written.
-        width: of the variation in pixels; 0 if there is none.
-        height: as width.
-        source_width: of the original in pixels, as seen (after EXIF orientation); 0 if unknown.
-        source_height: as source_width.
+        status: how the attempt ended.
+        error: why it failed or was filtered; `""` if it did neither.
+        seed: the seed of this image and variant, an unsigned 64-bit integer.
+        source_sha256: the sha256 of the original's bytes in hexadecimal; `""` if they were never read.
+        output_sha256: the sha256 of the variation's bytes; `""` if none was written.
+        width: the width of the variation in pixels; 0 if there is none.
+        height: the height of the variation in pixels; 0 if there is none.
+        source_width: the width of the original in pixels, as seen (after EXIF orientation); 0 if unknown.
+        source_height: the height of the original in pixels, as seen; 0 if unknown.
         engine: the fingerprint of the engine.
-        source_label: the class that the source has, where `label` may be another (`variate --labels`).
-        output_bytes: the size of the variation's file; 0 if none was written or an earlier version wrote it. This and
-            the next are in the journal alone, and two rows that differ in nothing else are equal.
-        source_stamp: what `Item.stamp` was when the original was read.
+        source_label: the class in the source, which differs from `label` if labels were replaced (`variate --labels`).
+        output_bytes: the size of the variation's file; 0 if none was written or an earlier version of diffclean wrote
+            it. This field and the next are stored in the journal only, and two rows that differ in nothing else are
+            equal.
+        source_stamp: the value of `Item.stamp` when the original was read.
     """
 
     key: str
@@ -89,12 +90,12 @@ class Row:
 
 
 COLUMNS = tuple(column.name for column in fields(Row) if column.compare)
-"""Of the manifest."""
+"""The columns of the manifest."""
 _JOURNAL_ONLY = frozenset(column.name for column in fields(Row)) - frozenset(COLUMNS)
 
 
 def row_from_dict(values: Mapping[str, Any]) -> Row:
-    """A row from JSON or Parquet; what only the journal has may be missing.
+    """A row from JSON or Parquet; fields that only the journal has may be missing.
 
     Raises:
         ValueError: a column is missing, unknown or of the wrong type.
@@ -107,39 +108,42 @@ def row_from_dict(values: Mapping[str, Any]) -> Row:
             continue
         expected = int if column.type == "int" else str
         if not isinstance(values[column.name], expected) or isinstance(values[column.name], bool):
-            raise ValueError(f"{column.name} should be {expected.__name__}; found {values[column.name]!r}")
+            raise ValueError(f"{column.name} must be {expected.__name__}; found {values[column.name]!r}")
     return Row(**values)
 
 
 def with_source_label(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values of a row, also of one that was written before there was a `source_label`: labels were kept then."""
+    """The values of a row, with `source_label` added if it is missing.
+
+    Earlier versions of diffclean did not write `source_label` and never replaced labels.
+    """
     return {"source_label": values.get("label", ""), **values}
 
 
 def latest(rows: Iterable[Row]) -> dict[tuple[str, int], Row]:
-    """The last attempt at each (key, variant), which decides what is done; `rows` in the order of the attempts."""
+    """The last attempt at each (key, variant), which decides what is done; `rows` are in the order of the attempts."""
     return {(row.key, row.variant): row for row in rows}
 
 
 def manifest_name(shard: Shard | None = None) -> str:
-    """The file name of the manifest of a run, or of one of its shards."""
+    """The file name of the manifest of a run or of one of its shards."""
     return file_name("manifest", shard, "parquet")
 
 
 def write_manifest(
     out: Path, rows: Iterable[Row], *, class_to_idx: Mapping[str, int], shard: Shard | None = None
 ) -> Path:
-    """Write `manifest.parquet`, or `manifest-<i>-of-<n>.parquet` of a shard, whole.
+    """Write `manifest.parquet`, or `manifest-<i>-of-<n>.parquet` for a shard, whole or not at all.
 
     Args:
         out: the output folder.
-        rows: every attempt in order; stored sorted by key and variant, so that the file does not depend on the order
-            in which images were finished.
-        class_to_idx: stored in the file.
+        rows: every attempt in order. They are stored sorted by key and variant, so that the file does not depend on the
+            order in which images were finished.
+        class_to_idx: the number of each class; stored in the file.
         shard: None: the whole data set.
 
     Raises:
-        WriteError: it cannot be written.
+        WriteError: the manifest cannot be written.
     """
     ordered = sorted(rows, key=row_place)
     write_sorted_manifest(FolderRecords(out), ordered, class_to_idx=class_to_idx, shard=shard)
@@ -149,7 +153,7 @@ def write_manifest(
 def write_sorted_manifest(
     records: Records, rows: Iterable[Row], *, class_to_idx: Mapping[str, int], shard: Shard | None = None
 ) -> None:
-    """The same for rows that are sorted already, of which only some thousands are held at a time."""
+    """The same for rows that are already sorted; only some thousands of them are held in memory at a time."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -164,7 +168,7 @@ def write_sorted_manifest(
 
 
 def row_place(row: Row) -> tuple[bytes, int]:
-    """What the rows of a manifest are sorted by."""
+    """The value that the rows of a manifest are sorted by."""
     return key_bytes(row.key), row.variant
 
 
@@ -172,13 +176,13 @@ def read_run_manifest(path: Path) -> list[Row]:
     """Every row of a manifest; the attempts at one (key, variant) are in order.
 
     Raises:
-        DiffcleanError: missing, damaged, or written by a newer diffclean.
+        DiffcleanError: the manifest is missing, damaged, or written by a newer diffclean.
     """
     return list(manifest_rows(path))
 
 
 def manifest_rows(path: Path) -> Iterator[Row]:
-    """The same, some thousands at a time."""
+    """The rows of a manifest, read some thousands at a time; raises as `read_run_manifest` does."""
     import pyarrow as pa
 
     with _opened(path) as file:
@@ -222,8 +226,8 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
     import pyarrow.parquet as pq
 
     try:
-        # Not read_table: that would take a folder name like `a=b` on the way for a column.
-        # One thread everywhere: Arrow's own let go of the bytes late, and Python must not have ended by then.
+        # Not read_table, which would take a folder name like `a=b` in the path for a column.
+        # One thread everywhere: Arrow's own threads release the bytes late, perhaps after Python has ended.
         opened = pq.ParquetFile(path.open("rb"))
     except FileNotFoundError:
         raise DiffcleanError(f"{path} does not exist.") from None
@@ -241,11 +245,11 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
 
 
 def _check_rows(path: Path, rows: int, size_bytes: int) -> None:
-    """Refuse a small file of many equal rows before they are built: a row of ours has a seed of its own, 8 bytes."""
+    """Refuse a small file that claims many rows before they are read: each real row has its own seed of 8 bytes."""
     if rows > _MANY_ROWS and 8 * rows > size_bytes:
         raise DiffcleanError(f"{path} is not a diffclean manifest: {size_bytes} bytes cannot hold {rows:,} images.")
 
 
 def rows_as_lines(rows: Iterable[Row]) -> bytes:
-    """JSON Lines, one row a line; keys need no care since JSON escapes what is left."""
+    """JSON Lines, one row per line. Keys need no special treatment, because JSON escapes the remaining characters."""
     return b"".join(json.dumps(asdict(row)).encode() + b"\n" for row in rows)

@@ -1,4 +1,7 @@
-"""PBM, PGM, PPM and PFM, by numpy: Pillow reads their headers byte by byte and some of their pixels one by one."""
+"""Read PBM, PGM, PPM and PFM with numpy.
+
+Pillow reads their headers byte by byte and some of their pixels one by one.
+"""
 
 from __future__ import annotations
 
@@ -22,13 +25,13 @@ _COMMENT = re.compile(rb"#[^\n\r]*")
 
 @dataclass(frozen=True, slots=True)
 class Netpbm:
-    """The header of one of these files.
+    """The header of such a file.
 
     Attributes:
         kind: the digit or letter after P.
         width, height: in pixels.
-        most: the value that is white; of a PFM, 1 or -1 for the order of its bytes.
-        start: where the pixels begin.
+        most: the value that is white; for a PFM, 1 or -1, which gives the order of its bytes.
+        start: the offset of the pixels.
     """
 
     kind: str
@@ -39,12 +42,12 @@ class Netpbm:
 
     @property
     def channels(self) -> int:
-        """1 or 3."""
+        """The number of channels, 1 or 3."""
         return 3 if self.kind in "36F" else 1
 
 
 def netpbm_header(data: bytes) -> Netpbm:
-    """Raises DecodeError where it is truncated, damaged, or mostly comments."""
+    """Read the header; raises DecodeError if it is truncated, damaged, or mostly comments."""
     head, kind = data[:_HEADER_BYTES], data[1:2]
     pattern = _FLOAT_HEADER if kind in b"fF" else next(p for kinds, p in _HEADERS.items() if kind in kinds)
     found = pattern.match(head)
@@ -59,15 +62,15 @@ def netpbm_header(data: bytes) -> Netpbm:
     except ValueError:
         raise DecodeError("truncated or damaged header") from None
     if kind in b"2356" and not 1 <= most <= 65535:
-        raise DecodeError(f"damaged file (a greatest value of {most:.0f}, which should be 1 to 65535)")
+        raise DecodeError(f"damaged file (a greatest value of {most:.0f}, which must be 1 to 65535)")
     return Netpbm(kind.decode(), width, height, most, found.end())
 
 
 def netpbm_values(data: bytes, header: Netpbm) -> np.ndarray:
-    """(H, W, C) samples as they stand, C 1 or 3: unsigned, or float32 of a PFM; of a PBM 1 is white.
+    """(H, W, C) samples as they are in the file, C 1 or 3: unsigned, or float32 for a PFM; in a PBM, 1 is white.
 
     Raises:
-        DecodeError: truncated or damaged.
+        DecodeError: the file is truncated or damaged.
     """
     shape = (header.height, header.width, header.channels)
     count = header.height * header.width * header.channels
@@ -90,7 +93,7 @@ def _raw(data: bytes, header: Netpbm, dtype: np.dtype[np.generic], count: int) -
 
 
 def _from_text(text: bytes, header: Netpbm, count: int) -> np.ndarray:
-    """Numbers written out; of a PBM single digits, with or without a gap."""
+    """Read numbers that are written as text; in a PBM they are single digits, with or without spaces between them."""
     text = _COMMENT.sub(b"", text)
     if header.kind == "1":
         digits = np.frombuffer(text, np.uint8)

@@ -1,4 +1,7 @@
-"""What was in a source and was not taken: counted by kind and told, so that nothing goes missing without a word."""
+"""What a source contains that is not read as an image.
+
+It is counted by kind and reported, so that nothing is lost silently.
+"""
 
 from __future__ import annotations
 
@@ -53,18 +56,18 @@ _SHOWN = 6
 
 
 def is_machine_made(name: str) -> bool:
-    """Whether a folder so named was made by a machine: it is no class, and what lies in it are no images."""
+    """Whether a folder of this name was made by a machine; it is not a class, and what lies in it is not read."""
     folded = name.casefold()
     return folded in _FOLDERS or bool(_FOLDER_PATTERN.fullmatch(folded))
 
 
 def is_of_the_system(name: str) -> bool:
-    """Whether a file so named was left by an operating system."""
+    """Whether a file of this name was left by an operating system."""
     return name.casefold() in _FILES
 
 
 def is_own(name: str) -> bool:
-    """Whether a file so named at the top of a data set is one of diffclean's."""
+    """Whether a file of this name at the top of a data set is one of diffclean's."""
     return bool(_OWN.fullmatch(name))
 
 
@@ -89,7 +92,7 @@ class PassedOver:
     _holding: set[str] = field(default_factory=set)  # that hold images, or folders that do
 
     def add(self, relative: str, kind: str) -> None:
-        """One more file.
+        """Count one more file.
 
         Args:
             relative: its path below the source.
@@ -100,13 +103,13 @@ class PassedOver:
             self._folders.add(key_from_path(relative).rpartition("/")[0])
 
     def image_in(self, folder: str) -> None:
-        """Note that a folder, as a key, holds an image."""
+        """Record that a folder, given as a key, holds an image."""
         while folder and folder not in self._holding:
             self._holding.add(folder)
             folder = folder.rpartition("/")[0]
 
     def end(self) -> None:
-        """Find out which folders hold nothing else, once all images are noted."""
+        """After all images were recorded, find the folders that hold none."""
         found = set()
         for folder in self._folders - self._holding:
             parts = folder.split("/")
@@ -117,11 +120,11 @@ class PassedOver:
 
     @property
     def labels(self) -> set[str]:
-        """Of classes that hold nothing that is taken: their numbers are kept."""
+        """The classes that hold no image that is read; they keep their numbers."""
         return {folder for folder in self.barren if "/" not in folder}
 
     def as_json(self) -> dict[str, Any]:
-        """For a result."""
+        """The counts for a result."""
         kinds = {kind or "without extension": count for kind, count in self.kinds.most_common()}
         return {
             "files": self.kinds.total(),
@@ -132,13 +135,13 @@ class PassedOver:
         }
 
     def lines(self) -> list[str]:
-        """For people; none where nothing was passed over but what is hidden."""
+        """The lines for people; none if only hidden files were passed over."""
         lines = []
         if self.kinds:
             shown = [
                 f"{count} {f'.{kind}' if kind else 'without extension'}" for kind, count in self.kinds.most_common()
             ]
-            lines.append(f"{self.kinds.total()} files are no images that are taken: {_named(shown)}.")
+            lines.append(f"{self.kinds.total()} files are not images that diffclean reads: {_named(shown)}.")
         if self.kinds.keys() & HEIF_EXTENSIONS:
             lines.append("HEIC images need an extra: pip install 'diffclean[heic]'")
         if self.barren:

@@ -1,4 +1,4 @@
-"""One encoded picture, opened: its size is known before its pixels are decoded."""
+"""Open one encoded image, so that its size is known before its pixels are decoded."""
 
 from __future__ import annotations
 
@@ -40,29 +40,29 @@ from diffclean.data.tiff import tiff_meaning, tile_size, why_no_tiff
 
 _ORIENTATION, _EXIF_IFD, _COLOR_SPACE, _INTEROP_IFD = 0x0112, 0x8769, 0xA001, 0xA005
 _TURNED = (5, 6, 7, 8)
-"""EXIF orientations whose width is the file's height."""
+"""The EXIF orientations that swap width and height."""
 _BYTES_A_PIXEL = {"1": 1, "L": 1, "P": 1}
-"""In Pillow's memory; all other modes take four. Our own RGB takes three more."""
+"""The bytes per pixel in Pillow's memory; all other modes need four. Our own RGB needs three more."""
 _DECODER_BYTES_A_PIXEL = {"WEBP": 16, "AVIF": 16, HEIF: 16, "JPEG2000": 20, "TIFF": 8, "JPEG": 6}
-"""What the decoder itself holds besides."""
+"""The bytes per pixel that the decoder itself needs in addition."""
 _UNSUPPORTED = re.compile(r"un(supported|known|recogni[sz]ed)|not (yet )?support|cannot (handle|load|read this)", re.I)
 
 # Pillow's own limit is one global number for all threads; `Limits` is checked here, before any pixel is decoded.
 Image.MAX_IMAGE_PIXELS = None
-# Warnings about odd EXIF, palettes and the like: the pixels are what counts. `catch_warnings` is not thread-safe.
+# Hide warnings about odd EXIF, palettes and the like: only the pixels count. `catch_warnings` is not thread-safe.
 warnings.filterwarnings("ignore", module=r"PIL\.")
-AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # readers are many already
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # there are many reader threads already
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture that is open.
+    """An open image.
 
     Attributes:
         size: (width, height) as people see it.
-        bytes: of memory that decoding takes at most, about.
-        rgb: side -> (H, W, 3) uint8 sRGB over white, upright; at half, a quarter or an eighth of its size where that
-            keeps two pixels for each one of a square of `side`; None: whole.
+        bytes: about how much memory decoding needs at most.
+        rgb: side -> (H, W, 3) uint8 sRGB over white, upright. The image is decoded at a half, a quarter or an eighth of
+            its size if that keeps two pixels for each pixel of a square of `side`; None: at full size.
     """
 
     size: tuple[int, int]
@@ -72,15 +72,15 @@ class Picture:
 
 @contextmanager
 def opened(data: bytes, kind: str, limits: Limits) -> Iterator[Picture]:
-    """Open a picture; errors of whatever kind in the block are the file's fault.
+    """Open an image. Any error inside the block is reported as a fault of the file.
 
     Args:
-        data: the file.
-        kind: as `formats.sniffed` told.
-        limits: of the full size.
+        data: the bytes of the file.
+        kind: the format, as `formats.sniffed` returns it.
+        limits: limits on the full size.
 
     Raises:
-        DecodeError: truncated, damaged, too large, or of a kind that is not supported.
+        DecodeError: the file is truncated, damaged, too large, or of a kind that is not supported.
     """
     with _as_decode_errors(data, kind):
         if kind == "ICO":
@@ -118,7 +118,8 @@ def _of_pillow(data: bytes, kind: str, limits: Limits) -> Iterator[Picture]:
         limits.check(*canvas)
     elif kind == HEIF and not heif_is_there():
         raise DecodeError("not an image that can be read here without an extra (HEIC): pip install 'diffclean[heic]'")
-    # Of a JPEG not what Pillow registers: that looks for further pictures, and a fault there would cost the first.
+    # For a JPEG, avoid the class that Pillow registers: it looks for further images, and an error there loses the
+    # first.
     factory = JpegImagePlugin.JpegImageFile if kind == "JPEG" else Image.OPEN[kind][0]
     with factory(io.BytesIO(data), "") as image:
         limits.check(*image.size)
@@ -135,7 +136,7 @@ def _of_pillow(data: bytes, kind: str, limits: Limits) -> Iterator[Picture]:
             image.load()
             return upright(rgb_over_white(image, meaning), _orientation(image, exif))
 
-        # TIFF is turned by Pillow when it is decoded, and its size says so already.
+        # Pillow applies the orientation of a TIFF when it decodes it, and its size already accounts for that.
         turned = kind != "TIFF" and _orientation(image, exif) in _TURNED
         yield Picture((height, width) if turned else (width, height), needed, rgb)
 
@@ -162,7 +163,7 @@ def _meaning(image: Image.Image, kind: str, data: bytes) -> Meaning:
         assert isinstance(image, TiffImagePlugin.TiffImageFile)
         return tiff_meaning(image)
     if kind == "TGA":
-        # How many bits of a pixel are alpha; many writers say none, and leave zeros there.
+        # The header says how many bits of a pixel are alpha. Many programs declare none and leave zeros there.
         return Meaning(no_alpha=data[17] & 15 == 0)
     profile = image.info.get("icc_profile") or None
     if kind in ("AVIF", HEIF, "JPEG2000") and profile is None:
@@ -176,7 +177,7 @@ def _meaning(image: Image.Image, kind: str, data: bytes) -> Meaning:
 
 
 def _is_adobe_rgb(image: Image.Image) -> bool:
-    """Whether a camera says so without a profile, as DCF 2.0 has it: no colour space, and the rules R03."""
+    """Whether a camera declares Adobe RGB without a profile as in DCF 2.0: no colour space, and the rules R03."""
     if image.mode != "RGB" or b"R03\0" not in image.info.get("exif", b""):
         return False
     try:
@@ -202,7 +203,7 @@ def _orientation(image: Image.Image, exif: bytes) -> int:
 
 
 def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
-    """Undo EXIF orientation 1..8 (other numbers mean nothing) on (H, W, 3)."""
+    """Undo EXIF orientation 1..8 on (H, W, 3); other numbers have no meaning and change nothing."""
     if orientation in _TURNED:
         pixels = pixels.transpose(1, 0, 2)
     if orientation in (3, 4, 7, 8):
@@ -214,7 +215,7 @@ def upright(pixels: np.ndarray, orientation: int) -> np.ndarray:
 
 @contextmanager
 def _as_decode_errors(data: bytes, kind: str) -> Iterator[None]:
-    """Whatever hostile bytes make Pillow raise is the file's fault: its parsers throw a dozen kinds of exception."""
+    """Report every exception that hostile bytes cause as a fault of the file: Pillow's parsers raise a dozen kinds."""
     try:
         yield
     except DecodeError:
@@ -240,7 +241,7 @@ def _reason(data: bytes, kind: str, error: Exception) -> str:
 
 
 def _unsupported(data: bytes, kind: str, was_open: bool) -> str | None:
-    """What about this file no decoder here can do; None: nothing is known."""
+    """What in this file no decoder here supports, or None if nothing is known."""
     if kind == "TIFF":
         return why_no_tiff(data, was_open)
     if kind == "JPEG":

@@ -1,4 +1,4 @@
-"""The form in which decoded images are handed on."""
+"""The type of decoded images."""
 
 from __future__ import annotations
 
@@ -6,4 +6,4 @@ import numpy as np
 from numpy.typing import NDArray
 
 Pixels = NDArray[np.uint8]
-"""(H, W, 3) RGB of one image; (B, H, W, 3) where a function says that it takes several."""
+"""(H, W, 3) RGB of one image; (B, H, W, 3) if a function says that it takes several."""

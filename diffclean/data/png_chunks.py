@@ -1,7 +1,9 @@
-"""What of a PNG file is handed to Pillow: the picture's own chunks. All others are read here, or left out.
+"""Select the chunks of a PNG file that Pillow receives: only those of the image itself.
 
-Pillow refuses a whole picture for an ancillary chunk that is too long or has a wrong checksum, reads what is written of
-colour and does not apply it, and takes a transparent colour for one of eight bits. Layout and meaning follow the PNG
+All others are read here or left out.
+
+Pillow refuses a whole image because of an ancillary chunk that is too long or has a wrong checksum, reads colour
+information without applying it, and treats a transparent colour as one of eight bits. Layout and meaning follow the PNG
 specification (W3C, third edition).
 """
 
@@ -24,18 +26,19 @@ GREY, COLOUR, PALETTE = 0, 2, 3
 
 @dataclass(frozen=True, slots=True)
 class PngParts:
-    """A PNG file, taken apart.
+    """The parts of a PNG file.
 
     Attributes:
-        picture: a PNG file of the picture alone, with the transparency of a palette.
+        picture: a PNG file with the image alone, including the transparency of a palette.
         width, height: in pixels.
-        bits: of a sample.
+        bits: the bits per sample.
         colour_type: 0 grey, 2 colour, 3 palette, 4 and 6 with alpha.
-        transparent: the one transparent value (grey) or three (colour), in samples of `bits`; None: there is none.
-        profile: ICC; None: there is none.
-        gamma: of the file, as in gAMA; None: sRGB, or told otherwise.
-        cicp: (primaries, transfer) as in ITU-T H.273; None: not told.
-        exif: its bytes, or none.
+        transparent: the one transparent value (grey) or the three (colour), in samples of `bits`; None if there is
+            none.
+        profile: the ICC profile, or None if there is none.
+        gamma: the gamma of the file, as in gAMA; None for sRGB or if another chunk defines the colours.
+        cicp: (primaries, transfer) as in ITU-T H.273, or None if the file has no cICP chunk.
+        exif: the bytes of the EXIF data; empty if there are none.
     """
 
     picture: bytes
@@ -51,10 +54,10 @@ class PngParts:
 
 
 def png_parts(data: bytes) -> PngParts:
-    """Take a PNG file apart.
+    """Divide a PNG file into its parts.
 
     Raises:
-        DecodeError: it has no header.
+        DecodeError: the file has no complete header, or far too many chunks.
     """
     view = memoryview(data)
     kept: list[memoryview | bytes] = [_SIGNATURE]
@@ -67,7 +70,7 @@ def png_parts(data: bytes) -> PngParts:
             kept.append(view[at:end])
             found.setdefault(kind, data[at + 8 : at + 8 + min(length, 13)] if kind == b"IHDR" else b"")
         elif kind in _READ and length <= _PROFILE_BYTES and _is_whole(view[at:end], length):
-            # A chunk that is not whole: whatever it says of the picture is not believed, and the picture stands.
+            # A damaged chunk is ignored, and the image is still read.
             found.setdefault(kind, data[at + 8 : end - 4])
         at, count = end, count + 1
         if kind == b"IEND":
@@ -93,7 +96,7 @@ def png_parts(data: bytes) -> PngParts:
 
 
 def _is_whole(chunk: memoryview, length: int) -> bool:
-    """Whether it is all there, with the right checksum."""
+    """Whether a chunk is complete and has the right checksum."""
     return len(chunk) == length + 12 and zlib.crc32(chunk[4:-4]) == int.from_bytes(chunk[-4:], "big")
 
 
@@ -101,7 +104,7 @@ def _transparent(content: bytes, bits: int, colour_type: int) -> tuple[int, ...]
     wanted = {GREY: 1, COLOUR: 3}.get(colour_type)
     if wanted is None or len(content) < 2 * wanted:
         return None
-    # Only the low bits count where a sample has fewer than sixteen.
+    # Only the low bits count if a sample has fewer than sixteen.
     return tuple(value & (2**bits - 1) for value in struct.unpack(f">{wanted}H", content[: 2 * wanted]))
 
 
@@ -118,7 +121,7 @@ def _profile(content: bytes) -> bytes | None:
 
 
 def _gamma(found: dict[bytes, bytes]) -> float | None:
-    """What gAMA says, unless a chunk that counts more is there (section 4.3 of the specification)."""
+    """The value of gAMA, unless a chunk with higher precedence is present (section 4.3 of the specification)."""
     content = found.get(b"gAMA", b"")
     if len(content) < 4 or found.keys() & {b"sRGB", b"iCCP", b"cICP"}:
         return None

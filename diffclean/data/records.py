@@ -1,4 +1,7 @@
-"""The records of a run, which lie beside its images: `run.json`, journal, manifest, lock. The folder's are here."""
+"""The records of a run, which are stored beside its images: `run.json`, journal, manifest and lock.
+
+This file holds their interface and the records in a folder.
+"""
 
 from __future__ import annotations
 
@@ -22,73 +25,81 @@ from diffclean.data.lock import Lock
 from diffclean.errors import DiffcleanError
 
 NAMES_OF_EMPTY = ("lost+found",)
-"""What a fresh disk has is no content; hidden files (our lock, .gitkeep) are none either."""
+"""A folder with only these names counts as empty, because a new disk has them. Hidden files (our lock, .gitkeep) are
+ignored too."""
 
 
 class Log(Protocol):
-    """Lines that are appended for good."""
+    """A file to which lines are appended permanently."""
 
     @property
     def where(self) -> str:
-        """What messages call it."""
+        """The name of the log in messages."""
 
     def lines(self) -> Iterator[bytes]:
-        """All of it from the first; each line with its end, the last one perhaps without."""
+        """All lines from the first, each with its line end; the last one may lack it."""
 
     def read(self, offset: int, length: int) -> bytes:
-        """Bytes in the middle."""
+        """Read `length` bytes from `offset`."""
 
     def append(self, data: bytes) -> int:
-        """Add whole lines, and return where they begin; then they would outlive a power cut.
+        """Add whole lines and return the offset where they begin. They are then safe from a power cut.
 
         Raises:
-            WriteError: they cannot be written; the log is as it was.
+            WriteError: the lines cannot be written; the log is unchanged.
         """
 
     def truncate(self, size: int) -> None:
-        """Cut off what lies behind `size` bytes."""
+        """Remove everything after the first `size` bytes."""
 
     def close(self) -> None:
-        """Let go of it; twice does no harm."""
+        """Close the log. A second call does nothing."""
 
 
 class Records(Protocol):
-    """A few named files of bytes, each of which appears whole."""
+    """A few named files of bytes, each of which is written whole or not at all."""
 
     @property
     def where(self) -> str:
-        """What messages call the place."""
+        """The name of the place in messages."""
 
     def hold(self, owner: str) -> AbstractContextManager[object]:
-        """Be the only writer, of all or of a shard named `owner`; raises `DiffcleanError` where another one writes."""
+        """Become the only writer, of everything or of a shard named `owner`.
+
+        Raises:
+            DiffcleanError: another process is writing.
+        """
 
     def sweep(self, owner: str) -> None:
-        """Remove what killed runs left half-written: those of the same owner at least, and none that lives."""
+        """Remove incomplete files of killed runs: at least those of the same owner, and none of a running process."""
 
     def strangers(self) -> list[str]:
-        """What else is there already, sorted; the place is made if it is missing."""
+        """The names of other files that exist there, sorted; the place is created if it is missing."""
 
     def read(self, name: str) -> bytes | None:
-        """A file; None: there is none. Raises `DiffcleanError` where it cannot be read."""
+        """The content of a file, or None if there is none; raises `DiffcleanError` if it cannot be read."""
 
     def write(self, name: str, data: bytes) -> None:
         """Write or replace a file; raises `WriteError`."""
 
     def write_new(self, name: str, data: bytes) -> bool:
-        """Write a file unless it is there; of two callers at once, one does. Returns whether this one did."""
+        """Write a file unless it exists, and return whether it was written.
+
+        Of two simultaneous callers, one writes it.
+        """
 
     def stream(self, name: str) -> AbstractContextManager[BinaryIO]:
-        """Write a file piece by piece; it appears when the block ends, or never if it raises."""
+        """Write a file piece by piece. It appears when the block ends, or never if the block raises."""
 
     def log(self, name: str, write: bool = True) -> Log:
-        """Open or begin a log; without `write`, one that is missing is empty."""
+        """Open or create a log. Without `write`, a missing log is empty."""
 
 
 class FolderRecords:
     """Records as files in a folder.
 
     Args:
-        folder: made when the first is written.
+        folder: the folder; it is created when the first record is written.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -96,7 +107,7 @@ class FolderRecords:
 
     @property
     def where(self) -> str:
-        """The folder."""
+        """The path of the folder."""
         return str(self.folder)
 
     def hold(self, owner: str) -> AbstractContextManager[object]:
@@ -108,7 +119,7 @@ class FolderRecords:
         clean_temporaries(self.folder)
 
     def strangers(self) -> list[str]:
-        """What is in the folder, without hidden files."""
+        """The names in the folder, without hidden files."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             names = [path.name for path in self.folder.iterdir()]
@@ -146,15 +157,15 @@ class FolderRecords:
 
 
 class FileLog:
-    """A log in a file; a link in its place is not followed and a pipe is not waited for.
+    """A log in a file. A link in its place is not followed, and a pipe in its place is not waited for.
 
     Args:
-        path: of the file; begun where it is missing and `write` is set.
-        write: False: it is only read.
+        path: the path of the file; it is created if it is missing and `write` is True.
+        write: False: the file is only read.
 
     Raises:
-        WriteError: it cannot be opened for writing.
-        DiffcleanError: it cannot be read.
+        WriteError: the file cannot be opened for writing.
+        DiffcleanError: the file cannot be read.
     """
 
     def __init__(self, path: Path, write: bool = True) -> None:
@@ -178,22 +189,22 @@ class FileLog:
 
     @property
     def where(self) -> str:
-        """The path."""
+        """The path of the file."""
         return str(self.path)
 
     def lines(self) -> Iterator[bytes]:
-        """All of it; none where there is no file."""
+        """All lines; none if there is no file."""
         if self._descriptor >= 0:
             with os.fdopen(os.dup(self._descriptor), "rb") as file:
                 file.seek(0)
                 yield from file
 
     def read(self, offset: int, length: int) -> bytes:
-        """Bytes in the middle."""
+        """Read `length` bytes from `offset`."""
         return os.pread(self._descriptor, length, offset)
 
     def append(self, data: bytes) -> int:
-        """Add lines; one fsync a call."""
+        """Add lines, with one fsync per call."""
         before = os.fstat(self._descriptor).st_size
         rest = memoryview(data)
         try:
@@ -201,12 +212,12 @@ class FileLog:
                 rest = rest[os.write(self._descriptor, rest) :]
             os.fsync(self._descriptor)
         except OSError as error:
-            os.ftruncate(self._descriptor, before)  # half a line must not run into the next one
+            os.ftruncate(self._descriptor, before)  # the next line must not be appended to half a line
             raise write_error(error, self.path) from error
         return before
 
     def truncate(self, size: int) -> None:
-        """Cut off the end; nothing is written where there is nothing to cut."""
+        """Remove the end; nothing is written if there is nothing to remove."""
         try:
             if os.fstat(self._descriptor).st_size > size:
                 os.ftruncate(self._descriptor, size)

@@ -1,4 +1,4 @@
-"""The formats of data sets, and the one door that opens them: nobody else names a format.
+"""The formats of data sets, and the functions that open them. Only this module names formats.
 
 A format is a module with `reads(where)`, `open_source(where, **options)` and `open_sink(where, **options)`, and a line
 in `FORMATS`. One of files that hold many images each has its class of `archive.Archive` there as `ARCHIVE`.
@@ -33,31 +33,31 @@ FORMATS = {
 
 
 class Format(Protocol):
-    """What the module of a format has."""
+    """What the module of a format must have."""
 
     def reads(self, where: str) -> bool:
-        """Whether a path or an address is of this format; quick, and never raises for what is not there."""
+        """Whether a path or an address is of this format. The check is fast and never raises if nothing is there."""
 
     def open_source(self, where: str, **options: Any) -> Source:
-        """Open it for reading; raises `DiffcleanError` where nothing is there.
+        """Open a data set for reading; raises `DiffcleanError` if nothing is there.
 
-        Every format takes the options `byte_limit` (the largest file that is read) and `label_from` (where labels are,
-        see `labels`), and None for either.
+        Every format accepts the options `byte_limit` (the largest file that is read, in bytes) and `label_from` (where
+        labels are, see `labels`), and None for either.
         """
 
     def open_sink(self, where: str, **options: Any) -> Sink:
-        """Open it for writing; nothing is made yet."""
+        """Open a place for writing; nothing is created yet."""
 
 
 def open_source(where: str | PathLike[str] | Description, **options: Any) -> Source:
     """Open a data set.
 
     Args:
-        where: a path or an address; or what `Source.describe` said.
-        options: of the format.
+        where: a path or an address, or the result of `Source.describe`.
+        options: options of the format.
 
     Raises:
-        DiffcleanError: there is nothing, or nothing that can be read.
+        DiffcleanError: there is no data set, or it cannot be read.
     """
     if isinstance(where, Description):
         return _module(where.format).open_source(where.where, **where.options)
@@ -65,11 +65,11 @@ def open_source(where: str | PathLike[str] | Description, **options: Any) -> Sou
 
 
 def open_sink(where: str | PathLike[str] | Description, format: str | None = None) -> Sink:
-    """Open a place to write a data set to; nothing is made yet.
+    """Open a place to write a data set to; nothing is created yet.
 
     Args:
-        where: a path or an address; or what `Sink.describe` said.
-        format: a name in `FORMATS`; None: the one that `where` is of.
+        where: a path or an address, or the result of `Sink.describe`.
+        format: a name in `FORMATS`; None: the format of `where`.
     """
     if isinstance(where, Description):
         return _module(where.format).open_sink(where.where, **where.options)
@@ -77,7 +77,7 @@ def open_sink(where: str | PathLike[str] | Description, format: str | None = Non
 
 
 def format_of(where: str) -> str:
-    """The name of the format that a path or an address is of."""
+    """The name of the format of a path or an address."""
     *asked, last = FORMATS
     try:
         return next((name for name in asked if _module(name).reads(where)), last)

@@ -1,7 +1,8 @@
-"""`OUT/run.json`: what a run was asked to do, written before it starts; a folder holds one run.
+"""`OUT/run.json`: what a run was asked to do, written before the run starts. A folder holds one run.
 
-What a run *is* follows from content: the engine, the settings, and (in the journal) each image's key and bytes. Where
-the images lie and which classes they have is written down too, and may change from one resumed run to the next.
+The identity of a run depends on its content: the engine, the settings, and (in the journal) the key and the bytes of
+each image. The record also says where the images lie and which classes they have; these may change from one resumed run
+to the next.
 """
 
 from __future__ import annotations
@@ -27,15 +28,15 @@ class RunRecord:
     """The record of a run.
 
     Attributes:
-        identity: what decides the bytes of the output: resolved settings, the engine's fingerprint, the run seed.
-            Plain JSON values; may be nested. A run resumes only with the same identity.
-        class_to_idx: which number a label has.
-        other: what else there is to know: workers, versions, the command line.
-        source: where the images were when the run was last begun or resumed: a path without a link in it, or an
-            address; `""` if unknown.
-        source_from_here: the same relative to the output folder, so that both can be moved together; `""` if they are
-            not on one disk.
-        images: how many the source had then; 0 if unknown.
+        identity: everything that decides the bytes of the output: the resolved settings, the fingerprint of the engine
+            and the run seed, as plain JSON values that may be nested. A run can be resumed only with the same identity.
+        class_to_idx: the number of each label.
+        other: further information: workers, versions, the command line.
+        source: where the images were when the run was last started or resumed: a path without links or an address; `""`
+            if unknown.
+        source_from_here: the same path relative to the output folder, so that both can be moved together; `""` if they
+            are not on the same disk.
+        images: the number of images in the source at that time; 0 if unknown.
     """
 
     identity: Mapping[str, Any]
@@ -60,13 +61,13 @@ class RunRecord:
 
 
 def open_run(out: Path | Records, record: RunRecord) -> RunRecord | None:
-    """Begin a run in `out` by writing `run.json`, or go on with the one that is there. Hold the lock first.
+    """Start a run in `out` by writing `run.json`, or resume the run that is there. Hold the lock first.
 
     Returns:
-        The record of the run that is resumed, as it was found; None: the run begins now.
+        The record of the run that is resumed, as it was found; None if the run starts now.
 
     Raises:
-        DiffcleanError: `out` holds another run (every setting that differs is named) or files of something else.
+        DiffcleanError: `out` holds another run (the message names every setting that differs) or other files.
     """
     records = FolderRecords(out) if isinstance(out, Path) else out
     found = _found(records)
@@ -81,25 +82,25 @@ def open_run(out: Path | Records, record: RunRecord) -> RunRecord | None:
         raise DiffcleanError(
             f"{records.where} is not empty and holds no {RUN_FILE} (found {strangers[0]!a}"
             + (f" and {len(strangers) - 1} more)." if len(strangers) > 1 else ")."),
-            "Its files would be mixed with the variations: name another output folder (`out`), or empty this one.",
+            "Its files would be mixed with the variations. Name another output folder (`out`), or empty this one.",
         )
-    # And may still have: its record is then the one to compare with.
+    # Another shard may also begin now; its record is then the one to compare with.
     return None if records.write_new(RUN_FILE, record.as_json().encode()) else open_run(records, record)
 
 
 def other_run(records: Records, different: list[str]) -> DiffcleanError:
-    """What to say where a run is begun in the place of another; `different` as from `differences`."""
+    """The error for a run that is started in the folder of another run; `different` comes from `differences`."""
     return DiffcleanError(
         f"{records.where} holds a run with other settings:\n  " + "\n  ".join(_first(different)),
-        "Name another output folder (`out`), or give the settings it was begun with.",
+        "Name another output folder (`out`), or give the settings with which the run was started.",
     )
 
 
 def update_run(records: Records, found: RunRecord, now: RunRecord) -> None:
-    """Write down where the images of a resumed run are now and which classes they have; the rest stays as it was.
+    """Record where the images of a resumed run are now and which classes they have; the rest is unchanged.
 
     Raises:
-        WriteError: it cannot be written.
+        WriteError: the record cannot be written.
     """
     updated = replace(
         found,
@@ -116,21 +117,26 @@ def read_run(out: Path | Records) -> RunRecord:
     """The record of the run in `out`.
 
     Raises:
-        DiffcleanError: none there, damaged, or written by a newer diffclean.
+        DiffcleanError: the record is missing, damaged, or written by a newer diffclean.
     """
     records = FolderRecords(out) if isinstance(out, Path) else out
     found = _found(records)
     if found is None:
         where = records.where
-        raise DiffcleanError(f"{where}/{RUN_FILE} does not exist: {where} is not an output of diffclean.")
+        raise DiffcleanError(
+            f"{where}/{RUN_FILE} does not exist, so {where} is not an output of diffclean.",
+            "Name an output folder of `diffclean variate`.",
+        )
     return found
 
 
 def source_of(out: Path) -> Path:
-    """Where the originals of a run are: where they were, or else in the same place as seen from the output folder.
+    """Where the originals of a run are.
+
+    This is the recorded path, or, if that does not exist, the same place relative to the output folder.
 
     Raises:
-        DiffcleanError: as `read_run`.
+        DiffcleanError: as for `read_run`.
     """
     record = read_run(out)
     beside = Path(os.path.normpath(out.resolve() / record.source_from_here))
@@ -152,7 +158,7 @@ def _found(records: Records) -> RunRecord | None:
                 "pip install --upgrade diffclean",
             )
         identity = dict(content["identity"])
-        # Version 1 had the source among the settings, so that a folder that was moved was another run.
+        # Version 1 had the source among the settings, so that moving a folder made it another run.
         source = identity.pop("source", "") or content.get("source", "")
         return RunRecord(
             identity,
@@ -170,7 +176,7 @@ def _found(records: Records) -> RunRecord | None:
 
 
 def differences(found: RunRecord, expected: RunRecord) -> list[str]:
-    """What keeps two records from being one run: a line for each setting, `name: X there, Y asked for`."""
+    """The settings in which two records differ, one line each: `name: X there, Y asked for`."""
     there, asked = _flat(found), _flat(expected)
     names = [*there, *(name for name in asked if name not in there)]
     return [
@@ -181,12 +187,15 @@ def differences(found: RunRecord, expected: RunRecord) -> list[str]:
 
 
 def _first(lines: list[str], shown: int = 20) -> list[str]:
-    """A message that can be read."""
+    """The first lines, so that the message stays readable."""
     return lines if len(lines) <= shown else [*lines[:shown], f"... and {len(lines) - shown} more"]
 
 
 def _flat(record: RunRecord) -> dict[str, str]:
-    """Every setting under a dotted name, with its value as JSON: what was written and read back compares equal."""
+    """Every setting under a dotted name with its value as JSON.
+
+    JSON values compare equal after they were written and read.
+    """
     content = json.loads(record.as_json())
     flat: dict[str, str] = {}
 

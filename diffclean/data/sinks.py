@@ -1,4 +1,4 @@
-"""Where variations go: the `Sink` Protocol. `registry.open_sink` opens one."""
+"""The `Sink` protocol: a place where variations are written. `registry.open_sink` opens one."""
 
 from __future__ import annotations
 
@@ -13,51 +13,54 @@ from diffclean.data.sources import Description, Source
 
 
 class Sink(Protocol):
-    """A data set that is being written, in any order and from several threads, and the records of the run that does it.
+    """A data set that is being written, in any order and from several threads, with the records of its run.
 
     Attributes:
-        records: where `run.json`, the journal, the manifest and the lock are.
+        records: the place of `run.json`, the journal, the manifest and the lock.
     """
 
     records: Records
 
     @property
     def where(self) -> str:
-        """What messages call it: as the user wrote it."""
+        """The name of the sink in messages, as the user wrote it."""
 
     def for_shard(self, shard: Shard) -> Sink:
-        """The same place, written by one shard among several."""
+        """The same place, for writing by one of several shards."""
 
     def check_apart(self, source: Source) -> None:
-        """Refuse a source that this sink lies in, or that lies in it; raises `DiffcleanError`."""
+        """Refuse a source that contains this sink or lies in it; raises `DiffcleanError`."""
 
     def check_keys(self, keys: Iterable[str], variants: int, extension: str, full_names: bool = False) -> None:
-        """Refuse, before any work, keys whose variations could not lie side by side here.
+        """Before any work, refuse keys whose variations could not be stored side by side here.
 
         Args:
-            keys: of all images; may be iterated twice.
-            variants: of each image.
-            extension: of the files, without the dot.
-            full_names: the originals' extensions stay in the names.
+            keys: the keys of all images; may be iterated twice.
+            variants: the number of variations of each image.
+            extension: the extension of the files, without the dot.
+            full_names: whether names keep the extensions of the originals.
 
         Raises:
-            NameCollisionError: names the first few.
+            NameCollisionError: names the first few collisions.
         """
 
     def write(self, key: str, data: bytes) -> None:
-        """Write one image, whole or not at all; one that is there is replaced. Raises `WriteError`."""
+        """Write one image, whole or not at all; an existing one is replaced. Raises `WriteError`."""
 
     def sync(self) -> None:
-        """Return once every image written so far would outlive a power cut."""
+        """Return when every image written so far is safe from a power cut."""
 
     def size(self, key: str) -> int | None:
-        """Bytes of the image that it holds under a key; None: it holds none, or something that it never wrote."""
+        """The size in bytes of the image stored under a key.
+
+        It is None if there is no image, or something that the sink never wrote.
+        """
 
     def read(self, key: str) -> bytes:
-        """The bytes of an image that it holds; raises `ReadError`."""
+        """The bytes of a stored image; raises `ReadError`."""
 
     def remove(self, key: str) -> None:
-        """Remove an image; one that is not there does no harm. Raises `WriteError`."""
+        """Remove an image; does nothing if it does not exist. Raises `WriteError`."""
 
     def finish(
         self,
@@ -77,4 +80,4 @@ class Sink(Protocol):
         """
 
     def describe(self) -> Description | None:
-        """How another process opens it; None: it lives in this process alone."""
+        """What another process needs to open the sink, or None if the sink exists in this process only."""

@@ -1,4 +1,4 @@
-"""Where images come from: the `Source` Protocol. `registry.open_source` opens one."""
+"""The `Source` protocol: a place where images are read from. `registry.open_source` opens one."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 BYTE_LIMIT = 512 * 2**20
-"""The largest file that is read, unless a source is told otherwise. Holds an uncompressed picture of as many pixels as
-are decoded, in four bytes each."""
+"""The largest file that is read, in bytes, unless a source is given another limit. An uncompressed image with the
+largest number of pixels that is decoded, at four bytes per pixel, fits."""
 
 
 @dataclass(frozen=True)
 class Description:
-    """What another process, or another machine, is told to open the same source or sink: `open_source(description)`.
+    """What another process or machine needs to open the same source or sink: `open_source(description)`.
 
     Attributes:
         format: a name in `registry.FORMATS`.
-        where: a path without a link in it, or an address.
-        options: of the format, as JSON can say them.
+        where: a path without links, or an address.
+        options: the options of the format, as JSON values.
     """
 
     format: str
@@ -36,37 +36,42 @@ class Description:
 class Source(Protocol):
     """A data set that can be listed and read, in any order and from several threads.
 
-    It is listed anew by each call of `stream`, so that nothing has to hold a list of all images; `items` holds one.
+    Each call of `stream` lists it again, so that no list of all images must be held in memory; `items` holds such a
+    list.
     """
 
     @property
     def where(self) -> str:
-        """What messages call it: as the user wrote it."""
+        """The name of the source in messages, as the user wrote it."""
 
     def parts(self) -> Sequence[str]:
-        """The names of its parts (the tars of a set, say); a source that has none is one part, `""`.
+        """The names of its parts (for example the tar files of a set). A source without parts is one part, `""`.
 
-        What the parts hold, one part after another, is sorted by the raw bytes of the keys.
+        The images of the parts, one part after another, are sorted by the raw bytes of their keys.
         """
 
     def stream(self, part: str = "") -> Iterator[Item]:
-        """Every image of one part, or of all with `""`, sorted; also those known to be unreadable (`problem`).
+        """Every image of one part, or of all parts with `""`, sorted.
+
+        Images that are known to be unreadable (`problem`) are included.
 
         Raises:
-            DiffcleanError: it cannot be listed, or (for all) holds no image.
+            DiffcleanError: the source cannot be listed, or (for all parts) holds no image.
         """
 
     def items(self) -> list[Item]:
-        """All of `stream()`, listed once and held: for those who need their images in another order."""
+        """All of `stream()`, listed once and held in memory, for callers that need the images in another order."""
 
     def read(self, item: Item) -> bytes:
-        """The encoded bytes of one image; raises `ReadError` when they cannot be had."""
+        """The encoded bytes of one image; raises `ReadError` if they cannot be read."""
 
     @property
     def class_to_idx(self) -> dict[str, int]:
-        """Which number a label has; empty for a data set without labels. A class of which nothing is taken has one too.
+        """The number of each label; empty for a data set without labels.
 
-        Costs no listing after `stream` has come to its end.
+        A class without an image that is read has one too.
+
+        Needs no listing after `stream` has reached its end.
 
         Raises:
             DiffcleanError: it is not clear where the labels are.
@@ -90,7 +95,7 @@ class Source(Protocol):
 
     @property
     def passed_over(self) -> PassedOver:
-        """What is there and was not taken; costs no listing after `stream` has come to its end."""
+        """What the source contains that is not read; needs no listing after `stream` has reached its end."""
 
     def describe(self) -> Description | None:
-        """How another process opens it; None: it lives in this process alone."""
+        """What another process needs to open the source, or None if the source exists in this process only."""

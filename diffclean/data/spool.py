@@ -1,4 +1,4 @@
-"""A list that is as long as a data set and lies on disk, so that memory does not grow with it."""
+"""A list on disk, so that memory does not grow with the size of the data set."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _IN_MEMORY_BYTES = 4 * 2**20
 
 
 class Spool:
-    """Values that JSON can say, appended one after another and read again from the first, as often as wanted.
+    """A list of JSON values that can be appended to and read from the start as often as needed.
 
-    They lie in memory while they are few, then in a temporary file that has no name and goes with the process. One
-    reader at a time; nothing may be appended while it reads.
+    While it is small it is held in memory, then in a temporary file without a name that is removed with the process.
+    There may be one reader at a time, and nothing may be appended while it reads.
     """
 
     def __init__(self) -> None:
@@ -26,7 +26,7 @@ class Spool:
         self._at_end = True
 
     def append(self, value: Any) -> None:
-        """Add a value to the end."""
+        """Add a value at the end."""
         with _errors():
             if not self._at_end:
                 self._file.seek(0, 2)
@@ -51,6 +51,6 @@ def _errors() -> Iterator[None]:
         yield
     except OSError as error:
         raise DiffcleanError(
-            f"A list of the images cannot be kept in a temporary file ({error.strerror}).",
-            "Free some space for temporary files, or name another folder for them in TMPDIR.",
+            f"The temporary file with the list of images cannot be written ({error.strerror}).",
+            "Free some space for temporary files, or set TMPDIR to another folder for them.",
         ) from error

@@ -1,4 +1,4 @@
-"""A source, listed once: what there is, and what has become of it since an earlier run."""
+"""List a source once, and compare it with what an earlier run did."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ _SHOWN = 3
 
 
 class Survey:
-    """Every image of a source, in a list that lies on disk.
+    """Every image of a source, in a list on disk.
 
     Args:
-        source: is listed once, now.
-        shard: whose images `items` are.
+        source: the source; it is listed once, immediately.
+        shard: the shard whose images `items` returns.
 
     Attributes:
-        images: how many the source has, in all shards.
-        count: how many the shard has.
-        class_to_idx: which number a label has.
+        images: the number of images in the source, over all shards.
+        count: the number of images in the shard.
+        class_to_idx: the number of each label.
 
     Raises:
-        DiffcleanError: it cannot be listed, holds no image, or it is not clear where its labels are.
+        DiffcleanError: the source cannot be listed or holds no image, or it is not clear where its labels are.
     """
 
     def __init__(self, source: Source, shard: Shard | None = None) -> None:
@@ -72,10 +72,10 @@ class _Names:
 
 @dataclass
 class Change:
-    """One way in which what is there differs from what the journal says.
+    """One way in which the source or the output differs from the journal.
 
     Attributes:
-        images: how many.
+        images: the number of images.
         examples: the first few keys.
     """
 
@@ -83,7 +83,7 @@ class Change:
     examples: list[str] = field(default_factory=list)
 
     def note(self, key: str) -> None:
-        """One more."""
+        """Count one more image."""
         self.images += 1
         if len(self.examples) < _SHOWN:
             self.examples.append(key)
@@ -95,29 +95,29 @@ class Change:
 
 
 class Comparison:
-    """What is left to do, after a look at the source, the journal and the sink side by side.
+    """The remaining work, found by comparing the source, the journal and the sink.
 
-    A variation is kept where its last attempt succeeded, the original has the bytes that it was made from, and the
-    sink holds a plain file of the size that was written. Originals are told by their stamps; where that differs or
-    was never recorded, their bytes are hashed.
+    A variation is kept if its last attempt succeeded, the original has the bytes that it was made from, and the sink
+    holds a plain file of the size that was written. Originals are compared by their stamps. If a stamp differs or was
+    never recorded, the bytes of the original are hashed.
 
     Args:
-        survey: of the source.
-        journal: what earlier runs did.
-        source: for hashing.
-        sink: for looking.
-        variations: of each image.
-        verify: hash everything, originals and variations.
-        stop: asked before each file that is hashed.
+        survey: the survey of the source.
+        journal: the journal of earlier runs.
+        source: the source, from which originals are read to hash them.
+        sink: the sink, in which variations are looked up.
+        variations: the number of variations of each image.
+        verify: whether to hash all originals and variations.
+        stop: an event that is checked before each file is hashed.
 
     Attributes:
-        kept: variations that are as they should be.
-        jobs: `[key, where, label, problem, stamp, [variants]]` of what is missing.
-        recorded: images of which a variation was made once.
-        same: those of them whose originals are there and have the same bytes.
-        replaced: originals that have other bytes now, or can't be read any more.
-        gone: originals that are no longer there.
-        damaged: variations that are not as they were written: cut, overwritten, replaced by a link, or missing.
+        kept: the number of variations that are kept.
+        jobs: `[key, where, label, problem, stamp, [variants]]` for what is missing.
+        recorded: the number of images for which an earlier run made a variation.
+        same: how many of these have originals that exist and have the same bytes.
+        replaced: originals that have other bytes now, or can no longer be read.
+        gone: originals that no longer exist.
+        damaged: variations that changed since they were written: cut, overwritten, replaced by a link, or missing.
 
     Raises:
         Interrupted: `stop` was set.
@@ -145,15 +145,15 @@ class Comparison:
                 self.jobs.append([item.key, item.where, item.label, item.problem, item.stamp, missing])
 
     def pending(self) -> Iterator[tuple[Item, list[int]]]:
-        """Each image of which something is missing, and which of its variations."""
+        """Each image of which something is missing, and the variants that are missing."""
         for *values, missing in self.jobs:
             yield Item(*values), missing
 
     def apply(self, journal: Journal) -> None:
-        """Remove variations that no longer count, and record that, and the new stamps.
+        """Remove variations that no longer count, and record this and the new stamps in the journal.
 
         Raises:
-            WriteError: a file cannot be removed, or the journal not be written.
+            WriteError: a file cannot be removed, or the journal cannot be written.
         """
         for stale in _some(self._stale):
             for _, _, output, _ in stale:
@@ -170,7 +170,7 @@ class Comparison:
             self._drop(row, "the original is gone")
 
     def _missing(self, item: Item, rows: list[Row], variations: int) -> list[int]:
-        """Which variants are to be made."""
+        """The variants that must be made."""
         made = [row for row in rows if row.status is Status.OK and row.variant < variations]
         if made and not self._is_same(item, made[0]):
             self.replaced.note(item.key)
@@ -205,11 +205,11 @@ class Comparison:
         return True
 
     def _is_whole(self, row: Row) -> bool:
-        """Whether the sink holds a variation as it was written, as far as that is looked at."""
+        """Whether the sink holds a variation as it was written, as far as this is checked."""
         size = self._sink.size(row.output)
         if size is None or (row.output_bytes and size != row.output_bytes):
             return False
-        # Journals of earlier versions have no sizes; without them only the hash can tell.
+        # Journals of earlier versions have no sizes; without a size, only the hash can show a change.
         if not row.output_sha256 or (row.output_bytes and not self._verify):
             return True
         self._check_stop()
@@ -223,19 +223,21 @@ class Comparison:
 
     def _check_stop(self) -> None:
         if self._stop is not None and self._stop.is_set():
-            raise Interrupted("Stopped while looking at what is there.", "Type the same command again to go on.")
+            raise Interrupted(
+                "Stopped during the comparison with the earlier run.", "To continue, type the same command again."
+            )
 
 
 def check_same_data(found: Comparison, before: str, now: str, where: str) -> None:
-    """Refuse a source that lies elsewhere than before and has not one of the images of the run.
+    """Refuse a source at another place than before that has none of the images of the run.
 
     Raises:
-        DiffcleanError: so a mistyped source does not cost all variations of another one.
+        DiffcleanError: the source does not belong to the run; this protects all variations from a mistyped source.
     """
     if found.recorded and not found.same and before not in ("", now):
         raise DiffcleanError(
             f"{where} holds variations of {before}; none of its {found.recorded} images is in {now}.",
-            "Name another output folder (`out`), or give the source it was begun with.",
+            "Name another output folder (`out`), or give the source with which the run was started.",
         )
 
 
@@ -259,7 +261,7 @@ def side_by_side(items: Iterable[Item], rows: Iterable[Row]) -> Iterator[tuple[I
 
 
 def _some(values: Iterable[_T]) -> Iterator[list[_T]]:
-    """Lists of a thousand or so."""
+    """Lists of about a thousand values."""
     rest = iter(values)
     while some := list(islice(rest, _AT_ONCE)):
         yield some

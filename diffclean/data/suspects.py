@@ -1,7 +1,7 @@
-"""The list of suspects: which images a detector thinks are poisoned, and why.
+"""The list of suspects: the images that a detector judges to be poisoned, and why.
 
-`diffclean suspects` writes it as JSON, or as CSV where the file's name ends in `.csv`. A list may also come from
-somewhere else: `read_list` takes a JSON array of keys, or a CSV file with a column `key`, as well.
+`diffclean suspects` writes the list as JSON, or as CSV if the name of the file ends in `.csv`. A list may also come
+from another program: `read_list` accepts a JSON array of keys and a CSV file with a column `key` as well.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ FORMAT = "diffclean-suspects"
 FORMAT_VERSION = 2
 _READABLE = (1, FORMAT_VERSION)
 _KEPT = ("0", "false", "no", "")
-"""What the column `suspect` of a CSV file says of an image that is to be kept."""
+"""The values of the column `suspect` in a CSV file that mark an image to be kept."""
 
 
 @dataclass(frozen=True)
 class JudgedImage:
-    """One image.
+    """The judgement on one image.
 
     Attributes:
-        key: of the image in its data set.
-        label: the class that the data set says it shows.
-        score: how suspect it is; higher is more suspect, comparable within one list only. NaN where a list from
-            somewhere else does not say.
-        probability: in [0, 1], that it is poisoned.
-        suspect: whether it should be left out.
+        key: the key of the image in its data set.
+        label: the class that the data set gives the image.
+        score: how suspect the image is; higher is more suspect. Scores are comparable within one list only. NaN if a
+            list from another program has no scores.
+        probability: the probability that the image is poisoned, in [0, 1].
+        suspect: whether the image should be left out.
     """
 
     key: str
@@ -51,15 +51,15 @@ class JudgedClass:
 
     Attributes:
         name: the class.
-        images: how many images were judged in it.
+        images: the number of images of the class that were judged.
         suspects: how many of them are listed.
         separation: the detector's measure of how clearly the listed images differ from the others; 0 for not at all.
-        limit: the separation from which on they are listed.
-        why: in one sentence, what speaks for or against the class; empty where there is nothing to say.
-        too_few: whether it has fewer images than the detector can judge; then none of them is listed, and that says
-            nothing.
-        picture: a PNG file in base64 that shows what the listed images have in common, where the detector can say;
-            else empty.
+        limit: the separation from which images are listed.
+        why: one sentence with the reasons for or against the class; empty if there are none.
+        too_few: whether the class has fewer images than the detector can judge. None of them is then listed, which does
+            not mean that they are clean.
+        picture: a PNG file in base64 that shows what the listed images have in common, or empty if the detector has
+            none.
     """
 
     name: str
@@ -74,16 +74,16 @@ class JudgedClass:
 
 @dataclass(frozen=True)
 class SuspectList:
-    """All that was found.
+    """Everything that a detector found.
 
     Attributes:
         detector: the name of the detector.
         source: the data set that was judged.
-        teacher: sha256 of the teacher's file; empty where none was asked.
-        classes: in the order of the class numbers.
-        images: in the order of the data set.
+        teacher: the sha256 of the teacher's file; empty if no teacher was used.
+        classes: the classes, in the order of the class numbers.
+        images: the images, in the order of the data set.
         missing: key -> why an image was not judged.
-        settings: of the detector.
+        settings: the settings of the detector.
     """
 
     detector: str
@@ -100,12 +100,12 @@ class SuspectList:
         return frozenset(image.key for image in self.images if image.suspect)
 
     def write(self, path: Path) -> None:
-        """Write the list, whole or not at all: as CSV where the name ends in `.csv`, else as JSON.
+        """Write the list, whole or not at all: as CSV if the name ends in `.csv`, otherwise as JSON.
 
         CSV has a row for every image (the fields of `JudgedImage`; `suspect` is 1 or 0) and nothing else.
 
         Raises:
-            WriteError: it cannot be written.
+            WriteError: the list cannot be written.
         """
         make_folders(path.parent)
         clean_temporaries(path.parent, below=False)
@@ -130,7 +130,7 @@ _COLUMNS = tuple(column.name for column in fields(JudgedImage))
 
 
 def read_suspects(path: Path) -> frozenset[str]:
-    """The keys of the suspects in a list; arguments and errors as for `read_list`."""
+    """The keys of the suspects in a list; arguments and errors are those of `read_list`."""
     return read_list(path).keys
 
 
@@ -138,21 +138,23 @@ def read_list(path: Path) -> SuspectList:
     """Read a list of suspects.
 
     Args:
-        path: a file that `diffclean suspects` wrote; or a JSON array of keys; or a `.csv` file with a header and a
-            column `key`, in which a column `suspect`, where there is one, says which rows count (0, false, no and
-            nothing stand for an image that is kept).
+        path: a file that `diffclean suspects` wrote; a JSON array of keys; or a `.csv` file with a header and a column
+            `key`. If the CSV file has a column `suspect`, this column says which rows count (0, false, no and an empty
+            field mark an image that is kept).
 
     Returns:
-        All that the file says. A list of keys alone has a row for each suspect, without a score; an image that has no
-        row, and is not in `missing`, was judged and is kept.
+        The content of the file. A list of keys alone has one row per suspect, without a score. An image that has no row
+        and is not in `missing` was judged and is kept.
 
     Raises:
-        DiffcleanError: the file is missing, damaged, or something else.
+        DiffcleanError: the file is missing, damaged, or not a list of suspects.
     """
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise DiffcleanError(f"{path}: {error.strerror}.", "Make it: diffclean suspects DATA") from error
+        raise DiffcleanError(
+            f"The list of suspects {path} cannot be read ({error.strerror}).", "To make it: diffclean suspects DATA"
+        ) from error
     try:
         return _from_csv(data) if _is_csv(path) else _from_json(data)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, csv.Error) as error:
@@ -171,11 +173,11 @@ def _from_json(data: bytes) -> SuspectList:
     content: Any = json.loads(data)
     if isinstance(content, list):
         if not all(isinstance(key, str) for key in content):
-            raise ValueError("an array of something else than keys")
+            raise ValueError("the array must hold keys only")
         return SuspectList("", "", "", [], [JudgedImage(key, "", math.nan, 1.0, True) for key in content], {})
     if content["format"] != FORMAT or content["format_version"] not in _READABLE:
-        raise ValueError("not a list of suspects that this version reads")
-    first = content["format_version"] == 1  # it had the names of its only detector
+        raise ValueError("the format is not one that this version reads")
+    first = content["format_version"] == 1  # version 1 used the field names of the only detector
     return SuspectList(
         "variation-drop" if first else str(content["detector"]),
         "" if first else str(content["source"]),

@@ -1,4 +1,4 @@
-"""What TIFF tags mean that Pillow leaves out, and why a TIFF cannot be read."""
+"""The meaning of TIFF tags that Pillow ignores, and the reasons why a TIFF file cannot be read."""
 
 from __future__ import annotations
 
@@ -32,12 +32,15 @@ _PHOTOMETRICS = {
 _KINDS = {1: "", 2: "signed ", 3: "floating-point ", 4: "", 5: "complex integer ", 6: "complex "}
 _FAX = ("group3", "group4", "tiff_ccitt")
 _COMMON = (1, 2, 3, 4, 5, 6, 7, 8, 32771, 32773, 32946)
-"""Numbers of compressions that libtiff is never built without."""
+"""The numbers of the compressions that every build of libtiff has."""
 _SIGNED = 2
 
 
 def tile_size(image: TiffImagePlugin.TiffImageFile) -> tuple[int, int]:
-    """(width, height) of a tile, which is decoded whole, however small the picture in it; (1, 1): there are none."""
+    """(width, height) of a tile, or (1, 1) if there are none.
+
+    A tile is decoded whole, however small the part of the image in it.
+    """
     return _number(image, _TILE_WIDTH, 1), _number(image, _TILE_HEIGHT, 1)
 
 
@@ -45,7 +48,7 @@ def tiff_meaning(image: TiffImagePlugin.TiffImageFile) -> Meaning:
     """What the samples mean.
 
     Raises:
-        DecodeError: something that cannot be converted.
+        DecodeError: the samples cannot be converted.
     """
     tags = image.tag_v2
     bits = _first(tags.get(_BITS), 1)
@@ -59,8 +62,8 @@ def tiff_meaning(image: TiffImagePlugin.TiffImageFile) -> Meaning:
     if photometric == 6 and compression == "raw" and tuple(tags.get(_SUBSAMPLING, (1, 1))) != (1, 1):
         raise DecodeError("not supported here (TIFF of uncompressed YCbCr with fewer colour samples)")
     wide = image.mode in ("I", "F") or image.mode.startswith("I;")
-    # Where nothing is told, zero is black, as libtiff has it; only faxes are the other way round. Pillow inverts up to
-    # eight bits on its own, also where nothing is told.
+    # If the file does not say it, zero is black, as in libtiff; only faxes are the opposite. Pillow inverts samples of
+    # up to eight bits on its own, even if the file does not say it.
     wanted = photometric == 0 or (photometric is None and compression in _FAX)
     done = not wide and image.mode in ("1", "L") and photometric in (0, None)
     return Meaning(
@@ -73,11 +76,11 @@ def tiff_meaning(image: TiffImagePlugin.TiffImageFile) -> Meaning:
 
 
 def why_no_tiff(data: bytes, opened: bool) -> str | None:
-    """What kind of TIFF this is, where Pillow has no way to read it; None: its tags cannot be read either.
+    """What kind of TIFF this is, if Pillow cannot read it; None if its tags cannot be read either.
 
     Args:
-        data: the file.
-        opened: Pillow knew its samples; then only a rare compression can be what it lacks.
+        data: the bytes of the file.
+        opened: whether Pillow recognised its samples; then only a rare compression can be what Pillow lacks.
     """
     with suppress(Exception):  # the tags of a damaged file fail in many ways
         # The eight bytes (sixteen of BigTIFF) that say where the first directory is.

@@ -1,4 +1,4 @@
 """This room holds decoded images with their labels, in memory or streamed, and pairs variations with their originals.
 
-`training`, `evaluation` and `detection` all read their images through it.
+`training`, `evaluation` and `detection` read their images through it.
 """

@@ -1,6 +1,7 @@
-"""Random bits that belong to an image: they follow from its name, the seed and what they are drawn for.
+"""Random bits for an image, which are derived from its name, the seed and their purpose.
 
-So what happens to an image does not depend on its batch, its place in it, or the process that trains on it.
+What happens to an image therefore does not depend on its batch, on its position in the batch, or on the process that
+trains on it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ Bits = NDArray[np.uint64]
 
 
 class Purpose(IntEnum):
-    """What random bits are drawn for: one draw tells nothing about another."""
+    """What random bits are drawn for. The draws for different purposes are independent."""
 
     HOLD_OUT = 1
     VARIATION = 2
@@ -27,13 +28,13 @@ class Purpose(IntEnum):
 
 
 def ids_of(keys: Iterable[str]) -> Bits:
-    """(N,) 64 bits that stand for each key, spread evenly."""
+    """(N,) 64 evenly distributed bits that identify each key."""
     digests = (hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest() for key in keys)
     return np.array([int.from_bytes(digest[:8], "little") for digest in digests], np.uint64)
 
 
 def random_bits(ids: Bits, *numbers: int) -> Bits:
-    """(N,) 64 random bits for each of (N,) ids, different for other `numbers` (seed, epoch, purpose)."""
+    """(N,) 64 random bits for each of (N,) ids, which differ for other `numbers` (seed, epoch, purpose)."""
     state = 0
     for number in numbers:
         state = int(_mixed(np.array([(state + number) % 2**64], np.uint64))[0])

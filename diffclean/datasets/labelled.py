@@ -1,4 +1,4 @@
-"""The classes of a labelled image folder."""
+"""The classes of a labelled data set."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _STORED_IN = ("run.json", "poison.json")
 
 
 def stored_classes(root: Path) -> dict[str, int] | None:
-    """The `class_to_idx` that diffclean wrote with a data set (`run.json`, `poison.json`); None where it did not."""
+    """The `class_to_idx` that diffclean stored with a data set (`run.json`, `poison.json`); None if it stored none."""
     for path in (root / name for name in _STORED_IN):
         if path.is_file():
             try:
@@ -27,11 +27,11 @@ def stored_classes(root: Path) -> dict[str, int] | None:
 
 
 def check_classes(source: Source, classes: Mapping[str, int]) -> None:
-    """Refuse images in no class folder, and folders that are no class.
+    """Refuse images without a class folder, and folders that are not classes.
 
     Raises:
-        DiffcleanError: images without a label.
-        UsageError: a class that `classes` does not have.
+        DiffcleanError: some images have no label.
+        UsageError: the data have a class that `classes` does not have.
     """
     check_labelled(source.where, source.items())
     if unknown := sorted({item.label for item in source.items()} - set(classes)):
@@ -41,6 +41,6 @@ def check_classes(source: Source, classes: Mapping[str, int]) -> None:
 
 
 def named(names: Mapping[str, int] | list[str], shown: int = 10) -> str:
-    """`ant, bee, cat and 7 more`."""
+    """A list of names such as `ant, bee, cat and 7 more`."""
     every = list(names)
     return ", ".join(every[:shown]) + (f" and {len(every) - shown} more" if len(every) > shown else "")

@@ -1,4 +1,4 @@
-"""Variations beside the originals that they were made from."""
+"""Pairs variations with the originals that they were made from."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from diffclean.errors import DiffcleanError
 def paired(
     original: Samples, varied: Samples, missing: dict[str, str], source: Path, run: Path
 ) -> tuple[Samples, Samples]:
-    """The images that are in both, in the order of the variations.
+    """The images that are in both data sets, in the order of the variations.
 
     Args:
         original: the images of a data set.
-        varied: from `load_variations`.
-        missing: key -> why an image is in neither of the results; what is found here is added.
+        varied: the variations, from `load_variations`.
+        missing: the reason by key why an image is in neither of the results; new reasons are added.
         source: the folder of the originals, for messages.
         run: the folder of the variations, for messages.
 
     Returns:
-        Originals and variations, with the same keys in the same order.
+        The originals and the variations, with the same keys in the same order.
 
     Raises:
-        DiffcleanError: not one image is in both.
+        DiffcleanError: no image is in both.
     """
     missing |= varied.failed
     place = {key: index for index, key in enumerate(original.keys)}
@@ -35,12 +35,15 @@ def paired(
         if key not in place:
             missing.setdefault(key, f"it is not in {source}")
         elif varied.sources[index] not in ("", original.sources[place[key]]):
-            missing[key] = "the original was changed after it was varied"
+            missing[key] = "the original was changed after its variation was made"
         else:
             pairs.append((place[key], index))
     for key in place.keys() - set(varied.keys):
         missing.setdefault(key, f"it has no variation in {run}")
     if not pairs:
-        raise DiffcleanError(f"No variation in {run} has its original in {source}.", "Say where the originals are.")
+        raise DiffcleanError(
+            f"No variation in {run} has its original in {source}.",
+            "Name the folder that the variations were made from.",
+        )
     first, second = torch.tensor(pairs).T
     return original.chosen(first), varied.chosen(second)

@@ -1,4 +1,4 @@
-"""Decoded images: held in memory where they fit, else read anew each time they are asked for."""
+"""Decoded images: held in memory if they fit, else read again each time they are needed."""
 
 from __future__ import annotations
 
@@ -22,32 +22,32 @@ from diffclean.data.sources import Source
 from diffclean.errors import DiffcleanError
 
 Edit = Callable[[str, NDArray[np.uint8]], NDArray[np.uint8]]
-"""(key, (H, W, 3) uint8 at the source's size) -> (H, W, 3) uint8."""
+"""A function from (key, (H, W, 3) uint8 at the size of the source) to (H, W, 3) uint8."""
 Statistics = tuple[tuple[float, ...], tuple[float, ...]]
-"""Mean and standard deviation of R, G, B in [0, 1]."""
+"""The mean and standard deviation of R, G, B in [0, 1]."""
 
 _BATCHES_AHEAD = 3
 _COUNTED_AT_ONCE = 512
 
 
 class ImageSet(Protocol):
-    """Images of one size, by number."""
+    """Images of one size, addressed by number."""
 
     shape: tuple[int, int]
     """(height, width)."""
 
     def __len__(self) -> int:
-        """How many."""
+        """The number of images."""
 
     def batches(self, chosen: Iterable[Tensor]) -> Iterator[Tensor]:
-        """For each (B,) int64 of numbers, (B, 3, H, W) uint8."""
+        """For each tensor of (B,) int64 numbers, the images as (B, 3, H, W) uint8."""
 
     def statistics(self) -> Statistics:
-        """Over all images; deviations are at least 1/255 (flat images)."""
+        """The statistics of all images; standard deviations are at least 1/255, also for flat images."""
 
 
 class InMemory:
-    """Images that are held.
+    """Images that are held in memory.
 
     Args:
         images: (N, 3, H, W) uint8.
@@ -61,11 +61,11 @@ class InMemory:
         return len(self.images)
 
     def batches(self, chosen: Iterable[Tensor]) -> Iterator[Tensor]:
-        """For each (B,) int64 of numbers, (B, 3, H, W) uint8."""
+        """See `ImageSet.batches`."""
         return (self.images[numbers] for numbers in chosen)
 
     def statistics(self) -> Statistics:
-        """Over all images."""
+        """See `ImageSet.statistics`."""
         return channel_statistics(self.images)
 
 
@@ -73,12 +73,12 @@ class Streamed:
     """Images that are decoded when they are needed, by threads that work a few batches ahead.
 
     Args:
-        source: where they are.
-        items: which; all were readable.
-        size: (height, width) that they are resized to; None: all have `shape`.
-        shape: (height, width) of each.
-        histogram: (3, 256) int64, how often each level of each channel occurs; None: it is counted when asked for.
-        edit: what is done to each image before it is resized (a trigger is put on it); None: nothing.
+        source: the data set.
+        items: the images, all of which can be read.
+        size: the (height, width) that they are resized to; None if all have `shape` already.
+        shape: the (height, width) of each image after that.
+        histogram: (3, 256) int64, how often each level of each channel occurs; None if it is to be counted when needed.
+        edit: a change of each image before it is resized, for example to put a trigger on it; None for none.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Streamed:
         return len(self.items)
 
     def batches(self, chosen: Iterable[Tensor]) -> Iterator[Tensor]:
-        """For each (B,) int64 of numbers, (B, 3, H, W) uint8."""
+        """See `ImageSet.batches`."""
         pool = ThreadPoolExecutor(os.cpu_count())
         waiting: deque[list[Future[Tensor]]] = deque()
         numbers = iter(chosen)
@@ -112,7 +112,7 @@ class Streamed:
             pool.shutdown(cancel_futures=True)
 
     def statistics(self) -> Statistics:
-        """Over all images."""
+        """See `ImageSet.statistics`."""
         if self.histogram is None:
             counted = map(histogram_of, self.batches(torch.arange(len(self)).split(_COUNTED_AT_ONCE)))
             self.histogram = torch.stack(list(counted)).sum(0)
@@ -122,15 +122,15 @@ class Streamed:
         try:
             return torch.from_numpy(read_pixels(self.source, item, self.size, self.edit)[0])
         except ItemError as error:
-            raise DiffcleanError(f"{item.key} could be read at first and no longer can: {error.message}.") from error
+            raise DiffcleanError(f"{item.key} could be read before and cannot be read now: {error.message}.") from error
 
 
 class Chosen:
-    """Some of the images of other `ImageSet`, in an order of their own.
+    """Some of the images of other `ImageSet`, in another order.
 
     Args:
-        pixels: all of them.
-        numbers: (M,) int64, which of them; may repeat.
+        pixels: all images.
+        numbers: (M,) int64, the chosen images; they may repeat.
     """
 
     def __init__(self, pixels: ImageSet, numbers: Tensor) -> None:
@@ -140,23 +140,23 @@ class Chosen:
         return len(self.numbers)
 
     def batches(self, chosen: Iterable[Tensor]) -> Iterator[Tensor]:
-        """For each (B,) int64 of numbers, (B, 3, H, W) uint8."""
+        """See `ImageSet.batches`."""
         return self.pixels.batches(self.numbers[numbers] for numbers in chosen)
 
     def statistics(self) -> Statistics:
-        """Over all images of the other `ImageSet`."""
+        """The statistics of all images of the other `ImageSet`."""
         return self.pixels.statistics()
 
 
 def channel_statistics(images: Tensor) -> Statistics:
-    """Of (N, 3, H, W) uint8; deviations are at least 1/255 (flat images)."""
+    """The statistics of (N, 3, H, W) uint8; standard deviations are at least 1/255, also for flat images."""
     return _from_histogram(histogram_of(images))
 
 
 def read_pixels(
     source: Source, item: Item, size: tuple[int, int] | None, edit: Edit | None = None
 ) -> tuple[NDArray[np.uint8], str]:
-    """(3, H, W) uint8, and the sha256 of the file; raises ItemError."""
+    """Read an image as (3, H, W) uint8, and the sha256 of its file; raise ItemError if that fails."""
     data = source.read(item)
     image: NDArray[np.uint8]
     with decoded(data) as (image, _):
@@ -166,14 +166,14 @@ def read_pixels(
 
 
 def resized(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 to (height, width, 3) uint8, bicubic with antialiasing; untouched where the size is right."""
+    """Resize (H, W, 3) uint8 to (height, width, 3) uint8, bicubic with antialiasing, unless it has that size."""
     if image.shape[:2] == size:
         return image
     return np.asarray(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BICUBIC))
 
 
 def histogram_of(images: Tensor) -> Tensor:
-    """(N, 3, H, W) uint8 -> (3, 256) int64: it holds the exact answer and needs no float copy of the data set."""
+    """(N, 3, H, W) uint8 -> (3, 256) int64. Statistics from it are exact and need no float copy of the data set."""
     return torch.stack([torch.bincount(images[:, c].reshape(-1).int(), minlength=256) for c in range(3)])
 
 

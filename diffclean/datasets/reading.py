@@ -1,4 +1,4 @@
-"""Read every image of a folder once, by all cores."""
+"""Reads every image of a data set once, with all cores."""
 
 from __future__ import annotations
 
@@ -20,21 +20,22 @@ from diffclean.errors import DiffcleanError, UsageError
 from diffclean.progress import NoProgress, Progress
 
 _AT_ONCE = 4096
-"""Images handed to the readers at a time: a future for each of a million would be larger than they are."""
+"""The number of images given to the readers at a time; a future for each of a million images would be larger than the
+images."""
 
 Found = tuple[NDArray[np.uint8], str] | str
-"""(3, H, W) uint8 and the file's sha256; or why it cannot be read."""
+"""(3, H, W) uint8 with the sha256 of the file, or the reason why it cannot be read."""
 
 
 @dataclass(frozen=True)
 class Read:
-    """What a folder holds.
+    """The images of a data set.
 
     Attributes:
-        pixels: of the images that can be read.
-        items: they, in the same order.
-        sha256s: of their files, in the same order.
-        failed: key -> why the others cannot.
+        pixels: the images that can be read.
+        items: their items, in the same order.
+        sha256s: the sha256 of their files, in the same order.
+        failed: the reason why the others cannot be read, by key.
     """
 
     pixels: ImageSet
@@ -50,19 +51,19 @@ def read_images(
     memory_bytes: int | None = None,
     progress: Progress | None = None,
 ) -> Read:
-    """Read every image once; what cannot be read is listed.
+    """Read every image once, and list those that cannot be read.
 
     Args:
-        source: a folder.
-        items: of the folder.
-        size: (height, width) that images are resized to (bicubic, antialiased; shape not kept). None: as they are,
-            and all must then have one size.
-        memory_bytes: they are held where their pixels take no more; None: always.
-        progress: told of each image.
+        source: the data set.
+        items: the items to read.
+        size: the (height, width) that images are resized to (bicubic, antialiased; the aspect ratio is not kept). None
+            keeps their size, and all must have the same.
+        memory_bytes: the images are held in memory if their pixels take no more; None stands for no limit.
+        progress: is advanced for each image.
 
     Raises:
-        UsageError: sizes differ and none was given.
-        DiffcleanError: not one can be read.
+        UsageError: the sizes differ, and no size was given.
+        DiffcleanError: no image can be read.
     """
     progress = progress or NoProgress()
     gathered = _Gathered(source, len(items), memory_bytes)
@@ -93,7 +94,7 @@ def read_images(
 
 
 class _Gathered:
-    """Images as they come: held, or only their levels counted. The first one tells how large they are."""
+    """The images as they are read: held in memory, or only counted by level. The first one determines the size."""
 
     def __init__(self, source: Source, total: int, memory_bytes: int | None) -> None:
         self.source, self.total, self.memory_bytes = source, total, memory_bytes
@@ -103,7 +104,7 @@ class _Gathered:
         self.shape: tuple[int, ...] = ()
 
     def add(self, item: Item, pixels: NDArray[np.uint8]) -> None:
-        """One more (3, H, W) uint8; raises UsageError where its size is not the first one's."""
+        """Add an image, (3, H, W) uint8; raise UsageError if its size is not that of the first one."""
         if not self.items:
             self.shape = pixels.shape
             if self.memory_bytes is None or self.total * pixels.size <= self.memory_bytes:
@@ -116,14 +117,14 @@ class _Gathered:
         self.items.append(item)
 
     def pixels(self, size: tuple[int, int] | None) -> ImageSet:
-        """All of them."""
+        """All images."""
         if self.images is not None:
             return InMemory(self.images[: len(self.items)])
         return Streamed(self.source, self.items, size, (self.shape[1], self.shape[2]), self.levels)
 
 
 def _mapped(work: Callable[[Item], Found], items: Sequence[Item]) -> Iterator[Found]:
-    """`work` on each item by all cores, in order."""
+    """Apply `work` to each item with all cores, and yield the results in order."""
     pool = ThreadPoolExecutor(os.cpu_count())
     try:
         for start in range(0, len(items), _AT_ONCE):
@@ -137,5 +138,5 @@ def _check_shape(source: Source, item: Item, found: tuple[int, ...], first: tupl
         raise UsageError(
             f"The images in {source.where} differ in size: {item.key} has {found[2]}x{found[1]} px, "
             f"those before it {first[2]}x{first[1]}.",
-            "Give the side that all are resized to, for example: `size` 64 (for evaluate: `classifier_size` 64)",
+            "Give a side that all images are resized to, for example: `size` 64 (for evaluate: `classifier_size` 64)",
         )

@@ -1,4 +1,4 @@
-"""What a classifier learns from: images in one or more variations each, their labels and their names."""
+"""`Samples`: the images that a classifier learns from, each in one or more variations, with labels and keys."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class HasKey(Protocol):
 
     @property
     def key(self) -> str:
-        """Of its image."""
+        """The key of its image."""
 
 
 Keyed = TypeVar("Keyed", bound=HasKey)
@@ -43,14 +43,15 @@ class Samples:
     """Images to learn from.
 
     Attributes:
-        pixels: of every variation; those of one image side by side.
-        starts: (N + 1,) int64; image i has the variations starts[i] ... starts[i + 1] - 1. Of a plain folder, one each.
-        keys: N keys.
-        labels: (N,) int64 as in `class_to_idx`; -1 where there is none.
+        pixels: the pixels of every variation; the variations of one image are adjacent.
+        starts: (N + 1,) int64; image i has the variations starts[i] ... starts[i + 1] - 1. A plain folder has one for
+            each image.
+        keys: the N keys.
+        labels: (N,) int64 with the numbers of `class_to_idx`; -1 if there is no label.
         class_to_idx: every class of the model.
-        failed: key -> why it is missing.
-        sources: N sha256 of the files of the originals; `""` where unknown.
-        digest: sha256 of all of this.
+        failed: the reason why an image is missing, by key.
+        sources: the N sha256 of the files of the originals; `""` if unknown.
+        digest: the sha256 of all of this.
     """
 
     pixels: ImageSet
@@ -64,19 +65,19 @@ class Samples:
 
     @cached_property
     def ids(self) -> Bits:
-        """(N,) what stands for each image where something is drawn for it."""
+        """(N,) bits that identify each image when something random is drawn for it."""
         return ids_of(self.keys)
 
     @cached_property
     def most_variations(self) -> int:
-        """Of one image."""
+        """The largest number of variations of one image."""
         return int(self.starts.diff().max())
 
     def chosen(self, images: Tensor) -> Samples:
-        """Some of the images, in that order, with all of their variations.
+        """Some of the images in the given order, with all of their variations.
 
         Args:
-            images: (M,) int64, their numbers.
+            images: (M,) int64, the numbers of the images.
         """
         counts = self.starts.diff()[images]
         starts = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
@@ -94,24 +95,25 @@ class Samples:
         )
 
     def split(self, share: float) -> tuple[Tensor, Tensor]:
-        """(N - M,) images to train on and (M,) held out, about `share` of all.
+        """Split the images into (N - M,) to train on and (M,) to hold out, about `share` of all.
 
-        By name alone: all variations of an image are on one side, in every run on the same data.
+        The split depends only on the names, so all variations of an image are in the same part, in every run on the
+        same data.
 
         Raises:
-            DiffcleanError: one of the two would be empty.
+            DiffcleanError: one of the two parts would be empty.
         """
         held_out = torch.from_numpy(random_bits(self.ids, Purpose.HOLD_OUT) < np.uint64(int(share * 2**64)))
         parts = torch.where(~held_out)[0], torch.where(held_out)[0]
         if share > 0 and not all(len(part) for part in parts):
             raise DiffcleanError(
                 f"Of {len(self.keys)} images, {len(parts[1])} would be held out for validation.",
-                "That is too few images for this `validation_share`: give more images, or another share.",
+                "There are too few images for this `validation_share`: give more images, or another share.",
             )
         return parts
 
     def shown(self, images: Tensor, seed: int, epoch: int) -> Tensor:
-        """(B,) the variation that stands for each of (B,) images in one epoch."""
+        """(B,) the variation that represents each of (B,) images in one epoch."""
         first, counts = self.starts[images], self.starts[images + 1] - self.starts[images]
         if self.most_variations == 1:
             return first
@@ -128,12 +130,15 @@ def digest_of(rows: Iterable[tuple[str, ...]]) -> str:
 
 
 def sketch_of(sources: list[str]) -> list[str]:
-    """A few sha256 that tell a data set from others: its smallest, shortened. What they share, the sets share."""
+    """A few hashes that identify a data set: its smallest sha256, shortened.
+
+    Two data sets share these as far as they share images.
+    """
     return sorted({sha256[:16] for sha256 in sources if sha256})[:_SKETCH_SIZE]
 
 
 def memory_limit(memory_gib: float | None, processes: int) -> int | None:
-    """Bytes that decoded images may take in this process; None: no limit known."""
+    """The bytes that decoded images may take in this process; None if no limit is known."""
     if memory_gib is not None:
         return int(memory_gib * 2**30 / processes)
     available = memory_bytes()["available"]
@@ -154,18 +159,20 @@ def folder_samples(
 
     Args:
         root: the folder.
-        size: as in `read_images`.
-        class_to_idx: of the model that will see the images; None: the one stored with the data set, or its folders.
-        labelled: False: images in no folder of a class of the model's will do, and get the label -1.
-        without: keys of images that are left out.
-        memory: bytes that the decoded images may take, else they are streamed; None: no limit.
-        progress: told of each image.
-        label_from: where labels are, see `data.labels`; None: the first folder.
+        size: as for `read_images`.
+        class_to_idx: the classes of the model that will use the images; None stands for those stored with the data set,
+            or its folders.
+        labelled: whether every image must have a label. If False, an image outside of the model's class folders gets
+            the label -1.
+        without: the keys of images that are left out.
+        memory: the bytes that the decoded images may take; a larger set is streamed. None stands for no limit.
+        progress: is advanced for each image.
+        label_from: where the labels come from, see `data.labels`; None stands for the first folder.
 
     Raises:
-        UsageError: `without` names no image that is there, or all; sizes differ and none was given; a class that
-            `class_to_idx` does not have.
-        DiffcleanError: no labelled image that can be read.
+        UsageError: `without` names none of the images or all of them, the sizes differ and none was given, or there is
+            a class that `class_to_idx` does not have.
+        DiffcleanError: no labelled image can be read.
     """
     source = open_source(root, label_from=label_from)
     classes = dict(class_to_idx or stored_classes(root) or source.class_to_idx)
@@ -179,12 +186,12 @@ def folder_samples(
 
 
 def edited(samples: Samples, root: Path, edit: Edit) -> ImageSet:
-    """The pixels of the same images with something done to each, read anew when they are asked for.
+    """The pixels of the same images after a change of each, read again when they are needed.
 
     Args:
-        samples: of a folder, from `folder_samples`.
+        samples: the samples of a folder, from `folder_samples`.
         root: the folder.
-        edit: what is done to each image at its own size, before it is resized (a trigger is put on it).
+        edit: the change of each image at its own size, before it is resized, for example to put a trigger on it.
     """
     source = open_source(root)
     items = {item.key: item for item in source.items()}
@@ -193,7 +200,7 @@ def edited(samples: Samples, root: Path, edit: Edit) -> ImageSet:
 
 
 def left_after(without: Collection[str], found: Iterable[Keyed], root: Path) -> list[Keyed]:
-    """What is left of `found` without those keys.
+    """What is left of `found` without the given keys.
 
     Raises:
         UsageError: the keys are none of `root`'s, or all of them.
@@ -202,20 +209,24 @@ def left_after(without: Collection[str], found: Iterable[Keyed], root: Path) -> 
     left = [one for one in found if one.key not in without]
     if without and (len(left) == len(found) or not left):
         how = "none of its images is" if left else "all of its images are"
-        raise UsageError(f"{root} does not go with the list of suspects: {how} on it.", "Judge it: diffclean suspects")
+        raise UsageError(
+            f"The list of suspects does not belong to {root}: {how} on it.",
+            f"Make a list for this data set: diffclean suspects {root}",
+        )
     return left
 
 
 def check_trainable(root: Path, samples: Samples) -> None:
-    """Refuse data that no classifier can be learned from.
+    """Refuse data on which no classifier can be trained.
 
     Raises:
-        DiffcleanError: fewer than two classes, or a class without an image.
+        DiffcleanError: there are fewer than two classes, or a class has no image.
     """
     classes = samples.class_to_idx
     if len(classes) < 2:
         raise DiffcleanError(
-            f"{root} has one class only: {named(classes)}.", "A classifier needs two or more: DATA/<class>/image."
+            f"{root} has only one class: {named(classes)}.",
+            "A classifier needs two or more class folders: DATA/<class>/image.",
         )
     counts = torch.bincount(samples.labels, minlength=len(classes))
     empty = [name for name, number in classes.items() if counts[number] == 0]
@@ -224,7 +235,7 @@ def check_trainable(root: Path, samples: Samples) -> None:
     if empty:
         raise DiffcleanError(
             f"{root} has classes without an image that can be read: {named(empty)}.",
-            "Add images, or remove the folder where the class is not meant.",
+            "Add images, or remove the folder if it is not meant as a class.",
         )
 
 

@@ -1,4 +1,4 @@
-"""A folder that `variate` made, as what a classifier learns from."""
+"""Reads an output folder of `variate` as samples that a classifier learns from."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.parquet"
 _ALIKE = 0.5
-"""Share of the teacher's images below which the variations are taken for another data set's."""
+"""The share of the teacher's images below which the variations seem to belong to another data set."""
 
 
 def find_variations(folder: Path, option: str = "`data`") -> Path:
-    """The one `*-variations` folder in `folder`.
+    """The only `*-variations` folder in `folder`.
 
     Args:
-        folder: where to look.
-        option: by which another one can be named.
+        folder: the folder to search.
+        option: the option with which another folder can be named, for the message.
 
     Raises:
-        DiffcleanError: none there, or several.
+        DiffcleanError: there is none, or there are several.
     """
     found = sorted(path for path in folder.glob("*-variations") if path.is_dir())
     if len(found) == 1:
@@ -45,7 +45,7 @@ def find_variations(folder: Path, option: str = "`data`") -> Path:
     if not found:
         raise DiffcleanError(
             f"There is no *-variations folder in {folder.resolve()}.",
-            f"Make one with: diffclean variate DATA. Or name one: {option} FOLDER",
+            f"Make one with: diffclean variate DATA. Or name one with: {option} FOLDER",
         )
     raise DiffcleanError(
         f"There are {len(found)} *-variations folders in {folder.resolve()}: {named([p.name for p in found])}.",
@@ -59,10 +59,10 @@ def is_variation_run(root: Path) -> bool:
 
 
 def classes_of(root: Path, label_from: str | None = None) -> dict[str, int]:
-    """The classes of a data set without reading its images: stored ones, or its folders' (see `data.labels`).
+    """The classes of a data set, found without reading its images: the stored ones, or its folders (see `data.labels`).
 
     Raises:
-        DiffcleanError: `root` is no folder of images, or its manifest cannot be read.
+        DiffcleanError: `root` is not a folder of images, or its manifest cannot be read.
     """
     if is_variation_run(root):
         return read_manifest_classes(_manifest(root))
@@ -70,16 +70,17 @@ def classes_of(root: Path, label_from: str | None = None) -> dict[str, int]:
 
 
 def compare_classes(root: Path, classes: Mapping[str, int], teacher: Mapping[str, int], labelled: bool) -> None:
-    """Look whether data has the teacher's classes. Their numbers may differ: labels go by name.
+    """Check that the data have the classes of the teacher. Their numbers may differ, since labels are compared by name.
 
     Args:
-        root: of the data.
-        classes: its own.
-        teacher: the teacher's.
-        labelled: whether labels are learned from. If not, other classes are only warned of, and none are needed.
+        root: the data set.
+        classes: the classes of the data set.
+        teacher: the classes of the teacher.
+        labelled: whether labels are learned from. If not, other classes only cause a warning, and none are needed.
 
     Raises:
-        UsageError: labels are learned from, and are of other classes; names those that only one of the two has.
+        UsageError: labels are learned from and the classes differ; the message names the classes that only one of the
+            two has.
     """
     only_data, only_teacher = (sorted(set(a) - set(b)) for a, b in ((classes, teacher), (teacher, classes)))
     parts = [f"only {root} has {named(only_data)}"] if only_data else []
@@ -88,9 +89,11 @@ def compare_classes(root: Path, classes: Mapping[str, int], teacher: Mapping[str
         return
     found = f"The classes of {root} and of the teacher do not match: " + "; ".join(parts) + "."
     if labelled:
-        raise UsageError(found, "Give the data that the teacher was trained for; or `alpha` 1, which needs no label.")
+        raise UsageError(
+            found, "Give data with the classes that the teacher was trained on; or `alpha` 1, which needs no labels."
+        )
     if len(classes) > 1:  # one folder, or none, is hardly meant as classes
-        log.warning("%s Labels teach nothing here (`alpha` 1), so go on if that is meant.", found)
+        log.warning("%s Labels are not used here (`alpha` 1), so this is no problem if it is intended.", found)
 
 
 def load_variations(
@@ -107,17 +110,18 @@ def load_variations(
 
     Args:
         root: the folder.
-        class_to_idx: of the model.
-        size: as in `read_images`.
-        labelled: False: images without a class of the model's will do, and get the label -1.
-        without: keys of images (of originals, for variations) that are left out.
-        memory: bytes that the decoded images may take, else they are streamed; None: no limit.
-        progress: told of each image.
-        label_from: where labels are, see `data.labels`; of variations the manifest says it.
+        class_to_idx: the classes of the model.
+        size: as for `read_images`.
+        labelled: whether every image must have a label. If False, an image without a class of the model gets the label
+            -1.
+        without: the keys of images (for variations: of their originals) that are left out.
+        memory: the bytes that the decoded images may take; a larger set is streamed. None stands for no limit.
+        progress: is advanced for each image.
+        label_from: where the labels come from, see `data.labels`; for variations the manifest says it.
 
     Raises:
-        UsageError: `without` names no image that is there, or all; sizes differ and none was given; classes that do
-            not match.
+        UsageError: `without` names none of the images or all of them, the sizes differ and none was given, or the
+            classes do not match.
         DiffcleanError: the run is not finished, or has no variation.
     """
     if not is_variation_run(root):
@@ -142,9 +146,9 @@ def _grouped(
     memory: int | None,
     progress: Progress | None,
 ) -> Samples:
-    """The variations of each image side by side."""
+    """Samples in which the variations of each image are adjacent."""
     source, there = outputs_of(root)
-    gone = "is in the manifest and not in the folder"
+    gone = "is in the manifest but not in the folder"
     items = [there.get(row.output) or Item(row.output, "", row.label, gone) for row in rows]
     read = read_images(source, items, size, memory_bytes=memory, progress=progress)
     by_output = {row.output: row for row in rows}
@@ -152,7 +156,7 @@ def _grouped(
     hashes = zip(kept, read.sha256s, strict=True)
     if changed := [row.output for row, sha256 in hashes if row.output_sha256 not in ("", sha256)]:
         log.warning(
-            "%d images in %s are not as `variate` made them, such as %s. Were they meant to be changed?",
+            "%d images in %s were changed after `variate` made them, such as %s.",
             len(changed),
             root,
             changed[0],
@@ -161,8 +165,8 @@ def _grouped(
     firsts = [group[0] for _, group in groups]
     if labelled and (strange := [row.key for row in firsts if row.label not in class_to_idx]):
         raise DiffcleanError(
-            f"{len(strange)} images in {root} have no class that is known, such as {strange[0]}.",
-            "Expected <class>/image; or give distill `alpha` 1, which needs no label.",
+            f"{len(strange)} images in {root} have no class of the teacher, such as {strange[0]}.",
+            "Expected <class>/image; or give distill `alpha` 1, which needs no labels.",
         )
     labels = [class_to_idx.get(row.label, -1) for row in firsts]
     texts = [(row.output, sha256, row.label) for row, sha256 in zip(kept, read.sha256s, strict=True)]
@@ -179,12 +183,12 @@ def _grouped(
 
 
 def warn_of_strangers(root: Path, sources: Iterable[str], known: list[str]) -> None:
-    """Say so where the teacher's images are mostly not among the originals of these variations.
+    """Warn if most of the teacher's images are not among the originals of these variations.
 
     Args:
         root: the folder.
-        sources: sha256 of the originals.
-        known: the teacher's `sketch_of`; empty: nothing is known.
+        sources: the sha256 of the originals.
+        known: the teacher's `sketch_of`; empty if nothing is known.
     """
     if not known:
         return
@@ -192,8 +196,8 @@ def warn_of_strangers(root: Path, sources: Iterable[str], known: list[str]) -> N
     share = sum(sha256 in short for sha256 in known) / len(known)
     if short and share < _ALIKE:
         log.warning(
-            "%s seems to come from another data set than the teacher was trained on: only %.0f%% of its images have "
-            "a variation here.",
+            "%s seems to come from another data set than the one that the teacher was trained on: only %.0f%% of the "
+            "teacher's images have a variation here.",
             root,
             100 * share,
         )
@@ -205,7 +209,7 @@ def _manifest(root: Path) -> Path:
             raise DiffcleanError(f"{root} is in {len(shards)} shards.", f"Join them first: diffclean merge {root}")
         raise DiffcleanError(
             f"{root} holds a run of variate that is not finished ({MANIFEST} is missing).",
-            "Type its diffclean variate command again: it goes on where it stopped.",
+            "To finish it, type its diffclean variate command again.",
         )
     return root / MANIFEST
 

@@ -1,4 +1,4 @@
-"""This room says which images of a data set are poisoned. Each detector is one file.
+"""The detectors, which find the poisoned images of a data set. Each detector is one file.
 
-What a detector finds is written and read by `data.suspects`.
+`data.suspects` writes and reads the lists that detectors make.
 """

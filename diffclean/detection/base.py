@@ -1,4 +1,4 @@
-"""What a detector is. A new detector is one file in this room and one line in `registry`."""
+"""The interface of a detector. To add a detector, add one file to this package and one line to `registry`."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ Scores = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a detector is given.
+    """What a detector works from.
 
     Attributes:
-        images: the suspect training set: N images, each with the label that it was found with (suspect as well).
-        device: where networks run.
-        teacher: a classifier that was trained on these images as they are; None: there is none.
-        variations: the variations of the same images, in the same order (`keys` agree); None: there are none.
-        seed: of everything that is random.
-        stop: set by someone who wants the work to end.
+        images: the suspect training set: N images, each with the label that it has in the data set (which is suspect
+            too).
+        device: the torch device on which networks run.
+        teacher: a classifier that was trained on these images as they are, or None if there is none.
+        variations: the variations of the same images, in the same order (`keys` agree), or None if there are none.
+        seed: the seed of all random numbers.
+        stop: an event; once it is set, the detector stops.
     """
 
     images: Samples
@@ -44,14 +45,14 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a detector finds.
+    """What a detector found.
 
     Attributes:
-        scores: (N,) float64; the higher, the more suspect an image is. They rank the images of one detector and are
-            comparable with nothing else.
-        probabilities: (N,) float64 in [0, 1], that an image is poisoned.
-        suspects: (N,) bool, the images that should be left out.
-        classes: what was found of each class, in the order of the class numbers.
+        scores: (N,) float64; the higher the score, the more suspect the image. Scores rank the images of one detector
+            and cannot be compared between detectors.
+        probabilities: (N,) float64 in [0, 1], the probability that an image is poisoned.
+        suspects: (N,) bool, the images that should be left out of training.
+        classes: what was found about each class, in the order of the class numbers.
     """
 
     scores: Scores
@@ -65,11 +66,11 @@ class Detector(Protocol):
 
     @property
     def name(self) -> str:
-        """What people type."""
+        """The name that users type after `--detector`."""
 
     @property
     def citation(self) -> str:
-        """Where the method comes from."""
+        """The publication that the method comes from."""
 
     @property
     def needs_teacher(self) -> bool:
@@ -83,10 +84,10 @@ class Detector(Protocol):
         """Judge every image.
 
         Args:
-            evidence: what there is to look at; what the detector needs is there.
-            progress: told of each image that a network was trained on or asked about.
+            evidence: what the detector works from; everything that it needs is present.
+            progress: is advanced for each image that a network was trained on or asked about.
 
         Raises:
-            DiffcleanError: the data cannot be judged in this way, with the reason and what to type instead.
+            DiffcleanError: the data cannot be judged in this way; the error names the reason and what to type instead.
             Interrupted: `evidence.stop` was set.
         """

@@ -1,13 +1,14 @@
-"""Activation clustering (Chen et al. 2018, arXiv 1811.03728): a published method, for comparison.
+"""Activation clustering (Chen et al. 2018, arXiv 1811.03728): a published method, included for comparison.
 
-A poisoned class holds images that the classifier gives the same answer for two reasons. The features of each class are
-reduced to ten dimensions and parted by 2-means. A clean class parts badly and about in half; a poisoned one parts well,
-into the clean images and fewer poisoned ones. So the smaller group is listed where the silhouette (Rousseeuw 1987) is
-above a limit and the group is not too large (sections 4 and 5 of the paper).
+The classifier gives the clean and the poisoned images of a poisoned class the same answer, but for different reasons.
+The method reduces the features of each class to ten dimensions and divides them into two clusters by 2-means. A clean
+class divides badly, into about equal halves. A poisoned class divides well, into the clean images and a smaller cluster
+of poisoned ones. The smaller cluster is listed if the silhouette (Rousseeuw 1987) is above a limit and the cluster is
+not too large (sections 4 and 5 of the paper).
 
-The paper reduces by independent component analysis. Its components are whitened principal components after a rotation,
-and 2-means and silhouettes know distances only, which no rotation changes. So the rotation is left out, and nothing
-else is different.
+The paper reduces the dimensions by independent component analysis. Independent components are whitened principal
+components after a rotation. 2-means and silhouettes depend on distances only, and a rotation does not change distances.
+This file therefore leaves out the rotation; nothing else differs from the paper.
 """
 
 from __future__ import annotations
@@ -24,23 +25,23 @@ from diffclean.progress import Progress
 
 _DIMENSIONS = 10
 _STARTS, _STEPS = 10, 100
-"""Of 2-means: the best of ten starts, each until nothing moves."""
+"""2-means keeps the best of ten starts. Each start runs until no image changes cluster, for at most `_STEPS` steps."""
 _COMPARED = 1000
-"""Images whose silhouettes stand for their class's: it takes the distance of each to all."""
+"""The number of images of a class whose silhouettes are computed: each silhouette needs the distances to all others."""
 _FEWEST = 2 * _DIMENSIONS
-"""Images of a class below which ten dimensions tell nothing of it."""
+"""With fewer images than this, a class is not judged, because ten dimensions then say nothing about it."""
 
 Points = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Clustering:
-    """Two clusters in the features of a class.
+    """Two clusters in the features of each class.
 
     Attributes:
-        silhouette: mean silhouette above which the smaller cluster is poisoned; the paper puts the border at 0.10 to
-            0.15.
-        largest: share of the class above which a cluster is too large to be the poisoned one.
+        silhouette: the mean silhouette above which the smaller cluster counts as poisoned; the paper puts the border at
+            0.10 to 0.15.
+        largest: the share of the class above which a cluster is too large to be the poisoned one.
     """
 
     silhouette: float = 0.15
@@ -79,7 +80,7 @@ class Clustering:
 
 
 def _whitened(features: Points) -> Points:
-    """(n, D) -> (n, up to 10) principal components of deviation one; constant ones are left out."""
+    """Reduce (n, D) features to (n, up to 10) principal components of deviation one, without constant ones."""
     centred = features - features.mean(0)
     if centred.shape[1] > len(centred):
         values, left = np.linalg.eigh(centred @ centred.T)
@@ -92,10 +93,11 @@ def _whitened(features: Points) -> Points:
 
 
 def _parted(points: Points, rng: np.random.Generator) -> tuple[NDArray[np.bool_], Points]:
-    """2-means (Lloyd 1982, started as k-means++ does).
+    """Divide points into two clusters by 2-means (Lloyd 1982) with the starts of k-means++.
 
     Returns:
-        (n,) bool, the smaller cluster; and (n,) float64 in [-1, 1], how much nearer its centre is than the other's.
+        (n,) bool, which points are in the smaller cluster; and (n,) float64 in [-1, 1], how much nearer a point is to
+        the centre of the smaller cluster than to the other centre.
     """
     best, tightest = None, np.inf
     for _ in range(_STARTS):
@@ -122,7 +124,7 @@ def _parted(points: Points, rng: np.random.Generator) -> tuple[NDArray[np.bool_]
 
 
 def _silhouette(points: Points, smaller: NDArray[np.bool_], rng: np.random.Generator) -> float:
-    """The mean silhouette of some of the points, in [-1, 1]; 0 where there is one cluster."""
+    """The mean silhouette of a sample of the points, in [-1, 1]; 0 if there is only one cluster."""
     some = rng.permutation(len(points))[:_COMPARED]
     points, smaller = points[some], smaller[some]
     counts = np.array([(~smaller).sum(), smaller.sum()])

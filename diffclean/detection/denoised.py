@@ -1,13 +1,14 @@
-"""Susceptibility to denoising, after UltraClean (Zhao and Lao 2023, arXiv 2312.10657): the nearest published relative.
+"""Susceptibility to denoising, after UltraClean (Zhao and Lao 2023, arXiv 2312.10657).
 
-To a network, a trigger is noise that grows from layer to layer. The paper makes two variants of each image by
-off-the-shelf denoising, and takes as its susceptibility how far they move the network from what it made of the
-original; the most susceptible images are poisoned. No diffusion model is needed, and variations are not.
+This is the published method that is closest to `variation_drop`. To a network, a trigger is noise that grows from layer
+to layer. The paper makes two variants of each image with off-the-shelf denoisers. The susceptibility of an image is how
+far the variants move the output of the network away from its output for the original. The most susceptible images are
+poisoned. The method needs neither a diffusion model nor variations.
 
-Taken from the paper: two denoised variants, the teacher as the judge, susceptibility as the score. Ours: a median and
-a Gaussian as the denoisers, the Euclidean distance of centred logits as the measure (a mean over both variants), and
-the list. The paper ranks; here the scores of each label are parted into two groups as in `variation_drop`, and an image
-is listed where there are two.
+Taken from the paper: two denoised variants, the teacher as the judge, and susceptibility as the score. Our own choices:
+a median filter and a Gaussian blur as the denoisers, the Euclidean distance between centred logits as the measure
+(averaged over both variants), and the list. The paper only ranks the images. Here the scores of each label are divided
+into two groups as in `variation_drop`, and images are listed only where there are two groups.
 """
 
 from __future__ import annotations
@@ -57,11 +58,13 @@ class Denoised:
 def _susceptibilities(
     teacher: LoadedClassifier, images: Samples, evidence: Evidence, progress: Progress
 ) -> NDArray[np.float64]:
-    """(N,) float64, the mean distance between the centred logits of an image and of its variants."""
+    """(N,) float64, the mean distance between the centred logits of an image and those of its variants."""
     parts = []
     for pixels in images.pixels.batches(torch.arange(len(images.keys)).split(_BATCH)):
         if evidence.stop is not None and evidence.stop.is_set():
-            raise Interrupted("Stopped while images were denoised.", "The same command starts from the beginning.")
+            raise Interrupted(
+                "Stopped while images were denoised.", "To start from the beginning, type the same command again."
+            )
         original = unit_floats(pixels.to(evidence.device))
         before = _centred(teacher, original)
         moved = [(_centred(teacher, variant) - before).norm(dim=1) for variant in denoised(original)]
@@ -71,20 +74,20 @@ def _susceptibilities(
 
 
 def denoised(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Two variants with less noise: the median of 3x3 px, and a Gaussian blur by 1 px.
+    """Make two variants with less noise: a median over 3x3 px and a Gaussian blur of 1 px.
 
     Args:
         images: (B, 3, H, W) float in [0, 1].
 
     Returns:
-        Two of the same shape and range; beyond the rim its pixels are repeated.
+        Two tensors of the same shape and range. Outside the image, the pixels at its rim are repeated.
     """
     windows = F.pad(images, (1, 1, 1, 1), mode="replicate").unfold(2, 3, 1).unfold(3, 3, 1)
     return windows.flatten(4).median(4).values, blurred(images, _SIGMA)
 
 
 def _centred(teacher: LoadedClassifier, images: Tensor) -> Tensor:
-    """(B, C) logits less their mean: a constant added to all of them says nothing."""
+    """(B, C) logits less their mean, because a constant that is added to all logits carries no information."""
     logits = teacher.logits(images)
     return logits - logits.mean(1, keepdim=True)
 

@@ -1,4 +1,4 @@
-"""What a teacher sees in an image just before it answers."""
+"""The features that a teacher computes just before its answer."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ Features = NDArray[np.float32]
 def penultimate(teacher: LoadedClassifier, samples: Samples, device: torch.device) -> tuple[Features, str]:
     """The input of the teacher's last linear layer.
 
-    A network that cannot be looked into (ONNX), or whose answer is no linear layer's, gives its centred logits
-    instead: they are a linear image of these features, with fewer dimensions.
+    If the layers of the network cannot be read (ONNX), or if its last layer is not linear, the centred logits are
+    returned instead: they are a linear map of these features, with fewer dimensions.
 
     Args:
-        teacher: is asked.
-        samples: M pictures.
-        device: where the teacher runs.
+        teacher: the classifier that is asked.
+        samples: M images.
+        device: the torch device on which the teacher runs.
 
     Returns:
-        (M, D) float32, and what they are, to be told.
+        (M, D) float32 features, and a phrase for messages that says what they are.
     """
     layer = _last_linear(teacher)
     caught: list[Tensor] = []
@@ -44,7 +44,7 @@ def penultimate(teacher: LoadedClassifier, samples: Samples, device: torch.devic
 
 
 def _last_linear(teacher: LoadedClassifier) -> nn.Linear | None:
-    """The layer that gives the logits; None where it cannot be told."""
+    """The linear layer that gives the logits, or None if it cannot be identified."""
     if not isinstance(teacher.network, nn.Module):
         return None
     layers = [one for one in teacher.network.modules() if isinstance(one, nn.Linear)]

@@ -1,4 +1,4 @@
-"""Find suspects in a data set on disk: read what a detector needs, let it judge, make the list."""
+"""Find suspects in a data set on disk: read what the detector needs, run it, and make the list."""
 
 from __future__ import annotations
 
@@ -33,20 +33,20 @@ def find_suspects(
     """Judge every image of a suspect training set.
 
     Args:
-        data: the suspect data set, `<class>/image`; None: what `variations` was made from.
-        detector: a name in `registry.DETECTORS`.
+        data: the folder of the suspect data set, `<class>/image`; None: the data set that `variations` was made from.
+        detector: the name of a detector, see `registry.DETECTORS`.
         teacher: a classifier that was trained on the data as they are, as in `evaluate`; some detectors need it.
-        variations: an output folder of `variate` made from the data; some detectors need it.
-        size: the side in pixels at which the images are looked at; None: the teacher's where one is given, else the
-            images' own up to 64.
-        device: a torch device; None: CUDA where it works, else the CPU.
-        seed: of everything that is random.
-        progress: told of the work.
-        stop: set by someone who wants it to end.
+        variations: an output folder of `variate` that was made from the data; some detectors need it.
+        size: the side in pixels to which images are resized before they are judged; None: the teacher's size if there
+            is a teacher, otherwise the images' own size up to 64.
+        device: a torch device; None: CUDA if it works, otherwise the CPU.
+        seed: the seed of all random numbers.
+        progress: shows how far the work is.
+        stop: an event; once it is set, the work stops.
 
     Raises:
-        UsageError: there is no such detector, or it needs what was not given.
-        DiffcleanError: a file or folder cannot be read, or the two data sets do not belong together.
+        UsageError: there is no such detector, or an input that it needs is missing.
+        DiffcleanError: a file or folder cannot be read, or the data and the variations do not belong together.
         Interrupted: `stop` was set.
     """
     chosen, source = checked(data, detector, teacher, variations)
@@ -61,14 +61,17 @@ def find_suspects(
 
 
 def checked(data: Path | None, detector: str, teacher: object | None, variations: Path | None) -> tuple[Detector, Path]:
-    """The detector and the folder of the suspect data; arguments and errors as for `find_suspects`, but no work."""
+    """Return the detector and the folder of the suspect data without doing any work.
+
+    The arguments and errors are those of `find_suspects`.
+    """
     from diffclean.detection.registry import get
 
     chosen = get(detector)
     _check_needs(chosen, teacher, variations)
     source = data or _source_of(variations)
     if not source.is_dir():
-        raise DiffcleanError(f"There is no folder {source}.", "Say where the suspect data are: diffclean suspects DATA")
+        raise DiffcleanError(f"There is no folder {source}.", "Name the suspect data set: diffclean suspects DATA")
     return chosen, source
 
 
@@ -84,7 +87,7 @@ def _check_needs(detector: Detector, teacher: object, variations: object) -> Non
 
 def _source_of(variations: Path | None) -> Path:
     if variations is None:
-        raise UsageError("No data set was named.", "Type: diffclean suspects DATA")
+        raise UsageError("No data set was named.", "Name the suspect data set: diffclean suspects DATA")
     return source_of(variations)
 
 
@@ -99,7 +102,12 @@ def _gathered(
     stop: Event | None,
     progress: Progress,
 ) -> tuple[Evidence, dict[str, str], str]:
-    """Read everything. Also returns what could not be judged, and the sha256 of the teacher's file."""
+    """Read everything that the detector needs.
+
+    Returns:
+        The evidence; the keys of images that could not be judged, with the reasons; and the sha256 of the teacher's
+        file.
+    """
     from diffclean.classifiers.networks import pick_device
     from diffclean.datasets.pairs import paired
     from diffclean.datasets.samples import folder_samples, memory_limit
@@ -125,9 +133,9 @@ _LARGEST = 64
 
 
 def _own_size(source: Path) -> tuple[int, int]:
-    """(height, width) at which images are looked at where nobody names a size.
+    """(height, width) to which images are resized if the user gives no size.
 
-    Images of one size of up to 64 px are taken as they are; anything else becomes a square of 64 px.
+    If all images have the same size of up to 64 px, they keep it. Otherwise every image becomes a square of 64 px.
     """
     sizes = sampled_sizes(source)
     if len(sizes) == 1 and max(next(iter(sizes))) <= _LARGEST:
@@ -136,7 +144,7 @@ def _own_size(source: Path) -> tuple[int, int]:
 
 
 def sampled_sizes(source: Path) -> set[tuple[int, int]]:
-    """Every (height, width) among some 64 images that are spread over the whole data set."""
+    """Every (height, width) that occurs among about 64 images from the whole data set."""
     from diffclean.data.item import ItemError
     from diffclean.data.registry import open_source
     from diffclean.datasets.pixels import read_pixels

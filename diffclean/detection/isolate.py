@@ -1,16 +1,17 @@
-"""Isolate, spread, ask: the default detector.
+"""The default detector: isolate, spread, ask.
 
-It needs no teacher, no variations, no clean data and no idea of the trigger.
+It needs no teacher, no variations, no clean data and no knowledge of the trigger.
 
-1. *Isolate* (`looks`): a small network learns the labels; labels that stick out among the surest or the most
-   contradicted images give a few seeds each.
-2. *Spread* (`spread`): what do the seeds have in common, and which other images of their label have it too? Most seeds
-   of clean data have nothing in common, and the search ends there.
-3. *Ask* (`verdict`): a network is trained without the groups that remain. A group that does not keep its label, or
-   whose common difference teaches a backdoor, is poisoned.
+1. *Isolate* (`looks`): a small network learns the labels. If a label has more than its share of the images with the
+   lowest or the highest losses, some of these images become its seeds.
+2. *Spread* (`spread`): networks learn what the seeds have in common and find the other images of the label that have it
+   too. In clean data, seeds mostly have nothing in common, and the search ends here.
+3. *Ask* (`verdict`): a network is trained without the remaining groups. A group is poisoned if it does not keep its
+   label, or if its common difference teaches a backdoor.
 
-Groups that are poisoned are made whole and left out, and the three steps are repeated on what is left until nothing is
-found. Of a large data set a sample is learned from, and all images of a poisoned label are judged.
+Poisoned groups are completed and left out. The three steps are then repeated on the remaining images until nothing more
+is found. In a large data set, the networks learn from a sample of the images, and then every image of a poisoned label
+is judged.
 """
 
 from __future__ import annotations
@@ -35,18 +36,19 @@ from diffclean.errors import UsageError
 from diffclean.progress import Progress
 
 _FIRST_LABELS = 2
-"""Candidates at either end of the losses; twice as many after a pass that found as many labels poisoned."""
+"""The number of candidates at either end of the losses. It doubles after a pass that found as many poisoned labels."""
 _PASSES = 5
 _SCALE = 1.5
-"""Logits from the limit at which an image is poisoned with a probability of 73 %."""
+"""An image this many logits above the limit is poisoned with a probability of 73 %."""
 
 
 @dataclass(frozen=True)
 class Isolate:
-    """Isolate, spread, ask.
+    """The default detector: isolate, spread, ask.
 
     Args:
-        sample: images that networks learn from and that are held in memory; more are read as they are judged.
+        sample: the largest number of images that the networks learn from and that are held in memory. Further images
+            are read from disk when they are judged.
     """
 
     sample: int = 50_000
@@ -61,7 +63,9 @@ class Isolate:
         images = evidence.images
         classes = len(images.class_to_idx)
         if classes < 2:
-            raise UsageError("The data have one class only.", "A detector compares classes: give two or more.")
+            raise UsageError(
+                "The data set has one class only.", "This detector compares classes: name a data set of two or more."
+            )
         sample = _sample(images, self.sample, evidence.seed)
         pixels = torch.cat(list(images.pixels.batches(sample.split(4096))))
         bench = Workbench(pixels, images.pixels.statistics(), evidence.device, evidence.seed, progress, evidence.stop)
@@ -75,7 +79,7 @@ class Isolate:
 
 
 def _sample(images: Samples, most: int, seed: int) -> Tensor:
-    """(M,) int64, numbers of at most `most` labelled images, in their order."""
+    """(M,) int64, the numbers of at most `most` images that have a label, in ascending order."""
     labelled = torch.where(images.labels >= 0)[0]
     if len(labelled) <= most:
         return labelled
@@ -88,13 +92,13 @@ class _Search:
     """The passes over one sample.
 
     Attributes:
-        bench: the images of the sample.
+        bench: the images of the sample, and what all networks share.
         labels: (M,) int64.
-        classes: how many there are.
-        listed: (M,) bool, found poisoned so far.
-        found: the poisoned groups, made whole.
-        verdicts: the most suspect verdict on each label.
-        cleared: the labels, and where their seeds lay, that need not be asked about again.
+        classes: the number of classes.
+        listed: (M,) bool, the images found to be poisoned so far.
+        found: the poisoned groups, after they were completed.
+        verdicts: for each label, the verdict with the highest separation.
+        cleared: pairs of a label and the place of its seeds that need not be checked again.
     """
 
     bench: Workbench
@@ -109,7 +113,11 @@ class _Search:
         self.listed = np.zeros(len(self.labels), np.bool_)
 
     def run(self) -> None:
-        """Pass after pass. Where one finds nothing it is only the labels that come next that are worth another."""
+        """Run passes until nothing more is found.
+
+        If the first pass finds nothing, a second pass checks the labels that come next, and the search ends if it finds
+        nothing either.
+        """
         most, seen = _FIRST_LABELS, None
         for number in range(_PASSES):
             seed = 1000 * (number + 1)
@@ -154,7 +162,7 @@ class _Search:
         return guilty
 
     def doubts(self, verdict: Verdict) -> NDArray[np.bool_]:
-        """(M,) bool, images whose label speaks for a place in the group."""
+        """(M,) bool, the images whose label makes it more likely that they belong to the group."""
         found = np.zeros(len(self.labels), np.bool_)
         if verdict.has_dirty_labels:
             own = np.flatnonzero(self.labels.numpy() == verdict.group.label)
@@ -168,7 +176,7 @@ class _Search:
 
 
 def _one_a_label(candidates: list[Proposal]) -> list[Proposal]:
-    """Of several proposals of one label the one that sticks out most."""
+    """Of several proposals for one label, keep the one with the largest share."""
     best: dict[int, Proposal] = {}
     for proposal in candidates:
         before = best.get(proposal.label)
@@ -178,7 +186,7 @@ def _one_a_label(candidates: list[Proposal]) -> list[Proposal]:
 
 
 def _judgement(search: _Search, images: Samples, sample: Tensor) -> Judgement:
-    """Every image of the data set, also those that were not in the sample."""
+    """Judge every image of the data set, including those that are not in the sample."""
     count = len(images.keys)
     scores, chances = np.zeros(count), np.zeros(count)
     suspects = np.zeros(count, np.bool_)
@@ -197,7 +205,7 @@ def _judgement(search: _Search, images: Samples, sample: Tensor) -> Judgement:
 def _margins(
     search: _Search, images: Samples, own: Tensor, place: NDArray[np.int64], verdict: Verdict
 ) -> NDArray[np.float64]:
-    """Scores above the group's limit of all images of its label."""
+    """(I,) float64, how far the scores of all images of the group's label lie above the group's limit."""
     bench, group = search.bench, verdict.group
     scores, doubts = np.zeros(len(own)), np.zeros(len(own), np.bool_)
     inside = place[own.numpy()]

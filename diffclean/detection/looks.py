@@ -1,15 +1,16 @@
-"""Which images look as if they shared something that their label does not explain.
+"""Find candidates: labels whose images may share something that the label does not explain.
 
-One small network learns the labels as they are, and every image's loss is noted early and late. A trigger is
-a short cut, and short cuts show in one of three ways:
+One small network learns the labels as they are, and the loss of every image is recorded early and late in training. A
+trigger is a shortcut, and shortcuts show up in one of three ways:
 
 - *low*: once the network has learned the trigger, poisoned images have the lowest losses of all (anti-backdoor
-  learning: Li et al. 2021, arXiv 2110.11571), so one label has far more than its share among the surest images;
-- *high*: before that, an image with a dirty label looks like a mistake, so one label has far more than its share among
-  the images that the network contradicts most, and it learns them in the end;
-- *stubborn*: a trigger that so small a network does not learn leaves mistakes that stay mistakes to the end.
+  learning: Li et al. 2021, arXiv 2110.11571). One label then has far more than its share of the images with the lowest
+  losses.
+- *high*: before the network has learned the trigger, an image with a dirty label looks like a mistake. One label then
+  has far more than its share of the images with the highest losses, and the network learns these images in the end.
+- *stubborn*: if the network is too small to learn the trigger, these mistakes remain mistakes to the end.
 
-A label is a candidate by its share. What its images have in common is not asked here: `spread` does that.
+A label becomes a candidate by its share alone. `spread` then checks whether its images have anything in common.
 """
 
 from __future__ import annotations
@@ -26,28 +27,28 @@ from torch.nn import functional as F
 from diffclean.detection.network import SmallNet, Workbench, ask, learn_labels
 
 _VISITS = 60_000
-"""Images shown to the network in all: what CIFAR-10 triggers took to be learned, and then some."""
+"""The number of images shown to the network in all: more than CIFAR-10 triggers needed to be learned."""
 _EPOCHS = (8, 24)
 _TAIL = 0.02
-"""Share of all images whose labels are counted at either end."""
+"""The share of all images whose labels are counted at either end of the losses."""
 _LOW_SEEDS, _HIGH_SEEDS = 0.04, 0.06
-"""Share of a label's images that are taken for seeds."""
+"""The share of a label's images that become seeds."""
 _CLEAN = (0.5, 0.85)
-"""Which part of a label's images, the most suspect first, is taken for clean. The last ones are left out: a poisoned
-image whose trigger was not learned lies at the end where those that were learned do not."""
+"""The part of a label's images, ranked from the most suspect, that is assumed to be clean. The last images are left
+out: poisoned images whose trigger was not learned lie at the opposite end from those whose trigger was learned."""
 _OVERSIZED = 1.5
-"""Times the usual number of images of a label, see `Proposal.oversized`."""
+"""A label with more than this many times the usual number of images is oversized, see `Proposal.oversized`."""
 _FEWEST_SEEDS = 8
 _FEWEST_IN_TAIL = 20
 _STICKS_OUT = 1.5
-"""Times its even share that a label must have at one end to be a candidate."""
+"""To become a candidate, a label must have this many times its even share of the images at one end."""
 _SMALLEST_SHARE = 0.05
 FEWEST = 2 * _FEWEST_SEEDS
-"""Images of one label below which nothing is said of it."""
+"""A label with fewer images than this is not judged."""
 
 
 class Kind(StrEnum):
-    """At which end of the losses the seeds lie."""
+    """The way in which the seeds of a label were found in the losses."""
 
     LOW = "low"
     HIGH = "high"
@@ -59,10 +60,10 @@ class Look:
     """What one training showed.
 
     Attributes:
-        network: at the end of the training.
-        early: (M,) float32, the loss of each image, mean over a few epochs after the first.
-        late: (M,) float32, the same over the last two.
-        chosen: (M,) int64, which images it learned from.
+        network: the network at the end of the training.
+        early: (M,) float32, the loss of each image, averaged over a few epochs after the first.
+        late: (M,) float32, the loss of each image, averaged over the last two epochs.
+        chosen: (M,) int64, the numbers of the images that the network learned from.
     """
 
     network: SmallNet
@@ -76,14 +77,14 @@ class Proposal:
     """Images of one label that may be poisoned.
 
     Attributes:
-        label: their class.
-        kind: how they were found.
-        share: of the label among all images at that end, in [0, 1].
-        seeds: (S,) int64, most likely poisoned if any image of the label is.
-        clean: (C,) int64, images of the label that are most likely not; none where the label is oversized.
-        usual: the median number of images of a label.
-        oversized: the label has far more images than that, as if images of other classes had been given it. Most of
-            them may be poisoned then, so none is taken for clean.
+        label: the class of the images.
+        kind: how the seeds were found.
+        share: the share that the label has of all images at that end of the losses, in [0, 1].
+        seeds: (S,) int64, the images that are most likely poisoned if any image of the label is.
+        clean: (C,) int64, the images of the label that are most likely clean; empty if the label is oversized.
+        usual: the median number of images per label.
+        oversized: whether the label has far more images than that, as if it had received images of other classes. Most
+            of its images may then be poisoned, so none is assumed to be clean.
     """
 
     label: int
@@ -96,19 +97,19 @@ class Proposal:
 
 
 def epochs_for(images: int) -> int:
-    """How often each image is seen: more often where there are few."""
+    """The number of epochs to train: more if there are few images."""
     return int(np.clip(round(_VISITS / images), *_EPOCHS))
 
 
 def look(bench: Workbench, labels: Tensor, chosen: Tensor, classes: int, seed: int) -> Look:
-    """Learn the labels and note the losses.
+    """Train a small network on the labels and record the losses.
 
     Args:
-        bench: the images.
+        bench: the images, and what all networks share.
         labels: (N,) int64.
-        chosen: (M,) int64, the images to learn from.
-        classes: how many there are.
-        seed: of the network.
+        chosen: (M,) int64, the numbers of the images to learn from.
+        classes: the number of classes.
+        seed: the seed of the network.
     """
     epochs = epochs_for(len(chosen))
     looked_at = {*_early(epochs), epochs - 2, epochs - 1}
@@ -131,21 +132,21 @@ def look(bench: Workbench, labels: Tensor, chosen: Tensor, classes: int, seed: i
 
 
 def _early(epochs: int) -> range:
-    """The epochs, from 0, in which the classes are learned and most triggers are not yet."""
+    """The epochs, counted from 0, in which the classes have been learned but most triggers have not."""
     return range(1, 1 + max(2, epochs // 5))
 
 
 def proposals(
     seen: Look, labels: Tensor, classes: int, most: int, cleared: Collection[tuple[int, Kind]] = ()
 ) -> list[Proposal]:
-    """The labels that stick out at either end of the losses, and their seeds.
+    """Propose the labels with more than their share of images at either end of the losses, with their seeds.
 
     Args:
-        seen: from `look`.
+        seen: the result of `look`.
         labels: (N,) int64.
-        classes: how many there are.
-        most: labels at either end.
-        cleared: labels that are passed over at one end: what sticks out is looked for among the others.
+        classes: the number of classes.
+        most: the largest number of labels to check at each end.
+        cleared: labels to leave out at one end, so that other labels are proposed in their place.
     """
     numbers, own = seen.chosen.numpy(), labels[seen.chosen].numpy()
     usual = _usual_size(own)
@@ -171,17 +172,17 @@ def proposals(
 
 
 def _usual_size(labels: NDArray[np.int64]) -> float:
-    """The median number of images of a label that occurs."""
+    """The median number of images per label, over the labels that occur."""
     counts = np.bincount(labels)
     return float(np.median(counts[counts > 0]))
 
 
 def _seeds(ranked: NDArray[np.int64], late: NDArray[np.float32], kind: Kind) -> NDArray[np.int64]:
-    """The seeds among the images of one label, the most suspect first."""
+    """The seeds among the images of one label, which are ranked from the most suspect."""
     share = _LOW_SEEDS if kind is Kind.LOW else _HIGH_SEEDS
     count = max(_FEWEST_SEEDS, int(share * len(ranked)))
     if kind is not Kind.HIGH:
         return ranked[:count]
     contradicted = ranked[: 2 * count]
-    # Those that were learned in the end: a trigger teaches them, a plain mistake stays one.
+    # Keep the images that were learned in the end: the network learns a trigger, but an ordinary mistake stays one.
     return contradicted[np.argsort(late[contradicted], kind="stable")][:count]

@@ -1,14 +1,16 @@
-"""The isolation stage of anti-backdoor learning (Li et al. 2021, arXiv 2110.11571): a published method, for comparison.
+"""Isolation by loss (Li et al. 2021, arXiv 2110.11571): a published method, included for comparison.
 
-A trigger is learned sooner than what images show. Local gradient ascent (equation 3 of the paper) keeps the network
-from learning more than that: a loss counts as it is above gamma, and with its sign turned below, so gradient descent
-holds it at gamma. Here that is the mean over a batch, as in flooding (Ishida et al. 2020, arXiv 2002.08709); image by
-image, poisoned ones would be held at gamma too. The 1 % of all images with the lowest losses are isolated, which is the
-paper's share.
+This is the isolation stage of anti-backdoor learning. A network learns a trigger sooner than it learns what the images
+show. Local gradient ascent (equation 3 of the paper) keeps the network from learning more than the trigger: above gamma
+a loss counts as it is, and below gamma it counts with its sign reversed, so that gradient descent holds it at gamma.
+Here the loss is the mean over a batch, as in flooding (Ishida et al. 2020, arXiv 2002.08709); with a loss for each
+image, poisoned images would be held at gamma too. The 1 % of all images with the lowest losses are isolated, which is
+the share that the paper uses.
 
-The paper isolates always, also on clean data, and on purpose far fewer images than may be poisoned: enough to unlearn
-the backdoor with, not to leave it out. The network is small, and learns with AdamW, like our other detectors'.
-The probability is ours: how far the losses of all images fall into two groups (`mixture.split`).
+The paper isolates images in clean data too. It deliberately isolates far fewer images than may be poisoned: enough to
+unlearn the backdoor, but not enough to leave the poison out. The network is small and is trained with AdamW, like those
+of our other detectors. The probability is our own addition: it says how clearly the losses of all images fall into two
+groups (`mixture.split`).
 """
 
 from __future__ import annotations
@@ -32,18 +34,18 @@ from diffclean.progress import Progress
 _EPOCHS = 20
 """As in the paper, where the isolation stage takes 20 of 100 epochs."""
 _VISITS = 1_000_000
-"""At most so many images are shown in all: 20 epochs of `viewed.SAMPLE` images."""
+"""The largest number of images shown to the network in all: 20 epochs of `viewed.SAMPLE` images."""
 _WIDTH = 16
 
 
 @dataclass(frozen=True)
 class LossIsolation:
-    """The lowest losses after early epochs.
+    """The images with the lowest losses after the first epochs.
 
     Attributes:
-        share: of all images, how many are isolated.
-        gamma: nats at which the losses are held.
-        epochs: that the network learns.
+        share: the share of all images that is isolated.
+        gamma: the loss, in nats, at which local gradient ascent holds the losses.
+        epochs: how many epochs the network learns.
     """
 
     share: float = 0.01
@@ -61,7 +63,8 @@ class LossIsolation:
         labelled = torch.where(images.labels >= 0)[0]
         if len(torch.unique(images.labels[labelled])) < 2:
             raise UsageError(
-                "The data have images of one class only.", "A detector compares classes: give two or more."
+                "The data set has images of one class only.",
+                "This detector compares classes: name a data set with images of two or more.",
             )
         sample = sampled(evidence)
         progress.begin("Learning labels", None)
@@ -91,7 +94,7 @@ class LossIsolation:
         return network
 
     def _judgement(self, losses: NDArray[np.float64], labels: NDArray[np.int64], classes: list[str]) -> Judgement:
-        """List the lowest losses; an image without a label has an infinite one and stays."""
+        """List the images with the lowest losses. An image without a label has an infinite loss and is not listed."""
         known = np.isfinite(losses)
         suspects = np.zeros(len(losses), np.bool_)
         suspects[np.argsort(losses, kind="stable")[: max(1, int(self.share * known.sum()))]] = True
@@ -104,6 +107,6 @@ class LossIsolation:
         for number, name in enumerate(classes):
             own = labels == number
             count = int(suspects[own].sum())
-            why = f"Of the {total} images with the lowest losses, which are listed always, {count} have this label."
+            why = f"The method always lists the {total} images with the lowest losses; {count} of them have this label."
             judged.append(JudgedClass(name, int(own.sum()), count, count / total, 0.0, why))
         return Judgement(scores, probabilities, suspects, judged)

@@ -1,4 +1,4 @@
-"""Do numbers fall into two groups? Two Gaussians against one, in one dimension."""
+"""Decide whether numbers fall into two groups, by comparing two Gaussians with one in one dimension."""
 
 from __future__ import annotations
 
@@ -10,20 +10,22 @@ from numpy.typing import NDArray
 Values = NDArray[np.float64]
 
 _STARTS = (0.5, 0.8, 0.95, 0.98)
-"""Quantiles at which the values are parted first; the fit that explains them best is kept."""
+"""The quantiles at which the values are first divided. The fit with the highest likelihood is kept."""
 _STEPS = 200
 _NARROWEST = 0.01
-"""Of all values' standard deviation, added to each group's: equal values alone would have an infinite likelihood."""
+"""A share of the standard deviation of all values that is added to each group's deviation: without it, equal values
+would have an infinite likelihood."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Two groups.
+    """Two groups of values.
 
     Attributes:
-        separation: 2 (L2 - L1) / n, in nats a value: how much better two Gaussians explain the values than one does,
-            with the log-likelihoods L2 and L1 and n values. About 0 for one group.
-        upper: (n,) float64 in [0, 1], the probability that a value is of the upper group; 0 below the lower one's mean.
+        separation: 2 (L2 - L1) / n, in nats per value: how much better two Gaussians explain the values than one, with
+            the log-likelihoods L2 and L1 and n values. It is about 0 if there is only one group.
+        upper: (n,) float64 in [0, 1], the probability that a value belongs to the upper group; 0 for values below the
+            mean of the lower group.
     """
 
     separation: float
@@ -31,10 +33,10 @@ class Split:
 
 
 def split(values: Values) -> Split:
-    """Part values into two groups by expectation maximisation (Dempster, Laird and Rubin 1977).
+    """Divide values into two groups by expectation maximisation (Dempster, Laird and Rubin 1977).
 
     Args:
-        values: (n,) finite; the order does not matter. Fewer than two different ones are one group.
+        values: (n,) finite numbers in any order. If fewer than two of them differ, they form one group.
     """
     deviation = float(values.std()) if len(values) else 0.0
     if deviation == 0:
@@ -47,7 +49,7 @@ def split(values: Values) -> Split:
 
 
 def _fit(values: Values, border: float) -> tuple[float, Values]:
-    """The log-likelihood, and each value's probability of the upper group."""
+    """The log-likelihood, and for each value its probability of belonging to the upper group."""
     upper = (values > border).astype(np.float64)
     for _ in range(_STEPS):
         shares = np.stack([1 - upper, upper])  # (2, n)

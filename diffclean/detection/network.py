@@ -1,7 +1,7 @@
-"""The small networks that detectors look through, and how they are trained, in minutes on a CPU.
+"""The small networks that detectors use, and how they are trained in minutes on a CPU.
 
-They need not be good classifiers. They have to learn what a trigger teaches, and to learn it as early as a large
-network would.
+They need not be good classifiers. They must learn what a trigger teaches, and learn it as early as a large network
+would.
 """
 
 from __future__ import annotations
@@ -26,30 +26,32 @@ from diffclean.training.augment import crop_and_flip
 from diffclean.training.precision import autocast, resolved_precision
 
 WIDTH = 24
-"""Channels after the first convolution; 32 px images train at about 3,500 a second on one CPU core with AMX."""
+"""The number of channels after the first convolution. Images of 32 px train at about 3,500 images a second on one CPU
+core with AMX."""
 RATE = 4e-3
-"""Peak learning rate of AdamW."""
+"""The peak learning rate of AdamW."""
 BATCH = 128
 GROUP_BATCH = 64
-"""Images a step where a group is learned: there are few of them, and every step sees half a batch of them."""
+"""The batch size for learning a group: groups have few images, and every step sees half a batch of them."""
 _WEIGHT_DECAY = 0.02
 _MAP = 16
-"""Side of the feature map after the first convolution: it makes the cost all but independent of the images' size."""
+"""The side of the feature map after the first convolution. It makes the cost almost independent of the size of the
+images."""
 _BATCH_TO_ASK = 512
 
 
 class SmallNet(nn.Module):
     """Six or seven convolutions with 0.2 million parameters: (B, 3, H, W) float in [0, 1] -> (B, outputs) logits.
 
-    The first convolution has a stride that leaves a map of about 16 px a side and windows that overlap by half, so
-    every pixel is seen. The mean and the maximum of the last map are added, so that a small patch counts as much as a
+    The first convolution has a stride that leaves a map of about 16 px a side and windows that overlap by half, so that
+    every pixel is used. The mean and the maximum of the last map are added, so that a small patch counts as much as a
     pattern over the whole image.
 
     Args:
-        outputs: how many logits.
+        outputs: the number of logits.
         side: the shorter side of the images, in pixels.
         statistics: mean and standard deviation of the images' channels.
-        width: channels after the first convolution.
+        width: the number of channels after the first convolution.
     """
 
     def __init__(self, outputs: int, side: int, statistics: Statistics, width: int = WIDTH) -> None:
@@ -72,7 +74,7 @@ class SmallNet(nn.Module):
         self.head = nn.Linear(4 * width, outputs)
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) float in [0, 1] -> (B, outputs)."""
+        """Map (B, 3, H, W) float in [0, 1] to (B, outputs) logits."""
         maps = self.body((images - self.mean) / self.std)
         logits: Tensor = self.head(maps.mean((2, 3)) + maps.amax((2, 3)))
         return logits
@@ -84,16 +86,16 @@ def _convolution(n_in: int, n_out: int, stride: int = 1) -> tuple[nn.Module, ...
 
 @dataclass(frozen=True)
 class Workbench:
-    """What every network of one judgement has in common.
+    """What all networks of one judgement share.
 
     Attributes:
-        images: (N, 3, H, W) uint8, all that may be trained on.
-        statistics: of their channels.
-        device: where networks run.
-        seed: of weights, order and shifts.
-        progress: told of each image that is trained on.
-        stop: set by someone who wants the work to end.
-        lock: held while something is touched that threads share: torch's own random numbers, the progress.
+        images: (N, 3, H, W) uint8, all images that networks may be trained on.
+        statistics: mean and standard deviation of the images' channels.
+        device: the torch device on which networks run.
+        seed: the seed of the weights, of the order of the images and of their shifts.
+        progress: is advanced for each image that is trained on.
+        stop: an event; once it is set, the work stops.
+        lock: guards what threads share: torch's global random numbers and the progress.
     """
 
     images: Tensor
@@ -105,7 +107,7 @@ class Workbench:
     lock: Lock = field(default_factory=Lock)
 
     def network(self, outputs: int, seed: int, width: int = WIDTH) -> SmallNet:
-        """A new network; the same seed gives the same weights."""
+        """Create a new network. The same seed gives the same weights."""
         with self.lock, torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             side = min(self.images.shape[2:])
@@ -113,7 +115,7 @@ class Workbench:
         return net.to(self.device).to(memory_format=torch.channels_last)
 
     def autocast(self) -> AbstractContextManager[object]:
-        """The precision that is quickest here."""
+        """The fastest precision on this device."""
         return autocast(self.device, resolved_precision(None, self.device))
 
 
@@ -121,10 +123,10 @@ Result = TypeVar("Result")
 
 
 def together(bench: Workbench, tasks: Sequence[Callable[[], Result]]) -> list[Result]:
-    """Do independent tasks side by side, one a core: small networks gain nothing from several cores each.
+    """Run independent tasks in parallel, one per core, because small networks gain nothing from several cores each.
 
-    On a GPU they are done one after the other. The results are in the order of the tasks. With another number
-    of cores sums are rounded otherwise, so a network can differ a little.
+    On a GPU, the tasks run one after the other. The results are in the order of the tasks. With a different number of
+    cores, sums are rounded differently, so a network can differ slightly.
     """
     threads = torch.get_num_threads()
     workers = min(threads, len(tasks)) if bench.device.type == "cpu" else 1
@@ -138,9 +140,9 @@ def together(bench: Workbench, tasks: Sequence[Callable[[], Result]]) -> list[Re
 
 
 Chooser = Callable[[int, np.random.Generator], Tensor]
-"""(step, random numbers) -> (B,) int64, the images of a step."""
+"""(step, random numbers) -> (B,) int64, the numbers of the images of a step."""
 Loss = Callable[[Tensor, Tensor], Tensor]
-"""((B, outputs) float32 logits, (B,) int64 images) -> the loss."""
+"""((B, outputs) float32 logits, (B,) int64 numbers of the images) -> the loss."""
 
 
 def fit(
@@ -152,15 +154,15 @@ def fit(
     seed: int,
     watch: Callable[[int], None] | None = None,
 ) -> None:
-    """Train a network in place: AdamW, a short rise of the learning rate and a linear fall.
+    """Train a network in place with AdamW; the learning rate rises briefly and then falls linearly.
 
     Args:
-        bench: the images.
-        net: trained in place; left in evaluation mode.
-        steps: of the optimiser.
-        choose: which images each step sees.
-        loss_of: what is made small.
-        seed: of what `choose` draws and of shifts and mirrorings.
+        bench: the images, and what all networks share.
+        net: the network; it is trained in place and left in evaluation mode.
+        steps: the number of steps of the optimiser.
+        choose: chooses the images of each step.
+        loss_of: computes the loss that is minimised.
+        seed: the seed for `choose` and for the random shifts and mirrorings.
         watch: called after each step with the number of steps done.
 
     Raises:
@@ -172,7 +174,9 @@ def fit(
     net.train()
     for step in range(steps):
         if bench.stop is not None and bench.stop.is_set():
-            raise Interrupted("Stopped while suspects were looked for.", "The same command starts from the beginning.")
+            raise Interrupted(
+                "Stopped during the search for suspects.", "To start from the beginning, type the same command again."
+            )
         done = step / steps
         for group in optimizer.param_groups:
             group["lr"] = RATE * min(1.0, 0.1 + 5 * done, 0.02 + 1.25 * (1 - done))
@@ -195,12 +199,12 @@ def fit(
 
 @torch.no_grad()
 def ask(bench: Workbench, net: SmallNet, pixels: Tensor | ImageSet) -> Tensor:
-    """Logits in evaluation mode.
+    """Compute logits in evaluation mode.
 
     Args:
-        bench: tells the device and the precision.
-        net: is left in evaluation mode.
-        pixels: (N, 3, H, W) uint8, or images that are read when they are asked for.
+        bench: gives the device and the precision.
+        net: the network; it is left in evaluation mode.
+        pixels: (N, 3, H, W) uint8, or an image set that is read batch by batch.
 
     Returns:
         (N, outputs) float32 on the CPU.
@@ -225,16 +229,16 @@ def learn_labels(
     width: int = WIDTH,
     watch: Callable[[SmallNet], None] | None = None,
 ) -> SmallNet:
-    """A classifier of the given labels; rare classes weigh more, by the root of their size.
+    """Train a classifier on the given labels, with rare classes weighted by the inverse square root of their size.
 
     Args:
-        bench: the images.
+        bench: the images, and what all networks share.
         labels: (N,) int64.
-        chosen: (M,) int64, the images that it learns from.
-        classes: how many there are.
-        epochs: times that each image is seen.
-        seed: of this network.
-        width: of the network.
+        chosen: (M,) int64, the numbers of the images to learn from.
+        classes: the number of classes.
+        epochs: how many times the network sees each image.
+        seed: the seed of this network.
+        width: the number of channels after the first convolution.
         watch: called with the network after each epoch.
     """
     net = bench.network(classes, seed, width)
@@ -264,18 +268,19 @@ def learn_labels(
 def learn_group(
     bench: Workbench, group: Tensor, own: Tensor, others: Tensor, steps: int, seed: int, width: int
 ) -> SmallNet:
-    """A classifier with one output: is an image of the group?
+    """Train a classifier with one output that says whether an image belongs to the group.
 
-    Half of every batch is of the group, a quarter are images of the same label that are not, a quarter of other labels.
+    Half of every batch are images of the group. A quarter are images of the same label that do not belong to the group,
+    and a quarter are images of other labels.
 
     Args:
-        bench: the images.
-        group: (G,) int64, images that belong to it.
-        own: (M,) int64, images of the same label that do not; may be empty.
+        bench: the images, and what all networks share.
+        group: (G,) int64, images that belong to the group.
+        own: (M,) int64, images of the same label that do not belong to the group; may be empty.
         others: (O,) int64, images of other labels.
-        steps: of training.
-        seed: of this network.
-        width: of the network.
+        steps: the number of training steps.
+        seed: the seed of this network.
+        width: the number of channels after the first convolution.
     """
     net = bench.network(1, seed, width)
     half = GROUP_BATCH // 2

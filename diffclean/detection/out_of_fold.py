@@ -1,17 +1,19 @@
-"""Labels that do not fit, found by classifiers that could not have learned the trigger.
+"""Find labels that do not fit, with classifiers that could not have learned the trigger.
 
-This looks for dirty labels. The images are parted into K folds. A small network learns the others and says how likely
-the label of each image in the fold is. It looks through a view that hides some kinds of trigger (`views`): where the
-trigger is hidden the network must judge by what the picture shows, and a label that does not fit stands out. Within
-each class, the doubts of clean images make one group. Where they make two (`mixture.split`), the upper one is
-listed, and leaves the training of the next round, so that each round learns from fewer wrong labels.
+This detector looks for dirty labels. The images are divided into K folds. For each fold, a small network learns from
+the other folds and then estimates how likely the label of each image in the fold is. The network sees the images
+through a view that hides some kinds of trigger (`views`). If the view hides the trigger, the network must judge by what
+the image shows, and a label that does not fit stands out. Within each class, the doubts about clean images form one
+group. If the doubts form two groups (`mixture.split`), the upper group is listed. Listed images are left out of the
+training in the next round, so that each round learns from fewer wrong labels.
 
-Out-of-fold judgement of labels is Brodley and Friedl 1999, "Identifying Mislabeled Training Data" (cross-validated
-filters) and Northcutt et al. 2021, "Confident Learning", arXiv 1911.00068. Views that hide the trigger are our own. A
-doubt is the logit of the label's probability with its sign turned, which is close to Gaussian, as Carlini et al. 2022,
-arXiv 2112.03570 (section V), found for losses of single examples.
+Judging labels out of fold was proposed by Brodley and Friedl 1999, "Identifying Mislabeled Training Data"
+(cross-validated filters) and Northcutt et al. 2021, "Confident Learning", arXiv 1911.00068. Views that hide the trigger
+are our own addition. The doubt about a label is the negative logit of its probability, which is close to Gaussian, as
+Carlini et al. 2022, arXiv 2112.03570 (section V), found for the losses of single examples.
 
-It cannot see clean labels, and it needs a view that hides the trigger and leaves enough of the picture.
+The detector cannot find clean-label poison, and it needs a view that hides the trigger and still shows enough of the
+image.
 """
 
 from __future__ import annotations
@@ -40,31 +42,32 @@ Labels = NDArray[np.int64]
 
 FOLDS = 3
 ROUNDS = 3
-"""At most. It ends sooner where a round changes the list by less than `_SETTLED`."""
+"""The largest number of rounds. The rounds end earlier if one of them changes the list by less than `_SETTLED`."""
 _SETTLED = 0.02
 SEPARATED = 0.1
-"""From here on the doubts of a class are two groups: the limit of `variation_drop`, not calibrated on benign runs."""
+"""The separation from which the doubts of a class form two groups. It is the limit of `variation_drop` and was not
+calibrated on benign runs."""
 _CHANCE = 30
-"""Over n images one group alone can look separated by so much over n, as in `variation_drop`."""
+"""With n images, a single group can reach a separation of this number over n by chance, as in `variation_drop`."""
 FEWEST = 30
-"""Images of one class below which nothing is said of them."""
+"""A class with fewer images than this is not judged."""
 SUSPECT = 0.5
-"""Probability of the upper group that makes a suspect."""
+"""An image is a suspect if it belongs to the upper group with more than this probability."""
 _VIEWS = ("edges", "soft-edges", "coarse-4", "centre")
 _VISITS = 40_000
-"""Images shown to each network: enough for it to know the classes, too few to know the images by heart."""
+"""The number of images shown to each network: enough to learn the classes, but too few to memorise the images."""
 _EPOCHS = (2, 200)
 _WIDTH = 16
 
 
 @dataclass(frozen=True)
 class OutOfFold:
-    """Doubts about labels, out of fold, under views that hide triggers.
+    """Doubts about labels, estimated out of fold through views that hide triggers.
 
     Attributes:
-        views: names in `views.VIEWS`.
-        rounds: at most so many.
-        visits: images shown to each network, each about equally often.
+        views: names of views, see `views.VIEWS`.
+        rounds: the largest number of rounds.
+        visits: the number of images shown to each network; each image is shown about equally often.
     """
 
     views: Sequence[str] = _VIEWS
@@ -82,7 +85,8 @@ class OutOfFold:
         classes = list(evidence.images.class_to_idx)
         if len(np.unique(labels[labels >= 0])) < 2:
             raise UsageError(
-                "The data have images of one class only.", "A label can be doubted only where there are several."
+                "The data set has images of one class only.",
+                "This detector compares classes: name a data set with images of two or more.",
             )
         found = Judgement(np.zeros(len(labels)), np.zeros(len(labels)), np.zeros(len(labels), np.bool_), [])
         progress.begin("Doubting labels", None)
@@ -100,7 +104,7 @@ class OutOfFold:
     def _doubts(
         self, evidence: Evidence, view: str, listed: NDArray[np.bool_], round_: int, progress: Progress
     ) -> Doubts:
-        """(N,) how little each label fits, as classifiers say that learned neither that image nor what is listed."""
+        """(N,) how little each label fits, by networks that learned neither from the image nor from listed ones."""
         images, labels = evidence.images, evidence.images.labels
         viewed = Viewed(images.pixels, VIEWS[view])
         sample = sampled(evidence)
@@ -121,16 +125,17 @@ class OutOfFold:
 
 
 def judged_doubts(doubts: Doubts, labels: Labels, classes: Sequence[str], views: Sequence[str]) -> Judgement:
-    """Part the images of each class where the views together doubt some of them.
+    """Divide the images of each class if the views together doubt some of them.
 
-    Within a class, a view's doubts are standardised by its lower group where there are two groups, and else by all.
-    The views that see two groups are averaged, since only they hide the trigger; where none does, all are.
+    Within a class, the doubts of a view are standardised by its lower group if there are two groups, and by all images
+    otherwise. The views in which there are two groups are averaged, since only they hide the trigger. If there are two
+    groups in no view, all views are averaged.
 
     Args:
-        doubts: (V, N) float64, one row a view.
+        doubts: (V, N) float64, one row per view.
         labels: (N,) int64; images with a label of -1 are not judged.
         classes: the name of each label.
-        views: V names.
+        views: the names of the V views.
     """
     scores, probabilities = np.zeros(len(labels)), np.zeros(len(labels))
     suspects = np.zeros(len(labels), np.bool_)
@@ -155,7 +160,7 @@ def judged_doubts(doubts: Doubts, labels: Labels, classes: Sequence[str], views:
 
 
 def _standardised(doubts: Doubts, groups: Split, apart: bool) -> Doubts:
-    """In deviations of the lower group above its mean; of all where there is one group."""
+    """Doubts above the mean of the lower group, in its standard deviations; of all images if there is one group."""
     weights = 1 - groups.upper if apart else np.ones(len(doubts))
     total = max(float(weights.sum()), 1e-9)
     mean = float(weights @ doubts) / total
@@ -167,13 +172,13 @@ def _why(listed: int, images: int, views: Sequence[str]) -> str:
     if images < FEWEST:
         return f"It has {images} images; at least {FEWEST} are needed to tell two groups from one."
     if not views:
-        return "Under every view the doubts about its labels make one group."
+        return "In every view, the doubts about its labels form one group."
     through = ", ".join(views)
-    return f"Networks that look through {through} and had not seen these images doubt {listed} of the {images} labels."
+    return f"Networks that look through {through} and did not learn these images doubt {listed} of the {images} labels."
 
 
 def _doubt(logits: Tensor, labels: Tensor) -> Doubts:
-    """(B,) the logarithm of (1 - p) / p, with p the probability of the label; (B, C) float32 logits."""
+    """(B,) the logarithm of (1 - p) / p, where p is the probability of the label; the logits are (B, C) float32."""
     rows = logits.double()
     own = rows.gather(1, labels[:, None])[:, 0]
     others = rows.scatter(1, labels[:, None], -float("inf")).logsumexp(1)

@@ -1,4 +1,4 @@
-"""The detectors there are."""
+"""The detectors by name."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ DETECTORS: dict[str, Detector] = {detector.name: detector for detector in _ALL}
 
 
 def get(name: str) -> Detector:
-    """The detector of that name.
+    """The detector with the given name.
 
     Raises:
-        UsageError: there is none; lists those there are.
+        UsageError: there is no such detector; the error lists the names.
     """
     if name not in DETECTORS:
-        raise UsageError(f"There is no detector {name!r}.", f"There are: {', '.join(DETECTORS)}.")
+        raise UsageError(f"There is no detector {name!r}.", f"The detectors are: {', '.join(DETECTORS)}.")
     return DETECTORS[name]

@@ -1,12 +1,13 @@
-"""Spectral signatures (Tran, Li and Madry 2018, arXiv 1811.00636): a published method, for comparison.
+"""Spectral signatures (Tran, Li and Madry 2018, arXiv 1811.00636): a published method, included for comparison.
 
-Poisoned images of a class that are few and alike to the classifier spread its features in one direction more than
-anything else does. Algorithm 1 of the paper, for each label: the features of its images less their mean, the top right
-singular vector of that matrix, and as an image's score the square of its projection on it. The `1.5 * epsilon` of the
-images with the highest scores are removed, epsilon being an upper bound on the share of poisoned images.
+If a class has a few poisoned images that look alike to the classifier, they spread its features along one direction
+more than anything else does. Algorithm 1 of the paper, for each label: subtract the mean from the features of its
+images, and take the top right singular vector of that matrix. The score of an image is the square of its projection on
+this vector. The `1.5 * epsilon` of the images with the highest scores are removed, where epsilon is an upper bound on
+the share of poisoned images.
 
-The paper does not ask whether a class is poisoned: it removes the same share of every class, also of clean data.
-The probability is ours: how far the signed projections fall into two groups (`mixture.split`).
+The paper does not decide whether a class is poisoned: it removes the same share of every class, in clean data too. The
+probability is our own addition: it says how clearly the signed projections fall into two groups (`mixture.split`).
 """
 
 from __future__ import annotations
@@ -23,9 +24,10 @@ from diffclean.detection.mixture import split
 from diffclean.progress import Progress
 
 _MARGIN = 1.5
-"""How many times epsilon is removed, as in Algorithm 1."""
+"""The multiple of epsilon that is removed, as in Algorithm 1."""
 _STEPS = 100
-"""Of the power iteration. Where they do not suffice, no direction stands out and the method has nothing to go by."""
+"""The number of steps of the power iteration. If they do not suffice, no direction stands out, and the method has
+nothing to work with."""
 
 
 @dataclass(frozen=True)
@@ -59,19 +61,22 @@ class Spectral:
             count = int(_MARGIN * self.epsilon * len(here))
             suspects[here[np.argsort(-scores[here], kind="stable")[:count]]] = True
             why = (
-                f"By the paper's rule the {count} images that lie furthest along one direction of {what} are listed, "
-                f"as in every class; it holds {share:.0%} of the variance."
+                f"By the paper's rule, which lists the same share of every class, the {count} images that lie furthest "
+                f"along one direction of {what} are listed; this direction holds {share:.0%} of the variance."
             )
             judged.append(JudgedClass(name, len(here), count, groups.separation, 0.0, why, len(here) < 2))
         return Judgement(scores, probabilities, suspects, judged)
 
 
 def _projected(features: NDArray[np.float64], seed: int) -> tuple[NDArray[np.float64], float]:
-    """Features along their top right singular vector, the longer tail upwards, and its share of the variance.
+    """Project features on their top right singular vector.
 
     Args:
-        features: (n, D) of one class.
-        seed: of the vector that the power iteration starts from.
+        features: (n, D), the features of one class.
+        seed: the seed of the vector with which the power iteration starts.
+
+    Returns:
+        (n,) projections, with the longer tail upwards, and the share of the variance that they hold, in [0, 1].
     """
     if len(features) < 2:
         return np.zeros(len(features)), 0.0

@@ -1,14 +1,14 @@
-"""From a few seeds to the whole group.
+"""Grow a few seeds to the whole group.
 
-What do the seeds have in common, and which other images of their label have it too?
+This step finds out what the seeds have in common, and which other images of their label have it too.
 
-A network with one output learns the seeds against images of other labels *and* against images of the same label that
-are most likely clean, so that the label itself is no answer. What it accepts within the label are the seeds of the
-second round. Each image is judged by a network that has not seen it: the images are parted into two halves, and each
-half is judged by what was learned on the other.
+A network with one output learns to tell the seeds from images of other labels *and* from images of the same label that
+are most likely clean, so that the label itself is no answer. The images of the label that the network accepts are the
+seeds of the second round. No network judges an image that it learned from: the images are divided into two halves, and
+each half is judged by the network that learned from the other.
 
-Long rounds matter more than many: a faint trigger is hardly learned in a short one, and what is accepted then misleads
-the next.
+Long rounds matter more than many rounds. A short round hardly learns a faint trigger, and the images that it accepts
+then mislead the next round.
 """
 
 from __future__ import annotations
@@ -26,35 +26,41 @@ from diffclean.detection.network import SmallNet, Workbench, ask, learn_group
 
 _WIDTH = 16
 _STEPS = 300
-"""Of each network."""
+"""The number of training steps of each network."""
 _FULL_SET, _FEWEST_STEPS = 4000, 120
-"""From so many images on networks are trained for all of their steps; fewer images take fewer, down to so many."""
+"""With at least `_FULL_SET` images, networks are trained for all of their steps. With fewer images they are trained for
+proportionally fewer steps, but at least for `_FEWEST_STEPS`."""
 _RECALL, _AGREEMENT = 0.3, 0.35
-"""Least share of the seeds that is found again, and least overlap of two rounds: mistakes have nothing in common."""
+"""The smallest share of the seeds that must be found again, and the smallest overlap of two rounds. Ordinary mistakes
+have nothing in common and stay below both."""
 _HOPELESS = 0.12
-"""Where the first network finds a smaller share of the seeds again, the second could hardly make up for it, and its
-training is saved."""
+"""If the first network finds a smaller share of the seeds again than this, the second could hardly compensate for it,
+so it is not trained."""
 _ROUNDS, _OVERSIZED_ROUNDS = 3, 5
 _FASTEST = 4
-"""Times that the seeds may become more in a round: the surest are seeds first, so that a mistake does not spread."""
+"""The largest factor by which the number of seeds may grow in a round. The images with the highest scores become seeds
+first, so that a mistake does not spread."""
 _SETTLED = 0.9
-"""Agreement of two rounds from which on no further one takes place."""
+"""If two rounds agree to at least this degree, no further round takes place."""
 _REFINE_STEPS = 400
 _REFINE_WIDTH = 24
 _REFINE_ROUNDS = 2
 _ACCEPTED = 0.99
-"""An image is accepted that is surer than this share of the images of *other* labels, which are not of the group."""
+"""An image is accepted if its score is above that of this share of the images of *other* labels, which do not belong to
+the group."""
 _REFINE_ACCEPTED, _DOUBTED_ACCEPTED = 0.98, 0.8
-"""The same once the label is known to be poisoned, and for an image whose label is doubted."""
+"""The same share once the label is known to be poisoned, and the share for an image whose label is doubted."""
 _UNDOUBTED = 0.1
-"""Share of the doubted images that are accepted which an image whose label is not doubted must surpass."""
+"""The quantile of the scores of accepted doubted images that the score of an image whose label is not doubted must
+exceed."""
 _MARGIN = 1.3
-"""Times its accepted images that are left out as the group: those that come next may belong to it too."""
+"""This multiple of the accepted images is treated as the group and left out of the rest, because the images ranked next
+may belong to it too."""
 _REFINE_MARGIN = 1.1
 _LEAST_LEFT = 0.35
-"""Share of a label's images that is never left out, unless the label is oversized."""
+"""At least this share of a label's images is kept as the rest, unless the label is oversized."""
 _USUAL_LEFT = 0.5
-"""Times the usual number of images of a label: no more are thought to be clean where the label is oversized."""
+"""If the label is oversized, at most this multiple of the usual number of images of a label is assumed to be clean."""
 
 
 @dataclass(frozen=True)
@@ -62,13 +68,13 @@ class Group:
     """Images of one label that have something in common.
 
     Attributes:
-        proposal: where it comes from.
-        scores: (N,) float64, logits of all images, each by a network that did not learn from it.
-        limit: the score from which on an image of the label is accepted.
+        proposal: the proposal that the group was grown from.
+        scores: (N,) float64, the logits of all images, each from a network that did not learn from the image.
+        limit: an image of the label is accepted if its score is above this limit.
         members: (G,) int64, the accepted images of the label.
-        rest: (R,) int64, the images of the label that are surely not accepted.
-        networks: the two of the last round.
-        doubted_limit: as `limit`, for an image whose label is doubted.
+        rest: (R,) int64, the images of the label that are clearly not accepted.
+        networks: the two networks of the last round.
+        doubted_limit: the limit for an image whose label is doubted.
     """
 
     proposal: Proposal
@@ -81,19 +87,19 @@ class Group:
 
     @property
     def label(self) -> int:
-        """The class of its images."""
+        """The class of the group's images."""
         return self.proposal.label
 
 
 def spread(bench: Workbench, labels: Tensor, chosen: Tensor, proposal: Proposal, seed: int) -> Group | None:
-    """Find the group of a proposal's seeds; None where the seeds have nothing in common.
+    """Find the group that the seeds of a proposal belong to, or None if the seeds have nothing in common.
 
     Args:
-        bench: the images.
+        bench: the images, and what all networks share.
         labels: (N,) int64.
-        chosen: (M,) int64, the images that count; what is listed already is not among them.
-        proposal: from `looks.proposals`.
-        seed: of the networks.
+        chosen: (M,) int64, the numbers of the images to consider; images that are listed already are not among them.
+        proposal: a result of `looks.proposals`.
+        seed: the seed of the networks.
     """
     round_ = _Round(bench, labels, chosen, proposal, seed, _WIDTH, _STEPS)
     seeds, clean = proposal.seeds, proposal.clean
@@ -125,20 +131,20 @@ def spread(bench: Workbench, labels: Tensor, chosen: Tensor, proposal: Proposal,
 def refined(
     bench: Workbench, labels: Tensor, chosen: Tensor, group: Group, doubted: NDArray[np.bool_], seed: int
 ) -> Group:
-    """The same group, found more thoroughly: for a label that is known to be poisoned.
+    """Find the same group more thoroughly, once its label is known to be poisoned.
 
     Two kinds of evidence add up: an image whose label is doubted needs a lower score to be accepted.
 
     Args:
-        bench: the images.
+        bench: the images, and what all networks share.
         labels: (N,) int64.
-        chosen: (M,) int64, the images that count.
-        group: from `spread`.
-        doubted: (N,) bool, images whose label speaks for a place in the group: where labels are dirty, those to which a
-            network that has not learned the trigger gives another label.
-        seed: of the networks.
+        chosen: (M,) int64, the numbers of the images to consider.
+        group: a result of `spread`.
+        doubted: (N,) bool, the images whose label makes it more likely that they belong to the group: where labels are
+            dirty, the images to which a network that has not learned the trigger gives another label.
+        seed: the seed of the networks.
     """
-    if doubted[group.members].any():  # those whose label is not doubted are mostly clean
+    if doubted[group.members].any():  # members whose label is not doubted are mostly clean
         group = replace(group, members=group.members[doubted[group.members]])
     for number in range(_REFINE_ROUNDS):
         round_ = _Round(bench, labels, chosen, group.proposal, seed + number, _REFINE_WIDTH, _REFINE_STEPS)
@@ -167,11 +173,11 @@ def refined(
 
 @dataclass(frozen=True)
 class _Half:
-    """What was learned on one half of the images and judged of the other.
+    """What a network learned from one half of the images, and its judgement of the other half.
 
     Attributes:
-        scores: (N,) float64, logits; -inf for what was not judged.
-        network: that gave them.
+        scores: (N,) float64, logits; -inf for images that were not judged.
+        network: the network that gave the scores.
     """
 
     scores: NDArray[np.float64]
@@ -179,13 +185,13 @@ class _Half:
 
 
 def _joined(first: _Half, second: _Half) -> tuple[NDArray[np.float64], tuple[SmallNet, SmallNet]]:
-    """(N,) float64 logits, -inf for what does not count, and the networks."""
+    """(N,) float64 logits, -inf for images that were not judged, and the two networks."""
     return np.maximum(first.scores, second.scores), (first.network, second.network)
 
 
 @dataclass(frozen=True)
 class _Round:
-    """Two networks, each judging the half that the other learned from."""
+    """Two networks, each of which judges the half that the other learned from."""
 
     bench: Workbench
     labels: Tensor
@@ -196,7 +202,7 @@ class _Round:
     steps: int
 
     def halves(self, seeds: NDArray[np.int64], clean: NDArray[np.int64]) -> Iterator[_Half]:
-        """Learn on one half of the images and judge the other, then the other way round; each when it is asked for."""
+        """Learn from one half of the images and judge the other, then the reverse; each half is computed on demand."""
         numbers = self.chosen.numpy()
         steps = max(_FEWEST_STEPS, round(self.steps * min(1.0, len(numbers) / _FULL_SET)))
         others = numbers[self.labels.numpy()[numbers] != self.proposal.label]
@@ -211,31 +217,31 @@ class _Round:
             yield _Half(scores, net)
 
     def limit(self, scores: NDArray[np.float64], accepted: float) -> float:
-        """The score that a share of the images of other labels lies below, of those that were judged."""
+        """The score below which a share of the judged images of other labels lies."""
         numbers = self.chosen.numpy()
         others = scores[numbers[self.labels.numpy()[numbers] != self.proposal.label]]
         return float(np.quantile(others[np.isfinite(others)], accepted))
 
     def recall(self, scores: NDArray[np.float64], seeds: NDArray[np.int64]) -> float:
-        """The share of the seeds that is accepted, of those that were judged, in [0, 1]."""
+        """The share of the judged seeds that is accepted, in [0, 1]."""
         judged = scores[seeds][np.isfinite(scores[seeds])]
         return float((judged > self.limit(scores, _ACCEPTED)).mean()) if len(judged) else 0.0
 
     def ranked(self, scores: NDArray[np.float64]) -> NDArray[np.int64]:
-        """The images of the label, the most suspect first."""
+        """The images of the label, ranked from the most suspect."""
         numbers = self.chosen.numpy()
         own = numbers[self.labels.numpy()[numbers] == self.proposal.label]
         return own[np.argsort(-scores[own], kind="stable")]
 
     def rest(self, ranked: NDArray[np.int64], members: int, margin: float = _MARGIN) -> NDArray[np.int64]:
-        """What of the label's images, the most suspect first, is surely not among the first so many."""
+        """The images of the label, ranked from the most suspect, that are clearly not among the first `members`."""
         left_out = min(int(margin * members) + 4, int((1 - _LEAST_LEFT) * len(ranked)))
         if self.proposal.oversized:
             left_out = max(left_out, len(ranked) - int(_USUAL_LEFT * self.proposal.usual))
         return ranked[left_out:]
 
     def _parted(self, *parts: NDArray[np.int64]) -> NDArray[np.int64]:
-        """(N,) 0 or 1; seeds and clean images are parted evenly."""
+        """(N,) 0 or 1, the half of each image; seeds and clean images are divided evenly."""
         rng = np.random.default_rng([self.bench.seed, self.seed])
         half = rng.integers(0, 2, len(self.labels))
         for part in parts:

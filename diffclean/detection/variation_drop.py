@@ -1,13 +1,14 @@
-"""What variation takes from the teacher's answer.
+"""Find the images on which variation weakens the teacher's answer.
 
-A backdoor is a short cut: on an image with a trigger a poisoned teacher is surer of the target class than the image
-itself makes it, and variation takes the trigger away. So for each image its drop is looked at: the teacher's logit of
-its answer, less that logit's mean over the image's variations (both less the mean over all classes, since a constant
-added to all logits says nothing). The drops of clean images with one answer make one group. Where they make two
-(`mixture.split`), the upper one holds the poisoned images. No label is needed and no clean data.
+A backdoor is a shortcut: on an image with a trigger, a poisoned teacher is surer of the target class than the image
+itself justifies, and variation removes the trigger. The detector therefore computes a drop for each image: the
+teacher's logit of its answer to the image, less the mean of that logit over the variations of the image. Both are taken
+less the mean over all classes, because a constant that is added to all logits carries no information. The drops of
+clean images with the same answer form one group. If the drops form two groups (`mixture.split`), the upper group holds
+the poisoned images. The detector needs neither labels nor clean data.
 
-It was tuned on CIFAR-10, and finds nothing where the trigger survives variation or where variation leaves too little of
-the label (docs/detection.md).
+It was tuned on CIFAR-10. It finds nothing if the trigger survives variation or if variation leaves too little of the
+label (docs/detection.md).
 """
 
 from __future__ import annotations
@@ -32,23 +33,24 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SEPARATED = 0.1
-"""From here on there are two groups; docs/evidence.md shows how clean and poisoned classes lie to either side."""
+"""The separation from which there are two groups. docs/evidence.md shows where clean and poisoned classes lie."""
 _CHANCE = 30
-"""Over n images one group alone can look separated by so much over n."""
+"""With n images, a single group can reach a separation of this number over n by chance."""
 _ENOUGH = 4
-"""Variations of an image whose mean is steady."""
+"""With this many variations of an image, their mean is stable."""
 FEWEST = 30
-"""Images of one answer below which nothing is said of them."""
+"""An answer that the teacher gives to fewer images than this is not judged."""
 SUSPECT = 0.1
-"""Probability of the upper group that makes a suspect. Low: a poisoned image kept costs more than a clean one lost."""
+"""An image is a suspect if it belongs to the upper group with more than this probability. The value is low because
+keeping a poisoned image costs more than losing a clean one."""
 _BATCH = 512
 
 
 class VariationDrop:
-    """The drop of the teacher's answer under variation, split into two groups within each answer."""
+    """The drop of the teacher's answer under variation, divided into two groups for each answer."""
 
     name = "variation-drop"
-    citation = "own, 2026; close to Sun et al. 2023, UltraClean, arXiv 2312.10657, which compares denoised images"
+    citation = "own, 2026; close to Zhao and Lao 2023, UltraClean, arXiv 2312.10657, which compares denoised images"
     needs_teacher = True
     needs_variations = True
 
@@ -59,8 +61,8 @@ class VariationDrop:
         assert varied is not None
         if varied.most_variations < _ENOUGH:
             log.warning(
-                "There are %d variations of an image: clean images may look suspect, and poisoned ones not. Better: "
-                "diffclean variate DATA --strength 0.4 --variations %d",
+                "There are only %d variations of an image, so clean images may be listed and poisoned images missed. "
+                "For a more reliable result, type: diffclean variate DATA --strength 0.4 --variations %d",
                 varied.most_variations,
                 _ENOUGH,
             )
@@ -72,10 +74,10 @@ class VariationDrop:
 
 
 def judged_drops(drops: NDArray[np.float64], answers: NDArray[np.int64], classes: list[str]) -> Judgement:
-    """Part the images of each answer where they fall into two groups.
+    """Divide the images of each answer if their drops fall into two groups.
 
     Args:
-        drops: (N,) float64, see the module.
+        drops: (N,) float64, the drop of each image as the docstring of this module defines it.
         answers: (N,) int64, the teacher's answer to each original.
         classes: the name of each answer.
     """
@@ -96,7 +98,7 @@ def judged_drops(drops: NDArray[np.float64], answers: NDArray[np.int64], classes
 
 
 def centred_logits(classifier: LoadedClassifier, samples: Samples, device: torch.device) -> NDArray[np.float64]:
-    """(M, C) float64 logits of every picture, less their mean over the classes."""
+    """(M, C) float64 logits of every image, less their mean over the classes."""
     import torch
 
     from diffclean.classifiers.networks import unit_floats
@@ -109,7 +111,7 @@ def centred_logits(classifier: LoadedClassifier, samples: Samples, device: torch
 
 
 def _means(logits: NDArray[np.float64], samples: Samples) -> NDArray[np.float64]:
-    """(N, C) float64: of each image, the mean over its variations."""
+    """(N, C) float64, for each image the mean over its variations."""
     starts = samples.starts.numpy()
     sums: NDArray[np.float64] = np.add.reduceat(logits, starts[:-1], axis=0)
     return sums / np.diff(starts)[:, None]

@@ -1,17 +1,20 @@
-"""Is a group poisoned? Two questions, and a network that was trained without the group, the witness, answers both.
+"""Decide whether a group is poisoned, by two questions to a network that was trained without the group, the witness.
 
-1. *Does it keep its label?* The witness is asked about the group, and about images of the same label that it has not
-   seen either and that are surely not of the group. Images whose label fits keep it about as often as those; dirty
-   labels, and pictures that a trigger spoils, do not.
-2. *Does what they have in common carry over?* The mean difference between the group and other images is put on images
-   of other classes. If that makes the network that has seen the group answer the group's label, and the witness does
-   not, the group teaches a backdoor: this is cause and effect, and clean labels cannot hide it. A
-   trigger means nothing to a network that has not met it. What turns both networks is a part of the class, its colour
-   for example, and speaks for the group.
-   The difference is taken against other images of the label (which shows the trigger where labels are clean) and
-   against images of other labels (which shows it where labels are dirty).
-   Where all pictures of a class are alike, as signs are, their mean is a picture of the class and turns answers too: so
-   the same is done with other labels, and what their means teach is taken off.
+1. *Does the group keep its label?* The witness classifies the images of the group, and images of the same label that it
+   has not seen either and that are clearly not in the group. If the labels of the group fit, the witness gives it its
+   label about as often as the other images. It does so less often for dirty labels and for images that a trigger
+   spoils.
+2. *Does the common difference teach a backdoor?* The mean difference between the group and other images is added to
+   images of other classes. The group teaches a backdoor if this makes the network that has seen the group answer the
+   group's label, and the witness does not. This is cause and effect, and clean labels cannot hide it: a trigger means
+   nothing to a network that has never seen it. A difference that changes the answers of both networks is a property of
+   the class, such as its colour, and counts in favour of the group.
+
+   The difference is taken to other images of the label, which shows the trigger if labels are clean, and to images of
+   other labels, which shows it if labels are dirty.
+
+   If all images of a class are alike, as with traffic signs, their mean is a picture of the class and changes answers
+   too. The same test is therefore run with other labels, and what their means teach is subtracted.
 """
 
 from __future__ import annotations
@@ -33,38 +36,41 @@ from diffclean.detection.network import SmallNet, Workbench, ask, learn_labels
 from diffclean.detection.spread import Group
 
 _ASKED = 500
-"""Images of other classes that the difference is put on."""
+"""The number of images of other classes that the difference is added to."""
 _SHOWN = 2000
-"""Images that a mean is taken over."""
+"""The number of images over which a mean is taken."""
 LIMIT = 0.5
-"""Separation from which on a group is poisoned."""
+"""The separation from which a group is poisoned."""
 _GAIN = 0.25
-"""Share of images that change their answer at which the second question alone reaches the limit."""
+"""The share of images with a changed answer at which the second question alone reaches the limit."""
 _USUAL_LABELS = 12
-"""Other labels that are tried for a comparison."""
+"""The number of other labels that are tested for comparison."""
 _MEANING = 3.0
-"""How much heavier an answer weighs that turns without the group having been seen."""
+"""How many times more an answer counts if it also changes for the network that has not seen the group."""
 _KEPT = 0.4
-"""Share of its label that a group keeps, of what other images keep, at which the first question alone reaches it."""
+"""The first question alone reaches the limit if the group keeps its label this many times as often as other images."""
 _SCATTER = 0.4
-"""Scatter below which a lost label weighs less: images of a kind that the witness has not met, vans among cars, go to
-the one or two classes that are like them, and poisoned images of many classes go to many."""
+"""Below this scatter, a lost label counts less. Images of a kind that the witness has not seen, such as vans among
+cars, receive the labels of one or two similar classes; poisoned images that come from many classes receive many labels.
+"""
 _KNOWN = 0.25
-"""Share of other images of the label that keep it, below which the witness does not know the class and is not asked."""
+"""If a smaller share than this of the label's other images keep their label, the witness does not know the class, and
+the first question is not used."""
 _HELD = 0.2
-"""Share of the images that are surely not of a group that the witness does not see, for a comparison."""
+"""The share of the images clearly not in a group that the witness does not learn from, for comparison."""
 _FEWEST_HELD = 8
 _PICTURE_SIDE = 128
-"""Pixels."""
+"""In pixels."""
 
 
 @dataclass(frozen=True)
 class Witness:
-    """A classifier that has seen nothing of some groups.
+    """A classifier that was trained without certain groups.
 
     Attributes:
         network: the classifier.
-        held: (H,) int64, images of the groups' labels, not of the groups, that it has not seen either.
+        held: (H,) int64, images of the groups' labels that belong to no group and that the classifier has not seen
+            either.
     """
 
     network: SmallNet
@@ -77,12 +83,12 @@ def witness(
     """Train a classifier without the groups.
 
     Args:
-        bench: the images.
+        bench: the images, and what all networks share.
         labels: (N,) int64.
-        chosen: (M,) int64, the images that count.
-        groups: one a label.
-        classes: how many there are.
-        seed: of the network.
+        chosen: (M,) int64, the numbers of the images to consider.
+        groups: the groups, at most one per label.
+        classes: the number of classes.
+        seed: the seed of the network.
     """
     rng = np.random.default_rng([bench.seed, seed])
     numbers, given = chosen.numpy(), labels.numpy()
@@ -99,20 +105,20 @@ def witness(
 
 @dataclass(frozen=True)
 class Verdict:
-    """What was found of a group.
+    """What was found about a group.
 
     Attributes:
-        group: which.
-        witness: who was asked.
-        kept: share of the group that keeps its label.
-        others_kept: the same of images of the label that are not of the group.
+        group: the group.
+        witness: the witness that was asked.
+        kept: the share of the group to which the witness gives its label.
+        others_kept: the same share of images of the label that are not in the group.
         scatter: how evenly the images of the group that lose their label are spread over the other classes, from 0 (all
-            go to one class) to 1; 1 where there is one other class only.
-        taught: share of images of other classes that get the label with the difference put on, by the network that has
-            seen the group, less what they get without it.
-        untaught: the same by the witness.
+            go to one class) to 1; 1 if there is only one other class.
+        taught: the share of images of other classes to which the network that has seen the group gives the label after
+            the difference was added, less the share without the difference.
+        untaught: the same for the witness.
         usual: what images of other labels teach in the same way, see `usually_taught`.
-        difference: (3, H, W) float32 grey levels, the one that taught most: a picture of the trigger.
+        difference: (3, H, W) float32 grey levels, the difference that taught most: a picture of the trigger.
     """
 
     group: Group
@@ -127,14 +133,14 @@ class Verdict:
 
     @property
     def separation(self) -> float:
-        """From 0; at `LIMIT` and above the group is poisoned."""
+        """How poisoned the group looks, from 0; it is poisoned from `LIMIT` upwards."""
         gain = max(0.0, _gain(self.taught, self.untaught) - self.usual) / _GAIN
         lost = max(0.0, 1 - self._kept_of_others) / (1 - _KEPT) if self.others_kept >= _KNOWN else 0.0
         return LIMIT * max(gain, lost * min(1.0, self.scatter / _SCATTER))
 
     @property
     def has_dirty_labels(self) -> bool:
-        """Whether the group loses its label, and not only what is done to other images with its help."""
+        """Whether the group itself loses its label, rather than only changing the answers to other images."""
         return self._kept_of_others < _KEPT
 
     @property
@@ -149,7 +155,8 @@ class Verdict:
     def picture(self) -> str:
         """What the group has in common, as a PNG file in base64: its difference around mid-grey, with full contrast.
 
-        It shows the trigger where every poisoned image has the same. Longer sides than `_PICTURE_SIDE` are reduced.
+        It shows the trigger if every poisoned image has the same one. If the longer side exceeds `_PICTURE_SIDE`, the
+        picture is scaled down.
         """
         difference = torch.from_numpy(self.difference)[None]
         longest = max(difference.shape[2:])
@@ -161,17 +168,17 @@ class Verdict:
         return b64encode(encode(grey.permute(1, 2, 0).contiguous().numpy())).decode("ascii")
 
     def why(self, name: str) -> str:
-        """One sentence for people.
+        """The reasons for the verdict, for people.
 
         Args:
-            name: of the label.
+            name: the name of the label.
         """
         return (
             f"A network trained without these {len(self.group.members)} images gives {self.kept:.0%} of them their "
-            f"label ({self.others_kept:.0%} of other images of this label). What they have in common, "
-            f"put on images of other classes, makes {self.taught:.0%} more of them '{name}' for a network that has "
-            f"seen the group, and {self.untaught:.0%} for one that has not. What images of other classes have in "
-            f"common does that to {self.usual:.0%} at most."
+            f"label ({self.others_kept:.0%} of other images of this label). Adding what they have in common to images "
+            f"of other classes makes a network that has seen these images call {self.taught:.0%} more of them "
+            f"'{name}', and a network that has not {self.untaught:.0%} more. With what images of other classes have "
+            f"in common, this share is at most {self.usual:.0%}."
         )
 
 
@@ -184,16 +191,16 @@ def judge_group(
     witness: Witness,
     usual: float = 0.0,
 ) -> Verdict:
-    """Ask both questions.
+    """Ask both questions about a group.
 
     Args:
-        bench: the images.
+        bench: the images, and what all networks share.
         labels: (N,) int64.
-        chosen: (M,) int64, the images that count.
-        group: from `spread`; at least one member.
+        chosen: (M,) int64, the numbers of the images to consider.
+        group: a result of `spread` with at least one member.
         seen: a classifier that learned from all of `chosen`.
-        witness: that has not seen the group.
-        usual: from `usually_taught`.
+        witness: a classifier that has not seen the group.
+        usual: the result of `usually_taught`.
     """
     given, numbers = labels.numpy(), chosen.numpy()
     found = _taught(bench, labels, chosen, group.label, group.members, group.rest, (seen, witness.network))
@@ -216,15 +223,17 @@ def usually_taught(
     seen: SmallNet,
     suspect: Collection[int],
 ) -> float:
-    """The most that the surest half of any other label teaches with its mean, in [0, 1]; a few labels are tried.
+    """The most that the mean of other labels teaches, in [0, 1].
+
+    For a few other labels, the mean is taken over the half of the images with the lowest losses.
 
     Args:
-        bench: the images.
+        bench: the images, and what all networks share.
         labels: (N,) int64.
-        chosen: (M,) int64, the images that count.
-        losses: (M,) of each of them.
+        chosen: (M,) int64, the numbers of the images to consider.
+        losses: (M,) the loss of each of these images.
         seen: a classifier that learned from them.
-        suspect: labels that are not asked.
+        suspect: the labels to leave out.
     """
     numbers = chosen.numpy()
     given = labels.numpy()[numbers]
@@ -248,7 +257,12 @@ def _taught(
     rest: NDArray[np.int64],
     networks: Sequence[SmallNet],
 ) -> list[tuple[float, float, NDArray[np.float32]]]:
-    """What each of two differences, put on images of other labels, adds to the first and the last network's answers."""
+    """How many more answers two differences change when they are added to images of other labels.
+
+    Returns:
+        For the difference to the rest of the label and the difference to other labels: the added share for the first
+            network, the added share for the last network, and the difference itself.
+    """
     numbers = chosen.numpy()
     others = numbers[labels.numpy()[numbers] != label]
     rng = np.random.default_rng([bench.seed, label])
@@ -265,7 +279,10 @@ def _taught(
 
 
 def _scatter(answers: NDArray[np.int64], labels: NDArray[np.int64]) -> float:
-    """The exponential of the entropy of some answers, from 0 (one class) to 1 (as many as labels have)."""
+    """The effective number of classes among some answers, scaled from 0 (one class) to 1 (as many as the labels have).
+
+    The effective number is the exponential of the entropy.
+    """
     if not len(answers):
         return 0.0
     effective, possible = (
@@ -276,30 +293,30 @@ def _scatter(answers: NDArray[np.int64], labels: NDArray[np.int64]) -> float:
 
 
 def doubted(bench: Workbench, witness: Witness, label: int, pixels: Tensor | ImageSet) -> NDArray[np.bool_]:
-    """(I,) bool, whether the witness gives images another label.
+    """(I,) bool, whether the witness gives each image another label.
 
     Args:
-        bench: the images.
-        witness: who is asked.
-        label: the one that they have.
-        pixels: (I, 3, H, W) uint8, or images that are read when they are asked for.
+        bench: the images, and what all networks share.
+        witness: the witness that is asked.
+        label: the label that the images have.
+        pixels: (I, 3, H, W) uint8, or an image set that is read batch by batch.
     """
     answers: NDArray[np.int64] = ask(bench, witness.network, pixels).argmax(1).numpy()
     return answers != label
 
 
 def _gain(taught: float, untaught: float) -> float:
-    """What the group taught beyond what its common difference means anyway, in [-3, 1]."""
+    """What the group taught beyond what its common difference means to any network, in [-3, 1]."""
     return taught - _MEANING * max(0.0, untaught)
 
 
 def _mean(bench: Workbench, numbers: NDArray[np.int64], rng: np.random.Generator) -> Tensor:
-    """(3, H, W) float32 grey levels."""
+    """The mean of a sample of images, (3, H, W) float32 grey levels."""
     some = rng.permutation(numbers)[:_SHOWN]
     return bench.images[torch.from_numpy(some)].float().mean(0)
 
 
 def _share(bench: Workbench, net: SmallNet, pictures: Tensor, label: int) -> float:
-    """Share of (B, 3, H, W) pictures, grey levels, to which a network gives the label."""
+    """The share of images, (B, 3, H, W) grey levels, to which a network gives the label."""
     answers = ask(bench, net, pictures.round().clamp(0, 255).to(torch.uint8)).argmax(1)
     return float((answers == label).float().mean())

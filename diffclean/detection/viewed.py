@@ -1,4 +1,4 @@
-"""Images as they look through a view, in the form in which `network` trains on images."""
+"""Images seen through a view, in the form that `network` trains on."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from diffclean.detection.views import View
 from diffclean.progress import Progress
 
 SAMPLE = 50_000
-"""Images that networks learn from; more are only judged, so that the memory does not grow with the data."""
+"""The largest number of images that networks learn from. Further images are only judged, so that the memory does not
+grow with the data set."""
 _STEPS = 32
-"""Levels of a byte for a view's one; values beyond four are cut off."""
+"""One unit of a view's values in levels of a byte. Values beyond four units are clipped."""
 _MIDDLE = 128
 _BATCH = 1024
 
 
 class Viewed:
-    """Images seen through a view: `ImageSet` whose bytes stand for the view's values.
+    """Images seen through a view: an `ImageSet` whose bytes encode the values of the view.
 
     Args:
-        pixels: the images as they are.
+        pixels: the images without a view.
         view: one of `views.VIEWS`.
     """
 
@@ -39,18 +40,18 @@ class Viewed:
         return len(self.pixels)
 
     def batches(self, chosen: Iterable[Tensor]) -> Iterator[Tensor]:
-        """For each (B,) int64 of numbers, (B, 3, h, w) uint8; a view of one channel is repeated."""
+        """For each (B,) int64 of numbers, (B, 3, h, w) uint8; a view with one channel is repeated three times."""
         for images in self.pixels.batches(chosen):
             values = self.view(images) * _STEPS + _MIDDLE
             yield values.round().clamp(0, 255).to(torch.uint8).expand(-1, 3, -1, -1)
 
     def statistics(self) -> Statistics:
-        """The mean and deviation with which a network sees the view's own values."""
+        """The mean and deviation with which a network recovers the values of the view."""
         return (_MIDDLE / 255,) * 3, (_STEPS / 255,) * 3
 
 
 def sampled(evidence: Evidence) -> Tensor:
-    """(M,) int64, numbers of at most `SAMPLE` images that have a label, in their order."""
+    """(M,) int64, the numbers of at most `SAMPLE` images that have a label, in ascending order."""
     labelled = torch.where(evidence.images.labels >= 0)[0]
     if len(labelled) <= SAMPLE:
         return labelled
@@ -59,13 +60,13 @@ def sampled(evidence: Evidence) -> Tensor:
 
 
 def bench_of(evidence: Evidence, pixels: ImageSet, sample: Tensor, progress: Progress) -> Workbench:
-    """A workbench with some of the images.
+    """Make a workbench with some of the images.
 
     Args:
-        evidence: tells the device and the seed.
+        evidence: gives the device and the seed.
         pixels: all images, as they are or through a view.
-        sample: (M,) int64, the numbers of those that are held.
-        progress: told of each image that a network is trained on.
+        sample: (M,) int64, the numbers of the images to hold in memory.
+        progress: is advanced for each image that a network is trained on.
     """
     held = torch.cat(list(pixels.batches(sample.split(_BATCH))))
     return Workbench(held, pixels.statistics(), evidence.device, evidence.seed, progress, evidence.stop)

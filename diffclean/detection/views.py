@@ -1,13 +1,13 @@
-"""The bank of views: ways to look at a picture, each of which hides some kinds of trigger.
+"""The views: ways to transform an image, each of which hides some kinds of trigger.
 
-A trigger can be learned only where it can be seen. A classifier that looks through a view which hides the trigger
-learns what the pictures show instead, and its answers then say which labels do not fit. No view hides every trigger,
-so there are several; each says what it hides, what stays visible, and what it costs for a batch of 128 images of 32 px
-on one core, where a training step of a small network (`network`) takes about 20 ms.
+A network can learn a trigger only if it can see it. A classifier that sees the images through a view which hides the
+trigger learns what the images show instead, and its answers then show which labels do not fit. No view hides every
+trigger, so there are several. Each docstring says what the view hides, what stays visible, and what it costs for a
+batch of 128 images of 32 px on one core, where a training step of a small network (`network`) takes about 20 ms.
 
 Each view is a function of (B, 3, H, W) uint8 that returns (B, C, h, w) float32, with h <= H and w <= W and values of
-about the size of one. An image's view depends on its own pixels alone, never on its batch. Lengths are in pixels of
-the image as it is given, which detectors look at in at most 64 px.
+about unit size. The result for an image depends on its own pixels alone, never on its batch. Lengths are in pixels of
+the image that the view receives; detectors pass images of at most 64 px.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from diffclean.training.augment import turn_and_zoom
 View = Callable[[Tensor], Tensor]
 
 _FAINT = 0.02
-"""Added to the local contrast, in units of the full range: contrast below it is noise and stays small."""
+"""Added to the local contrast, in units of the full range, so that weaker contrast, which is noise, stays small."""
 _TURN = 30.0
 _ZOOM = 0.2
 
@@ -35,8 +35,8 @@ _ZOOM = 0.2
 def pixels(images: Tensor) -> Tensor:
     """The pixels as they are.
 
-    Hides nothing: where a trigger can be learned at all, it is learned here. Shows what the other views are compared
-    with. Costs nothing.
+    Hides nothing: every trigger that can be learned can be learned here. It is the reference for the other views. Costs
+    nothing.
 
     Args:
         images: (B, 3, H, W) uint8.
@@ -48,11 +48,11 @@ def pixels(images: Tensor) -> Tensor:
 
 
 def edges(images: Tensor) -> Tensor:
-    """Fine edges: the high-pass of the grey picture, divided by the contrast around each place.
+    """Fine edges: a high-pass filter of the grey image, divided by the local contrast.
 
-    Hides what is smooth or coloured (waves of low frequency, colour shifts, smooth additive patterns) and evens out how
-    strong an edge is. Patches, checkers, noise and the edges of a blended picture stay visible. Two pixels at the rim,
-    where the blur sees half a slope and would show it, are blank. Costs about 1 ms for a batch.
+    Hides what is smooth or coloured (waves of low frequency, colour shifts, smooth additive patterns) and evens out the
+    strength of edges. Patches, checkers, noise and the edges of a blended image stay visible. Two pixels at the rim are
+    blank, because the blur sees only half a slope there and would show it. Costs about 1 ms for a batch.
 
     Args:
         images: (B, 3, H, W) uint8.
@@ -66,12 +66,12 @@ def edges(images: Tensor) -> Tensor:
 
 
 def soft_edges(images: Tensor) -> Tensor:
-    """Edges of a middle band: blurred first, then the high-pass, divided by the contrast around each place.
+    """Edges of a middle frequency band: blurred, then high-pass filtered, and divided by the local contrast.
 
-    Hides fine noise and checkers, which the blur removes, and smooth fields, which the high-pass removes. Waves of
-    the middle band and large shapes of a blended picture stay visible, and so does a patch of high contrast. The band
-    needs only every second pixel, and none at the rim, where the blur sees half a slope. Costs about 1 ms for a batch
-    and makes the network four times cheaper.
+    Hides fine noise and checkers, which the blur removes, and smooth fields, which the high-pass filter removes. Waves
+    of the middle band and large shapes of a blended image stay visible, and so does a patch of high contrast. The band
+    needs only every second pixel. The rim is left out, because the blur sees only half a slope there. Costs about 1 ms
+    for a batch and makes the network four times cheaper.
 
     Args:
         images: (B, 3, H, W) uint8.
@@ -87,8 +87,8 @@ def coarse_4(images: Tensor) -> Tensor:
     """Colours averaged over squares of 4x4 px.
 
     Hides what is finer than 4 px: checkers, noise, waves of high frequency, quantisation, small warps. Smooth patterns
-    and colour shifts stay visible; a bright patch of 3 px only just. Costs nothing to speak of, and the network becomes
-    about sixteen times cheaper.
+    and colour shifts stay visible; a bright patch of 3 px is barely visible. Costs almost nothing, and the network
+    becomes about sixteen times cheaper.
 
     Args:
         images: (B, 3, H, W) uint8.
@@ -102,8 +102,8 @@ def coarse_4(images: Tensor) -> Tensor:
 def coarse_8(images: Tensor) -> Tensor:
     """Colours averaged over squares of 8x8 px.
 
-    Hides all that is finer than 8 px, waves of six periods in 32 px among it. The smoothest patterns and colour shifts
-    stay visible, and little of what the picture shows. Costs nothing to speak of.
+    Hides everything that is finer than 8 px, including waves of six periods in 32 px. The smoothest patterns and colour
+    shifts stay visible, but little of what the image shows. Costs almost nothing.
 
     Args:
         images: (B, 3, H, W) uint8.
@@ -115,11 +115,12 @@ def coarse_8(images: Tensor) -> Tensor:
 
 
 def turned(images: Tensor) -> Tensor:
-    """The middle of the picture, turned by up to 30 degrees and scaled by up to 1.2, as the pixels themselves decide.
+    """The middle of the image, rotated by up to 30 degrees and scaled by up to 1.2.
 
-    Hides what hangs on its place: patches at the rim are cut off, and a pattern that covers the picture no longer meets
-    itself from one image to the next. Triggers whose kind tells more than their place (noise, colour shifts) stay
-    visible. Costs about 8 ms for a batch.
+    The angle and the scale are derived from the pixels of the image. Hides what depends on its position: patches at the
+    rim are cut off, and a pattern that covers the image is no longer aligned from one image to the next. Triggers that
+    are defined by their texture or colour rather than their position (noise, colour shifts) stay visible. Costs about 8
+    ms for a batch.
 
     Args:
         images: (B, 3, H, W) uint8.
@@ -132,9 +133,9 @@ def turned(images: Tensor) -> Tensor:
 
 
 def band_stop(images: Tensor) -> Tensor:
-    """The picture without the band in which sinusoids are usually hidden, of about 4 to 16 px a period.
+    """The image without periods of about 4 to 16 px, the band in which sinusoids are usually hidden.
 
-    Hides waves of that band and much of a blended picture. Fine noise, checkers, small patches and colour shifts stay
+    Hides waves of that band and much of a blended image. Fine noise, checkers, small patches and colour shifts stay
     visible. Costs about 6 ms for a batch.
 
     Args:
@@ -148,9 +149,9 @@ def band_stop(images: Tensor) -> Tensor:
 
 
 def centre(images: Tensor) -> Tensor:
-    """The middle half of the picture, by each side; `rim` is what is left.
+    """The middle half of the image along each side; `rim` is the rest.
 
-    Hides what lies in the outer quarter of each side, corner patches above all. What covers the whole picture stays
+    Hides what lies in the outer quarter of each side, above all corner patches. What covers the whole image stays
     visible. Costs nothing, and makes the network four times cheaper.
 
     Args:
@@ -165,10 +166,12 @@ def centre(images: Tensor) -> Tensor:
 
 
 def rim(images: Tensor) -> Tensor:
-    """The picture with its middle half, by each side, filled with the mean colour of the rest; complement of `centre`.
+    """The image with its middle half along each side filled with the mean colour of the rest.
 
-    Hides what lies in the middle: objects that are pasted there. What covers the whole picture, and what lies in a
-    corner, stays visible. Costs nothing.
+    It is the complement of `centre`.
+
+    Hides what lies in the middle, such as objects that are pasted there. What covers the whole image, and what lies in
+    a corner, stays visible. Costs nothing.
 
     Args:
         images: (B, 3, H, W) uint8.
@@ -204,14 +207,17 @@ def _grey(images: Tensor) -> Tensor:
 
 
 def blurred(values: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur of (B, C, H, W) by `sigma` px; beyond the rim its pixels are repeated."""
+    """Gaussian blur of (B, C, H, W) by `sigma` px. Outside the image, the pixels at its rim are repeated."""
     down, across = (_blur(side, sigma).to(values.device) for side in values.shape[2:])
     return down @ values @ across.T
 
 
 @lru_cache(maxsize=32)
 def _blur(side: int, sigma: float) -> Tensor:
-    """(side, side) float32 that blurs a column. On small images a product of matrices beats a convolution by far."""
+    """The (side, side) float32 matrix that blurs a column.
+
+    On small images, a matrix product is much faster than a convolution.
+    """
     reach = math.ceil(2.5 * sigma)
     offsets = torch.arange(-reach, reach + 1)
     weights = (-0.5 * (offsets / sigma) ** 2).exp()
@@ -229,14 +235,14 @@ def _averaged(images: Tensor, factor: int) -> Tensor:
 
 
 def _middle(images: Tensor) -> Tensor:
-    """Without an eighth of each side at each end."""
+    """The image without an eighth of its side at each end."""
     height, width = images.shape[2:]
     top, left = height // 8, width // 8
     return images[:, :, top : height - top, left : width - left]
 
 
 def _fingerprints(images: Tensor) -> np.ndarray:
-    """(B,) uint64, a number that follows from each image's pixels: what is drawn for it belongs to the image."""
+    """(B,) uint64, a number computed from each image's pixels, so that random draws for an image depend on it alone."""
     flat = images.flatten(1).to("cpu", torch.int64)
     primes = 2 * torch.arange(flat.shape[1], dtype=torch.int64) + 1
     numbers: np.ndarray = (flat * primes).sum(1).numpy().astype(np.uint64)

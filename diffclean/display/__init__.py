@@ -1,1 +1,1 @@
-"""What people see while work runs: the progress bar, in a terminal and in a notebook."""
+"""The display of progress while work runs: the bar, in a terminal and in a notebook."""

@@ -1,4 +1,4 @@
-"""The progress bar on a terminal. Only imported there: rich takes a tenth of a second."""
+"""The progress bar. It is imported only where one is drawn, because importing rich takes a tenth of a second."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from diffclean.display.style import safe
 
 
 class _Speed(ProgressColumn):
-    """Units a second and the time left; at the end, the time it took."""
+    """Units a second and the remaining time; at the end, the elapsed time."""
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
@@ -24,14 +24,14 @@ class _Speed(ProgressColumn):
 
 
 class _Figures(ProgressColumn):
-    """Loss, accuracy: whatever the work tells about itself."""
+    """Figures that the work reports about itself, such as loss and accuracy."""
 
     def render(self, task: Task) -> Text:
         return Text(figures_text(task.fields["figures"]), style="dim")
 
 
 class _Count(ProgressColumn):
-    """`128/500 images`, or `128 images` where the total is unknown."""
+    """`128/500 images`, or `128 images` if the total is unknown."""
 
     def render(self, task: Task) -> Text:
         total = "" if task.total is None else f"/{int(task.total)}"
@@ -39,7 +39,7 @@ class _Count(ProgressColumn):
 
 
 class Bar:
-    """One bar at a time on standard error; it is also the board that log lines are written above it through."""
+    """One bar at a time on standard error. It is also the board through which log lines are written above the bar."""
 
     def __init__(self) -> None:
         # rich honours NO_COLOR by itself.
@@ -50,11 +50,11 @@ class Bar:
 
     @property
     def is_seen(self) -> bool:
-        """Whether there is a terminal or a notebook that it is drawn in."""
+        """Whether there is a terminal or a notebook in which the bar is drawn."""
         return self._console.is_terminal or self._console.is_jupyter
 
     def begin(self, what: str, total: int | None, unit: str = "images", done: int = 0) -> None:
-        """Start a task; an earlier one is closed."""
+        """Start a task; an earlier one is ended."""
         self.end()
         self._figures = {}
         self._progress = Progress(
@@ -77,7 +77,7 @@ class Bar:
             self._progress.update(self._task, advance=count, figures=dict(self._figures))
 
     def end(self) -> None:
-        """Leave the bar as it stands."""
+        """End the task and leave the bar as it is."""
         progress, self._progress = self._progress, None
         if progress is not None:
             progress.stop()

@@ -1,4 +1,4 @@
-"""How far one task is, in numbers and in words."""
+"""Counts the progress of one task, and writes it in numbers and words."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ def seconds_text(seconds: float) -> str:
 
 
 def rate_text(rate: float, unit: str) -> str:
-    """`12.3 images/s`, or for slow work `4.2 s/image`."""
+    """`12.3 images/s`, or `4.2 s/image` for slow work."""
     if rate >= 0.5:
         return f"{rate:.1f} {unit}/s"
     return f"{1 / rate:.1f} s/{unit.removesuffix('s')}" if rate > 0 else f"0 {unit}/s"
 
 
 def figures_text(figures: dict[str, float]) -> str:
-    """`loss 0.1234, accuracy 0.91`; counts in full: `windows 12,345`."""
+    """`loss 0.1234, accuracy 0.91`; counts are written in full: `windows 12,345`."""
     return ", ".join(
         f"{name} {value:,}" if isinstance(value, int) else f"{name} {value:.4g}" for name, value in figures.items()
     )
 
 
 class Meter:
-    """Counts one task: how many, how fast lately, how long still."""
+    """Counts one task: how much is done, the current rate, and the remaining time."""
 
     def __init__(self, what: str, total: int | None, unit: str, done: int) -> None:
         self.what, self.total, self.unit, self.done = what, total, unit, done
@@ -44,12 +44,13 @@ class Meter:
         self._samples: deque[tuple[float, int]] = deque([(self.began_s, done)])
 
     def advance(self, count: int, figures: dict[str, float]) -> None:
-        """Note `count` more units."""
+        """Count `count` more units."""
         self.done += count
         self.figures.update(figures)
         now = time.monotonic()
         self._samples.append((now, self.done))
-        # The rate of the last minute: a slow first batch (compilation, cold caches) must not spoil the forecast.
+        # Only the last minute counts, so that a slow first batch (compilation, cold caches) does not spoil the
+        # estimate.
         while len(self._samples) > 2 and now - self._samples[0][0] > RATE_WINDOW_S:
             self._samples.popleft()
 
@@ -61,13 +62,13 @@ class Meter:
 
     @property
     def overall_rate(self) -> float:
-        """Units a second since the task began, without those finished earlier."""
+        """Units a second since the task began, without those that were finished earlier."""
         elapsed_s = time.monotonic() - self.began_s
         return (self.done - self._first) / elapsed_s if elapsed_s > 0 else 0.0
 
     @property
     def left_s(self) -> float | None:
-        """Seconds left, where that can be told."""
+        """The remaining seconds, or None if they cannot be estimated."""
         return None if self.total is None or self.rate <= 0 else max(0, self.total - self.done) / self.rate
 
     def line(self, ended: bool = False) -> str:
@@ -85,7 +86,7 @@ class Meter:
         return ", ".join(parts)
 
     def record(self) -> dict[str, Any]:
-        """The same for machines."""
+        """The progress as a record for machines."""
         left_s = self.left_s
         return {
             "task": self.what,

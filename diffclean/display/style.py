@@ -1,4 +1,4 @@
-"""What a stream can show: terminal or not, colour or not; and text of others, made safe to show."""
+"""What a stream can show (terminal, colour), and how text from other sources is made safe to show."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import TextIO
 
 _LONGEST = 20_000
 _HIDDEN = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
-"""Unicode's categories of what steers a terminal or is not seen: control, format (bidirectional marks among them), lone
-surrogates, private use, line and paragraph separators."""
+"""Unicode categories of characters that control a terminal or are invisible: control, format (including bidirectional
+marks), lone surrogates, private use, line and paragraph separators."""
 
 
 def is_terminal(stream: TextIO) -> bool:
-    """Whether a person watches `stream` on a terminal that can redraw a line."""
+    """Whether `stream` is a terminal that can redraw a line."""
     try:
         return stream.isatty() and os.environ.get("TERM") != "dumb"
     except ValueError:  # closed
@@ -21,21 +21,21 @@ def is_terminal(stream: TextIO) -> bool:
 
 
 def has_color(stream: TextIO) -> bool:
-    """Whether to colour: on a terminal, unless NO_COLOR is set and not empty (no-color.org)."""
+    """Whether to use colour: on a terminal, unless NO_COLOR is set and not empty (no-color.org)."""
     return is_terminal(stream) and not os.environ.get("NO_COLOR")
 
 
 def strong(text: str, stream: TextIO, ansi: str = "1;31") -> str:
-    """`text` in bold red (or another ANSI style) where colour is welcome."""
+    """`text` in bold red (or another ANSI style) if colour may be used."""
     return f"\x1b[{ansi}m{text}\x1b[0m" if has_color(stream) else text
 
 
 def safe(text: str) -> str:
-    r"""Text with whatever could steer a terminal, or deceive who reads it, spelled out as `\x1b` or `\u202e`.
+    r"""Escape everything in a text that could control a terminal or deceive a reader, as `\x1b` or `\u202e`.
 
-    What people are told quotes file names, class names and the metadata of models, and those may be written by an
-    attacker. Every way to the terminal leads through here. Line breaks stay, but what follows one is indented: it can
-    not pass for a message of its own.
+    Messages quote file names, class names and the metadata of models, which an attacker may have written. All output to
+    a terminal goes through this function. Line breaks are kept, but the lines after them are indented, so that they
+    cannot pass for messages of their own.
     """
     if len(text) > _LONGEST:
         text = f"{text[:_LONGEST]} ... ({len(text) - _LONGEST:,} characters more)"

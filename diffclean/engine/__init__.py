@@ -1,4 +1,4 @@
-"""This room says what an engine directory is: its manifest, its precision, and the keys of what was compiled from it.
+"""This room says what an engine directory is: its manifest, its precision, and the keys of its compiled forms.
 
-`export` writes engines and `runtime` runs them; both read here what they must agree on.
+`export` writes engines and `runtime` runs them; both use this room for what they must agree on.
 """

@@ -1,8 +1,8 @@
-"""`engine.json`: what an engine directory holds, and the proof that it still does.
+"""`engine.json`: the content of an engine directory, and the hashes that prove that it is unchanged.
 
-The fingerprint is a hash of everything that decides an engine's output: the graphs' bytes, the scheduler, the
-preprocessing, the model it came from, the tools that made it. Files are checked against their hashes before a runtime
-sees them.
+The fingerprint is a hash of everything that determines the output of an engine: the bytes of the graphs, the scheduler,
+the preprocessing, the model it was made from, and the tools that made it. Files are checked against their hashes before
+a runtime opens them.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from diffclean.families.base import Port
 
 FORMAT = 2
 OPSET = 20
-"""Of the graphs."""
+"""The ONNX opset of the graphs."""
 FILE_NAME = "engine.json"
 GRAPH_NAME = "model.onnx"
-"""In a component's folder; large weights lie beside it in `model.onnx.data`."""
+"""The graph in the folder of a component; large weights are beside it in `model.onnx.data`."""
 SUMS_NAME = "SHA256SUMS.json"
-"""In a model directory: the hashes that its files must have."""
+"""The file in a model directory with the hashes that its files must have."""
 
 
 def model_hashes(directory: Path) -> dict[str, str]:
-    """`hashes_below` of what decides a model's output: its weights and configurations, not its card."""
+    """The hashes of the files that determine a model's output: weights and configurations, but not its model card."""
     found = hashes_below(directory, (".safetensors", ".json"))
     return {name: digest for name, digest in found.items() if name != SUMS_NAME}
 
 
 @dataclass(frozen=True)
 class ComponentEntry:
-    """One component of an engine: its signature (batch axis left out, dynamic) and its parity with torch."""
+    """One component of an engine: its signature (without the dynamic batch axis), and its parity with torch."""
 
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
@@ -47,13 +47,14 @@ class ComponentEntry:
 
 @dataclass(frozen=True)
 class CompiledForm:
-    """A component made ready for one runtime.
+    """A component that was compiled for one runtime.
 
     Attributes:
-        component: its place.
-        target: the runtime, as `export.forms.TARGETS` names it.
-        files: relative path -> sha256.
-        key: everything that decides it: the runtime's version, the graph's hash, precision; GPUs and batch sizes.
+        component: the name of the component.
+        target: the runtime, see `export.forms.TARGETS`.
+        files: the sha256 by relative path.
+        key: everything that determines it: the version of the runtime, the hash of the graph, the precision, and GPUs
+            and batch sizes.
     """
 
     component: str
@@ -67,15 +68,16 @@ class EngineManifest:
     """The content of `engine.json`.
 
     Attributes:
-        family: name of the family.
-        source: model directory (`path`), the sha256 of each of its files (`files`), hub and revision where it has them.
-        image_size: side of the square, in pixels.
-        scheduler: diffusers' configuration of the noise schedule.
-        components: by place.
-        files: every file of the engine directory but this one -> sha256.
-        tools: versions of what made it.
-        options: what the engine was made as; `export.build.ExportOptions`.
-        compiled: what was made for one runtime each; it does not enter the fingerprint.
+        family: the name of the family.
+        source: the model directory (`path`), the sha256 of each of its files (`files`), and the hub and revision if it
+            has them.
+        image_size: the side of the square, in pixels.
+        scheduler: the configuration of the noise schedule, as diffusers stores it.
+        components: the components by place.
+        files: the sha256 of every file in the engine directory except this one.
+        tools: the versions of the tools that made it.
+        options: the options of the export, see `export.build.ExportOptions`.
+        compiled: the forms that were compiled for runtimes; they are not part of the fingerprint.
     """
 
     family: str
@@ -91,12 +93,12 @@ class EngineManifest:
 
     @property
     def precision(self) -> str:
-        """What the graphs compute in: fp32, fp16 or bf16."""
+        """The precision that the graphs compute in: fp32, fp16 or bf16."""
         return str(self.options.get("precision", "fp32"))
 
     @property
     def fingerprint(self) -> str:
-        """Hex sha256 over all that decides the output; not over where the model lay, nor over measured parity."""
+        """Hex sha256 of everything that determines the output, without the model's path and the measured parity."""
         content = asdict(self)
         content["source"].pop("path", None)
         content.pop("compiled")
@@ -105,25 +107,25 @@ class EngineManifest:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def changed(self, directory: Path) -> list[str]:
-        """What of the engine in `directory` is not as it is on record, a line a file; empty where all is.
+        """What differs from the record in the engine in `directory`, one line for each file; empty if nothing does.
 
         Every graph that a runtime would load, with its weights, must be on record.
         """
         return changed(directory, self.components, self.files, GRAPH_NAME)
 
     def graph_sha256(self, component: str) -> str:
-        """The hash of a component's graph with its weights, as `tensorrt_key.onnx_digest` reckons it from the files."""
+        """The hash of a component's graph with its weights, equal to `tensorrt_key.onnx_digest` of the files."""
         names = sorted(name for name in self.files if name.startswith(f"{component}/{GRAPH_NAME}"))
         digests = [self.files[name] for name in names]
         return digests[0] if len(digests) == 1 else hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
     def form(self, component: str, target: str) -> CompiledForm | None:
-        """What is on record of a component's form for a target."""
+        """The recorded form of a component for a target, or None."""
         found = (form for form in self.compiled if (form.component, form.target) == (component, target))
         return next(found, None)
 
     def with_form(self, form: CompiledForm) -> EngineManifest:
-        """The same engine with one form more, in place of an earlier one of that component and target."""
+        """The same engine with one more form, which replaces an earlier one of the same component and target."""
         others = [each for each in self.compiled if (each.component, each.target) != (form.component, form.target)]
         return replace(self, compiled=[*others, form])
 
@@ -131,7 +133,7 @@ class EngineManifest:
         """Write `engine.json` into `directory`, whole or not at all.
 
         Raises:
-            WriteError: disk full, read-only, no permission.
+            WriteError: the disk is full or read-only, or there is no permission.
         """
         content = {**asdict(self), "fingerprint": self.fingerprint}
         write_whole(directory / FILE_NAME, (json.dumps(content, indent=2, sort_keys=True) + "\n").encode())
@@ -141,7 +143,7 @@ def read_engine_manifest(directory: Path) -> EngineManifest:
     """Read `engine.json`.
 
     Raises:
-        DiffcleanError: it is missing, of another format, or its content does not match its own fingerprint.
+        DiffcleanError: it is missing or of another format, or its content does not match its own fingerprint.
     """
     path = directory / FILE_NAME
     if not path.is_file():

@@ -1,4 +1,4 @@
-"""What an `engine.json` may say: it may come from anywhere, and what is built from it must not be of any size."""
+"""Checks the content of an `engine.json`, which may come from anywhere, before anything is built from it."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from diffclean.data.hashes import damage, is_inside
 from diffclean.families.bounds import tensors_of
 
 LARGEST_SIDE = 8192
-"""Of a square, in pixels."""
+"""The largest side of a square, in pixels."""
 _LARGEST_PORT = 2**28
-"""Numbers that one image may have at a door of a component."""
+"""The largest count of numbers that an input or output of a component may have for one image."""
 _DTYPES = ("float32", "uint8", "bool")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _PRECISIONS = ("fp32", "fp16", "bf16")
 
 
 def check_content(content: Any) -> None:
-    """Refuse what no export writes.
+    """Refuse content that no export writes.
 
     Args:
-        content: of `engine.json`, as JSON has it.
+        content: the content of `engine.json`, as parsed JSON.
 
     Raises:
         ValueError: says where, what was expected, and what was found.
@@ -86,13 +86,13 @@ def _be(holds: bool, where: str, expected: str, found: object) -> None:
 
 
 def unlisted(directory: Path, components: Mapping[str, Any], files: Mapping[str, str], graph: str) -> list[str]:
-    """What a runtime would load of an engine directory though no hash of it is on record, a line a file.
+    """The files that a runtime would load from an engine directory without a recorded hash, one line for each.
 
     Args:
-        directory: of the engine.
-        components: by place.
-        files: on record: path -> sha256.
-        graph: the name of a component's graph.
+        directory: the engine directory.
+        components: the components by place.
+        files: the recorded files, path -> sha256.
+        graph: the file name of a component's graph.
     """
     found = [f"{place}/{graph} is not among its files" for place in components if f"{place}/{graph}" not in files]
     for place in components:
@@ -105,21 +105,21 @@ def unlisted(directory: Path, components: Mapping[str, Any], files: Mapping[str,
 
 
 def weights_beside(path: Path) -> set[str]:
-    """The files that an ONNX graph keeps weights in, as it names them. A graph that is damaged names none."""
+    """The files in which an ONNX graph keeps weights, according to the graph. A damaged graph has none."""
     if not path.stat().st_size:
         return set()
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        if data.find(b"location") < 0:  # the usual case, told without reading hundreds of megabytes as protobuf
+        if data.find(b"location") < 0:  # the usual case, found without parsing hundreds of megabytes as protobuf
             return set()
     import onnx
 
     try:
         model = onnx.load(path, load_external_data=False)
-    except Exception:  # protobuf's DecodeError is of no public type; the runtime says what is wrong
+    except Exception:  # protobuf's DecodeError is not public; the runtime reports what is wrong
         return set()
     return {entry.value for tensor in tensors_of(model) for entry in tensor.external_data if entry.key == "location"}
 
 
 def changed(directory: Path, components: Mapping[str, Any], files: Mapping[str, str], graph: str) -> list[str]:
-    """What of an engine directory is not as it is on record: `damage`, and `unlisted`."""
+    """What differs from the record in an engine directory, found by `unlisted` and `damage`."""
     return unlisted(directory, components, files, graph) or damage(directory, dict(files))

@@ -1,4 +1,4 @@
-"""OpenVINO's own form of a component (IR): its files, what decides it, and whether the one that is there fits."""
+"""OpenVINO's own format of a component (IR): its files, what determines it, and whether an existing one fits."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from diffclean.engine.manifest import EngineManifest
 from diffclean.errors import MissingExtraError
 
 TARGET = "openvino"
-"""Its name among the targets of an export and the runtimes."""
+"""The name of this form among the targets of an export and among the runtimes."""
 FILES = ("openvino.xml", "openvino.bin")
-"""In a component's folder: the graph, and its weights."""
+"""The files in the folder of a component: the graph and its weights."""
 
 
 def openvino_version() -> str:
-    """The installed version, with its build.
+    """The version of the installed OpenVINO, with its build number.
 
     Raises:
         MissingExtraError: it is not installed.
@@ -29,13 +29,13 @@ def openvino_version() -> str:
 
 
 def form_key(manifest: EngineManifest, component: str) -> dict[str, Any]:
-    """Everything that decides a component's form."""
+    """Everything that determines the form of a component."""
     graph = manifest.graph_sha256(component)
     return {"runtime_version": openvino_version(), "graph": graph, "precision": manifest.precision}
 
 
 def form_problem(place: Path, manifest: EngineManifest, component: str) -> str | None:
-    """Why the form that is there cannot be used, "" where there is none; None: it can."""
+    """Why an existing form cannot be used; "" if there is none, None if it can be used."""
     form = manifest.form(component, TARGET)
     if form is None:
         return ""

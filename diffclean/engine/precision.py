@@ -1,4 +1,4 @@
-"""In what precision the graphs of an engine compute, and a torch module made to compute in it."""
+"""The precisions in which graphs compute, and a wrapper that makes a torch module compute in one of them."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from diffclean.errors import UsageError
 
 
 class InPrecision(nn.Module):
-    """A module that computes in another precision, with fp32 at its doors.
+    """A module that computes in another precision, with fp32 inputs and outputs.
 
-    Numbers that are one an image (timesteps, noise levels) stay in fp32: half precision cannot tell 999 from 999.4.
+    Inputs of one number for each image (timesteps, noise levels) stay in fp32, because half precision cannot tell 999
+    from 999.4.
     """
 
     def __init__(self, module: nn.Module, dtype: torch.dtype) -> None:
@@ -20,7 +21,7 @@ class InPrecision(nn.Module):
         self.dtype = dtype
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """As the module's own."""
+        """Like `forward` of the module."""
         cast = [x.to(self.dtype) if x.is_floating_point() and x.ndim > 1 else x for x in inputs]
         outputs = self.module(*cast)
         outputs = outputs if isinstance(outputs, tuple) else (outputs,)
@@ -28,10 +29,10 @@ class InPrecision(nn.Module):
 
 
 def torch_dtype(precision: str) -> torch.dtype:
-    """fp32, fp16 or bf16.
+    """The torch dtype of fp32, fp16 or bf16.
 
     Raises:
-        UsageError: anything else.
+        UsageError: the name is another one.
     """
     names = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
     if precision not in names:

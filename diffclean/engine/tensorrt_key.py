@@ -1,4 +1,7 @@
-"""What decides a TensorRT engine, written beside it: a wrong one is never run, and the reason is told in words."""
+"""The key of a TensorRT engine, which is written beside it.
+
+An engine with a wrong key is never run, and the reason is logged.
+"""
 
 from __future__ import annotations
 
@@ -21,18 +24,18 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class EngineKey:
-    """Everything that decides what an engine is.
+    """Everything that determines an engine.
 
     Attributes:
         flavour: "tensorrt" or "tensorrt-rtx".
-        library_version: of that library; engines do not carry over between versions.
-        onnx_sha256: see `onnx_digest`.
-        precision: what the graph computes in. It is in the graph already and stands here for the reader.
-        arch: compute capabilities it was built for; empty: the library's portable default.
-        gpu: the GPU it was tuned on, "" where the library does not tune on one.
-        profiles: in the order in which the engine holds them.
-        flags: builder flags that were set, and with a minus those that were cleared.
-        memory_limit_bytes: scratch memory that a layer may use; None: no limit.
+        library_version: the version of that library; an engine works with one version only.
+        onnx_sha256: the hash of the graph, see `onnx_digest`.
+        precision: the precision that the graph computes in. The graph contains it already; it is here for the reader.
+        arch: the compute capabilities that the engine was built for; empty for the library's portable default.
+        gpu: the GPU that it was tuned on; "" if the library does not tune.
+        profiles: the profiles, in the order in which the engine holds them.
+        flags: the builder flags that were set, and with a minus those that were cleared.
+        memory_limit_bytes: the scratch memory that a layer may use; None stands for no limit.
     """
 
     flavour: str
@@ -46,11 +49,11 @@ class EngineKey:
     memory_limit_bytes: int | None = None
 
     def runs_on(self, capability: Arch) -> bool:
-        """Whether it was built for GPUs of this compute capability."""
+        """Whether the engine was built for GPUs of this compute capability."""
         return capability in self.arch if self.arch else capability >= PORTABLE_FROM
 
     def differences(self, wanted: EngineKey) -> list[str]:
-        """What this engine is and the wanted one is not, a phrase a difference."""
+        """The differences between this engine and the wanted one, as phrases."""
         phrases: dict[str, tuple[str, Callable[[Any], object]]] = {
             "flavour": ("compiled by {}", str),
             "library_version": ("compiled by version {}", str),
@@ -69,7 +72,7 @@ class EngineKey:
         ]
 
     def to_json(self) -> dict[str, Any]:
-        """For `json.dumps`, and to be read by people."""
+        """The key as a readable table for `json.dumps`."""
         arch = [f"{major}.{minor}" for major, minor in self.arch]
         return {**asdict(self), "arch": arch, "profiles": [str(each) for each in self.profiles]}
 
@@ -78,7 +81,7 @@ class EngineKey:
         """The inverse of `to_json`.
 
         Raises:
-            ValueError, KeyError, TypeError, DiffcleanError: it is not one.
+            ValueError, KeyError, TypeError, DiffcleanError: the content is not a key.
         """
         return cls(
             **{
@@ -91,10 +94,12 @@ class EngineKey:
 
 
 def onnx_digest(path: Path) -> str:
-    """Sha256 of a graph with its weights: of the file, or of all their hashes where weights lie in files beside it.
+    """The sha256 of a graph with its weights.
+
+    This is the hash of the file, or if there are files of weights beside it, the hash of all their hashes.
 
     Raises:
-        DiffcleanError: the file is no ONNX model, or a file of weights is missing.
+        DiffcleanError: the file is not an ONNX model, or a file of weights is missing.
     """
     import onnx
 
@@ -102,7 +107,7 @@ def onnx_digest(path: Path) -> str:
         model = onnx.load(path, load_external_data=False)
     except FileNotFoundError:
         raise DiffcleanError(f"There is no ONNX graph {path}.", "Export the model again.") from None
-    except Exception as error:  # protobuf's DecodeError is of no public type
+    except Exception as error:  # protobuf's DecodeError is not public
         raise DiffcleanError(f"{path} is damaged: {error}", "Export the model again.") from error
     entries = [entry for tensor in model.graph.initializer for entry in tensor.external_data]
     beside = sorted({entry.value for entry in entries if entry.key == "location"})
@@ -113,12 +118,12 @@ def onnx_digest(path: Path) -> str:
 
 
 def engine_file(folder: Path, flavour: str) -> Path:
-    """Where the engine of a component lies: beside its ONNX graph."""
+    """The path of a component's engine, which is beside its ONNX graph."""
     return folder / f"model.{flavour}.engine"
 
 
 def key_path(engine: Path) -> Path:
-    """Where an engine's key lies."""
+    """The path of an engine's key."""
     return engine.with_suffix(".json")
 
 
@@ -126,12 +131,12 @@ def write_engine(engine: Path, plan: Any, key: EngineKey) -> None:
     """Write an engine and its key, both whole or neither.
 
     Args:
-        engine: the file; its folder is made.
-        plan: the bytes, anything with a buffer (it may be gigabytes: it is not copied).
-        key: what decided them.
+        engine: the file to write; its folder is created.
+        plan: the bytes of the engine in an object with a buffer, which may be gigabytes and is not copied.
+        key: the key of the engine.
 
     Raises:
-        WriteError: disk full, read-only, no permission.
+        WriteError: the disk is full or read-only, or there is no permission.
     """
     content = {"format": FORMAT, "sha256": hashlib.sha256(plan).hexdigest(), "key": key.to_json()}
     make_folders(engine.parent)
@@ -159,7 +164,7 @@ def _recorded(engine: Path) -> tuple[EngineKey, str]:
 
 
 def load_key(engine: Path) -> EngineKey:
-    """The key that was written beside an engine.
+    """Read the key that was written beside an engine.
 
     Raises:
         DiffcleanError: it is missing or damaged.
@@ -168,7 +173,7 @@ def load_key(engine: Path) -> EngineKey:
 
 
 def why_not(engine: Path, wanted: EngineKey) -> str | None:
-    """Why an engine on disk is not the wanted one, in words; None when it is. Reads and hashes the whole file."""
+    """Why an engine on disk is not the wanted one; None if it is. The whole file is read and hashed."""
     if not engine.is_file():
         return "it is missing"
     try:

@@ -1,4 +1,4 @@
-"""TensorRT and TensorRT-RTX: one API in two libraries. What differs between them stands in `FLAVOURS`, nowhere else."""
+"""TensorRT and TensorRT-RTX, two libraries with one API. All differences between them are in `FLAVOURS`."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from diffclean.families.base import Port
 log = logging.getLogger(__name__)
 
 COMMON_FLAGS = ("STRICT_NANS", "-TF32")
-"""For every engine. The decoder tells which images are finite, so 0 * x must not become 0; and fp32 means fp32."""
+"""The builder flags of every engine. The decoder reports which images are finite, so 0 * x must not become 0; and fp32
+must be exactly fp32."""
 
 _DTYPES = {"float32": "FLOAT", "float16": "HALF", "uint8": "UINT8", "bool": "BOOL", "int64": "INT64", "int32": "INT32"}
-# What a library without a driver says after every error, whatever the error was.
+# A library without a driver adds this to every error, whatever the error was.
 _NO_DRIVER = "cudaError 35"
 
 
@@ -29,17 +30,18 @@ class Flavour:
     """One of the two libraries, and what it can do.
 
     Attributes:
-        name: as in `--runtime`.
-        title: as NVIDIA writes it.
-        module: what is imported.
-        extra: of diffclean, that installs it.
+        name: the name that `--runtime` takes.
+        title: the name as NVIDIA writes it.
+        module: the module that is imported.
+        extra: the extra of diffclean that installs it.
         needs_gpu: whether it compiles only on the GPU that the engine will run on.
-        flags: builder flags that its engines need beside `COMMON_FLAGS`.
+        flags: the builder flags that its engines need in addition to `COMMON_FLAGS`.
         timing_cache: whether measured kernel times can be kept from one build to the next.
-        version_compatible: whether an engine can be made to run on later versions.
-        refit: whether an engine's weights can be exchanged.
+        version_compatible: whether it can make engines that run with later versions.
+        refit: whether the weights of an engine can be exchanged.
         runtime_cache: whether it compiles kernels when an engine is first run, and can keep them.
-        asks_capture: whether it says if an engine can become a CUDA graph; the other one's always can.
+        asks_capture: whether it must be asked if an engine can be recorded as a CUDA graph; with the other library this
+            is always possible.
         supported: whether it runs on GPUs of a compute capability.
     """
 
@@ -60,7 +62,7 @@ class Flavour:
         """Import the library.
 
         Raises:
-            MissingExtraError: it is not installed, or is one of the empty packages that stand for it on the registry.
+            MissingExtraError: it is not installed, or it is only the empty package of that name from the registry.
         """
         try:
             module = importlib.import_module(self.module)
@@ -74,7 +76,7 @@ class Flavour:
         """The builder flags of an engine.
 
         Raises:
-            UsageError: `extra` asks for what the library cannot do.
+            UsageError: `extra` contains a flag that the library does not support.
         """
         extra = tuple(extra)
         cannot = {"VERSION_COMPATIBLE": not self.version_compatible, "REFIT": not self.refit}
@@ -83,11 +85,11 @@ class Flavour:
         return (*COMMON_FLAGS, *self.flags, *extra)
 
     def targets(self, trt: Any, arch: tuple[Arch, ...] | None) -> tuple[tuple[Arch, ...], str]:
-        """For which GPUs to compile, and on which one: (compute capabilities, its name or "").
+        """The GPUs to compile for, and the GPU to compile on: (compute capabilities, its name or "").
 
         Args:
             trt: the library.
-            arch: as asked for; None: this machine's GPU, or what runs on most.
+            arch: the architectures that are asked for; None stands for this machine's GPU, or a form that runs on most.
 
         Raises:
             UsageError: the library has no such target.
@@ -96,7 +98,7 @@ class Flavour:
         if self.needs_gpu:
             if not gpus():
                 raise DiffcleanError(
-                    f"{self.title} compiles on the GPU that the engine will run on, and here {why_no_gpu()}.",
+                    f"{self.title} compiles on the GPU that the engine will run on, but here {why_no_gpu()}.",
                     "Compile on that machine, or with tensorrt-rtx, which needs no GPU to compile.",
                 )
             here = gpus()[0]
@@ -114,7 +116,7 @@ class Flavour:
                 "Hopper (9.0) and data-centre Blackwell (10.0) need `runtime` tensorrt.",
             )
         if not arch and gpus() and gpus()[0].capability < PORTABLE_FROM:
-            arch = (gpus()[0].capability,)  # the portable default leaves Turing out
+            arch = (gpus()[0].capability,)  # the portable default does not include Turing
         return tuple(sorted(set(arch or ()))), ""
 
 
@@ -138,14 +140,14 @@ FLAVOURS: Mapping[str, Flavour] = {
         asks_capture=False,
         supported=lambda capability: capability >= (7, 5),
     ),
-    # Without a GPU its timing cache does nothing, and both of these flags end the build.
+    # Without a GPU, the timing cache has no effect, and either of the next two flags ends the build.
     "tensorrt-rtx": Flavour(
         "tensorrt-rtx",
         "TensorRT-RTX",
         "tensorrt_rtx",
         "rtx",
         needs_gpu=False,
-        flags=("REQUIRE_USER_ALLOCATION",),  # or it may allocate while a CUDA graph is recorded
+        flags=("REQUIRE_USER_ALLOCATION",),  # otherwise it may allocate memory while a CUDA graph is recorded
         timing_cache=False,
         version_compatible=False,
         refit=False,
@@ -157,10 +159,10 @@ FLAVOURS: Mapping[str, Flavour] = {
 
 
 def flavour_named(name: str) -> Flavour:
-    """The library called `name`.
+    """The library with a name.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is no such library.
     """
     if name not in FLAVOURS:
         raise UsageError(f"There is no TensorRT library {name!r}.", f"Known: {', '.join(FLAVOURS)}.")
@@ -168,24 +170,24 @@ def flavour_named(name: str) -> Flavour:
 
 
 class Said:
-    """What a library complained about, for the message of the error that follows."""
+    """The complaints of a library, for the message of the error that follows."""
 
     def __init__(self) -> None:
         self.errors: list[str] = []
 
     def text(self) -> str:
-        """Its errors, a line each; what it says of a missing driver is left out where it says anything else."""
+        """The errors, one on each line. Those about a missing driver are omitted if there are others."""
         lines = list(dict.fromkeys(line for error in self.errors for line in error.splitlines() if line.strip()))
         return "\n".join(f"  {line}" for line in without_driver_noise(lines)) or "  (it did not say why)"
 
 
 def without_driver_noise(lines: list[str]) -> list[str]:
-    """Lines without those about a missing driver, unless there are no others: compiling needs none."""
+    """The lines without those about a missing driver, unless there are no others: compiling needs no driver."""
     return [line for line in lines if _NO_DRIVER not in line] or lines
 
 
 def logger_for(trt: Any) -> tuple[Any, Said]:
-    """A logger for the library that writes to Python's logging (never to stdout), and what it heard."""
+    """A logger for the library that writes to Python's logging (never to stdout), and the complaints it collects."""
     said = Said()
     errors = (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR)
 
@@ -203,9 +205,9 @@ def logger_for(trt: Any) -> tuple[Any, Said]:
 
 
 def port_mismatch(port: Port, dtype: Any, shape: Iterable[int]) -> str | None:
-    """What is wrong with a tensor that should be `port`, batch axis first; None when nothing is.
+    """What is wrong with a tensor that should fit `port`, with the batch axis first; None if nothing is.
 
-    Tensors are bound by address: a wrong type or shape would be read and written beyond its memory.
+    Tensors are bound by address, so a wrong type or shape would make the library read and write beyond its memory.
     """
     dims = tuple(shape)
     if dtype.name == _DTYPES.get(port.dtype) and len(dims) == 1 + len(port.shape) and dims[1:] == port.shape:

@@ -1,4 +1,4 @@
-"""Measure a classifier file on a test set, clean and triggered."""
+"""Measures a classifier file on a test set, clean and triggered."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _RATES = ("clean_accuracy", "attack_success_rate", "robust_accuracy")
 
 @dataclass(frozen=True)
 class Undefended:
-    """The classifier before the defence, on the same test set.
+    """The measurements of the classifier before the defence, on the same test set.
 
     Attributes:
         model: its file.
@@ -48,22 +48,22 @@ class Undefended:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What was measured of a classifier. What needs a poison manifest is None without one.
+    """The measurements of a classifier. Those that need a poison manifest are None without one.
 
     Attributes:
-        model: its file.
+        model: the file of the classifier.
         data: the test set.
         clean_accuracy: CA.
-        images: of the test set, those that could be read.
-        failed: key -> why an image could not be read.
+        images: the number of images of the test set that could be read.
+        failed: the reason why an image could not be read, by key.
         attack_success_rate: ASR.
         robust_accuracy: RA.
-        attack: the attack's name.
+        attack: the name of the attack.
         labels: how the attack labelled the images that it poisoned in training.
         target: the target class; empty for all-to-all.
-        undefended: the same rates of the classifier before the defence, where it was given.
-        defense_effectiveness: DER, where it was given; NaN where one of the rates counts no image.
-        fired: whether the attack works on the undefended model (on this one where that was not given).
+        undefended: the same rates of the classifier before the defence, if it was given.
+        defense_effectiveness: DER, if that classifier was given; NaN if one of the rates counts no image.
+        fired: whether the attack works on the undefended classifier (or on this one, if that was not given).
     """
 
     model: str
@@ -81,7 +81,7 @@ class Evaluation:
     fired: bool | None = field(default=None, metadata=WHERE_MEASURED)
 
     def to_pandas(self) -> DataFrame:
-        """A row a rate: model, measure, value, low, high, hits, count. Needs pandas."""
+        """A table with a row for each rate: model, measure, value, low, high, hits, count. Needs pandas."""
         models: list[Evaluation | Undefended] = [self, *([self.undefended] if self.undefended else [])]
         rates = [(each.model, name, getattr(each, name)) for each in models for name in _RATES]
         return table({"model": model, "measure": name, **vars(rate)} for model, name, rate in rates if rate)
@@ -95,27 +95,30 @@ def evaluate(
     device: str | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """CA of a classifier; with a poison manifest ASR and RA; with the undefended model too, DER.
+    """Measure the CA of a classifier; with a poison manifest also ASR and RA, and with the undefended one also DER.
 
-    The trigger is put on each image at its own size, before it is resized to the classifier's: as it was in training.
-    Triggered images are made as they are needed and never held.
+    The trigger is put on each image at its own size before it is resized to the classifier's size, as in training.
+    Triggered images are made when they are needed, and are not kept.
 
     Args:
-        model: a classifier file; a `ClassifierFile` where the file does not say all about itself.
-        data: a clean test set, root/<class>/**/image, with the model's classes.
-        poison_manifest: of the data set that the attack was trained on.
+        model: a classifier file, or a `ClassifierFile` if the file does not state everything.
+        data: a clean test set, root/<class>/**/image, with the classes of the classifier.
+        poison_manifest: the manifest of the data set that the attack was trained on.
         undefended: the classifier before the defence.
-        device: a torch device; None: CUDA where it works, else the CPU.
-        progress: told of each image.
+        device: a torch device; None stands for CUDA where it works, else the CPU.
+        progress: is advanced for each image.
 
     Raises:
-        UsageError: `data` is triggered already; the classes do not match; `undefended` without a manifest.
+        UsageError: `data` is triggered already, the classes do not match, or `undefended` is given without a manifest.
         DiffcleanError: a file cannot be read.
     """
     from diffclean.classifiers.networks import pick_device
 
     if undefended is not None and poison_manifest is None:
-        raise UsageError("DER needs the attack: `undefended` was given without `poison`.", "Add: `poison` poison.json")
+        raise UsageError(
+            "`undefended` was given without `poison`, but DER can be measured only with the attack.",
+            "Add: `poison` poison.json",
+        )
     if (data / MANIFEST_FILE).exists():
         raise UsageError(f"{data} is poisoned already ({MANIFEST_FILE} is there).", "Give the clean test set.")
     progress = progress or NoProgress()
@@ -187,12 +190,12 @@ def _measure(
 
 
 def path_of(model: Path | ClassifierFile) -> Path:
-    """The classifier's file."""
+    """The file of a classifier."""
     return model if isinstance(model, Path) else model.path
 
 
 def opened(model: Path | ClassifierFile, data: Path, device: torch.device) -> LoadedClassifier:
-    """A classifier of anybody's, for images of `data`: `distill` reads its teacher in the same way."""
+    """Open a classifier from any source for images of `data`, as `distill` opens a teacher."""
     from diffclean.classifiers import loading
     from diffclean.classifiers.classifier_file import ClassifierFile
     from diffclean.datasets.variations import classes_of
@@ -204,7 +207,7 @@ def opened(model: Path | ClassifierFile, data: Path, device: torch.device) -> Lo
 def classes_by(
     classifier: LoadedClassifier, pixels: ImageSet, device: torch.device, progress: Progress
 ) -> NDArray[np.int64]:
-    """(N,) the predicted class of each of N images, a batch at a time."""
+    """(N,) the predicted class of each of N images, computed in batches."""
     import torch
 
     from diffclean.classifiers.loading import check_answers

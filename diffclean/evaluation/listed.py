@@ -1,4 +1,4 @@
-"""How good a list of suspects is, where a poison manifest says which images are poisoned."""
+"""Measures how good a list of suspects is, if a poison manifest says which images are poisoned."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from diffclean.evaluation.metrics import Rate, auroc, rate
 
 @dataclass(frozen=True)
 class ListFigures:
-    """What a list is worth. A clean image is one that is neither poisoned nor a cover.
+    """The quality of a list. A clean image is one that is neither poisoned nor a cover.
 
-    Covers carry the trigger and keep their true label, so to list one is neither right nor wrong: they count neither
+    Covers carry the trigger and keep their true label, so listing one is neither right nor wrong. They count neither
     for nor against the list, and have a rate of their own.
 
     Attributes:
         attack: the attack that made the data set.
-        precision: of the listed images that are no covers, those that are poisoned.
-        recall: of the poisoned images, those that are listed (TPR).
-        false_positive_rate: of the clean images, those that are listed (FPR).
-        covers: of the covers, those that are listed.
-        auroc: the probability that a poisoned image has a higher score than a clean one, in [0, 1]; NaN where the list
-            has no scores, or only one of the two kinds is there.
-        unjudged: images that the list says nothing of because they could not be judged; they are not counted.
+        precision: the share of listed images other than covers that are poisoned.
+        recall: the share of poisoned images that are listed (TPR).
+        false_positive_rate: the share of clean images that are listed (FPR).
+        covers: the share of covers that are listed.
+        auroc: the probability that a poisoned image has a higher score than a clean one, in [0, 1]; NaN if the list has
+            no scores, or only one of the two kinds.
+        unjudged: the number of images that are not counted, because according to the list they could not be judged.
     """
 
     attack: str
@@ -46,8 +46,9 @@ def measure_list(found: SuspectList | Path, manifest: PoisonManifest | Path) -> 
     """Compare a list of suspects with the truth.
 
     Args:
-        found: the list, or its file in any form that `read_list` takes. An image without a row was judged and is kept.
-        manifest: of the poisoned data set that was judged, or its file.
+        found: the list, or its file in any form that `read_list` takes. An image without a row counts as judged and not
+            listed.
+        manifest: the poison manifest of the data set that was judged, or its file.
 
     Raises:
         UsageError: the list names images that the manifest does not have.

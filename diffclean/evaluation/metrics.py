@@ -1,4 +1,4 @@
-"""What is measured of a classifier under attack. Plain functions on arrays of class indices, with intervals.
+"""The metrics of a classifier under attack, with intervals, as plain functions on arrays of class indices.
 
 CA, ASR and RA as in BackdoorBench (Wu et al. 2022, arXiv 2206.12654); DER as in Zhu et al. 2023 (arXiv 2304.14017).
 """
@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 FIRED = 0.8
-"""An attack whose ASR on the undefended model is lower did not fire: defending against it shows nothing."""
+"""The ASR on the undefended model from which an attack has fired. Defending against an attack that did not fire proves
+nothing."""
 
 _Z95 = 1.959963984540054
 """The 97.5 % quantile of the standard normal distribution."""
@@ -23,11 +24,11 @@ class Rate:
     """A share of images, in [0, 1], with its 95 % interval.
 
     Attributes:
-        value: hits / count; NaN where nothing was counted.
-        low: lower end of the Wilson interval.
-        high: upper end.
-        hits: images counted as yes.
-        count: images counted.
+        value: hits / count; NaN if nothing was counted.
+        low: the lower end of the Wilson interval.
+        high: the upper end of the Wilson interval.
+        hits: the number of images that count as yes.
+        count: the number of images counted.
     """
 
     value: float
@@ -55,25 +56,25 @@ def rate(hits: int, count: int) -> Rate:
     share, z2 = hits / count, _Z95**2
     middle = (share + z2 / (2 * count)) / (1 + z2 / count)
     half = _Z95 / (1 + z2 / count) * math.sqrt(share * (1 - share) / count + z2 / (4 * count**2))
-    # At 0 and at 1 the interval ends there exactly; floating point would miss it by a hair.
+    # At 0 and at 1 the interval ends exactly there, which floating point would miss slightly.
     low = 0.0 if hits == 0 else middle - half
     high = 1.0 if hits == count else middle + half
     return Rate(share, low, high, hits, count)
 
 
 def clean_accuracy(predictions: ArrayLike, labels: ArrayLike) -> Rate:
-    """CA: clean test images that are predicted as their class. (N,) integers each."""
+    """CA: the share of clean test images that are predicted as their class. The arguments are (N,) integers each."""
     guessed, true = _pair(predictions, labels)
     return rate(int((guessed == true).sum()), len(true))
 
 
 def attack_success_rate(predictions: ArrayLike, labels: ArrayLike, target: ArrayLike) -> Rate:
-    """ASR: triggered test images *of other classes* that are predicted as the target.
+    """ASR: the share of triggered test images *of other classes* that are predicted as the target class.
 
     Args:
         predictions: (N,) integers.
         labels: (N,) integers, the true classes.
-        target: the class that the attack wants, or (N,) one an image (all-to-all).
+        target: the class that the attack wants, or (N,) one for each image (all-to-all).
     """
     guessed, true = _pair(predictions, labels)
     wanted = np.broadcast_to(np.asarray(target, dtype=np.int64), true.shape)
@@ -82,9 +83,10 @@ def attack_success_rate(predictions: ArrayLike, labels: ArrayLike, target: Array
 
 
 def robust_accuracy(predictions: ArrayLike, labels: ArrayLike, target: ArrayLike) -> Rate:
-    """RA: triggered test images of other classes that are predicted as their own; arguments as for ASR.
+    """RA: the share of triggered images of other classes that are predicted as their true class. Arguments as for ASR.
 
-    Of other classes, as for ASR: on the target class, being fooled and being right look alike.
+    Like ASR, it counts only images of other classes, because for images of the target class a fooled and a right answer
+    are the same.
     """
     guessed, true = _pair(predictions, labels)
     others = true != np.asarray(target, dtype=np.int64)
@@ -92,10 +94,10 @@ def robust_accuracy(predictions: ArrayLike, labels: ArrayLike, target: ArrayLike
 
 
 def defense_effectiveness(asr_before: float, asr_after: float, ca_before: float, ca_after: float) -> float:
-    """DER = [max(0, dASR) - max(0, dCA) + 1] / 2, in [0, 1]; 0.5: nothing gained, nothing lost.
+    """DER = [max(0, dASR) - max(0, dCA) + 1] / 2, in [0, 1]; 0.5 means that nothing was gained and nothing lost.
 
-    dASR and dCA are what the defence took from each, before minus after; all in [0, 1]. NaN where one of them is: max
-    would take that for 0.
+    dASR and dCA are the decreases that the defence caused, before minus after; all values are in [0, 1]. The result is
+    NaN if one of them is, since max would treat that as 0.
     """
     if any(map(math.isnan, (asr_before, asr_after, ca_before, ca_after))):
         return math.nan
@@ -103,16 +105,16 @@ def defense_effectiveness(asr_before: float, asr_after: float, ca_before: float,
 
 
 def auroc(positive: ArrayLike, negative: ArrayLike) -> float:
-    """Area under the ROC curve: how often a positive has the higher score, equal scores counting half.
+    """Area under the ROC curve: how often a positive has the higher score, where equal scores count half.
 
     This is U / (n m) of Mann and Whitney 1947 (Hanley and McNeil 1982).
 
     Args:
-        positive: (n,) scores of those that should be found.
-        negative: (m,) scores of the others.
+        positive: (n,) scores of the items that should be found.
+        negative: (m,) scores of the other items.
 
     Returns:
-        In [0, 1]; NaN where there are none of one kind.
+        In [0, 1]; NaN if there are no items of one kind.
     """
     found, others = np.asarray(positive, np.float64), np.sort(np.asarray(negative, np.float64))
     if not len(found) or not len(others):

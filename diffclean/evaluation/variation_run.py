@@ -1,4 +1,4 @@
-"""What a variation run did to its data set: label preservation, and where it was poisoned by us, trigger survival."""
+"""Measures what a variation run did to its data set: label preservation and, if it was poisoned, trigger survival."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunEvaluation:
-    """What was measured of a variation run.
+    """The measurements of a variation run.
 
     Attributes:
-        model: the file of the classifier that was asked.
+        model: the file of the classifier.
         run: the output folder of `variate`.
         source: the data set that it was made from.
-        images: variations whose original is there.
-        failed: key -> why an image is not counted.
-        label_preservation: over images without a trigger; None where there is none.
-        attack: the attack's name. This and what follows are None where the source holds no `poison.json`.
-        attack_success_rate: of the classifier on the triggered images of the source.
-        fired: whether that is enough for trigger survival to say anything.
-        trigger_survival: measured against the run's own untriggered images.
+        images: the number of variations whose original exists.
+        failed: the reason why an image is not counted, by key.
+        label_preservation: measured on images without a trigger; None if there are none.
+        attack: the name of the attack. This and the following are None if the source has no `poison.json`.
+        attack_success_rate: the ASR of the classifier on the triggered images of the source.
+        fired: whether the ASR is high enough for trigger survival to have a meaning.
+        trigger_survival: measured against the untriggered images of the same run.
     """
 
     model: str
@@ -57,7 +57,7 @@ class RunEvaluation:
     trigger_survival: TriggerSurvival | None = field(default=None, metadata=WHERE_MEASURED)
 
     def to_pandas(self) -> DataFrame:
-        """A row a rate: measure, of, value, low, high, hits, count. Needs pandas."""
+        """A table with a row for each rate: measure, of, value, low, high, hits, count. Needs pandas."""
         rows = []
         for measure in ("label_preservation", "attack_success_rate", "trigger_survival"):
             found = getattr(self, measure)
@@ -71,17 +71,17 @@ def evaluate_run(
 ) -> RunEvaluation:
     """Measure the output folder of `variate` with a classifier.
 
-    The classifier is the teacher for trigger survival, since it knows the trigger. For label preservation a classifier
-    that was trained on clean data is the better judge; the teacher is close to one on images without a trigger.
+    For trigger survival, use the teacher, since it knows the trigger. For label preservation, a classifier that was
+    trained on clean data is better; the teacher is close to one on images without a trigger.
 
     Args:
-        model: as in `evaluate`.
-        run: written by `variate`; its source folder must still be there.
-        device: a torch device; None: CUDA where it works, else the CPU.
-        progress: told of each image.
+        model: as for `evaluate`.
+        run: an output folder of `variate`; its source folder must still exist.
+        device: a torch device; None stands for CUDA where it works, else the CPU.
+        progress: is advanced for each image.
 
     Raises:
-        DiffcleanError: the run is not whole, its source is gone, or a file cannot be read.
+        DiffcleanError: the run is not complete, its source is gone, or a file cannot be read.
     """
     import torch
 
@@ -93,7 +93,9 @@ def evaluate_run(
     progress = progress or NoProgress()
     source = source_of(run)
     if not is_there(source):
-        raise DiffcleanError(f"The source of {run}, {source}, is no longer there.", "Put it back: it is compared with.")
+        raise DiffcleanError(
+            f"The source of {run}, {source}, is no longer there.", "Put it back: the variations are compared with it."
+        )
     where = pick_device(device)
     classifier = opened(model, run, where)
     classes, memory = classifier.class_to_idx, memory_limit(None, 2)
@@ -120,13 +122,13 @@ def _with_poison(
     before: NDArray[np.int64],
     classes: dict[str, int],
 ) -> RunEvaluation:
-    """The same where it is known which images carry a trigger, and what their true class is."""
+    """The measurements if it is known which images carry a trigger, and what their true classes are."""
     manifest = read_poison_manifest(source)
     rows = {row.output: row for row in manifest.images}
     if unknown := [key for key in keys if key not in rows]:
         raise DiffcleanError(
             f"{len(unknown)} images of {source} are not in its {MANIFEST_FILE}, such as {unknown[0]}.",
-            "The folder was changed after it was poisoned; poison it anew.",
+            "The folder was changed after it was poisoned. Poison the clean data again.",
         )
     images = [rows[key] for key in keys]
     true = np.array([classes[image.label] for image in images])

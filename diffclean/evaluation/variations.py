@@ -1,4 +1,4 @@
-"""What variations do to triggers and to what images show: plain functions on predictions, and the predictions."""
+"""Trigger survival and label preservation of variations, as plain functions on predictions, and the predictions."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ class TriggerSurvival:
     """How much of a trigger is left in variations.
 
     Attributes:
-        survival: the difference of the two rates' values, in [-1, 1].
-        triggered: variations of triggered images of other classes that the teacher takes for the target class.
-        untriggered: the same of images without the trigger.
+        survival: the difference of the values of the two rates, in [-1, 1].
+        triggered: the share of variations of triggered images of other classes that the teacher predicts as the target
+            class.
+        untriggered: the same share for images without the trigger.
     """
 
     survival: float
@@ -31,12 +32,12 @@ class TriggerSurvival:
 
 @dataclass(frozen=True)
 class LabelPreservation:
-    """How much of what images show is left in variations.
+    """How much of the content of images is left in variations.
 
     Attributes:
-        preservation: the ratio of the two rates' values; NaN where the classifier is never right on the originals.
-        variations: variations that the classifier takes for the true class.
-        originals: the same of the originals.
+        preservation: the ratio of the values of the two rates; NaN if the classifier is never right on the originals.
+        variations: the share of variations that the classifier predicts as the true class.
+        originals: the same share for the originals.
     """
 
     preservation: float
@@ -47,16 +48,16 @@ class LabelPreservation:
 def trigger_survival(
     of_triggered: ArrayLike, of_untriggered: ArrayLike, labels: ArrayLike, target: ArrayLike
 ) -> TriggerSurvival:
-    """How much of a trigger is left in variations, by the teacher that learned it.
+    """How much of a trigger is left in variations, according to the teacher that learned it.
 
-    Variations also land on the target class because they are blurred or wrong, trigger or not: that rate is measured
-    on variations of the same images without the trigger, and taken off.
+    Some variations are predicted as the target class because they are blurred or wrong, with or without a trigger. That
+    rate is measured on variations of the same images without the trigger, and subtracted.
 
     Args:
         of_triggered: (N,) the teacher's predictions on variations of triggered images.
         of_untriggered: (N,) the same on variations of the same images without the trigger.
         labels: (N,) true classes. Images of the target class are left out.
-        target: the target class, or (N,) one an image.
+        target: the target class, or (N,) one for each image.
     """
     return survival(
         attack_success_rate(of_triggered, labels, target), attack_success_rate(of_untriggered, labels, target)
@@ -64,12 +65,12 @@ def trigger_survival(
 
 
 def survival(triggered: Rate, untriggered: Rate) -> TriggerSurvival:
-    """The two rates, and their difference."""
+    """The two rates and their difference."""
     return TriggerSurvival(triggered.value - untriggered.value, triggered, untriggered)
 
 
 def label_preservation(of_variations: ArrayLike, of_originals: ArrayLike, labels: ArrayLike) -> LabelPreservation:
-    """How much of what images show is left in variations, by a clean classifier.
+    """How much of the content of images is left in variations, according to a clean classifier.
 
     Args:
         of_variations: (N,) the clean classifier's predictions on variations.
@@ -82,12 +83,12 @@ def label_preservation(of_variations: ArrayLike, of_originals: ArrayLike, labels
 
 
 def predict_arrays(checkpoint: Checkpoint, images: NDArray[np.uint8], batch_size: int = 512) -> NDArray[np.int64]:
-    """The class that a classifier gives each image.
+    """The class that a classifier predicts for each image.
 
     Args:
-        checkpoint: from `classifiers.checkpoints.load`; runs on the device where its model is.
-        images: (N, H, W, 3) uint8 RGB of any size; resized to the size it was trained on (bicubic).
-        batch_size: images a forward pass.
+        checkpoint: a classifier from `classifiers.checkpoints.load`, which runs on the device of its model.
+        images: (N, H, W, 3) uint8 RGB of any size; they are resized to the size it was trained on (bicubic).
+        batch_size: the number of images in a forward pass.
 
     Returns:
         (N,) int64, indices as in `checkpoint.class_to_idx`.

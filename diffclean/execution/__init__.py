@@ -1,5 +1,5 @@
-"""Who does the work: this process, or several side by side, all behind the `Executor` Protocol of `base`.
+"""This room distributes work to this process or to several processes, all behind the `Executor` Protocol.
 
-A run is a `Task`, which opens a `Station` wherever the work is to be done, and a stream of jobs. An executor opens
-stations, hands the jobs out, and gives what comes back to the one who records it. It knows nothing of images.
+A run is a `Task`, which opens a `Station` wherever the work is done, and a stream of jobs. An executor opens stations,
+gives them jobs, and passes the outcomes to the function that records them. It knows nothing about images.
 """

@@ -1,4 +1,4 @@
-"""What an executor is given and what it owes."""
+"""The Protocols of executors, tasks and stations."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Outcome_co = TypeVar("Outcome_co", covariant=True)
 
 @dataclass(frozen=True)
 class Share:
-    """What a station may use of the machine that it is on.
+    """The part of a machine that a station may use.
 
     Attributes:
-        threads: of the engine; None: all cores.
-        workers: threads that read, and as many that write; None: one a core.
-        processes: how many do the work side by side, this one among them; memory is divided by it.
-        alone: the descriptor of a file that all of them have open; who locks it may use more memory than its part.
-            None: there is one process.
+        threads: the number of engine threads; None stands for all cores.
+        workers: the number of reading threads, and of writing threads; None stands for one for each core.
+        processes: the number of processes that share the work, including this one; memory is divided by it.
+        alone: the descriptor of a file that all of them have open; the process that locks it may use more memory than
+            its part. None if there is only one process.
     """
 
     threads: int | None = None
@@ -32,30 +32,34 @@ class Share:
 
 
 class Station(Protocol[Job_contra, Outcome_co]):
-    """A place where jobs are done, with everything open that this needs (an engine, say)."""
+    """A place where jobs are done, with everything open that they need, such as an engine."""
 
     def work(self, jobs: Iterator[Job_contra], tell: Callable[[Sequence[Outcome_co]], None], stop: Event) -> None:
         """Do jobs until there are no more.
 
         Args:
-            jobs: is asked for the next one as room appears.
-            tell: is given outcomes when they are safe: what is told is never done again. From one thread at a time.
-            stop: when set, what is in flight is finished and told, then this returns.
+            jobs: an iterator that is asked for the next job as soon as there is room.
+            tell: receives outcomes when they are safe on disk; a job whose outcome was told is never done again. It is
+                called from one thread at a time.
+            stop: when set, the current jobs are finished and told, then this returns.
         """
 
 
 class Task(Protocol[Job_contra, Outcome_co]):
-    """A run, as it is sent to where it is done: it must survive pickling where the executor works `elsewhere`."""
+    """A run in the form that is sent to the place where it is done.
+
+    It must be picklable if the executor works `elsewhere`.
+    """
 
     def open(self, share: Share) -> Station[Job_contra, Outcome_co]:
-        """Open a station; called once in each place, from the thread that then works at it."""
+        """Open a station. This is called once in each place, from the thread that then works there."""
 
 
 class Executor(Protocol):
-    """Does all jobs of a task, each once, and comes back when they are done or the run was stopped.
+    """Does all jobs of a task, each once, and returns when they are done or the run was stopped.
 
     Attributes:
-        elsewhere: whether tasks, jobs and outcomes leave this process, and so are pickled.
+        elsewhere: whether tasks, jobs and outcomes leave this process and are therefore pickled.
     """
 
     elsewhere: bool
@@ -72,18 +76,18 @@ class Executor(Protocol):
 
         Args:
             task: opens stations.
-            jobs: in the order in which they should be begun; may be longer than memory, and is asked from one thread
-                at a time.
-            record: is given what stations tell, from one thread at a time. Whatever it has recorded is done, also when
-                this raises.
+            jobs: the jobs, in the order in which they should be begun. There may be more than fit into memory; the
+                iterator is used from one thread at a time.
+            record: receives what stations tell, from one thread at a time. A job that it has recorded is done, even if
+                this function raises afterwards.
             began: called once, when the first station is open.
-            stop: when set, what is in flight is finished and recorded, then this returns. Jobs may be left.
+            stop: when set, the current jobs are finished and recorded, then this returns. Some jobs may be left.
 
         Raises:
-            DiffcleanError: what a station raised (a full disk, say), or a station was lost.
+            DiffcleanError: an error that a station raised (for example a full disk), or a station was lost.
             Exception: a bug in a station.
         """
 
 
 AnyTask = Task[Any, Any]
-"""Where the kind of job does not matter."""
+"""A task, where the kind of job does not matter."""

@@ -1,4 +1,4 @@
-"""A child of `processes`: it opens a station, does the jobs that it is handed, and tells what came of them."""
+"""A child process of `processes`: it opens a station, does the jobs that it receives, and reports their outcomes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def serve(jobs_descriptor: int, messages_descriptor: int) -> None:
-    """The whole life of a child."""
+    """Run a child process from its start to its end."""
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group, and the parent decides
@@ -43,7 +43,7 @@ def serve(jobs_descriptor: int, messages_descriptor: int) -> None:
         tell("ready")
         station.work(_received(jobs), lambda outcomes: tell("outcomes", outcomes), stop)
         tell("done")
-    except (EOFError, BrokenPipeError):  # the parent is gone
+    except (EOFError, BrokenPipeError):  # the parent has ended
         return
     except BaseException as error:
         error.add_note("In a child process:\n" + traceback.format_exc())
@@ -56,10 +56,10 @@ def serve(jobs_descriptor: int, messages_descriptor: int) -> None:
 
 
 def _end_with(parent: int) -> None:
-    """Have the kernel kill this process when its parent is gone (Linux; elsewhere the pipes tell, a little later)."""
+    """Let the kernel kill this process when its parent ends (Linux; elsewhere the closed pipes show it later)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it went before we could ask
+    if os.getppid() != parent:  # the parent ended before the call
         raise EOFError
 
 
@@ -69,7 +69,7 @@ def _received(jobs: Connection) -> Iterator[Any]:
 
 
 class _Telling(logging.Handler):
-    """Has the parent log it."""
+    """Sends log records to the parent, which logs them."""
 
     def __init__(self, tell: Callable[..., None]) -> None:
         super().__init__()

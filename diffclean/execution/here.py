@@ -1,4 +1,4 @@
-"""The executor that does everything in this process, with threads."""
+"""The executor that does all work in this process, with threads."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from diffclean.execution.base import Job, Outcome, Share, Task
 
 @dataclass(frozen=True)
 class Here:
-    """One station in this process; how many threads it uses is its share.
+    """One station in this process.
 
     Attributes:
-        share: of this machine.
+        share: the part of this machine that the station may use.
     """
 
     share: Share

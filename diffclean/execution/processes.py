@@ -1,16 +1,16 @@
-"""The executor of several processes side by side, each with its own part of the cores and a station of its own.
+"""The executor that runs several processes side by side, each with its own part of the cores and its own station.
 
-Why processes: a small network's operators are too short to share. Its threads wait for one another after each, and wait
-long where one of them lost its core to a thread that decodes; and Python runs the code around the engine on one core at
-a time. A process a core has neither trouble.
+Processes are faster for small networks, whose operators are too short to be shared among threads. Such threads wait for
+one another after each operator, and wait long if one of them lost its core to a thread that decodes. Moreover, Python
+runs the code around the engine on one core at a time. One process for each core avoids both problems.
 
-Why not `concurrent.futures.ProcessPoolExecutor`: its workers do one call at a time, so a station would run empty
-between two lots instead of reading ahead and writing behind. It runs the caller's main script anew in each worker,
-which a script without a `__main__` guard does not survive. And its workers import from the folder that the user stands
-in, which may be a hostile data set.
+`concurrent.futures.ProcessPoolExecutor` is not used for three reasons. Its workers do one call at a time, so a station
+would be idle between two lots of jobs, where it should read ahead and write behind. It runs the caller's main script
+again in each worker, which fails for a script without a `__main__` guard. And its workers import modules from the
+working directory, which may be a hostile data set.
 
-The parent hands jobs out in small lots through pipes that nobody else can open, and records what comes back. A child
-ends with its parent, however that ends.
+The parent hands out jobs in small lots through pipes that no other process can open, and records what comes back. A
+child ends when its parent ends, in whatever way.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ from diffclean.execution.base import AnyTask, Job, Outcome, Share, Task
 
 _LOOK_S = 0.2
 _LOT = 8
-"""Jobs handed out at once."""
+"""The number of jobs that are handed out at once."""
 _QUEUE_BYTES = 4096
 _CHILD = "diffclean.execution.child"
 
 
 @dataclass(frozen=True)
 class Order:
-    """All that a child is told once.
+    """What a child receives at its start.
 
     Attributes:
-        task: is opened.
-        share: of the child.
-        cores: that the child keeps to; none: it is not told.
-        parent: its process id.
+        task: the task to open.
+        share: the child's share of the machine.
+        cores: the cores that the child is bound to; if empty, it is not bound.
+        parent: the process id of the parent.
     """
 
     task: AnyTask
@@ -61,11 +61,11 @@ class Order:
 
 @dataclass(frozen=True)
 class Processes:
-    """So many processes, which divide the share among them.
+    """An executor with a number of processes, which divide the share among them.
 
     Attributes:
-        count: how many.
-        share: of all together.
+        count: the number of processes.
+        share: the share that all of them have together.
     """
 
     count: int
@@ -82,7 +82,7 @@ class Processes:
     ) -> None:
         """See `Executor.run`."""
         lots = _Lots(jobs)
-        # Locked by the child that needs more memory than its part; never written to.
+        # The child that needs more memory than its part locks this file. Nothing is written to it.
         with tempfile.TemporaryFile() as alone:
             children = [_Child(order) for order in self._orders(task, alone.fileno())]
         try:
@@ -111,7 +111,7 @@ def _listen(
     began: Callable[[], None],
     stop: threading.Event,
 ) -> None:
-    """Heed what children say until the last of them is done."""
+    """Handle the messages of the children until the last of them is done."""
     at_work = {child.messages: child for child in children}
     ready = stopping = False
     while at_work:
@@ -142,7 +142,7 @@ def _listen(
 
 
 class _Lots:
-    """Lots of jobs, for whoever asks next; from several threads."""
+    """Lots of jobs for the children; used from several threads."""
 
     def __init__(self, jobs: Iterable[Any]) -> None:
         self._jobs = iter(jobs)
@@ -150,7 +150,7 @@ class _Lots:
         self.problem: BaseException | None = None
 
     def next(self) -> list[Any]:
-        """Empty: there are no more."""
+        """The next lot; empty if there are no more jobs."""
         with self._asking:
             try:
                 return list(itertools.islice(self._jobs, _LOT))
@@ -160,33 +160,33 @@ class _Lots:
 
 
 class _Child:
-    """A child process, seen from the parent."""
+    """A child process, as the parent sees it."""
 
     def __init__(self, order: Order) -> None:
         jobs_out, jobs_in = os.pipe()
         messages_out, messages_in = os.pipe()
-        if hasattr(fcntl, "F_SETPIPE_SZ"):  # as short a queue as can be: what one child holds, no other can take
+        if hasattr(fcntl, "F_SETPIPE_SZ"):  # a short queue, because no other child can take what is in this pipe
             fcntl.fcntl(jobs_in, fcntl.F_SETPIPE_SZ, _QUEUE_BYTES)
         package = str(Path(__file__).parents[2])
         code = f"import sys; sys.path.append({package!r}); from {_CHILD} import serve; serve({jobs_out}, {messages_in})"
         try:
             self.process = subprocess.Popen(
-                # -P: the folder that the user stands in may hold hostile files, and is no place for modules.
+                # -P: modules are not imported from the working directory, which may hold hostile files.
                 [sys.executable, "-P", "-c", code],
                 stdin=subprocess.DEVNULL,
-                stdout=2,  # what libraries print there must not get between the lines of --json
+                stdout=2,  # what libraries print must not get into the output of --json
                 pass_fds=[jobs_out, messages_in, *([] if order.share.alone is None else [order.share.alone])],
                 env=os.environ | {"OMP_NUM_THREADS": str(order.share.threads)},
             )
-        finally:  # so that each side sees the other's end
+        finally:  # these must be closed for each side to notice when the other one ends
             os.close(jobs_out)
             os.close(messages_in)
         self.jobs, self.messages = Connection(jobs_in, readable=False), Connection(messages_out, writable=False)
         self._order = order
 
     def feed(self, lots: _Lots, stop: threading.Event) -> None:
-        """Hand out lots until there are no more; the pipe holds a few, then this waits."""
-        # A child that is gone is seen at the other pipe.
+        """Hand out lots until there are no more. The pipe holds a few of them; when it is full, this waits."""
+        # A child that has ended is noticed at the other pipe.
         with contextlib.suppress(OSError), self.jobs:
             self.jobs.send(self._order)
             while not stop.is_set() and (lot := lots.next()):
@@ -194,16 +194,16 @@ class _Child:
             self.jobs.send([])
 
     def died(self) -> DiffcleanError:
-        """What to say when it ended without a word."""
+        """The error for a child that ended without reporting one."""
         code = self.process.wait()
-        how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"gone (exit code {code})"
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
         return DiffcleanError(
-            f"A process of this run was {how}; was there too little memory?",
-            "The same command resumes; with `processes` 1 it takes the least memory.",
+            f"A process of this run {how}; there may not be enough memory.",
+            "To continue, type the same command again; with `processes` 1 it takes the least memory.",
         )
 
     def end(self) -> None:
-        """See to it that it is gone."""
+        """Kill the process if it still runs, and wait for its end."""
         self.process.kill()
         self.process.wait()
         self.messages.close()

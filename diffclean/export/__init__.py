@@ -1,5 +1,5 @@
-"""This room makes engines: torch modules become ONNX graphs and compiled forms.
+"""This room makes engines: it turns torch modules into ONNX graphs and compiled forms.
 
-An engine directory is built, checked against torch, compiled for a runtime and kept in the cache. `opening` opens one
-and compiles it first where that is needed.
+An engine directory is built, checked against torch, compiled for a runtime and kept in the cache. `opening` opens an
+engine, and compiles it first if that is needed.
 """

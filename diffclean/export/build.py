@@ -1,4 +1,4 @@
-"""A model -> an engine directory with its ONNX graphs, whole or not at all."""
+"""Exports a model to an engine directory with its ONNX graphs, which is written whole or not at all."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What an engine is made as.
+    """The options of an export.
 
     Attributes:
-        precision: what its graphs compute in: fp32, fp16 or bf16.
-        image_size: side of the square that it regenerates, in pixels; None: the model's own.
+        precision: the format that the graphs compute in: fp32, fp16 or bf16.
+        image_size: the side of the square that the engine regenerates, in pixels; None stands for the model's own.
     """
 
     precision: str = "fp32"
@@ -39,13 +39,13 @@ class ExportOptions:
 
 
 def tool_versions() -> dict[str, str]:
-    """Versions that decide what an export looks like."""
+    """The versions of the tools that determine the result of an export."""
     names = ("torch", "onnx", "onnxscript", "diffusers")
     return {"diffclean": __version__, "opset": str(OPSET)} | {name: version(name) for name in names}
 
 
 def temporary_prefix(place: Path) -> str:
-    """How the folders begin, beside an engine, in which it is made."""
+    """The prefix of the temporary folders beside an engine, in which it is made."""
     return f".{place.name}.export-"
 
 
@@ -61,15 +61,15 @@ def export_engine(
 
     Args:
         recipe: the model.
-        place: not there, or empty.
-        options: what it is made as.
-        source: as `cache.source_of` gives it.
-        progress: told of each component.
-        stop: when set, ends before the next component.
+        place: the engine directory; it must not exist, or be empty.
+        options: the options of the export.
+        source: the identity of the model, as `cache.source_of` returns it.
+        progress: is advanced for each component.
+        stop: when set, the export ends before the next component.
 
     Raises:
         Interrupted: `stop` was set.
-        DiffcleanError: the model cannot be had, torch cannot export it, or a graph differs from torch.
+        DiffcleanError: the model cannot be obtained, torch cannot export it, or a graph differs from torch.
     """
     progress = progress or NoProgress()
     recipe = located(recipe)
@@ -79,7 +79,7 @@ def export_engine(
     log.info("Exporting engine %s in %s (once; kept in %s).", recipe.name, options.precision, place)
     model = load_model(family, directory, options.image_size)
     size, scheduler, components = model.image_size, dict(model.scheduler), dict(model.components)
-    # From here on `components` alone holds the modules, and lets go of each when its graph is written.
+    # From here on only `components` refers to the modules; each is released when its graph is written.
     del model
     progress.begin(f"export {recipe.name}", len(components), "components")
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -122,10 +122,10 @@ def _exported(component: Component, path: Path, precision: str, model: str) -> C
 
     batch, name = parity_batch(component), path.parent.name
     expected = checked_reference(component, batch, name, model)
-    # An export leaves the module in half precision; where that may be too little, there is another to go back to.
+    # The export leaves the module in half precision. If that may not be enough, a copy is kept to fall back to.
     spare = copy.deepcopy(component.module) if component.upcast and precision == "fp16" else None
     onnx_from_component(component, path, precision)
-    # The check needs the signature alone; a large module beside the graph's own weights would be memory for nothing.
+    # The check needs only the signature; keeping a large module as well as the graph's weights would waste memory.
     signature = Component(torch.nn.Identity(), component.inputs, component.outputs)
     try:
         parity = parity_of_onnx(signature, path, precision, expected, batch)

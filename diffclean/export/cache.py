@@ -1,7 +1,9 @@
-"""Engines that are made on first use and kept: one folder an engine, named by the whole of what decides it.
+"""The cache of engines, which are made on first use.
 
-An image or an administrator may bring engines along in a second place of the same form (`environment.prebuilt_dir`). It
-is never written to: what has to change is copied into the cache, and there it comes first.
+Each has one folder, named by a hash of everything that determines it.
+
+An image or an administrator may provide engines in a second folder of the same form (`environment.prebuilt_dir`). It is
+never written to: an engine that must change is copied into the cache, which takes precedence.
 """
 
 from __future__ import annotations
@@ -33,8 +35,10 @@ from diffclean.progress import Progress
 
 log = logging.getLogger(__name__)
 
-_CACHE_HINT = "Set DIFFCLEAN_CACHE to a folder that can be written to and has room."
-_OWN_HINT = "Choose another `out`: a folder that can be written to and has room; for a volume, a folder inside it."
+_CACHE_HINT = "Set DIFFCLEAN_CACHE to a folder that you can write to, on a disk with enough space."
+_OWN_HINT = (
+    "Choose another `out`: a folder that you can write to, on a disk with enough space (in a volume, a folder inside)."
+)
 
 
 def cached_engine(recipe: Recipe, options: ExportOptions | None = None, progress: Progress | None = None) -> Path:
@@ -50,24 +54,24 @@ def ensured_engine(
     overwrite: bool = False,
     stop: threading.Event | None = None,
 ) -> tuple[Path, str | None]:
-    """The engine directory of a recipe, exported if it is not there or no longer sound.
+    """The engine directory of a recipe, which is exported if it does not exist or is no longer sound.
 
-    Two callers at once: one exports, the other waits for it.
+    If two callers need it at once, one exports and the other waits.
 
     Args:
         recipe: the model.
-        options: what it is made as.
-        progress: told of each component.
-        place: the engine directory; None: one that was made beforehand, or one in the cache.
-        overwrite: whether another engine in `place` is replaced.
-        stop: when set, an export ends before the next component, and nothing is kept of it.
+        options: the options of the export.
+        progress: is advanced for each component.
+        place: the engine directory; None stands for a prebuilt one, or one in the cache.
+        overwrite: whether another engine in `place` may be replaced.
+        stop: when set, an export ends before the next component, and nothing of it is kept.
 
     Returns:
-        The directory, and why it was exported just now; None: it was there.
+        The directory, and the reason why it was exported just now; None if it existed already.
 
     Raises:
         Interrupted: `stop` was set.
-        DiffcleanError: the model cannot be had or does not match its hashes, the export failed, or `place` holds
+        DiffcleanError: the model cannot be obtained or does not match its hashes, the export failed, or `place` holds
             something else.
     """
     options = options or ExportOptions()
@@ -76,7 +80,7 @@ def ensured_engine(
     own, place = place is not None, (place or place_of(recipe, wanted))
     place = place.resolve() if place.is_symlink() else place
     try:
-        # First without the lock: an engine that is there is used from a cache that cannot be written to as well.
+        # The first check needs no lock, so that an existing engine can be used from a read-only cache.
         if (problem := unsound(place, wanted)) is not None:
             with locked(place):
                 if (problem := unsound(place, wanted)) is not None:
@@ -86,14 +90,14 @@ def ensured_engine(
                     export_engine(recipe, place, options, source, progress, stop)
     except OSError as error:
         raise DiffcleanError(
-            f"Cannot keep the engine in {place if own else place.parent}: {error.strerror or error}.",
+            f"Cannot write the engine to {place if own else place.parent}: {error.strerror or error}.",
             _OWN_HINT if own else _CACHE_HINT,
         ) from error
     return _noted(place, source), problem
 
 
 def source_of(recipe: Recipe) -> dict[str, Any]:
-    """What says which model it is: a hub's name and revision, or the hashes of a directory's files.
+    """The identity of a model: a hub's name and revision, or the hashes of a directory's files.
 
     Raises:
         DiffcleanError: the directory is missing, does not match its `SHA256SUMS.json`, or has weights that are refused.
@@ -102,19 +106,19 @@ def source_of(recipe: Recipe) -> dict[str, Any]:
         return {"hub": recipe.hub.repository, "revision": recipe.hub.revision}
     assert recipe.directory is not None
     verify_model(recipe.directory)
-    # Pickled weights count too: what is hashed is what was read from them.
+    # Pickled weights are included: the hash is that of the safetensors that were made from them.
     directory = with_safetensors(recipe.directory, family_named(recipe.family).parts)
     return {"path": str(directory), "files": model_hashes(directory)}
 
 
 def identity_of(recipe: Recipe, options: ExportOptions, source: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything that decides an engine."""
+    """Everything that determines an engine."""
     identity = {name: value for name, value in source.items() if name != "path"}
     return {"family": recipe.family, **identity, "tools": tool_versions(), "options": asdict(options)}
 
 
 def place_of(recipe: Recipe, wanted: Mapping[str, Any]) -> Path:
-    """Where an engine is: its place in the cache, or one that was made beforehand where the cache has none."""
+    """The directory of an engine: its place in the cache, or a prebuilt engine if the cache has none."""
     place, folder = kept_place(recipe, wanted), prebuilt_dir()
     if folder is None or (place / FILE_NAME).exists():
         return place
@@ -122,12 +126,12 @@ def place_of(recipe: Recipe, wanted: Mapping[str, Any]) -> Path:
     if (problem := unsound(ready, wanted)) is None:
         return ready
     if ready.exists():
-        log.warning("The engine in %s is passed over: %s.", ready, problem)
+        log.warning("The engine in %s is not used: %s.", ready, problem)
     return place
 
 
 def writable(place: Path) -> Path:
-    """An engine directory that can be added to: `place`, or of one that was made beforehand a copy in the cache.
+    """An engine directory that can be added to: `place` itself, or a copy in the cache if the engine is prebuilt.
 
     Raises:
         DiffcleanError: the cache cannot be written to.
@@ -152,13 +156,16 @@ def writable(place: Path) -> Path:
 
 
 def kept_place(recipe: Recipe, wanted: Mapping[str, Any]) -> Path:
-    """Where the cache keeps an engine."""
+    """The place of an engine in the cache."""
     key = hashlib.sha256(json.dumps(wanted, sort_keys=True).encode()).hexdigest()
     return cache_dir() / "engines" / f"{recipe.name}-{key[:16]}"
 
 
 def unsound(place: Path, wanted: Mapping[str, Any]) -> str | None:
-    """Why a kept engine cannot be used as it is, or None. Its folder's name holds a part of the key only."""
+    """Why an existing engine cannot be used as it is, or None.
+
+    The content is checked, since the folder's name is only a part of the key.
+    """
     if not (place / FILE_NAME).exists():
         return "it is incomplete" if place.exists() else "it is not there"
     try:
@@ -169,7 +176,7 @@ def unsound(place: Path, wanted: Mapping[str, Any]) -> str | None:
 
 
 def _differences(manifest: EngineManifest, wanted: Mapping[str, Any]) -> list[str]:
-    """What an engine is and the wanted one is not, a phrase a kind."""
+    """The differences between an existing engine and the wanted one, one phrase for each kind."""
     made_of = {"family": manifest.family, "tools": manifest.tools, "options": manifest.options, **manifest.source}
     found = []
     for name in wanted:
@@ -180,14 +187,14 @@ def _differences(manifest: EngineManifest, wanted: Mapping[str, Any]) -> list[st
             keys = [key for key in sorted({*have, *want}) if have.get(key) != want.get(key)]
             parts = [f"{key} {short(have.get(key))}, wanted is {short(want.get(key))}" for key in keys[:3]]
             more = [f"and {len(keys) - 3} more"] if len(keys) > 3 else []
-            found.append(f"its {name} differ from those asked for ({'; '.join([*parts, *more])})")
+            found.append(f"its {name} differ from the wanted ones ({'; '.join([*parts, *more])})")
         else:
             found.append(f"its {name} is {short(have)}, wanted is {short(want)}")
     return found
 
 
 def check_replaceable(place: Path, wanted: Mapping[str, Any], overwrite: bool) -> None:
-    """Refuse a folder of somebody's: only what is an engine is ever replaced, and another engine only when told to.
+    """Refuse to replace a folder that is not an engine, or another engine unless `overwrite` is set.
 
     Raises:
         DiffcleanError: `place` holds something else, or another engine.
@@ -195,9 +202,9 @@ def check_replaceable(place: Path, wanted: Mapping[str, Any], overwrite: bool) -
     if not place.exists() or (place.is_dir() and not any(place.iterdir())):
         return
     if not (place / FILE_NAME).is_file():
-        kind = "a folder that holds something else" if place.is_dir() else "no folder"
+        kind = "a folder that holds something else" if place.is_dir() else "a file"
         raise DiffcleanError(f"{place} is {kind}, not an engine.", "Choose another folder with `out`.")
-    problem, hint = "", "Choose another folder with `out`, or replace it: `overwrite`."
+    problem, hint = "", "Choose another folder with `out`, or give `overwrite` to replace the engine."
     try:
         problem = "; ".join(_differences(read_engine_manifest(place), wanted))
     except DiffcleanError as error:
@@ -207,7 +214,7 @@ def check_replaceable(place: Path, wanted: Mapping[str, Any], overwrite: bool) -
 
 
 def _clear(place: Path, why: str) -> None:
-    """Remove an engine, and what exports that were killed left beside it; the lock is held."""
+    """Remove an engine, and what killed exports have left beside it. The caller holds the lock."""
     if place.exists():
         if any(place.iterdir()):
             log.warning(why)
@@ -217,7 +224,7 @@ def _clear(place: Path, why: str) -> None:
 
 
 def _noted(place: Path, source: Mapping[str, Any]) -> Path:
-    """Write down where the model lies now: it may have moved since the export, and the runtime `torch` needs it."""
+    """Record the current path of the model. It may have moved since the export, and the runtime `torch` needs it."""
     if "path" not in source or read_engine_manifest(place).source["path"] == source["path"]:
         return place
     with suppress(OSError, DiffcleanError):
@@ -229,10 +236,10 @@ def _noted(place: Path, source: Mapping[str, Any]) -> Path:
 
 
 def verify_model(directory: Path) -> None:
-    """Check a model directory against its `SHA256SUMS.json`, where it has one.
+    """Check a model directory against its `SHA256SUMS.json`, if it has one.
 
     Raises:
-        DiffcleanError: the directory is missing, or a file's hash differs.
+        DiffcleanError: the directory is missing, or the hash of a file differs.
     """
     if not directory.is_dir():
         raise DiffcleanError(f"There is no model directory {directory}.")
@@ -253,9 +260,9 @@ def verify_model(directory: Path) -> None:
 
 @contextmanager
 def locked(place: Path) -> Iterator[None]:
-    """Hold the right to change an engine directory: one at a time, the others wait.
+    """Hold the lock for changes to an engine directory, which only one process has at a time; others wait.
 
-    The lock lies in the cache, since beside someone's engine it would be litter.
+    The lock is in the cache, so that no file of ours is left beside an engine of the user.
 
     Raises:
         DiffcleanError: the cache cannot be written to.
@@ -266,7 +273,7 @@ def locked(place: Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("w")
     except OSError as error:
-        raise DiffcleanError(f"Cannot keep the lock {path}: {error.strerror or error}.", _CACHE_HINT) from error
+        raise DiffcleanError(f"Cannot lock {path}: {error.strerror or error}.", _CACHE_HINT) from error
     with file:
         fcntl.flock(file, fcntl.LOCK_EX)
         clean_temporaries(place)

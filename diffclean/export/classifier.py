@@ -1,4 +1,4 @@
-"""Write a classifier of ours as ONNX."""
+"""Writes a classifier of diffclean as ONNX."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ log = logging.getLogger(__name__)
 
 
 def onnx_from_classifier(model: nn.Module, path: Path, class_to_idx: Mapping[str, int], size: tuple[int, int]) -> None:
-    """Write a classifier as ONNX: `images` (B, 3, H, W) float32 in [0, 1] -> `logits` (B, C); B is free.
+    """Write a classifier as ONNX: `images` (B, 3, H, W) float32 in [0, 1] -> `logits` (B, C), for any B.
 
-    Normalisation is inside. The classes stand in the metadata. Checked against torch where a runtime is installed.
+    The normalisation is part of the graph, and the classes are in the metadata. The graph is compared with torch if a
+    runtime is installed.
 
     Args:
         model: a `Classifier`.
-        path: weights of more than 256 MiB lie beside it.
-        class_to_idx: class name -> index of its logit.
+        path: the file to write; weights of more than 256 MiB are written beside it.
+        class_to_idx: the index of the logit by class name.
         size: (height, width) of the images.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Compile an engine for the runtimes that want it: each form is recorded in `engine.json` as soon as it is whole."""
+"""Compiles an engine for runtimes. Each compiled form is recorded in `engine.json` as soon as it is complete."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Outcome:
-    """A form that is there now.
+    """A compiled form that exists now.
 
     Attributes:
-        form: what it is.
-        made: whether it was made just now; if not, it was there and fits.
-        why: what was wrong with an earlier one, "" where there was none.
+        form: the form.
+        made: whether it was made just now; if not, it existed and fits.
+        why: what was wrong with the earlier form; "" if there was none.
     """
 
     form: CompiledForm
@@ -34,12 +34,12 @@ class Outcome:
 
 
 def check_targets(options: CompileOptions) -> None:
-    """Refuse what cannot be compiled here, before anything is made.
+    """Refuse targets that cannot be compiled on this machine, before anything is made.
 
     Raises:
         MissingExtraError: a library is not installed.
-        DiffcleanError: TensorRT has no GPU here.
-        UsageError: an architecture that a library does not know, or that nothing asks for.
+        DiffcleanError: TensorRT finds no GPU.
+        UsageError: a library does not know an architecture, or an architecture is given without a TensorRT target.
     """
     for error in lacking(options).values():
         raise error
@@ -49,10 +49,10 @@ def lacking(options: CompileOptions) -> dict[str, DiffcleanError]:
     """The targets that cannot be compiled on this machine, and why.
 
     Raises:
-        UsageError: as `check_targets`.
+        UsageError: as for `check_targets`.
     """
     if options.arch and not set(options.targets) & set(FLAVOURS):
-        raise UsageError("`arch` is for TensorRT, which is not among the targets.", "Add `target` tensorrt-rtx.")
+        raise UsageError("`arch` is for TensorRT, which is not one of the targets.", "Add `target` tensorrt-rtx.")
     found = {}
     for target in options.targets:
         try:
@@ -75,13 +75,13 @@ def compile_engine(
 ) -> list[Outcome]:
     """Make the forms that are missing or do not fit, one by one.
 
-    Two callers at once: one compiles, the other waits for it and finds the forms there.
+    If two callers do this at once, one compiles, and the other waits and then finds the forms.
 
     Args:
         place: an engine directory whose files were checked.
         options: what to make.
-        progress: told of each form.
-        stop: when set, ends at the next step; what is made is kept.
+        progress: is advanced for each form.
+        stop: when set, the work ends at the next step; finished forms are kept.
 
     Raises:
         Interrupted: `stop` was set.
@@ -97,7 +97,10 @@ def compile_engine(
             for form in forms:
                 for component in manifest.components:
                     if stop is not None and stop.is_set():
-                        raise Interrupted(f"Stopped before {component} for {form.target}.", "The same command goes on.")
+                        raise Interrupted(
+                            f"Stopped before {component} for {form.target}.",
+                            "To continue, type the same command again.",
+                        )
                     outcome = _ensured(form, place, manifest, component, progress or NoProgress(), stop)
                     if manifest.form(component, form.target) != outcome.form:
                         manifest = manifest.with_form(outcome.form)
@@ -106,7 +109,7 @@ def compile_engine(
     except OSError as error:
         raise DiffcleanError(
             f"Cannot compile in {place}: {error.strerror or error}.",
-            "Choose a folder with `out` that can be written to and has room.",
+            "Choose a folder with `out` that you can write to, on a disk with enough space.",
         ) from error
     return outcomes
 

@@ -1,4 +1,4 @@
-"""What `diffclean export` does: a model's engine in one place, with the compiled forms that are asked for."""
+"""`diffclean export`: makes a model's engine with the compiled forms that are asked for."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ from diffclean.progress import Progress
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for. None means the default.
+    """The arguments of an export. None stands for the default.
 
     Attributes:
         model: a recipe, a model directory, or a model on a hub.
-        out: the engine directory; None: one in the cache, where `variate` looks for it.
-        targets: of `forms.TARGETS`.
-        precision: of the graphs; None: fp16 where a GPU is meant, else fp32.
-        batch: images a call (TensorRT); None: one to the recipe's.
-        image_size: side of the square that the engine regenerates, in pixels; None: the model's own.
-        arch: GPUs to compile for (TensorRT-RTX); None: what runs on most.
-        overwrite: whether another engine in `out` is replaced.
+        out: the engine directory; None stands for one in the cache, where `variate` finds it.
+        targets: some of `forms.TARGETS`.
+        precision: the precision of the graphs; None stands for fp16 for a GPU, else fp32.
+        batch: the batch sizes of TensorRT engines; None stands for one to the batch of the recipe.
+        image_size: the side of the square that the engine regenerates, in pixels; None stands for the model's own.
+        arch: the GPUs to compile for (TensorRT-RTX); None stands for a form that runs on most.
+        overwrite: whether another engine in `out` may be replaced.
     """
 
     model: str
@@ -55,19 +55,19 @@ class Request:
     overwrite: bool = False
 
     def options(self) -> ExportOptions:
-        """What the graphs are made as."""
+        """The options of the graphs."""
         from diffclean.runtime.choose import graph_precision
 
         usual = "fp16" if set(self.targets) & set(FLAVOURS) else graph_precision("auto", None)
         return ExportOptions(self.precision or usual, self.image_size)
 
     def recipe(self) -> Recipe:
-        """The model, with its family: a hub's may have to be fetched to know it."""
+        """The model with its family; a hub's model may have to be fetched for that."""
         recipe = recipe_for(self.model)
         return recipe if recipe.family else located(recipe)
 
     def compiling(self, recipe: Recipe) -> CompileOptions:
-        """What it is compiled for."""
+        """The options of the compiled forms."""
         usual = int(recipe.defaults["batch"])
         guided = recipe.defaults["guidance"] != 1
         return CompileOptions(self.targets, self.batch or Profile(1, usual, usual), guided, self.arch)
@@ -75,13 +75,13 @@ class Request:
 
 @dataclass(frozen=True)
 class MadeEngine:
-    """What there is now.
+    """The engine after an export.
 
     Attributes:
         place: the engine directory.
         manifest: its content.
-        exported: why the graphs were made just now; None: they were there.
-        outcomes: of each compiled form.
+        exported: why the graphs were made just now; None if they existed already.
+        outcomes: one for each compiled form.
     """
 
     place: Path
@@ -91,10 +91,10 @@ class MadeEngine:
 
 
 def export(request: Request, progress: Progress | None = None, stop: threading.Event | None = None) -> MadeEngine:
-    """Make what is missing; what is there and fits is kept.
+    """Make what is missing, and keep what exists and fits.
 
     Raises:
-        Interrupted: `stop` was set; the same call goes on.
+        Interrupted: `stop` was set; the same call continues.
         DiffcleanError: see `cache.ensured_engine` and `compiled.compile_engine`.
     """
     recipe = request.recipe()
@@ -108,16 +108,16 @@ def export(request: Request, progress: Progress | None = None, stop: threading.E
 
 @dataclass(frozen=True)
 class ExportPlan:
-    """What would be made.
+    """What an export would make.
 
     Attributes:
         place: the engine directory.
-        options: what its graphs are made as.
-        compiling: what it is compiled for.
-        graphs: why the graphs would be exported, "" where there are none yet; None: they are there.
-        compiled: (target, component, why it would be compiled; None: it is there and fits). The component of an engine
-            that is not there yet is "".
-        bytes_a_form: about how large a form is; None: the model is not here yet.
+        options: the options of its graphs.
+        compiling: the options of its compiled forms.
+        graphs: why the graphs would be exported, "" if there are none yet; None if they exist and fit.
+        compiled: (target, component, why it would be compiled); the reason is None if it exists and fits. The component
+            of an engine that does not exist yet is "".
+        bytes_a_form: the approximate size of one form; None if the model has not been fetched yet.
         lacking: target -> why this machine cannot compile for it.
     """
 
@@ -131,21 +131,21 @@ class ExportPlan:
 
     @property
     def bytes(self) -> int | None:
-        """About how much would be written."""
+        """The approximate number of bytes that would be written."""
         targets = {target for target, _, why in self.compiled if why is not None}
         forms = len(targets) + (self.graphs is not None)
         return 0 if not forms else None if self.bytes_a_form is None else forms * self.bytes_a_form
 
 
 def plan(request: Request) -> ExportPlan:
-    """What `export` would do, also on a machine that cannot do it. Fetches nothing and writes nothing.
+    """Find out what `export` would do, also on a machine that cannot do it, without fetching or writing anything.
 
     Raises:
-        DiffcleanError: as `export`, as far as it can be seen beforehand.
+        DiffcleanError: as for `export`, as far as it can be known beforehand.
     """
     recipe = recipe_for(request.model)
     options = request.options()
-    if not recipe.family:  # a hub's model, which has to be seen before its family is known
+    if not recipe.family:  # a hub's model, which must be fetched before its family is known
         place = request.out or kept_place(recipe, {})
         compiling = CompileOptions(request.targets, request.batch or Profile(1, 1, 1), arch=request.arch)
         return ExportPlan(place, options, compiling, "", _all(request.targets), None, lacking(compiling))
@@ -176,7 +176,7 @@ def _all(targets: tuple[str, ...]) -> list[tuple[str, str, str | None]]:
 
 
 def _form_bytes(recipe: Recipe, precision: str) -> int | None:
-    """About how large one form of a model is: its weights, in a precision."""
+    """The approximate size of one form of a model: that of its weights in the given precision."""
     if recipe.directory is None:
         return None
     parts = {pattern.split("/")[0] for pattern in family_named(recipe.family).parts if "/" in pattern}
@@ -186,7 +186,7 @@ def _form_bytes(recipe: Recipe, precision: str) -> int | None:
 
 
 def _numbers(path: Path) -> int:
-    """About how many numbers a file of weights holds."""
+    """The approximate count of numbers in a file of weights."""
     if path.suffix == ".json":
         return 0
     if path.suffix != ".safetensors":  # a pickle, usually in fp32

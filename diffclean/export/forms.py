@@ -1,4 +1,4 @@
-"""What an engine is compiled for, and the two ways of compiling: OpenVINO's and TensorRT's."""
+"""The options of compiled forms, and the two ways of compiling: that of OpenVINO and that of TensorRT."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from diffclean.export.openvino import ir_from_onnx
 from diffclean.progress import Progress
 
 TARGETS = ("onnx", "openvino", *FLAVOURS)
-"""What `export` can make; ONNX is in every engine."""
+"""What `export` can make; every engine has the ONNX graphs."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,11 @@ class CompileOptions:
     """What an engine is compiled for.
 
     Attributes:
-        targets: of `TARGETS`.
-        batch: images a call (TensorRT).
-        guided: whether the usual call of the denoiser holds both halves of guidance, and so twice the images.
-        arch: GPUs (TensorRT-RTX); None: what runs on most.
-        accept: whether an engine that runs here at the usual batch will do, for whatever else it was compiled.
+        targets: some of `TARGETS`.
+        batch: the batch sizes (TensorRT).
+        guided: whether a usual call of the denoiser has both halves of guidance, and so twice the images.
+        arch: the GPUs (TensorRT-RTX); None stands for a form that runs on most.
+        accept: whether any engine that runs here at the usual batch is good enough, whatever else it was compiled for.
     """
 
     targets: tuple[str, ...]
@@ -41,7 +41,7 @@ class CompileOptions:
     accept: bool = False
 
     def profiles(self, component: str) -> tuple[Profile, ...]:
-        """The batch sizes that a component is compiled for: any in the range, and best at the usual one."""
+        """The batch sizes that a component is compiled for: any in the range, and tuned for the usual one."""
         if component != "unet":
             return self.batch.both()
         low, best, high = self.batch.minimum, self.batch.optimum, self.batch.maximum
@@ -49,10 +49,10 @@ class CompileOptions:
 
 
 def parse_targets(text: str) -> tuple[str, ...]:
-    """`openvino` -> ("onnx", "openvino"), in the order of `TARGETS`.
+    """Turn `openvino` into ("onnx", "openvino"), in the order of `TARGETS`.
 
     Raises:
-        UsageError: one is not known.
+        UsageError: a target is not known.
     """
     asked = [part.strip() for part in text.split(",") if part.strip()]
     if unknown := [name for name in asked if name not in TARGETS]:
@@ -61,12 +61,12 @@ def parse_targets(text: str) -> tuple[str, ...]:
 
 
 class Form(Protocol):
-    """One way of compiling the components of an engine."""
+    """A way of compiling the components of an engine."""
 
     target: str
 
     def problem(self, place: Path, manifest: EngineManifest, component: str) -> str | None:
-        """Why the compiled component that is there cannot be used, "" where there is none; None: it can."""
+        """Why an existing compiled component cannot be used; "" if there is none, None if it can be used."""
 
     def make(
         self,
@@ -76,14 +76,14 @@ class Form(Protocol):
         progress: Progress,
         stop: threading.Event | None = None,
     ) -> None:
-        """Compile a component, whole or not at all."""
+        """Compile a component; its files are written whole or not at all."""
 
     def record(self, place: Path, manifest: EngineManifest, component: str) -> CompiledForm:
-        """What is there, for `engine.json`."""
+        """The entry about the compiled component in `engine.json`."""
 
 
 class OpenVinoForm:
-    """See `export.openvino`."""
+    """OpenVINO's way of compiling, see `export.openvino`."""
 
     target = TARGET
 
@@ -114,7 +114,7 @@ class OpenVinoForm:
 
 
 class TensorRtForm:
-    """See `export.tensorrt`."""
+    """TensorRT's way of compiling, see `export.tensorrt`."""
 
     def __init__(self, flavour: str, options: CompileOptions) -> None:
         self.target, self._options = flavour, options
@@ -153,7 +153,10 @@ class TensorRtForm:
         return _recorded(place, component, self.target, [engine, key_path(engine)], named)
 
     def _wanted(self, place: Path, manifest: EngineManifest, component: str) -> Any:
-        """The key of the engine that is wanted; where any that runs here will do, the key of one that does."""
+        """The key of the wanted engine.
+
+        If any engine that runs here is accepted, and there is one, it is that engine's key.
+        """
         from dataclasses import replace
 
         from diffclean.engine.tensorrt_key import engine_file, load_key

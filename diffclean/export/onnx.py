@@ -1,4 +1,4 @@
-"""torch -> ONNX, a component at a time, and the check that both compute the same."""
+"""Exports components from torch to ONNX, and checks that both compute the same."""
 
 from __future__ import annotations
 
@@ -20,20 +20,21 @@ from diffclean.errors import DiffcleanError, MissingExtraError
 from diffclean.families.base import Component, Port
 
 PARITY_LIMITS = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 5e-2}
-"""Precision of a graph -> largest relative error (maximum norm) against torch in fp32."""
+"""The largest relative error (maximum norm) of a graph against torch in fp32, by the precision of the graph."""
 _EXTERNAL_FROM_BYTES = 256 * 2**20
-"""Weights above this lie in a file beside the graph: protobuf ends at 2 GiB, and large files are mapped, not parsed."""
+"""Larger weights go into a file beside the graph, because protobuf is limited to 2 GiB, and because large files are
+mapped into memory in place of being parsed."""
 _EXAMPLE_BATCH = 2
 _CHECKED_BATCH = 3
 _TRACED_UP_TO = 4
-"""Larger batches would raise the question whether tensors exceed 2^31 numbers, which tracing cannot leave open; modules
-ask it only to lay memory out. The graph takes any batch."""
+"""The largest batch in tracing. With larger batches, tracing would have to decide whether tensors exceed 2^31 numbers;
+modules ask this only to choose a memory layout. The graph takes any batch."""
 _LARGE_PARAMETERS, _LARGE_PORT = 500e6, 3 * 256 * 256
-"""A component with more weights, or with larger pictures at its doors, is checked with a single image."""
+"""A component with more weights, or with larger pictures as inputs or outputs, is checked with a single image."""
 
 
 def example_inputs(ports: tuple[Port, ...], batch: int, seed: int = 0) -> dict[str, Tensor]:
-    """Random inputs of a component: standard normal floats, uniform bytes."""
+    """Random inputs for a component: standard normal floats and uniform bytes."""
     generator = torch.Generator().manual_seed(seed)
     inputs = {}
     for port in ports:
@@ -51,9 +52,9 @@ def onnx_from_component(component: Component, path: Path, precision: str = "fp32
     """Write `component` to `path` as ONNX with a dynamic batch axis.
 
     Args:
-        component: its module is left in `precision`.
-        path: large weights lie beside it in `<name>.data`.
-        precision: what the graph computes in; its inputs and outputs keep the component's types.
+        component: the component; its module is left in `precision`.
+        path: the file to write; large weights are written beside it to `<name>.data`.
+        precision: the precision that the graph computes in; its inputs and outputs keep the types of the component.
 
     Raises:
         DiffcleanError: torch cannot export it.
@@ -77,7 +78,7 @@ def onnx_from_component(component: Component, path: Path, precision: str = "fp32
                 opset_version=OPSET,
                 input_names=[port.name for port in component.inputs],
                 output_names=[port.name for port in component.outputs],
-                # What takes any number of arguments has them in one tuple.
+                # A module with a variable number of arguments has them in one tuple.
                 dynamic_shapes=(shapes,) if isinstance(module, InPrecision) else shapes,
                 verbose=False,
             )
@@ -90,7 +91,7 @@ def onnx_from_component(component: Component, path: Path, precision: str = "fp32
 
 
 def _save(model: Any, path: Path) -> None:
-    """Write an ONNX model, without the source lines that would make its bytes differ from machine to machine."""
+    """Write an ONNX model without the source lines, which would make its bytes differ between machines."""
     import onnx_ir
 
     for graph in (model.graph, *(function.graph for function in model.functions.values())):
@@ -102,7 +103,7 @@ def _save(model: Any, path: Path) -> None:
             node.doc_string = None
             values += node.outputs
             for value in node.outputs:
-                # What a node makes is named after torch's operation; a port may be called `view` too.
+                # An output of a node is named after torch's operation, and a port may be called `view` too.
                 if value.name in doors and not value.is_graph_output():
                     value.name = f"{value.name}_inside"
         for value in values:
@@ -110,20 +111,20 @@ def _save(model: Any, path: Path) -> None:
     weights = sum(value.const_value.nbytes for value in model.graph.initializers.values() if value.const_value)
     external = f"{path.name}.data" if weights > _EXTERNAL_FROM_BYTES else None
     onnx_ir.save(model, path, external_data=external)
-    # The exporter's own caches hold on to the graph; they need not hold gigabytes of weights.
+    # The caches of the exporter keep the graph alive; without this they would keep gigabytes of weights.
     for value in model.graph.initializers.values():
         value.const_value = None
 
 
 def parity_batch(component: Component) -> int:
-    """How many images a component is checked with: never the number that it was traced with."""
+    """The number of images that a component is checked with, which is never the number that it was traced with."""
     parameters = sum(parameter.numel() for parameter in component.module.parameters())
     largest = max(math.prod(port.shape) for port in (*component.inputs, *component.outputs))
     return 1 if parameters > _LARGE_PARAMETERS or largest > _LARGE_PORT else _CHECKED_BATCH
 
 
 def reference_outputs(component: Component, batch: int = _CHECKED_BATCH) -> list[Tensor]:
-    """What torch makes of the example inputs that `parity_of_onnx` uses."""
+    """The outputs of torch for the example inputs that `parity_of_onnx` uses."""
     inputs = example_inputs(component.inputs, batch, seed=1)
     with torch.no_grad():
         expected = component.module(*(inputs[port.name] for port in component.inputs))
@@ -131,14 +132,14 @@ def reference_outputs(component: Component, batch: int = _CHECKED_BATCH) -> list
 
 
 class OverflowInHalfError(DiffcleanError):
-    """A graph in half precision gives values that are not finite where torch in fp32 gives finite ones."""
+    """A graph in half precision gives values that are not finite, where torch in fp32 gives finite ones."""
 
 
 def checked_reference(component: Component, batch: int, name: str, model: str) -> list[Tensor]:
-    """`reference_outputs` of a component of somebody's, which may not work at all.
+    """`reference_outputs` of a component of unknown origin, which may not work at all.
 
     Raises:
-        DiffcleanError: torch cannot run it, or what it gives is not finite: no engine that was made of it could.
+        DiffcleanError: torch cannot run it, or its outputs are not finite, so that no engine made from it could work.
     """
     try:
         expected = reference_outputs(component, batch)
@@ -148,14 +149,15 @@ def checked_reference(component: Component, batch: int, name: str, model: str) -
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise DiffcleanError(
             f"The {name} of {model} cannot be run: {reason}",
-            "Are its parts of one model, and unchanged? Another `size` may help; --traceback shows where it fails.",
+            "Its parts may belong to different models or may have been changed. Another `size` may help; --traceback "
+            "shows where it fails.",
         ) from error
     for port, output in zip(component.outputs, expected, strict=True):
         if not _flags(port.name, output):
             raise DiffcleanError(
-                f"The {name} of {model} answers random inputs with values that are not finite ({port.name}): it cannot "
-                "be used, in any precision.",
-                "Copy its weights again, or take another model.",
+                f"The {name} of {model} gives values that are not finite ({port.name}) for random inputs, so it cannot "
+                "be used in any precision.",
+                "Copy its weights again, or use another model.",
             )
     return expected
 
@@ -167,14 +169,14 @@ def parity_of_onnx(
     expected: Sequence[Tensor] | None = None,
     batch: int = _CHECKED_BATCH,
 ) -> dict[str, float]:
-    """Largest absolute and relative difference between torch in fp32 and the ONNX graph, on random inputs.
+    """The largest absolute and relative difference between torch in fp32 and the ONNX graph, on random inputs.
 
     Args:
-        component: that the graph was made from.
-        path: of the graph.
-        precision: of the graph.
-        expected: `reference_outputs`, for a module that is no longer in fp32.
-        batch: images.
+        component: the component that the graph was made from.
+        path: the file of the graph.
+        precision: the precision of the graph.
+        expected: `reference_outputs`, needed if the module is no longer in fp32.
+        batch: the number of images.
 
     Raises:
         DiffcleanError: the relative error is above `PARITY_LIMITS`.
@@ -188,38 +190,38 @@ def parity_of_onnx(
         _flags(port.name, have) for port, have in zip(component.outputs, found, strict=True)
     ):
         raise OverflowInHalfError(
-            f"{path.parent.name}: in {precision} it gives values that are not finite, and in fp32 it does not.",
+            f"{path.parent.name} gives values that are not finite in {precision}, but not in fp32.",
             "Export it in another precision: `precision` bf16, or fp32.",
         )
     if relative > limit:
         raise DiffcleanError(
-            f"{path.parent.name}: ONNX differs from torch by {relative:.1e} (at most {limit:.0e} expected).",
-            "This is a fault of the export; please report it with the versions that `diffclean doctor` shows.",
+            f"{path.parent.name}: ONNX differs from torch by {relative:.1e} (expected: at most {limit:.0e}).",
+            "This is an error in the export; please report it with the versions that `diffclean doctor` shows.",
         )
     return {"max_absolute": absolute, "max_relative": relative}
 
 
 def _flags(name: str, output: Tensor) -> bool:
-    """Whether all of an output is finite; the output called `finite` says so itself."""
+    """Whether an output is finite everywhere; the output called `finite` holds this flag itself."""
     return bool((output if name == "finite" else output.isfinite()).all())
 
 
 def _difference(want: Tensor, have: Tensor) -> tuple[float, float]:
-    """Largest absolute and relative difference. What is not finite in one must not be in the other either."""
+    """The largest absolute and relative difference; both must be finite in the same places."""
     finite = want.isfinite()
     if want.dtype != have.dtype or want.shape != have.shape or not torch.equal(finite, have.isfinite()):
         return math.inf, math.inf
     if not finite.any():
         return 0.0, 0.0
     difference = float((want[finite].double() - have[finite].double()).abs().max())
-    # A grey level may round the other way; it is an error of one in 255, not of the graph.
+    # A grey level may be rounded the other way, which is a difference of one in 255 and not an error of the graph.
     if want.dtype == torch.uint8 and difference <= 1:
         return 0.0, 0.0
     return difference, difference / max(float(want[finite].double().abs().max()), 1e-12)
 
 
 def _run_reference(path: Path, inputs: dict[str, Tensor], precision: str) -> list[Tensor]:
-    """Run a graph on whichever CPU runtime is installed and knows its precision, computing as exactly as it can."""
+    """Run a graph as exactly as possible on an installed CPU runtime that supports its precision."""
     arrays = {name: tensor.numpy() for name, tensor in inputs.items()}
     # ONNX Runtime on a CPU has no bf16.
     run = [_run_openvino] if precision == "bf16" else [_run_onnxruntime, _run_openvino]
@@ -234,7 +236,7 @@ def _run_onnxruntime(path: Path, arrays: dict[str, Any]) -> Sequence[Any]:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    if any(path.parent.glob(f"{path.name}.*")):  # large weights: no copies of them, packed or widened to fp32
+    if any(path.parent.glob(f"{path.name}.*")):  # large weights must not be copied to be packed or widened to fp32
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.enable_cpu_mem_arena = False
         options.add_session_config_entry("session.disable_prepacking", "1")

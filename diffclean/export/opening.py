@@ -1,4 +1,4 @@
-"""Open an engine, compiling first what the runtime that opens it wants compiled."""
+"""Opens an engine, after compiling what the runtime needs."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ def open_compiled(
     threads: int | None = None,
     batch: int | None = None,
 ) -> Engine:
-    """Open an engine directory; TensorRT's engines are compiled if they are not there or do not fit.
+    """Open an engine directory. TensorRT engines are compiled first if they do not exist or do not fit.
 
     Args:
         directory: as for `open_engine`.
         runtime: as for `open_engine`.
         precision: as for `open_engine`.
         threads: as for `open_engine`.
-        batch: images a call, for an engine that has to be compiled; None: the recipe's.
+        batch: the batch size that an engine is compiled for; None stands for that of the recipe.
 
     Raises:
         DiffcleanError: a file does not match its hash, or no runtime works here.
@@ -37,14 +37,14 @@ def open_compiled(
 
 
 def compiling(batch: int | None = None) -> Callable[[Path, str], Path]:
-    """What `open_runtime` is handed to have TensorRT's engines compiled for this GPU and a batch.
+    """The function through which `open_runtime` has TensorRT engines compiled for this GPU and a batch size.
 
     Args:
-        batch: images a call; None: the recipe's.
+        batch: the batch size; None stands for that of the recipe.
 
     Returns:
-        (engine directory, runtime) -> the directory with the compiled engine: the same, or a copy in the cache of one
-        that is not written to.
+        A function from (engine directory, runtime) to the directory with the compiled engine, which is the same
+        directory, or a copy in the cache if the engine is prebuilt.
     """
 
     def make_ready(directory: Path, runtime: str) -> Path:

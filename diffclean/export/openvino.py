@@ -1,7 +1,7 @@
-"""ONNX -> OpenVINO's own form (IR): it is read without parsing ONNX, and its weights are mapped from the file.
+"""Converts ONNX to OpenVINO's own format (IR), which is read without parsing ONNX, and whose weights are memory-mapped.
 
-Precision is what the graph says: nothing is compressed further, so what has to stay in fp32 in a graph of half
-precision (grey levels, timesteps) does.
+The precision is that of the graph. Nothing is compressed further, so values that must stay in fp32 in a graph of half
+precision (grey levels, timesteps) do so.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ _TEMPORARY = ".openvino-"
 
 
 def ir_from_onnx(onnx: Path) -> list[Path]:
-    """Write a graph's IR beside it; returns its files.
+    """Write the IR of a graph beside it, and return its files.
 
     Raises:
-        DiffcleanError: OpenVINO cannot read the graph, or the files cannot be written; those there were are kept.
+        DiffcleanError: OpenVINO cannot read the graph, or the files cannot be written; earlier files are then kept.
     """
     import openvino
 
     folder = onnx.parent
-    for left in folder.glob(f"{_TEMPORARY}*"):  # of a run that was killed
+    for left in folder.glob(f"{_TEMPORARY}*"):  # left by a run that was killed
         shutil.rmtree(left, ignore_errors=True)
     try:
         temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=folder))
@@ -40,8 +40,8 @@ def ir_from_onnx(onnx: Path) -> list[Path]:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
         free = shutil.disk_usage(folder).free / 2**30
         raise DiffcleanError(
-            f"OpenVINO cannot bring {onnx} into its own form: {reason} ({free:.1f} GiB free there.)",
-            "Free some space if there is too little; `runtime` openvino works from the ONNX graph as well.",
+            f"OpenVINO cannot convert {onnx} to its own format: {reason} ({free:.1f} GiB free there.)",
+            "Free some space if there is too little; `runtime` openvino can also read the ONNX graph.",
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""What `export` made, in the form in which it is told."""
+"""The result of `export` as dataclasses."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class ExportedGraph:
     """The ONNX graph of a component.
 
     Attributes:
-        bytes: of its files.
-        parity: how far it is from torch.
+        bytes: the size of its files.
+        parity: its difference from torch.
     """
 
     bytes: int
@@ -31,13 +31,14 @@ class CompiledEngine:
     """A component that was compiled for one runtime.
 
     Attributes:
-        component: its name.
+        component: the name of the component.
         target: the runtime.
-        made: whether it was made just now; if not, it was there and fits.
-        why: what was wrong with an earlier one; empty where there was none.
-        bytes: of its files.
-        files: relative path -> sha256.
-        key: everything that decides it, such as the runtime's version. JSON has these beside the other fields.
+        made: whether it was made just now; if not, it existed and fits.
+        why: what was wrong with an earlier one; empty if there was none.
+        bytes: the size of its files.
+        files: the sha256 by relative path.
+        key: everything that determines it, such as the version of the runtime. In JSON these are beside the other
+            fields.
     """
 
     component: str
@@ -49,23 +50,23 @@ class CompiledEngine:
     key: dict[str, Any]
 
     def for_json(self) -> dict[str, Any]:
-        """The fields, and those of `key` beside them."""
+        """The fields, with the entries of `key` beside them."""
         fields = dict(vars(self))
         return fields | fields.pop("key")
 
 
 @dataclass(frozen=True)
 class ExportResult:
-    """An engine.
+    """An exported engine.
 
     Attributes:
-        engine: its directory.
-        family: what kind of model it is.
-        fingerprint: of its content.
-        precision: what it computes in.
-        image_size: side of the square that it regenerates, in pixels.
-        exported: whether the graphs were made just now; if not, they were there.
-        components: name -> its graph.
+        engine: the engine directory.
+        family: the family of the model.
+        fingerprint: the fingerprint of the engine.
+        precision: the precision that it computes in.
+        image_size: the side of the square that it regenerates, in pixels.
+        exported: whether the graphs were made just now; if not, they existed already.
+        components: the graphs by component.
         compiled: every component in every compiled form that was asked for.
     """
 
@@ -79,7 +80,7 @@ class ExportResult:
     compiled: list[CompiledEngine]
 
     def to_pandas(self) -> DataFrame:
-        """A row a component and form: component, target, bytes, made. Needs pandas."""
+        """A table with a row for each component and form: component, target, bytes, made. Needs pandas."""
         graphs = [
             {"component": name, "target": "onnx", "bytes": graph.bytes, "made": self.exported}
             for name, graph in self.components.items()
@@ -88,7 +89,7 @@ class ExportResult:
 
 
 def result_of(report: MadeEngine) -> ExportResult:
-    """The result of an export, with the sizes that its files have on disk."""
+    """The result of an export, with the sizes of its files on disk."""
     place, manifest = report.place, report.manifest
     graphs = {
         name: ExportedGraph(_bytes(place, manifest.files, name), dict(entry.parity or {}))

@@ -1,6 +1,6 @@
-"""ONNX -> an engine of TensorRT or TensorRT-RTX, with the key that decides it. See docs/tensorrt.md.
+"""Compiles ONNX to an engine of TensorRT or TensorRT-RTX, with the key that determines it. See docs/tensorrt.md.
 
-The network is strongly typed: precision is what the graph says. Nothing here needs a GPU with TensorRT-RTX.
+The network is strongly typed, so the precision is that of the graph. With TensorRT-RTX nothing here needs a GPU.
 """
 
 from __future__ import annotations
@@ -46,11 +46,12 @@ def engine_key(
     Args:
         onnx: the graph.
         flavour: "tensorrt" or "tensorrt-rtx".
-        precision: what the graph computes in; it is recorded, the graph decides.
-        profiles: batch sizes, see `Profile.both`.
-        arch: compute capabilities to compile for; None: this machine's GPU, or with TensorRT-RTX what runs on most.
-        flags: builder flags beside the usual ones.
-        memory_limit_bytes: scratch memory that a layer may use; None: no limit.
+        precision: the precision of the graph, which is only recorded: the graph determines it.
+        profiles: the batch sizes, see `Profile.both`.
+        arch: the compute capabilities to compile for; None stands for this machine's GPU, or with TensorRT-RTX for a
+            form that runs on most GPUs.
+        flags: builder flags in addition to the usual ones.
+        memory_limit_bytes: the scratch memory that a layer may use; None stands for no limit.
 
     Raises:
         MissingExtraError: the library is not installed.
@@ -81,7 +82,7 @@ def ensure_engine(
     progress: Progress | None = None,
     stop: threading.Event | None = None,
 ) -> bool:
-    """`build_engine`, unless the wanted engine is there already; says why one that is there will not do.
+    """Call `build_engine`, unless the wanted engine exists already; log why an existing one cannot be used.
 
     Returns:
         Whether it was built.
@@ -103,27 +104,28 @@ def build_engine(
     progress: Progress | None = None,
     stop: threading.Event | None = None,
 ) -> None:
-    """Compile a graph and write the engine with its key beside it, both whole or neither.
+    """Compile a graph, and write the engine with its key beside it, both whole or neither.
 
     Args:
-        onnx: the graph; weights may lie in files beside it.
+        onnx: the graph; its weights may be in files beside it.
         engine: the file to write.
         key: what to compile, see `engine_key`.
-        signature: what the graph must take and give, without the batch axis.
-        timing_cache: a file of measured kernel times, read if it is there and written (TensorRT only).
-        progress: told of the build in per cent.
+        signature: the expected inputs and outputs of the graph, without the batch axis.
+        timing_cache: a file of measured kernel times, which is read if it exists, and written (TensorRT only).
+        progress: receives the progress of the build in per cent.
         stop: when set, the build ends at its next step.
 
     Raises:
         Interrupted: `stop` was set.
-        DiffcleanError: the graph cannot be compiled (with the library's whole report), or the engine cannot be written.
+        DiffcleanError: the graph cannot be compiled (with the complete report of the library), or the engine cannot be
+            written.
     """
     library = flavour_named(key.flavour)
     trt = library.load()
     logger, said = logger_for(trt)
     try:
         builder = trt.Builder(logger)
-    except TypeError:  # the binding's way of saying that the library gave it nothing
+    except TypeError:  # the binding raises this if the library returns nothing
         raise DiffcleanError(f"{library.title} does not start:\n{said.text()}", "See `diffclean doctor`.") from None
     network = _network(trt, library, builder, logger, onnx)
     _check(network, signature, key.profiles, onnx)
@@ -140,7 +142,7 @@ def build_engine(
 
 
 def _network(trt: Any, library: Flavour, builder: Any, logger: Any, onnx: Path) -> Any:
-    """The graph as a network."""
+    """Parse the graph into a network."""
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, logger)
     if not parser.parse_from_file(str(onnx)):
@@ -150,7 +152,7 @@ def _network(trt: Any, library: Flavour, builder: Any, logger: Any, onnx: Path) 
 
 
 def _check(network: Any, signature: Signature, profiles: Sequence[Profile], onnx: Path) -> None:
-    """Refuse a network that is not what was declared: the parser takes any file of bytes for some graph."""
+    """Refuse a network that differs from its declaration; the parser accepts any file of bytes as some graph."""
     taken = {tensor.name: tensor for tensor in map(network.get_input, range(network.num_inputs))}
     given = {tensor.name: tensor for tensor in map(network.get_output, range(network.num_outputs))}
     wrong = []
@@ -171,16 +173,16 @@ def _check(network: Any, signature: Signature, profiles: Sequence[Profile], onnx
 
 
 def _parser_error(error: Any) -> str:
-    """One complaint of the parser: which node, what about it, and where in the parser."""
+    """One complaint of the parser, with the node and the place in the parser."""
     lines = without_driver_noise([line for line in error.desc().splitlines() if line.strip()])
-    # For an operator that it does not know, its whole description is the failed condition: "false".
+    # For an unknown operator, the whole description is the failed condition: "false".
     what = "\n    ".join(lines) if lines != ["false"] else "it has no such operator"
     node = f"node {error.node()} {error.node_name()!r} ({error.node_operator()})" if error.node() >= 0 else "the file"
     return f"  {node}: {what} [{error.code().name}, {error.func()}, {error.file()}:{error.line()}]"
 
 
 def _config(trt: Any, builder: Any, network: Any, key: EngineKey, said: Said) -> Any:
-    """Flags, targets, limits and profiles of a build."""
+    """The flags, targets, limits and profiles of a build."""
     config = builder.create_builder_config()
     for name in key.flags:
         flag = trt.BuilderFlag.__members__[name.lstrip("-")]
@@ -206,14 +208,14 @@ def _config(trt: Any, builder: Any, network: Any, key: EngineKey, said: Said) ->
 
 
 def _timing_cache(library: Flavour, config: Any, path: Path | None) -> Any:
-    """The timing cache of a build, from the file if that is usable; None where none is wanted."""
+    """The timing cache of a build, from the file if that is usable; None if none is wanted."""
     if path is None:
         return None
     if not library.timing_cache:
         raise UsageError(f"{library.title} has no timing cache.", "Leave it out.")
     cache = config.create_timing_cache(path.read_bytes() if path.is_file() else b"")
     if cache is None or not config.set_timing_cache(cache, False):
-        log.info("The timing cache %s is of another GPU or version, or damaged: a new one is begun.", path)
+        log.info("The timing cache %s is for another GPU or version, or damaged; a new one is begun.", path)
         cache = config.create_timing_cache(b"")
         config.set_timing_cache(cache, False)
     return cache

@@ -1,4 +1,4 @@
-"""What a TensorRT build tells of itself, as one task of `diffclean.progress`; and how it is stopped."""
+"""Reports the progress of a TensorRT build as one task of `diffclean.progress`, and lets it be stopped."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class _Phase:
 
 
 class Watch:
-    """A build's phases, which nest, as per cent of one task. Called by the library, perhaps from several threads.
+    """The nested phases of a build as per cent of one task. The library calls it, perhaps from several threads.
 
     Args:
-        progress: told of every whole per cent.
+        progress: is advanced for every whole per cent.
         stop: ends the build at its next step.
     """
 
@@ -35,18 +35,18 @@ class Watch:
         self.stopped = False
 
     def run(self, trt: Any, what: str, builder: Any, network: Any, config: Any) -> Any:
-        """Build, as a task called `what`; returns the engine's bytes, None when the build failed.
+        """Build, as a task called `what`; return the bytes of the engine, or None if the build failed.
 
         Raises:
             Interrupted: `stop` was set.
-            BaseException: what a listener raised, Ctrl-C among it.
+            BaseException: what a listener raised, including KeyboardInterrupt.
         """
         monitor = monitor_for(trt, self)
         config.progress_monitor = monitor
         self._progress.begin(what, 100, "%")
         try:
             plan = builder.build_serialized_network(network, config)
-            if plan is not None and not self.stopped:  # the library need not have told of every step
+            if plan is not None and not self.stopped:  # the library may not have reported every step
                 self._progress.advance(100 - self._percent)
         finally:
             self._progress.end()
@@ -57,12 +57,12 @@ class Watch:
         return plan
 
     def start_phase(self, name: str, parent: str | None, steps: int) -> None:
-        """A phase of so many steps starts, within a step of its parent."""
+        """A phase with a number of steps starts, within a step of its parent."""
         with self._lock:
             self._phases[name] = _Phase(parent, max(steps, 1))
 
     def step(self, name: str, step: int) -> bool:
-        """A step (from 0) is done; False ends the build."""
+        """A step (counted from 0) is done. The result False ends the build."""
         try:
             with self._lock:
                 if name in self._phases:
@@ -71,24 +71,26 @@ class Watch:
                 gained, self._percent = max(0, percent - self._percent), max(percent, self._percent)
                 if gained:
                     self._progress.advance(gained)
-        except BaseException as error:  # Ctrl-C too: it must not run into the C++ that called; raised after the build
+        except (
+            BaseException
+        ) as error:  # no exception, not even Ctrl-C, may reach the calling C++; raised after the build
             self.failure = error
         self.stopped = self.stopped or self._stop.is_set()
         return self.failure is None and not self.stopped
 
     def finish_phase(self, name: str) -> None:
-        """A phase is over, whether or not all its steps were told."""
+        """A phase is over, whether or not all its steps were reported."""
         with self._lock:
             self._phases.pop(name, None)
 
     def _share(self, parent: str | None) -> float:
-        """How much is done of the phases within `parent`, from 0 to 1."""
+        """The share of the phases within `parent` that is done, from 0 to 1."""
         within = [(name, phase) for name, phase in self._phases.items() if phase.parent == parent]
         return max((min(1.0, (phase.done + self._share(name)) / phase.steps) for name, phase in within), default=0.0)
 
 
 def monitor_for(trt: Any, watch: Watch) -> Any:
-    """A progress monitor for the library; it must live until the build is over."""
+    """A progress monitor for the library; it must exist until the build is over."""
 
     class Monitor(trt.IProgressMonitor):
         def __init__(self) -> None:

@@ -1,8 +1,8 @@
-"""What an image-variation model is, to everything that runs one.
+"""The interface of a model family, and the dataclasses that describe a loaded model.
 
-A family turns a model directory into *components* (torch modules with named inputs and outputs, which export compiles)
-and says how the compiled components are put together: how the source is looked at, what the denoiser is told, how its
-result becomes pixels. It never runs a module itself: it is handed a `Call`, which any runtime provides.
+A family turns a model directory into *components* (torch modules with named inputs and outputs, which `export`
+compiles) and says how the compiled components work together: how the source is encoded, what the denoiser is given, and
+how its result becomes pixels. A family never runs a module itself. It receives a `Call`, which any runtime provides.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     Call = Callable[[str, Mapping[str, Tensor]], tuple[Tensor, ...]]
-    """Run a component by name on named inputs, all with the same batch axis first; outputs in declared order."""
+    """Runs a component by name on named inputs, all with the same batch axis first; returns its outputs in order."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class Port:
     """One input or output of a component.
 
     Attributes:
-        name: as in the ONNX graph.
+        name: the name in the ONNX graph.
         dtype: "float32", "uint8" or "bool".
-        shape: without the batch axis, which always comes first and is dynamic.
+        shape: the shape without the batch axis, which always comes first and is dynamic.
     """
 
     name: str
@@ -40,10 +40,10 @@ class Component:
     """A torch module with its signature.
 
     Attributes:
-        module: in fp32.
-        inputs: what it takes.
-        outputs: what it gives.
-        upcast: its configuration warns that half precision may be too little for it (`force_upcast`).
+        module: the module in fp32.
+        inputs: its inputs, in order.
+        outputs: its outputs, in order.
+        upcast: whether its configuration warns that half precision may not be enough for it (`force_upcast`).
     """
 
     module: torch.nn.Module
@@ -57,10 +57,10 @@ class Model:
     """A loaded variation model.
 
     Attributes:
-        family: name of its family.
-        components: by place: image_encoder, unet, vae_decoder, vae_encoder.
-        scheduler: configuration of its noise schedule, as diffusers stores it.
-        image_size: side of the square that it regenerates, in pixels.
+        family: the name of its family.
+        components: the components by place: image_encoder, unet, vae_decoder, vae_encoder.
+        scheduler: the configuration of its noise schedule, as diffusers stores it.
+        image_size: the side of the square that it regenerates, in pixels.
     """
 
     family: str
@@ -71,15 +71,16 @@ class Model:
 
 @dataclass(frozen=True)
 class Look:
-    """How the sources are looked at: what a `--strength` means to a family.
+    """How much of a source the model may see: what a `strength` means to a family.
 
     Attributes:
-        start: share of the noise schedule that is run; 1 begins at pure noise, less begins at the noised source.
-        level: how much of the source the condition withholds, in the family's own unit.
-        factor: by how much the condition averages the source, in pixels of the model's square; None: the model has no
-            such thing.
-        own: (B, 2) float on the CPU, how many pixels of its own each source of the batch has across the square, down
-            and across; None: as many as the square. A small source that was enlarged has fewer.
+        start: the share of the noise schedule that is run. 1 begins at pure noise, less begins at the noised source.
+        level: how much of the source the condition withholds, in the unit of the family.
+        factor: the number of pixels of the model's square over which the condition averages the source; None if the
+            model has no such averaging.
+        own: (B, 2) float on the CPU, how many pixels of its own each source of the batch has across the square,
+            vertically and horizontally. None stands for as many as the square has. A small source that was enlarged has
+            fewer.
     """
 
     start: float
@@ -89,21 +90,22 @@ class Look:
 
 
 class Signature(Protocol):
-    """What a component takes and gives back."""
+    """The inputs and outputs of a component."""
 
     @property
     def inputs(self) -> tuple[Port, ...]:
-        """In order."""
+        """The inputs, in order."""
 
     @property
     def outputs(self) -> tuple[Port, ...]:
-        """In order."""
+        """The outputs, in order."""
 
 
 def noise_shapes(components: Mapping[str, Signature]) -> dict[str, tuple[int, ...]]:
-    """Standard normal tensors that one image needs, by name; shapes without the batch axis.
+    """The standard normal tensors that one image needs, by name, with their shapes without the batch axis.
 
-    `sample` is what the denoiser begins with; every component with an input called `noise` has one under its own name.
+    `sample` is what the denoiser begins with. Every component with an input called `noise` has one under the
+    component's name.
     """
     shapes = {
         "sample" if (place, port.name) == ("unet", "sample") else place: port.shape
@@ -115,54 +117,68 @@ def noise_shapes(components: Mapping[str, Signature]) -> dict[str, tuple[int, ..
 
 
 class Family(Protocol):
-    """One file a family. All tensors have the batch axis first."""
+    """A model family; each is one file. All tensors have the batch axis first."""
 
     name: str
     license_note: str
     pipelines: tuple[str, ...]
-    """What `model_index.json` calls the models of this family (its `_class_name`)."""
+    """The pipeline classes that `model_index.json` names for models of this family (its `_class_name`)."""
     parts: tuple[str, ...]
-    """The files and folders of a model directory that are read, as glob patterns; a hub is asked for nothing else."""
+    """Glob patterns of the files and folders in a model directory that are read; nothing else is fetched from a hub."""
 
     def load(self, directory: Path, image_size: int | None = None) -> Model:
         """Read a model directory in diffusers' layout.
 
         Args:
-            directory: with its `model_index.json`.
-            image_size: side of the square to regenerate, in pixels; None: the model's own.
+            directory: the directory with `model_index.json`.
+            image_size: the side of the square to regenerate, in pixels; None stands for the model's own.
 
         Raises:
-            DiffcleanError: a component is missing, belongs to another family, or would have to be unpickled.
+            DiffcleanError: a component is missing, belongs to another family, or could only be read by unpickling it.
         """
 
     def look(self, strength: float, inputs: Collection[str] = ()) -> Look:
-        """Map a strength in (0, 1] to this family's look; monotone, 1 is the weakest look from pure noise.
+        """Translate a strength into this family's `Look`.
+
+        The greater the strength, the less the model sees of the source.
 
         Args:
-            strength: as it was asked for.
-            inputs: the names of the inputs that the model's denoiser has: models of a family may differ in it.
+            strength: the strength in (0, 1] as the user gave it; 1 starts from pure noise and shows the model the
+                least.
+            inputs: the names of the inputs of the model's denoiser, in which the models of a family may differ.
 
         Raises:
-            UsageError: nothing of the source would be left.
+            UsageError: the model would see nothing of the source.
         """
 
     def condition(self, call: Call, pixels: Tensor, noise: Mapping[str, Tensor], look: Look) -> dict[str, Tensor]:
-        """What the denoiser is told about the source: pixels (B, S, S, 3) uint8 -> named inputs, perhaps none.
+        """Compute the inputs by which the denoiser knows the source.
 
-        `noise` is named by the component that it is for, see `noise_shapes`.
+        Args:
+            call: runs a component.
+            pixels: (B, S, S, 3) uint8, the sources.
+            noise: the noise by the name of the component that needs it, see `noise_shapes`.
+            look: how much of the source the model may see.
+
+        Returns:
+            Tensors by the name of the denoiser's input; empty if the denoiser has no such inputs.
         """
 
     def withhold(self, condition: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The same inputs with the source withheld: the unconditional half of guidance.
+        """The same inputs without the source, for the unconditional half of classifier-free guidance.
 
-        Where there are none there is no guidance, and the sampler says so.
+        If the result is empty, the model has no guidance, and the sampler logs that.
         """
 
     def encode(self, call: Call, pixels: Tensor, noise: Mapping[str, Tensor]) -> Tensor:
-        """(B, S, S, 3) uint8 -> the space that is noised, for looks that begin at the noised source.
+        """Encode (B, S, S, 3) uint8 pixels into the space in which noise is added.
 
-        `noise` as for `condition`.
+        Only a `Look` that begins at the noised source needs this. `noise` has the same form as for `condition`.
         """
 
     def decode(self, call: Call, sample: Tensor) -> tuple[Tensor, Tensor]:
-        """The denoised sample -> ((B, S, S, 3) uint8 pixels, (B,) bool: all of it was finite)."""
+        """Decode the denoised sample into pixels.
+
+        Returns:
+            (B, S, S, 3) uint8 pixels, and (B,) bool, whether all values of an image were finite.
+        """

@@ -1,4 +1,4 @@
-"""What a file of weights declares, checked before it is believed: a small file may speak of any number of gigabytes."""
+"""Checks of what a file of weights declares, before memory is used for it: a small file may declare many gigabytes."""
 
 from __future__ import annotations
 
@@ -15,39 +15,42 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _SPARE_BYTES = 64 * 2**20
-"""What any file may unfold to, however small it is."""
+"""The number of bytes that any file may unfold to, however small it is."""
 _HEADER_BYTES = 16 * 2**20
-"""Of a safetensors file: a hundred thousand tensors."""
+"""The largest header of a safetensors file that is read; it has room for a hundred thousand tensors."""
 _MAKES_BYTES = (b"cbuiltins\nbytearray\n", b"c__builtin__\nbytearray\n")
-"""How a pickle asks for a bytearray, which is made of any length from a number."""
+"""The opcodes with which a pickle creates a bytearray. A pickle can create one of any length from a single number."""
 _PICKLE_BYTES = 64 * 2**20
 _STEPS = 1_000_000
 """Of a pickle, which is read step by step in Python, without the tensors' own bytes: some forty a tensor."""
 
 
 class DamagedError(DiffcleanError):
-    """A file that is not whole, or not what its name says."""
+    """A file is damaged, or is not of the kind that its name says."""
 
 
 def allowed_bytes(path: Path) -> int:
-    """How much a file's content may come to in memory."""
+    """The number of bytes that a file's content may take in memory."""
     return 2 * path.stat().st_size + _SPARE_BYTES
 
 
 def check_archive(path: Path) -> list[str]:
-    """Refuse a file of torch.save that would unfold to far more than it is; returns the names in an archive.
+    """Refuse a file of `torch.save` that would unfold to far more than its own size.
 
     Args:
-        path: a zip archive, or of before torch 1.6 a pickle.
+        path: a zip archive, or a pickle as torch before 1.6 wrote it.
+
+    Returns:
+        The names of the files in the archive; empty for a pickle.
 
     Raises:
-        DiffcleanError: it is damaged, or declares more than it can hold.
+        DiffcleanError: the file is damaged, or declares more than it can hold.
     """
     if not zipfile.is_zipfile(path):
         with path.open("rb") as file:
             head = file.read(_PICKLE_BYTES)
         if head.startswith(b"PK"):
-            raise DamagedError(f"{path} is damaged: it begins as an archive, and is none.")
+            raise DamagedError(f"{path} is damaged: it begins like an archive but is not a complete one.")
         _check_pickle(path, head)
         return []
     try:
@@ -56,7 +59,7 @@ def check_archive(path: Path) -> list[str]:
             if (whole := sum(entry.file_size for entry in entries)) > allowed_bytes(path):
                 raise DiffcleanError(
                     f"{path} is refused: it has {path.stat().st_size:,} bytes and unfolds to {whole:,}.",
-                    "torch.save does not compress. Load it where you trust it, and save it again.",
+                    "torch.save does not compress files. If you trust the file, load it yourself and save it again.",
                 )
             for entry in entries:
                 if entry.filename.endswith(".pkl"):
@@ -64,7 +67,7 @@ def check_archive(path: Path) -> list[str]:
                         raise _too_long(path)
                     _check_pickle(path, archive.read(entry))
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError, EOFError) as error:
-        raise DamagedError(f"{path} is damaged or is no torch file: {error}.") from error
+        raise DamagedError(f"{path} is damaged or is not a torch file: {error}.") from error
     return [entry.filename for entry in entries]
 
 
@@ -105,7 +108,7 @@ def _too_long(path: Path) -> DiffcleanError:
 
 
 def is_compressed(path: Path) -> bool:
-    """Whether something in a zip archive is: it cannot be mapped from the file then."""
+    """Whether a file in a zip archive is compressed; the archive cannot be memory-mapped then."""
     with zipfile.ZipFile(path) as archive:
         return any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist())
 
@@ -116,10 +119,13 @@ def _check_pickle(path: Path, data: bytes) -> None:
 
 
 def safetensors_header(path: Path) -> dict[str, Any]:
-    """What a safetensors file says of its tensors: name -> dtype, shape, data_offsets; `__metadata__` beside them.
+    """Read the header of a safetensors file.
+
+    Returns:
+        A table from the name of a tensor to its dtype, shape and data_offsets, with `__metadata__` beside them.
 
     Raises:
-        DiffcleanError: it is damaged, or its header is larger than any model needs.
+        DiffcleanError: the file is damaged, or its header is larger than any model needs.
     """
     try:
         with path.open("rb") as file:
@@ -128,17 +134,17 @@ def safetensors_header(path: Path) -> dict[str, Any]:
                 raise ValueError(f"its header would have {length:,} bytes")
             header = json_of(file.read(length))
         if not isinstance(header, dict) or not all(isinstance(entry, dict) for entry in header.values()):
-            raise ValueError("its header is no table of tensors")
+            raise ValueError("its header is not a table of tensors")
     except (OSError, ValueError) as error:
-        raise DamagedError(f"{path} is damaged or is no safetensors file: {error}.") from error
+        raise DamagedError(f"{path} is damaged or is not a safetensors file: {error}.") from error
     return header
 
 
 def numbers_in(header: Mapping[str, Any]) -> int:
-    """How many numbers the tensors of a safetensors header have.
+    """Count the numbers in all tensors of a safetensors header.
 
     Raises:
-        ValueError: a shape is none.
+        ValueError: a tensor has no valid shape.
     """
     shapes = [entry.get("shape") for name, entry in header.items() if name != "__metadata__"]
     if not all(isinstance(shape, list) and all(type(side) is int and side >= 0 for side in shape) for shape in shapes):
@@ -147,14 +153,14 @@ def numbers_in(header: Mapping[str, Any]) -> int:
 
 
 def check_tensors(path: Path, content: Mapping[Any, Any]) -> None:
-    """Refuse tensors that are no plain tables of numbers, or that are larger than their file.
+    """Refuse tensors that are not plain dense tables of numbers, or that are larger than their file.
 
     Args:
-        path: of the file.
-        content: its tensors, also in tables within the table.
+        path: the file that the tensors come from.
+        content: the tensors, which may also be in tables within the table.
 
     Raises:
-        DiffcleanError: names the first.
+        DiffcleanError: a tensor is refused; the message names the first one.
     """
     import torch
 
@@ -175,7 +181,7 @@ def check_tensors(path: Path, content: Mapping[Any, Any]) -> None:
             whole += value.numel() * value.element_size()
     if whole > allowed_bytes(path):
         raise DiffcleanError(
-            f"{path} is refused: it has {path.stat().st_size:,} bytes, and its tensors come to {whole:,}."
+            f"{path} is refused: it has {path.stat().st_size:,} bytes, but its tensors would take {whole:,}."
         )
 
 
@@ -193,7 +199,7 @@ def _kinds(tensor: Any) -> list[tuple[bool, str]]:
 
 
 def check_finite(where: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Refuse weights that are not numbers.
+    """Refuse weights that are NaN or infinite.
 
     Raises:
         DiffcleanError: names the model and the first tensor that holds NaN or an infinity.
@@ -204,13 +210,13 @@ def check_finite(where: Path, tensors: Mapping[str, Tensor]) -> None:
         count = tensor.numel() - int(finite.sum())
         raise DiffcleanError(
             f"{where} is refused: {count:,} of the {tensor.numel():,} numbers of its tensor {name} are not finite (NaN "
-            "or infinite), so whatever it answers means nothing.",
-            "Was its training cut off, or did it diverge? Take an earlier state.",
+            "or infinite), so its results would mean nothing.",
+            "If its training diverged or was cut off, use an earlier state of it.",
         )
 
 
 def tensors_of(model: Any) -> list[Any]:
-    """Every constant of an ONNX model: its initializers and those in attributes, also of nodes within nodes."""
+    """Every constant of an ONNX model: its initializers and the tensors in attributes, at all levels of nesting."""
     graphs, found = [model.graph, *model.functions], []
     while graphs:
         graph = graphs.pop()

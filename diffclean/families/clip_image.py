@@ -1,4 +1,4 @@
-"""Looking at a picture with CLIP, inside the graph: the pixels as its image processor makes them, and its embedding."""
+"""CLIP's image preprocessing and image encoder as torch modules, so that both become part of the exported graph."""
 
 from __future__ import annotations
 
@@ -13,13 +13,16 @@ from diffclean.errors import DiffcleanError
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
 _STD = (0.26862954, 0.26130258, 0.27577711)
 _BICUBIC = 3
-"""Pillow's number for it."""
+"""Pillow's number for bicubic resampling."""
 
 
 def bicubic_matrix(size: int, target: int) -> Tensor:
-    """(target, size) float: a row of bicubic resampling weights for each target pixel, antialiased, as Pillow has them.
+    """The weights of antialiased bicubic resampling as Pillow computes it.
 
-    Keys' kernel with a = -0.5, widened by the scale when shrinking (Keys 1981, doi 10.1109/TASSP.1981.1163711).
+    (target, size) float, a row for each target pixel.
+
+    The kernel is Keys' with a = -0.5, widened by the scale when the image shrinks (Keys 1981, doi
+    10.1109/TASSP.1981.1163711).
     """
     scale = size / target
     reach = max(scale, 1.0)
@@ -32,14 +35,14 @@ def bicubic_matrix(size: int, target: int) -> Tensor:
 
 
 def check_processor(processor: Mapping[str, Any], target: int) -> None:
-    """Refuse an image processor that does something other than `ClipPixels`: its model would see another picture.
+    """Refuse an image processor that differs from `ClipPixels`, because its model would see another picture.
 
     Args:
-        processor: its configuration.
-        target: side of the picture that the encoder takes, in pixels.
+        processor: the configuration of the image processor.
+        target: the side of the picture that the encoder takes, in pixels.
 
     Raises:
-        DiffcleanError: it crops, resamples or scales in another way.
+        DiffcleanError: the processor crops, resamples or scales in another way.
     """
     sides = [_side(processor.get(name, target)) for name in ("size", "crop_size")]
     expected = {"do_resize": True, "do_rescale": True, "do_normalize": True, "resample": _BICUBIC}
@@ -49,27 +52,27 @@ def check_processor(processor: Mapping[str, Any], target: int) -> None:
         wrong.append(f"a rescale factor of {factor}")
     if wrong:
         raise DiffcleanError(
-            f"The model's image processor is not CLIP's as it is known here: {', '.join(wrong)}.",
+            f"The model's image processor differs from that of CLIP: {', '.join(wrong)}.",
             f"Expected: bicubic to {target} px, scaled by 1/255, normalised. See preprocessor_config.json.",
         )
 
 
 def _side(size: Any) -> Any:
-    """224, {"shortest_edge": 224} and {"height": 224, "width": 224} are the same for a square."""
+    """The side of a square that is given as 224, {"shortest_edge": 224} or {"height": 224, "width": 224}."""
     return next(iter(size.values()), None) if isinstance(size, Mapping) else size
 
 
 class ClipPixels(nn.Module):
-    """What CLIP's image processor does, inside the graph: resize (bicubic, antialiased), scale, normalise.
+    """CLIP's image processor as a module: it resizes (bicubic, antialiased), scales and normalises.
 
-    Resizing is two matrix products, which every runtime computes alike. Rounded to grey levels after each direction, as
-    Pillow and torchvision do.
+    Resizing is two matrix products, which every runtime computes in the same way. The result is rounded to grey levels
+    after each direction, as Pillow and torchvision do.
     """
 
     def __init__(self, image_size: int, processor: Mapping[str, Any], target: int) -> None:
         super().__init__()
         check_processor(processor, target)
-        # No buffers: they stay in fp32 when the module goes to half precision, as grey levels have to.
+        # These are no buffers, so that they stay in fp32 in half precision: grey levels need fp32.
         self.resample = bicubic_matrix(image_size, target)
         self.mean = torch.tensor(processor.get("image_mean", _MEAN))[:, None, None]
         self.std = torch.tensor(processor.get("image_std", _STD))[:, None, None]
@@ -85,7 +88,7 @@ class ClipPixels(nn.Module):
 
 
 class ImageEmbedding(nn.Module):
-    """Pixels to CLIP's projected embedding: the `image_encoder` place."""
+    """From pixels to CLIP's projected embedding; takes the place `image_encoder`."""
 
     def __init__(self, encoder: Any, processor: Mapping[str, Any], image_size: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Where a model's files are: a directory of one's own, or a hub's, fetched once."""
+"""Finds a model's files: in a local directory, or on a hub, from which they are fetched once."""
 
 from __future__ import annotations
 
@@ -24,16 +24,17 @@ log = logging.getLogger(__name__)
 _INDEX = "model_index.json"
 _TIMEOUT_S = 10.0
 _LOCAL_COPY = (
-    "With a copy of the model's files here, give its folder in place of its name: "
+    "If you have a copy of the model's files, give its folder in place of the name: "
     "diffclean export path/to/model, or --engine path/to/model."
 )
 
 
 def located(recipe: Recipe) -> Recipe:
-    """The same recipe with its model directory; one that named a hub's model alone gets its family and defaults too.
+    """The recipe with its model directory. If the recipe names only a hub's model, it also gets a family and defaults.
 
     Raises:
-        DiffcleanError: the hub cannot be reached or has no such model; a file's hash differs; no family runs it.
+        DiffcleanError: the hub cannot be reached or has no such model, the hash of a file differs, or no family runs
+            the model.
     """
     if recipe.directory is not None or recipe.hub is None:
         return recipe
@@ -47,12 +48,12 @@ def located(recipe: Recipe) -> Recipe:
 
 
 def fetched(model: HubModel, parts: tuple[str, ...]) -> Path:
-    """The local copy of a hub's model: `model_index.json` and of what `parts` name the files that are read.
+    """Fetch a hub's model and return the local copy: `model_index.json` and, of the `parts`, the files that are read.
 
-    Where the hub cannot be reached, a copy that was fetched before is used.
+    If the hub cannot be reached, a copy that was fetched before is used.
 
     Raises:
-        DiffcleanError: as `located`.
+        DiffcleanError: as for `located`.
     """
     from diffclean.data.hashes import damage
 
@@ -60,19 +61,22 @@ def fetched(model: HubModel, parts: tuple[str, ...]) -> Path:
     if found := damage(place, dict(model.sha256) if parts else {}):
         raise DiffcleanError(
             f"{_name(model)} is not the model that the recipe was written for: {'; '.join(found)}.",
-            f"Delete {place} and try again; if it stays so, the hub's copy was changed: do not use it.",
+            f"Delete {place} and try again. If the message comes back, the hub's copy was changed: do not use it.",
         )
     return place
 
 
 def files_to_fetch(names: Iterable[str], parts: tuple[str, ...]) -> list[str]:
-    """Of a model's files the ones that are read: configurations, vocabularies, and one form of the weights.
+    """Choose the files of a model that are read: configurations, vocabularies, and one form of the weights.
 
     A hub often has the same weights four times: in fp32 and fp16, as safetensors and as a pickle.
 
     Args:
-        names: paths of all its files.
-        parts: as `Family.parts`.
+        names: the paths of all files of the model.
+        parts: glob patterns, see `Family.parts`.
+
+    Returns:
+        The paths to fetch.
     """
     folders: dict[str, list[str]] = {}
     for name in names:
@@ -96,7 +100,7 @@ def _from_hub(model: HubModel, parts: tuple[str, ...]) -> Path:
         disable_progress_bars()
     name, page = _name(model), f"https://huggingface.co/{model.repository}"
     try:
-        # One request that is not repeated: the library's own listing would ask for half a minute, or for ever.
+        # This is one request without retries; the library's own listing would retry for half a minute or for ever.
         listing = HfApi().model_info(model.repository, revision=model.revision, timeout=_TIMEOUT_S).siblings or []
         wanted = files_to_fetch((file.rfilename for file in listing), parts)
         log.info("Fetching %s from its hub (once).", name)
@@ -105,14 +109,16 @@ def _from_hub(model: HubModel, parts: tuple[str, ...]) -> Path:
         raise DiffcleanError(f"{model.repository} has no revision {model.revision}.", f"See {page}/commits.") from error
     except GatedRepoError as error:
         raise DiffcleanError(
-            f"{name} is given only to those who accept its terms.", f"Do so on {page}, then: hf auth login"
+            f"{name} is available only to those who accept its terms.",
+            f"Accept them on {page}, then type: hf auth login",
         ) from error
     except RepositoryNotFoundError as error:
         raise DiffcleanError(
-            f"There is no folder {model.repository} here, and no model of that name on the hub that is open to you.",
-            f"Check the spelling. If it is a private one: hf auth login. {_LOCAL_COPY}",
+            f"There is no folder {model.repository} here, and no model of that name on the hub that you have access "
+            "to.",
+            f"Check the spelling. If it is a private model, type: hf auth login. {_LOCAL_COPY}",
         ) from error
-    except Exception as error:  # its errors, and those of what it is built on, are of many kinds
+    except Exception as error:  # the library and those below it raise many kinds of errors
         if (place := _kept(model, parts)) is not None:
             log.info("The hub cannot be reached; using the copy of %s that was fetched before.", name)
             return place
@@ -124,21 +130,21 @@ def _from_hub(model: HubModel, parts: tuple[str, ...]) -> Path:
 
 
 def _kept(model: HubModel, parts: tuple[str, ...]) -> Path | None:
-    """A copy that was fetched before and has every part, or None."""
+    """A complete copy that was fetched before, or None."""
     from huggingface_hub import snapshot_download
 
     try:
         place = Path(
             snapshot_download(model.repository, revision=model.revision, allow_patterns=[_INDEX], local_files_only=True)
         )
-    except Exception:  # not there, in any of the ways it has of saying so
+    except Exception:  # the library has several errors for a copy that is not there
         return None
     folders = [place / pattern.split("/")[0] for pattern in parts]
     return place if (place / _INDEX).is_file() and all(map(_whole, folders)) else None
 
 
 def _whole(folder: Path) -> bool:
-    """A part is there: what has the configuration of a network has its weights too."""
+    """Whether a part is complete: a part with the configuration of a network must have its weights too."""
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     return bool(names) and ("config.json" not in names or weights_among(names) is not None)
 

@@ -1,7 +1,8 @@
-"""The two ends of a latent diffusion model, which its families share: a VAE's encoder and decoder as components.
+"""The VAE of a latent diffusion model as two components, which several families share: its encoder and its decoder.
 
-Latents are scaled by the VAE's `scaling_factor`, both ways. Its `shift_factor`, `latents_mean` and `latents_std` are
-passed over, both ways: diffusers' pipelines of these families do so, and the U-Nets were trained with them.
+Latents are scaled by the VAE's `scaling_factor` in both directions. Its `shift_factor`, `latents_mean` and
+`latents_std` are ignored in both directions, as in diffusers' pipelines of these families, since the U-Nets were
+trained in this way.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 class LatentDecoder(nn.Module):
-    """A VAE's decoder to pixels and a flag: the `vae_decoder` place."""
+    """From a latent to pixels and a `finite` flag; takes the place `vae_decoder`."""
 
     def __init__(self, vae: Any) -> None:
         super().__init__()
@@ -31,12 +32,12 @@ class LatentDecoder(nn.Module):
         image = self.decoder(self.quant(sample / self.scale)).float()
         finite = torch.isfinite(image).flatten(1).all(dim=1)
         pixels = (image.clamp(-1, 1) * 127.5 + 127.5).round()
-        # Bytes last, and first in the encoders: TensorRT has them at its doors only.
+        # The cast to bytes is last here, and first in the encoders: TensorRT has bytes only as inputs and outputs.
         return pixels.permute(0, 2, 3, 1).to(torch.uint8), finite
 
 
 class LatentEncoder(nn.Module):
-    """Pixels to a draw from a VAE's posterior: the `vae_encoder` place."""
+    """From pixels to a sample of the VAE's posterior; takes the place `vae_encoder`."""
 
     def __init__(self, vae: Any) -> None:
         super().__init__()
@@ -53,27 +54,27 @@ class LatentEncoder(nn.Module):
 
 
 def latent_factor(vae: Any) -> int:
-    """How many pixels a side one latent stands for."""
+    """The number of pixels along a side that one latent stands for."""
     return int(2 ** (len(vae.config.block_out_channels) - 1))
 
 
 def pixel_port(image_size: int) -> Port:
-    """The source, or the variation: a square of grey levels."""
+    """The port for the source, and for the variation: a square of grey levels."""
     return Port("pixels", "uint8", (image_size, image_size, 3))
 
 
 def latent_port(name: str, vae: Any, image_size: int) -> Port:
-    """A port for what a VAE makes of a square."""
+    """The port for the latent of a square."""
     side = image_size // latent_factor(vae)
     return Port(name, "float32", (vae.config.latent_channels, side, side))
 
 
 def vae_components(vae: Any, image_size: int) -> dict[str, Component]:
-    """Both ends, for squares of `image_size` pixels."""
+    """The two components of a VAE for squares of `image_size` pixels."""
     pixels = pixel_port(image_size)
     passed = [name for name in ("shift_factor", "latents_mean", "latents_std") if vae.config.get(name)]
     if passed:
-        log.info("The VAE's %s is passed over, as in diffusers' pipelines of this kind.", " and ".join(passed))
+        log.info("The VAE's %s is ignored, as in diffusers' pipelines of this family.", " and ".join(passed))
     upcast = bool(vae.config.get("force_upcast"))
     sample, noise, latent = (latent_port(name, vae, image_size) for name in ("sample", "noise", "latent"))
     return {

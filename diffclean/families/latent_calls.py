@@ -1,4 +1,4 @@
-"""How the compiled ends of a VAE are called; the same in every family of latent models, and free of torch."""
+"""Methods that the families of latent models share: how the compiled VAE is called. This file does not import torch."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
 
 def share_of_schedule(strength: float, inputs: Collection[str] = ()) -> Look:
-    """`Family.look` where the strength is the share of the schedule that is run, and nothing else."""
+    """`Family.look` for families in which the strength is the share of the schedule that is run, and nothing else."""
     return Look(start=strength, level=strength)
 
 
 def encode(call: Call, pixels: Tensor, noise: Mapping[str, Tensor]) -> Tensor:
-    """`Family.encode`: a draw from the VAE's posterior."""
+    """`Family.encode`: a sample of the VAE's posterior."""
     (latent,) = call("vae_encoder", {"pixels": pixels, "noise": noise["vae_encoder"]})
     return latent
 
 
 def decode(call: Call, sample: Tensor) -> tuple[Tensor, Tensor]:
-    """`Family.decode`: pixels and the finite flag, both from the decoder graph."""
+    """`Family.decode`: the pixels and the `finite` flag, both from the decoder graph."""
     pixels, finite = call("vae_decoder", {"sample": sample})
     return pixels, finite

@@ -1,4 +1,4 @@
-"""What people hand over for a model that is none: a single file, a LoRA, a part of a model, a hub's cache."""
+"""Recognises what users give in place of a model: a single file, a LoRA, a part of a model, or the cache of a hub."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from diffclean.families.bounds import safetensors_header
 
 _LORA_FILES = ("pytorch_lora_weights.safetensors", "pytorch_lora_weights.bin", "adapter_config.json")
 _MERGE = (
-    "It changes another model and is none by itself. Merge the two where you have diffusers:\n"
+    "A LoRA changes another model and is not a model by itself. Merge the two where you have diffusers:\n"
     "pipe = StableDiffusionPipeline.from_pretrained(MODEL); pipe.load_lora_weights({name!r}); pipe.fuse_lora(); "
     "pipe.save_pretrained('merged')\n"
-    "Then give the folder: merged"
+    "Then give the folder merged."
 )
 _UNPACK = (
-    "Turn it into a folder where you have diffusers:\n"
+    "Convert it into a folder where you have diffusers:\n"
     "StableDiffusionPipeline.from_single_file({name!r}).save_pretrained('model')\n"
-    "Then give the folder: model"
+    "Then give the folder model."
 )
 
 
 def check_known(place: Path) -> None:
-    """Say what a path is that holds no model, where that can be told, and what to type.
+    """Recognise what a path without a model holds, and tell the user what to type.
 
     Args:
         place: a file, or a folder without `model_index.json`.
@@ -36,10 +36,10 @@ def check_known(place: Path) -> None:
         raise DiffcleanError(f"{place} is a LoRA ({lora}), not a whole model.", _MERGE.format(name=str(place)))
     elif copies := _copies(place):
         raise DiffcleanError(
-            f"{place} is a hub's cache, and the models are folders inside it.", f"Give one of: {', '.join(copies[:5])}"
+            f"{place} is the cache of a hub; the models are folders inside it.", f"Give one of: {', '.join(copies[:5])}"
         )
     elif (place.parent / "model_index.json").is_file() and (place / "config.json").is_file():
-        raise DiffcleanError(f"{place} is one part of a model.", f"Give the whole: {place.parent}")
+        raise DiffcleanError(f"{place} is only a part of a model.", f"Give the whole model: {place.parent}")
     elif files := sorted(path.name for path in place.glob("*.safetensors")):
         _check_file(place / files[0])
 
@@ -58,7 +58,10 @@ def _check_file(path: Path) -> None:
             raise DiffcleanError(f"{path} is a LoRA, not a whole model.", _MERGE.format(name=str(path)))
     if path.suffix in (".safetensors", ".ckpt", ".pt", ".pth", ".bin"):
         raise DiffcleanError(
-            f"{path} is a single file of weights; a model is a folder with model_index.json, as diffusers has it.",
+            f"{path} is a single file of weights, but a folder with model_index.json in diffusers' layout is needed.",
             _UNPACK.format(name=str(path)),
         )
-    raise UsageError(f"{path} is a file, and no engine.", "Give a recipe (.toml), a model's folder, or an engine's.")
+    raise UsageError(
+        f"{path} is a file and not an engine.",
+        "Give a recipe (.toml), the folder of a model, or the folder of an engine.",
+    )

@@ -1,4 +1,4 @@
-"""A picture as CLIP's tokens, all of them: what Versatile Diffusion is told."""
+"""All CLIP tokens of a picture, with which Versatile Diffusion is conditioned."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from diffclean.families.clip_image import ClipPixels
 
 _NO_PICTURE = 0.5 / 255
-"""Grey level of the picture that stands for none. diffusers means a half, and hands it to an image processor that
-divides by 255 once more: what the published results were made with is nearly black."""
+"""The grey level of the picture that stands for no picture. diffusers means a half, but passes it to an image processor
+that divides by 255 once more. The published results were therefore made with a nearly black picture."""
 
 
 class ImageTokens(nn.Module):
-    """Pixels to CLIP's tokens in the space that texts and images share: the `image_encoder` place."""
+    """From pixels to CLIP's tokens in the space that texts and images share; takes the place `image_encoder`."""
 
     def __init__(self, encoder: Any, processor: Mapping[str, Any], image_size: int) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class ImageTokens(nn.Module):
         return self._tokens(self.pixels(pixels))
 
     def of_no_picture(self) -> Tensor:
-        """(1, N, D) float: the tokens of the picture that stands for none."""
+        """(1, N, D) float, the tokens of the picture that stands for no picture."""
         side = self.encoder.config.image_size
         with torch.no_grad():
             return self._tokens(((_NO_PICTURE - self.pixels.mean) / self.pixels.std).expand(1, 3, side, side))
@@ -38,12 +38,12 @@ class ImageTokens(nn.Module):
         vision = self.encoder.vision_model
         states = vision(image.to(self.encoder.dtype)).last_hidden_state
         tokens: Tensor = self.encoder.visual_projection(vision.post_layernorm(states))
-        # All are divided by the length of the first, which stands for the whole picture.
+        # All tokens are divided by the length of the first token, which stands for the whole picture.
         return tokens / tokens[:, :1].norm(dim=-1, keepdim=True)
 
 
 class TokensUNet(nn.Module):
-    """A U-Net told a picture's tokens, or those of no picture: the `unet` place."""
+    """A U-Net that is conditioned on the tokens of a picture, or on those of no picture; takes the place `unet`."""
 
     no_picture: Tensor
 
@@ -53,13 +53,13 @@ class TokensUNet(nn.Module):
         self.register_buffer("no_picture", no_picture)
 
     def forward(self, sample: Tensor, timestep: Tensor, tokens: Tensor, told: Tensor) -> Tensor:
-        """Predict.
+        """Predict what the scheduler's prediction type asks for.
 
         Args:
             sample: (B, C, H, W) noised latent.
             timestep: (B,) float.
-            tokens: (B, N, D) of the source.
-            told: (B,) float: 1 where the tokens are told, 0 where those of no picture are.
+            tokens: (B, N, D) tokens of the source.
+            told: (B,) float: 1 to condition on `tokens`, 0 to condition on the tokens of no picture.
 
         Returns:
             (B, C, H, W) float, the prediction.

@@ -1,9 +1,9 @@
-"""The embedded family `micro`: 64 px, pixel space, conditioned on a degraded view of the source.
+"""The embedded family `micro`: 64 px, in pixel space, conditioned on a degraded view of the source.
 
-Strength s in (0, 1] always begins at pure noise and weakens the view. Nothing of the suspect image reaches the sampler
-except through the view, so what the view withholds no trigger can carry over. Views have two versions (`view` in the
-network's configuration): of version 1 the strength sets the noise, level s; of version 2 it sets the noise and how
-coarse the view is (`micro_view.coarse_look`).
+At every strength s in (0, 1], denoising begins at pure noise; a greater s makes the view show less. Information about
+the suspect image reaches the sampler only through the view, so a trigger cannot pass if the view withholds it. There
+are two versions of views (`view` in the configuration of the network). In version 1 the strength sets the noise of the
+view, whose level is s. In version 2 it sets the noise and the coarseness of the view (`micro_view.coarse_look`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def _unet(directory: Path) -> MicroUNet:
-    """Read the denoiser; diffusers would only warn about weights that are not there, and make some up."""
+    """Read the denoiser and check that its weights are complete. diffusers would only warn and make weights up."""
     from diffclean.families.bounds import check_finite
     from diffclean.families.micro_model import MicroUNet
     from diffclean.families.parts import check_proportion
@@ -43,7 +43,7 @@ def _unet(directory: Path) -> MicroUNet:
         more = f" and {len(wrong) - 3} more" if len(wrong) > 3 else ""
         raise DiffcleanError(
             f"The weights in {directory} are not those of this network: {', '.join(wrong[:3])}{more}.",
-            "Were they made by another version of diffclean? `diffclean pretrain` makes new ones.",
+            "They may come from another version of diffclean. `diffclean pretrain` makes new weights.",
         )
     check_finite(directory, unet.state_dict())
     loaded: MicroUNet = unet
@@ -51,7 +51,7 @@ def _unet(directory: Path) -> MicroUNet:
 
 
 class Micro:
-    """See the module."""
+    """The family `micro`, see the description of the module."""
 
     name = "micro"
     pipelines = ("MicroPipeline",)
@@ -59,7 +59,7 @@ class Micro:
     license_note = "weights trained on research-only data (Tiny ImageNet); for production, see `diffclean pretrain`"
 
     def load(self, directory: Path, image_size: int | None = None) -> Model:
-        """Read `unet/` (a `MicroUNet`) and `scheduler/` of a model directory; it has one size."""
+        """Read `unet/` (a `MicroUNet`) and `scheduler/` of a model directory. The model has one size only."""
         from diffclean.families.micro_model import PixelDecoder
         from diffclean.families.micro_view import encoder_of
         from diffclean.families.parts import read_config
@@ -99,7 +99,10 @@ class Micro:
         return Model(self.name, components, scheduler, size)
 
     def look(self, strength: float, inputs: Collection[str] = ()) -> Look:
-        """Pure noise always; the view's noise level is the strength itself, or follows the curve of coarse views."""
+        """Always begin at pure noise.
+
+        The noise level of the view is the strength, or follows the curve of coarse views.
+        """
         if "view_cell" not in inputs:
             return Look(start=1.0, level=strength)
         from diffclean.families.micro_view import coarse_look
@@ -108,7 +111,7 @@ class Micro:
         return Look(start=1.0, level=level, factor=factor)
 
     def condition(self, call: Call, pixels: Tensor, noise: Mapping[str, Tensor], look: Look) -> dict[str, Tensor]:
-        """The view and its level; of a coarse view the size of its cells too."""
+        """The view and its noise level, and for a coarse view also the size of its cells."""
         import torch
 
         level = torch.full((len(pixels),), look.level, device=pixels.device)
@@ -125,17 +128,17 @@ class Micro:
         return {"view": view, "view_level": level, "view_cell": told_cell(cell).to(pixels.device)}
 
     def withhold(self, condition: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """An empty view, and the level that says so."""
+        """An empty view, with the level that marks it as empty."""
         from diffclean.families.micro_model import NO_VIEW_LEVEL
 
         empty = {name: tensor.new_zeros(tensor.shape) for name, tensor in condition.items()}
         return {**empty, "view_level": empty["view_level"] + NO_VIEW_LEVEL}
 
     def encode(self, call: Call, pixels: Tensor, noise: Mapping[str, Tensor]) -> Tensor:
-        """Pixel space: scale to [-1, 1]."""
+        """Scale the pixels to [-1, 1]; there is no latent space."""
         return pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
 
     def decode(self, call: Call, sample: Tensor) -> tuple[Tensor, Tensor]:
-        """Pixels and the finite flag, both from the decoder graph."""
+        """The pixels and the `finite` flag, both from the decoder graph."""
         pixels, finite = call("vae_decoder", {"sample": sample})
         return pixels, finite

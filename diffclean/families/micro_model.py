@@ -1,11 +1,13 @@
-"""The network of the embedded family `micro`: a small pixel-space U-Net conditioned on a spatial view.
+"""The network of the embedded family `micro`: a small U-Net in pixel space that is conditioned on a spatial view.
 
-It denoises a square RGB image while looking at a *view* of the source. In version 1 that is the source box-downsampled
-by two, plus Gaussian noise of a known level; in version 2 it is coarser by a known amount (see `micro_view`). Image and
-view meet at half resolution, where the image's 2x2 pixels are channels and the view joins them, as in diffusers'
+It denoises a square RGB image and is given a *view* of the source. In version 1 the view is the source box-downsampled
+by two, with Gaussian noise of a known level. In version 2 it is coarser by a known amount (see `micro_view`). At half
+resolution, the 2x2 pixels of the image become channels, and the view is concatenated with them, as in diffusers'
 upscaler. The network predicts the clean image (`prediction_type="sample"`).
-Convolutions work at a half and a quarter of the resolution; transformer blocks at an eighth, modulated by the noise
-levels with one shared map and a small table a block (adaLN-single; Chen et al., "PixArt-alpha", arXiv 2310.00426).
+
+Convolutions work at a half and a quarter of the resolution, transformer blocks at an eighth. The noise levels modulate
+the transformer blocks through one shared map and a small table in each block (adaLN-single; Chen et al.,
+"PixArt-alpha", arXiv 2310.00426).
 """
 
 from __future__ import annotations
@@ -19,16 +21,16 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 VIEW_DOWNSAMPLING = 2
-"""The view has this many times fewer pixels a side than the image."""
+"""The factor by which the side of the view is smaller than that of the image, in pixels."""
 VIEW_NOISE_MAX = 1.0
-"""Standard deviation of the view's noise at level 1, in units of the [-1, 1] pixel range."""
+"""The standard deviation of the view's noise at level 1, in units of the [-1, 1] pixel range."""
 NO_VIEW_LEVEL = 1.25
-"""The level that tells the network that its view is withheld (zeros): the unconditional half of guidance."""
+"""The level that tells the network that its view is withheld (zeros), for the unconditional half of guidance."""
 VIEWS = (1, 2)
-"""Versions of the view that this program knows."""
+"""The versions of the view that this program knows."""
 _FREQUENCIES = 64
 _CELL_SCALE = 125
-"""Brings the side of a cell, 2 to about 8 pixels, to the range of the timestep."""
+"""Scales the side of a cell, 2 to about 8 pixels, to the range of the timestep."""
 
 
 def _gelu(x: Tensor) -> Tensor:
@@ -36,7 +38,7 @@ def _gelu(x: Tensor) -> Tensor:
 
 
 class _Block(nn.Module):
-    """Self-attention and a two-layer perceptron, both modulated: (B, N, D) -> (B, N, D)."""
+    """A transformer block, self-attention and a two-layer perceptron, both modulated: (B, N, D) -> (B, N, D)."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -54,7 +56,8 @@ class _Block(nn.Module):
         shift1, scale1, gate1, shift2, scale2, gate2 = (modulation + self.table).unsqueeze(2).unbind(1)
         y = self.norm1(x) * (1 + scale1) + shift1
         q, k, v = self.qkv(y).view(batch, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
-        # Written out: at 64 tokens two matrix products beat the fused CPU kernel, whose backward is slow.
+        # Written as two matrix products: at 64 tokens they are faster than the fused CPU kernel, whose backward is
+        # slow.
         weights = torch.softmax(q @ k.transpose(-1, -2) * (width // self.heads) ** -0.5, dim=-1)
         y = (weights @ v).transpose(1, 2).reshape(batch, tokens, width)
         x = x + gate1 * self.proj(y)
@@ -63,14 +66,14 @@ class _Block(nn.Module):
 
 
 class _Residual(nn.Module):
-    """Two convolutions around a modulation by the noise levels: (B, C, H, W) -> (B, C, H, W)."""
+    """Two convolutions with a modulation by the noise levels between them: (B, C, H, W) -> (B, C, H, W)."""
 
     def __init__(self, channels: int, embedding: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1)
         self.modulation = nn.Linear(embedding, 2 * channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
-        # Begins as the identity; with that, no normalisation is needed, which is slow on a CPU.
+        # The block begins as the identity. It then needs no normalisation, which would be slow on a CPU.
         for start in (self.modulation, self.conv2):
             nn.init.zeros_(start.weight)
             nn.init.zeros_(start.bias)  # type: ignore[arg-type]
@@ -82,16 +85,17 @@ class _Residual(nn.Module):
 
 
 class MicroUNet(ModelMixin, ConfigMixin):
-    """Denoiser of the family `micro`.
+    """The denoiser of the family `micro`.
 
     Args:
-        sample_size: side of the square image, in pixels; a multiple of 8.
-        channels: at half resolution; twice as many at a quarter, four times as many at an eighth.
-        blocks: residual blocks a resolution, each way.
-        layers: transformer blocks at an eighth of the resolution.
-        heads: attention heads; divides four times `channels`.
-        view: version of the view: 1, or 2 for a coarse view, whose cells' size the network is told too. Models that do
-            not name one were made before there were two.
+        sample_size: the side of the square image, in pixels; a multiple of 8.
+        channels: the number of channels at half resolution; there are twice as many at a quarter and four times as many
+            at an eighth.
+        blocks: the number of residual blocks at each resolution, on the way down and on the way up.
+        layers: the number of transformer blocks at an eighth of the resolution.
+        heads: the number of attention heads; must divide four times `channels`.
+        view: the version of the view: 1, or 2 for a coarse view, for which the network is also given the size of the
+            cells. Models without this setting were made before there were two versions.
     """
 
     @register_to_config
@@ -119,13 +123,13 @@ class MicroUNet(ModelMixin, ConfigMixin):
         self.join1 = nn.Conv2d(2 * half, half, 1)
         self.up1 = nn.ModuleList([_Residual(half, embedding) for _ in range(blocks)])
         self.leave = nn.Conv2d(half, 3 * VIEW_DOWNSAMPLING**2, 3, padding=1)
-        # How much of the noised image and of the view goes straight to the output, by the noise on both: the network
-        # then learns a correction only.
+        # The weights, by noise level, with which the noised image and the view are added to the output. The network
+        # then only has to learn a correction.
         self.skip_map = nn.Linear(embedding, 2)
         nn.init.zeros_(self.leave.weight)
 
     def _levels(self, timestep: Tensor, view_level: Tensor, view_cell: Tensor | None, dtype: torch.dtype) -> Tensor:
-        """Sinusoids of what is told in numbers: (B,) each -> (B, 2 * numbers * frequencies)."""
+        """Sinusoidal embeddings of the conditioning numbers: (B,) each -> (B, 2 * numbers * frequencies)."""
         steps = torch.arange(_FREQUENCIES, device=timestep.device, dtype=torch.float32)
         frequencies = torch.exp(-math.log(10_000) / _FREQUENCIES * steps)
         angles = [timestep[:, None] * frequencies, 1000 * view_level[:, None] * frequencies]
@@ -142,10 +146,10 @@ class MicroUNet(ModelMixin, ConfigMixin):
         Args:
             sample: (B, 3, S, S) noised image.
             timestep: (B,) float in [0, 1000), the scheduler's timestep.
-            view: (B, 3, S/2, S/2) noised, downsampled source.
-            view_level: (B,) float: 0 (no noise) to 1, or `NO_VIEW_LEVEL`.
-            view_cell: (B,) float: side of the view's cells as a share of the image's side, 0 where the view is
-                withheld. For a view of version 2 only.
+            view: (B, 3, S/2, S/2) noised and downsampled source.
+            view_level: (B,) float from 0 (no noise) to 1, or `NO_VIEW_LEVEL`.
+            view_cell: (B,) float, the side of the view's cells as a share of the image's side, or 0 if the view is
+                withheld. Only for a view of version 2.
 
         Returns:
             (B, 3, S, S) float, the clean image in [-1, 1].
@@ -171,7 +175,7 @@ class MicroUNet(ModelMixin, ConfigMixin):
         return correction + of_sample * sample + of_view * enlarged
 
     def _attend(self, x: Tensor, levels: Tensor) -> Tensor:
-        """The transformer blocks, over all places: (B, C, H, W) -> (B, C, H, W)."""
+        """Apply the transformer blocks over all positions: (B, C, H, W) -> (B, C, H, W)."""
         batch, channels, height, width = x.shape
         tokens = x.flatten(2).transpose(1, 2) + self.position
         modulation = self.modulation(levels).view(batch, 6, channels)
@@ -181,10 +185,10 @@ class MicroUNet(ModelMixin, ConfigMixin):
 
 
 class ViewEncoder(nn.Module):
-    """Degrade the source into the view: the `image_encoder` place. It has no weights."""
+    """Degrades the source into the view of version 1; takes the place `image_encoder`. It has no weights."""
 
     def forward(self, pixels: Tensor, noise: Tensor, view_level: Tensor) -> Tensor:
-        """Look at the source through a narrow, noisy window.
+        """Downsample the source and add noise to it.
 
         Args:
             pixels: (B, S, S, 3) uint8, the source.
@@ -192,7 +196,7 @@ class ViewEncoder(nn.Module):
             view_level: (B,) float in [0, 1], or more for "no view".
 
         Returns:
-            (B, 3, S/2, S/2) float view; zeros where the level is above 1.
+            (B, 3, S/2, S/2) float, the view; zeros where the level is above 1.
         """
         image = pixels.to(noise.dtype).permute(0, 3, 1, 2) / 127.5 - 1
         level = view_level.to(noise.dtype)[:, None, None, None]
@@ -201,11 +205,11 @@ class ViewEncoder(nn.Module):
 
 
 class PixelDecoder(nn.Module):
-    """The denoised image to uint8 pixels and a flag: the `vae_decoder` place of a pixel-space family."""
+    """From the denoised image to uint8 pixels and a flag; takes the place `vae_decoder` of a family in pixel space."""
 
     def forward(self, sample: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, S, S) float in [-1, 1] -> ((B, S, S, 3) uint8, (B,) bool: every value was finite)."""
         finite = torch.isfinite(sample).flatten(1).all(dim=1)
         pixels = (sample.clamp(-1, 1) * 127.5 + 127.5).round()
-        # Bytes last, and first in the encoder: TensorRT has them at its doors only.
+        # The cast to bytes is last here, and first in the encoder: TensorRT has bytes only as inputs and outputs.
         return pixels.permute(0, 2, 3, 1).to(torch.uint8), finite

@@ -1,7 +1,7 @@
-"""The family `micro` as a stock diffusers pipeline: plain torch, eager, diffusers' own loop.
+"""The family `micro` as an ordinary diffusers pipeline: plain torch, eager, with the loop of diffusers.
 
-Nothing in diffclean runs it in production. It is how a diffusers user loads the model, and what parity tests and speed
-benchmarks compare with.
+diffclean does not run it in production. It lets a diffusers user load the model, and the parity tests and the speed
+benchmarks compare with it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from diffclean.families.seeds import noise_for
 
 
 class MicroPipeline(DiffusionPipeline):
-    """`MicroPipeline.from_pretrained(model_directory)(pixels, seeds)`."""
+    """A diffusers pipeline; use it as `MicroPipeline.from_pretrained(model_directory)(pixels, seeds)`."""
 
     def __init__(self, unet: MicroUNet, scheduler: Any) -> None:
         super().__init__()
@@ -30,13 +30,13 @@ class MicroPipeline(DiffusionPipeline):
     def __call__(
         self, pixels: Tensor, seeds: Sequence[int], strength: float = 0.3, num_inference_steps: int = 8
     ) -> Tensor:
-        """Variations of a batch.
+        """Make one variation of each image of a batch.
 
         Args:
             pixels: (B, S, S, 3) uint8.
-            seeds: one an image.
-            strength: as `diffclean variate` means it, see `Micro.look`.
-            num_inference_steps: denoising steps.
+            seeds: one seed for each image.
+            strength: the strength as in `diffclean variate`, see `Micro.look`.
+            num_inference_steps: the number of denoising steps.
 
         Returns:
             (B, S, S, 3) uint8.

@@ -1,4 +1,4 @@
-"""An image's CLIP embedding with a known amount of noise on it, as unCLIP models are told."""
+"""An image's CLIP embedding with a known amount of noise added, as unCLIP models expect it."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from diffclean.families.parts import load_part
 from diffclean.families.schedulers import read_scheduler
 
 NOISE_LEVEL = 0
-"""Of the image noising schedule, as diffusers' default. Even level 0 has a little noise."""
+"""The level in the image noising schedule, which is diffusers' default. Even level 0 has a little noise."""
 
 
 class NoisedEmbedding(nn.Module):
-    """Pixels to the noised embedding and its level: the `image_encoder` place.
+    """From pixels to the noised embedding and its noise level; takes the place `image_encoder`.
 
-    The noise is added where the embeddings of the training pictures have mean 0 and deviation 1:
-    mean + a (e - mean) + b deviation noise, with a^2 + b^2 = 1 (Ramesh et al., arXiv 2204.06125, section 2; DDPM's
-    eq. 4 for a and b).
+    The noise is added in a space where the embeddings of the training pictures have mean 0 and standard deviation 1:
+    mean + a (e - mean) + b deviation noise, with a^2 + b^2 = 1 (Ramesh et al., arXiv 2204.06125, section 2; a and b are
+    the square roots in eq. 4 of DDPM, Ho et al., arXiv 2006.11239).
     """
 
     mean: Tensor
@@ -47,7 +47,7 @@ class NoisedEmbedding(nn.Module):
         )
 
     def forward(self, pixels: Tensor, noise: Tensor) -> Tensor:
-        """(B, S, S, 3) uint8, (B, D) standard normal -> (B, 2 D) float: embedding, then sinusoids of the level."""
+        """(B, S, S, 3) uint8, (B, D) standard normal -> (B, 2 D) float: the embedding, then sinusoids of the level."""
         embedding = self.embedding(pixels)
         noised = self.mean + self.of_embedding * (embedding - self.mean) + self.of_noise * noise
         return torch.cat([noised, self.level.expand(noised.shape[0], -1)], dim=1)

@@ -1,7 +1,7 @@
-"""Cross-attention to a single token needs no attention.
+"""Cross-attention to a single token, without the attention.
 
-A softmax over one key is 1 whatever the query, so every place receives the value itself: `to_out(to_v(context))`. The
-query, the key, the norm before them and the softmax fall away; the result is the same.
+A softmax over one key is 1 whatever the query, so every position receives the value itself: `to_out(to_v(context))`.
+The query, the key, the norm before them and the softmax can be omitted, and the result is the same.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 class OneTokenAttention(nn.Module):
-    """Stands in for a diffusers `Attention` whose context is always one token."""
+    """Replaces a diffusers `Attention` whose context is always one token."""
 
     def __init__(self, attention: Any) -> None:
         super().__init__()
@@ -20,7 +20,7 @@ class OneTokenAttention(nn.Module):
         self.to_out = attention.to_out
 
     def forward(self, hidden_states: Tensor, encoder_hidden_states: Tensor, **_: Any) -> Tensor:
-        """(B, N, C), (B, 1, D) -> (B, 1, C), to be added to every place."""
+        """(B, N, C), (B, 1, D) -> (B, 1, C), which is added at every position."""
         value: Tensor = self.to_v(encoder_hidden_states)
         for layer in self.to_out:
             value = layer(value)
@@ -28,7 +28,7 @@ class OneTokenAttention(nn.Module):
 
 
 def collapse_cross_attention(unet: nn.Module) -> int:
-    """Replace every cross-attention of a U-Net that is told one token; returns how many there were."""
+    """Replace every cross-attention of a U-Net that is conditioned on one token; return how many there were."""
     from diffusers.models.attention import BasicTransformerBlock
 
     blocks = [module for module in unet.modules() if isinstance(module, BasicTransformerBlock)]
@@ -38,7 +38,7 @@ def collapse_cross_attention(unet: nn.Module) -> int:
 
 
 class EmbeddingUNet(nn.Module):
-    """A U-Net told one embedding: the `unet` place."""
+    """A U-Net that is conditioned on one embedding; takes the place `unet`."""
 
     def __init__(self, unet: Any) -> None:
         super().__init__()

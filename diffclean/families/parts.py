@@ -1,4 +1,4 @@
-"""How the parts of a model directory are read: configurations and networks, checked before anything runs them."""
+"""Reads the parts of a model directory: configurations and networks, which are checked before anything runs them."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from diffclean.families.bounds import check_finite, safetensors_header
 from diffclean.families.weights import Weights, weights_in
 
 LARGEST_NATIVE = 2048
-"""Side in pixels of the largest square that a configuration may ask for; --size may ask for more."""
+"""The side, in pixels, of the largest square that a configuration may ask for; `--size` may ask for more."""
 _LARGEST_NUMBER = 2**20
-"""In a configuration: widths, vocabularies."""
+"""The largest number that is accepted in a configuration, for example as a width or the size of a vocabulary."""
 
 
 def read_config(directory: Path, part: str, file: str = "config.json") -> dict[str, Any]:
-    """The configuration of a part of a model directory.
+    """Read the configuration of a part of a model directory.
 
     Raises:
-        DiffcleanError: it is missing or damaged.
+        DiffcleanError: the file is missing or damaged.
     """
     path = directory / part / file
     if not path.is_file():
@@ -37,28 +37,28 @@ def read_config(directory: Path, part: str, file: str = "config.json") -> dict[s
 
 
 def load_part(cls: Any, directory: Path, part: str, **arguments: Any) -> Any:
-    """Read one network of a model directory in fp32, from safetensors alone.
+    """Read one network of a model directory in fp32, from safetensors only.
 
     Args:
-        cls: its class in diffusers or transformers.
+        cls: the class of the network in diffusers or transformers.
         directory: the model directory.
-        part: its folder.
-        arguments: for `from_pretrained`.
+        part: the folder of the network.
+        arguments: further arguments of `from_pretrained`.
 
     Raises:
-        DiffcleanError: it is missing, of another class, or its weights do not fit.
+        DiffcleanError: the network is missing or of another class, or its weights do not fit.
     """
     import diffusers
     import transformers
 
     for library in (diffusers, transformers):
         library.utils.logging.disable_progress_bar()
-        library.utils.logging.set_verbosity_error()  # what it warns of is checked here, and not quoted raw
+        library.utils.logging.set_verbosity_error()  # the checks below replace the libraries' own warnings
     found = read_config(directory, part)
     architectures = found.get("architectures")
     own = architectures[0] if isinstance(architectures, list) and architectures else cls.__name__
     name = found.get("_class_name") or own
-    # A CLIP model with a projection may say that it is one without: the weights decide, below.
+    # A CLIP model with a projection may declare itself as one without; its weights are checked below.
     if cls.__name__ not in (name, f"{name}WithProjection"):
         raise DiffcleanError(f"{directory / part} holds a {name}; a {cls.__name__} was expected.")
     weights = _weights(directory / part)
@@ -72,9 +72,10 @@ def load_part(cls: Any, directory: Path, part: str, **arguments: Any) -> Any:
     except Exception as error:  # a dozen kinds, from a missing file to the shapes in it
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise DiffcleanError(
-            f"The weights in {directory / part} cannot be read: {reason}", "Were they copied whole? Copy them again."
+            f"The weights in {directory / part} cannot be read: {reason}",
+            "They may be incomplete. Copy them again.",
         ) from error
-    # Buffers like CLIP's position_ids were saved by older versions and are made anew.
+    # Buffers like CLIP's position_ids were saved by older versions only, and are created again.
     missing = [name for name in read["missing_keys"] if not name.endswith("position_ids")]
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
@@ -105,11 +106,11 @@ def check_proportion(folder: Path, config: Mapping[str, Any], weights: Weights) 
                     f"{folder}/config.json has {key} {str(value)[:40]}, and the weights have {tensors} tensors in all."
                 )
         if isinstance(value, list) and len(value) > 64:
-            raise DiffcleanError(f"{folder}/config.json has {len(value)} entries for {key}; no network has so many.")
+            raise DiffcleanError(f"{folder}/config.json has {len(value)} entries for {key}; no network has that many.")
 
 
 def _weights(folder: Path) -> Weights:
-    """The weights that are read."""
+    """The weights of a part that are read."""
     weights = weights_in(folder)
     if weights is None:
         raise DiffcleanError(
@@ -117,23 +118,23 @@ def _weights(folder: Path) -> Weights:
         )
     if weights.pickled:
         raise DiffcleanError(
-            f"{folder} has pickled weights alone ({weights.files[0]}), which are not read as they are.",
-            "`diffclean export` turns them into safetensors first.",
+            f"{folder} has only pickled weights ({weights.files[0]}), which are not read directly.",
+            "`diffclean export` converts them into safetensors first.",
         )
     return weights
 
 
 def load_unet(directory: Path, part: str, context: int, class_embeds: str | None = None) -> Any:
-    """Read a U-Net that is told a context by cross-attention, and nothing else that we would have to make up.
+    """Read a U-Net that is conditioned by cross-attention, and that needs no other input.
 
     Args:
         directory: the model directory.
-        part: its folder.
-        context: width of a token of what it will be told.
-        class_embeds: its `class_embed_type`.
+        part: the folder of the network.
+        context: the width of one token of its context.
+        class_embeds: the expected `class_embed_type`.
 
     Raises:
-        DiffcleanError: as `load_part`, or it wants to be told something else.
+        DiffcleanError: as for `load_part`, or the network needs another input.
     """
     from diffusers import UNet2DConditionModel
 
@@ -152,8 +153,8 @@ def load_unet(directory: Path, part: str, context: int, class_embeds: str | None
     wrong = [f"{name} {found[name]} (expected {value})" for name, value in expected.items() if found[name] != value]
     if wrong:
         raise DiffcleanError(
-            f"The network in {directory / part} is another one than its pipeline says: {', '.join(wrong)}.",
-            "Inpainting, distilled (LCM) and adapted checkpoints are not known to this family.",
+            f"The network in {directory / part} is not the one that its pipeline names: {', '.join(wrong)}.",
+            "This family cannot run inpainting, distilled (LCM) and adapted checkpoints.",
         )
     return unet
 
@@ -162,19 +163,19 @@ def square_of(image_size: int | None, unet: Any, vae: Any) -> int:
     """The side in pixels of the square that a U-Net and a VAE regenerate together.
 
     Args:
-        image_size: what is asked for; None: the U-Net's own.
-        unet: of diffusers.
-        vae: of diffusers.
+        image_size: the side that is asked for; None stands for the U-Net's own.
+        unet: a U-Net of diffusers.
+        vae: a VAE of diffusers.
 
     Raises:
-        DiffcleanError: they do not belong together, name no size, or cannot work at that one.
+        DiffcleanError: they do not belong together, name no size, or cannot work at this one.
     """
     latent = vae.config.latent_channels
     if unet.config.in_channels != latent:
         raise DiffcleanError(
-            f"The U-Net works on {unet.config.in_channels} channels, and the VAE makes {latent}: they are of different "
-            "models.",
-            "Copy all parts of one model.",
+            f"The U-Net works on {unet.config.in_channels} channels, but the VAE makes {latent}: they belong to "
+            "different models.",
+            "Copy all parts from the same model.",
         )
     colours = (vae.config.in_channels, vae.config.out_channels)
     if colours != (3, 3):
@@ -184,30 +185,34 @@ def square_of(image_size: int | None, unet: Any, vae: Any) -> int:
     sides = list(found) if isinstance(found, list | tuple) else [found]
     if image_size is None:
         if sides == [None]:
-            raise DiffcleanError("The model does not say for which size it is (sample_size).", "Name one: `size` 512")
+            raise DiffcleanError(
+                "The model does not say which size it is made for (sample_size).", "Give a size: `size` 512"
+            )
         if len(set(map(str, sides))) != 1:
-            raise DiffcleanError(f"The model is made for {sides}, which is no square.", "Name a square: `size` 512")
+            raise DiffcleanError(
+                f"The model is made for {sides}, which is not a square.", "Give the side of a square: `size` 512"
+            )
         if type(sides[0]) is not int or not 0 < sides[0] * factor <= LARGEST_NATIVE:
             raise DiffcleanError(
                 f"The model's sample_size is {sides[0]}; expected a number up to {LARGEST_NATIVE // factor}.",
-                "Name the size: `size` 512",
+                "Give the size: `size` 512",
             )
         image_size = sides[0] * factor
     return checked_size(image_size, image_size, factor)
 
 
 def checked_size(image_size: int | None, native: int, factor: int) -> int:
-    """The square's side in pixels.
+    """The side of the square in pixels, after a check that the network can work at it.
 
     Raises:
         DiffcleanError: the network cannot work at that size.
     """
     size = image_size or native
-    # Every down-sampling of the U-Net halves the latent; eight latents a side are the least that is of any use.
+    # Every down-sampling of the U-Net halves the latent, so the smallest useful latent has a side of eight.
     if size % (8 * factor) or size < 8 * factor:
         near = max(1, math.floor(size / (8 * factor) + 0.5)) * 8 * factor
         raise DiffcleanError(
-            f"This model cannot regenerate squares of {size} px: a multiple of {8 * factor} is needed.",
+            f"This model cannot regenerate squares of {size} px; the side must be a multiple of {8 * factor}.",
             f"Try: `size` {near}",
         )
     return size

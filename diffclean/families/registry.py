@@ -1,4 +1,4 @@
-"""Which families there are, and the recipes that name a model of one."""
+"""The registry of families, and the recipes, each of which names a model of a family."""
 
 from __future__ import annotations
 
@@ -22,14 +22,15 @@ FAMILIES = {
     "stable-unclip": "diffclean.families.stable_unclip:StableUnclip",
     "versatile-diffusion": "diffclean.families.versatile_diffusion:VersatileDiffusion",
 }
-"""Family name -> where its class is. A new family is one line here, one file beside this one, one recipe."""
+"""Maps the name of a family to the location of its class. A new family needs a line here, a file beside this one, and a
+recipe."""
 
 
 def family_named(name: str) -> Family:
-    """The family called `name`.
+    """The family with a name.
 
     Raises:
-        DiffcleanError: there is none.
+        DiffcleanError: there is no such family.
     """
     if name not in FAMILIES:
         raise DiffcleanError(f"There is no family {name!r}.", f"Known: {', '.join(sorted(FAMILIES))}.")
@@ -39,10 +40,10 @@ def family_named(name: str) -> Family:
 
 
 def load_model(family: Family, directory: Path, image_size: int | None = None) -> Model:
-    """`family.load`; parts of others that do not go together are a message, whichever library notices it.
+    """Load a model with its family; if its parts do not fit together, raise an error with a readable message.
 
     Raises:
-        DiffcleanError: as `Family.load`, or the parts do not fit together.
+        DiffcleanError: as for `Family.load`, or the parts do not fit together.
     """
     try:
         return family.load(directory, image_size)
@@ -52,7 +53,8 @@ def load_model(family: Family, directory: Path, image_size: int | None = None) -
         reason = (str(error).strip().splitlines() or [""])[0]
         raise DiffcleanError(
             f"The parts of {directory} do not fit together ({type(error).__name__}: {reason}).",
-            "Are they of one model, and unchanged? Copy it again; --traceback shows where it fails.",
+            "They may belong to different models, or may have been changed. Copy the model again; --traceback shows "
+            "where it fails.",
         ) from error
 
 
@@ -66,8 +68,8 @@ class HubModel:
 
     Attributes:
         repository: "owner/name".
-        revision: commit, tag or branch; a commit cannot change.
-        sha256: of files, by path, where they are known.
+        revision: a commit, tag or branch; only a commit cannot change.
+        sha256: the hashes of files by path, as far as they are known.
     """
 
     repository: str
@@ -77,15 +79,15 @@ class HubModel:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one model is run: the family, where the weights are, and measured defaults.
+    """How a model is run: its family, the location of its weights, and measured defaults.
 
     Attributes:
-        name: what `--engine` calls it.
-        family: its family.
-        directory: the model directory; None where it has to be fetched from a hub first (`hub.located`).
-        defaults: steps, strength, scheduler, guidance, batch, detail; a scheduler of "" is the model's own.
+        name: the name that `--engine` takes.
+        family: the name of its family.
+        directory: the model directory; None if it must be fetched from a hub first (`hub.located`).
+        defaults: steps, strength, scheduler, guidance, batch, detail; "" as scheduler stands for the model's own.
         license_note: what the weights may be used for.
-        hub: where to fetch it from.
+        hub: the hub's model to fetch.
     """
 
     name: str
@@ -107,14 +109,14 @@ _DEFAULTS: dict[str, tuple[type, ...]] = {
 
 
 def engines_root() -> Path:
-    """Where recipes and the embedded model are: inside an installed package, beside it in a checkout."""
+    """The folder of the recipes and the embedded model, inside an installed package or beside it in a checkout."""
     package = Path(__file__).parents[1]
     inside = package / "_engines"
     return inside if inside.is_dir() else package.parent / "engines"
 
 
 def recipe_names() -> list[str]:
-    """Every shipped recipe, sorted."""
+    """The names of all shipped recipes, sorted."""
     return sorted(path.stem for path in engines_root().glob("*.toml"))
 
 
@@ -122,7 +124,7 @@ def load_recipe(name: str) -> Recipe:
     """Read a shipped recipe by name, or a TOML file of the same form by path.
 
     Raises:
-        UsageError: no such recipe, or the file is not one.
+        UsageError: there is no such recipe, or the file is not a recipe.
     """
     path = Path(name) if name.endswith(".toml") else engines_root() / f"{name}.toml"
     if not path.is_file():
@@ -137,7 +139,7 @@ def load_recipe(name: str) -> Recipe:
         raise UsageError(f"{path} is not valid TOML: {error}.") from error
     try:
         family, source = content["family"], dict(content["source"])
-        defaults = {"detail": 1, **content["defaults"]}  # 1: one window, whatever the model's square is
+        defaults = {"detail": 1, **content["defaults"]}  # 1 stands for one window, whatever the size of the square
         complete = all(isinstance(defaults[key], kind) for key, kind in _DEFAULTS.items())
         hub = HubModel(source["hub"], source["revision"], dict(source.get("sha256", {}))) if "hub" in source else None
         place = None if hub else (path.parent / source["path"]).resolve()
@@ -152,14 +154,14 @@ def load_recipe(name: str) -> Recipe:
 
 
 def recipe_for(engine: str) -> Recipe:
-    """What `--engine` and `export` name: a recipe, a model directory, or a model on a hub ("owner/name[@revision]").
+    """Find what `--engine` and `export` name: a recipe, a model directory, or a hub's model ("owner/name[@revision]").
 
-    A directory or a hub's model runs with the defaults of its family's recipe and its own scheduler. A shipped name
-    comes first: a folder `micro` that happens to lie here is `./micro`.
+    A directory or a hub's model uses the defaults of its family's recipe and its own scheduler. Names of shipped
+    recipes take precedence: to use a folder called `micro`, write `./micro`.
 
     Raises:
-        DiffcleanError: a folder that holds no model, or a model of no known family; or as `load_recipe`.
-        UsageError: it can only be a folder, and there is none.
+        DiffcleanError: the folder holds no model or a model of an unknown family, or as for `load_recipe`.
+        UsageError: the name can only be that of a folder, and there is no such folder.
     """
     directory = Path(engine)
     if engine not in recipe_names() and directory.is_file() and not engine.endswith(".toml"):
@@ -171,12 +173,12 @@ def recipe_for(engine: str) -> Recipe:
         name = directory.resolve().name
         return replace(recipe, name=name, directory=directory.resolve(), defaults={**recipe.defaults, **own}, hub=None)
     if (match := _HUB_ID.fullmatch(engine)) and not engine.endswith(".toml"):
-        # The family shows when the model is there: see `hub.located`.
+        # The family is found when the model has been fetched, see `hub.located`.
         repository, revision = match[1], match[2] or "main"
         if match[2] is None and (parent := directory.parent).is_dir():
             raise UsageError(
-                f"There is no folder {engine}, though there is {parent}/; it holds {_listed(parent)}.",
-                f"Or is it a model on a hub? Then: {repository}@main",
+                f"There is no folder {engine}; the folder {parent}/ exists and holds {_listed(parent)}.",
+                f"If you mean a model on a hub, type {repository}@main",
             )
         known = next((r for r in map(load_recipe, recipe_names()) if r.hub and r.hub.repository == repository), None)
         if known and known.hub and match[2] in (None, known.hub.revision):
@@ -186,7 +188,7 @@ def recipe_for(engine: str) -> Recipe:
 
 
 def _listed(folder: Path) -> str:
-    """The folders in a folder, for a message."""
+    """The names of the folders in a folder, for a message."""
     names = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     return (", ".join(names[:5]) + (", ..." if len(names) > 5 else "")) if names else "no folders"
 
@@ -195,7 +197,7 @@ _HUB_ID = re.compile(r"(\w[\w.-]*/\w[\w.-]*)(?:@([\w./-]+))?", re.ASCII)
 
 
 def family_of(directory: Path) -> str:
-    """The family of a model directory, by what its `model_index.json` says it is.
+    """The family of a model directory, according to its `model_index.json`.
 
     Raises:
         DiffcleanError: there is no such file, it is damaged, or no family has models of that kind.
@@ -204,7 +206,7 @@ def family_of(directory: Path) -> str:
     if not index.is_file():
         check_known(directory)
         raise DiffcleanError(
-            f"{directory} is neither an engine (it has no engine.json) nor a model (no model_index.json).",
+            f"{directory} is neither an engine (it has no engine.json) nor a model (it has no model_index.json).",
             "Point at the folder named model that `diffclean pretrain` writes, or at a model in diffusers' layout.",
         )
     content = read_json(index)
@@ -214,7 +216,7 @@ def family_of(directory: Path) -> str:
     kinds = {kind: name for name in reversed(FAMILIES) for kind in family_named(name).pipelines}  # the first wins
     if found not in kinds:
         raise DiffcleanError(
-            f"{directory} holds a {found}; no family of diffclean runs that.",
+            f"{directory} holds a {found}, which no family of diffclean can run.",
             f"Known: {', '.join(sorted(kinds))}.",
         )
     return kinds[found]

@@ -1,9 +1,9 @@
-"""The noise schedule of a model, as its folder describes it: which schedulers are known, and what is wrong with one.
+"""The noise schedule of a model as its folder describes it, and checks of the configuration of a scheduler.
 
 The sampler works on one parametrisation: a fixed table of betas (or alphas), and a network that predicts the noise, the
-clean sample or the velocity. Every scheduler of diffusers that solves the same equation on that table can be told by
-another. Flow matching, EDM's sigmas, consistency models and the like are other parametrisations. A model of one of
-them, sampled as if it were not, makes images, and they are wrong.
+clean sample or the velocity. A scheduler of diffusers that solves the same equation on such a table can be replaced by
+another one. Flow matching, EDM's sigmas, consistency models and the like are other parametrisations. If a model with
+one of these were sampled in the usual way, it would make images, but wrong ones.
 """
 
 from __future__ import annotations
@@ -40,24 +40,29 @@ NEAREST = {
     "SASolverScheduler": "dpm++",
     "UniPCMultistepScheduler": "unipc",
 }
-"""Schedulers that a model may come with -> the one of ours that is it, or that solves the same equation."""
+"""Maps each scheduler that a model may come with to the scheduler of diffclean that is the same, or that solves the
+same equation."""
 
 MOST_TIMESTEPS = 10_000
 _PREDICTIONS = ("epsilon", "sample", "v_prediction")
 _SPACINGS = ("leading", "linspace", "trailing")
-_OTHER = "Only models with a table of betas, which predict the noise, the sample or the velocity, can be sampled here."
+_OTHER = "diffclean can sample only models with a table of betas that predict the noise, the sample or the velocity."
 
 
 def read_scheduler(directory: Path, part: str = "scheduler", steps_offset: int | None = None) -> dict[str, Any]:
-    """The configuration of a model's scheduler, checked. `model_index.json` decides its class, as in diffusers.
+    """Read and check the configuration of a model's scheduler.
+
+    `model_index.json` determines its class, as in diffusers.
 
     Args:
         directory: the model directory.
-        part: the scheduler's folder.
-        steps_offset: what diffusers' pipeline of this family sets, whatever the configuration says; None: nothing.
+        part: the folder of the scheduler.
+        steps_offset: the value that diffusers' pipeline of this family sets in place of that in the configuration; None
+            if it sets none.
 
     Raises:
-        DiffcleanError: it is missing or damaged, or describes what cannot be sampled here; names the key.
+        DiffcleanError: the file is missing or damaged, or describes a scheduler that cannot be used; the message names
+            the key.
     """
     path = directory / part / "scheduler_config.json"
     if not path.is_file():
@@ -70,7 +75,7 @@ def read_scheduler(directory: Path, part: str = "scheduler", steps_offset: int |
         raise DiffcleanError(f"{path} is damaged: it holds a {type(config).__name__}.")
     config = {**config, "_class_name": _class_of(directory, part, config)}
     if config.get("lambda_min_clipped") == -math.inf:
-        del config["lambda_min_clipped"]  # diffusers' own default, which JSON cannot say
+        del config["lambda_min_clipped"]  # the default of diffusers, which JSON cannot express
     check_scheduler(config, str(path))
     if steps_offset is not None and _knows_offset(config) and config.get("steps_offset", 0) != steps_offset:
         log.info("The model's steps_offset is set to %d, as diffusers' pipeline does.", steps_offset)
@@ -87,7 +92,7 @@ def _class_of(directory: Path, part: str, config: Mapping[str, Any]) -> Any:
     if listed[0] != "diffusers":
         raise DiffcleanError(f"{index} names a scheduler that is not diffusers' own: {listed[0]}.{listed[1]}.", _OTHER)
     if own not in (None, listed[1]):
-        log.info("%s says that the scheduler is %s, its own file says %s; the first holds.", index, listed[1], own)
+        log.info("%s names the scheduler %s and its own file names %s; the former is used.", index, listed[1], own)
     return listed[1]
 
 
@@ -98,10 +103,10 @@ def _knows_offset(config: Mapping[str, Any]) -> bool:
 
 
 def check_scheduler(config: Mapping[str, Any], where: str) -> None:
-    """Refuse a configuration that cannot be sampled here, before anything of the model is built.
+    """Refuse a configuration that the sampler cannot use, before any part of the model is built.
 
     Args:
-        config: as diffusers stores it.
+        config: the configuration as diffusers stores it.
         where: its file, for the message.
 
     Raises:
@@ -110,7 +115,7 @@ def check_scheduler(config: Mapping[str, Any], where: str) -> None:
     name = config.get("_class_name")
     if not isinstance(name, str) or name not in NEAREST:
         raise DiffcleanError(
-            f"{where} names the scheduler {name!s:.80}, which is none of those that can be sampled here.",
+            f"{where} names the scheduler {name!s:.80}, which diffclean cannot use.",
             f"{_OTHER} Known: {', '.join(NEAREST)}.",
         )
     trained = config.get("num_train_timesteps", 1000)
@@ -134,9 +139,9 @@ def check_scheduler(config: Mapping[str, Any], where: str) -> None:
         _be(not config.get(key), where, key, "false: flow matching is another parametrisation", config.get(key))
     if config.get("rescale_betas_zero_snr") and prediction == "epsilon":
         raise DiffcleanError(
-            f"{where} has rescale_betas_zero_snr with prediction_type epsilon: at the first step there is nothing but "
-            "noise, and the sample cannot be told from it.",
-            "Such models predict the velocity: prediction_type v_prediction.",
+            f"{where} has rescale_betas_zero_snr with prediction_type epsilon: the first step then starts from noise "
+            "alone, from which a predicted noise does not determine the sample.",
+            "Models with this setting predict the velocity: prediction_type v_prediction.",
         )
     if config.get("use_beta_sigmas") and importlib.util.find_spec("scipy") is None:
         raise DiffcleanError(f"{where} has use_beta_sigmas, for which diffusers needs scipy.", "pip install scipy")

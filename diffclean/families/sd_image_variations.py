@@ -1,8 +1,8 @@
-"""The family `sd-image-variations`: Stable Diffusion 1.x told an image's CLIP embedding in place of a text.
+"""The family `sd-image-variations`: Stable Diffusion 1.x conditioned on an image's CLIP embedding in place of a text.
 
-Justin Pinkney's model (lambdalabs/sd-image-variations-diffusers). The embedding is one vector: what the image shows,
-not where; so strength 1 begins at pure noise and only that vector is known of the source. Strength s < 1 begins at the
-source's latent, noised to the share s of the schedule.
+This is Justin Pinkney's model (lambdalabs/sd-image-variations-diffusers). The embedding is one vector, which says what
+the image shows but not where. At strength 1, denoising begins at pure noise, so the model knows only that vector of the
+source. At strength s < 1, it begins at the source's latent, noised to the share s of the schedule.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class SdImageVariations:
-    """See the module."""
+    """The family `sd-image-variations`, see the description of the module."""
 
     name = "sd-image-variations"
     license_note = "CreativeML Open RAIL-M"
@@ -32,7 +32,7 @@ class SdImageVariations:
     decode = staticmethod(latent_calls.decode)
 
     def load(self, directory: Path, image_size: int | None = None) -> Model:
-        """Read `image_encoder/`, `feature_extractor/`, `unet/`, `vae/` and `scheduler/`; the safety checker is not."""
+        """Read `image_encoder/`, `feature_extractor/`, `unet/`, `vae/` and `scheduler/`, but not the safety checker."""
         from diffusers import AutoencoderKL
         from transformers import CLIPVisionModelWithProjection
 
@@ -61,10 +61,10 @@ class SdImageVariations:
         return Model(self.name, components, scheduler, size)
 
     def condition(self, call: Call, pixels: Tensor, noise: Mapping[str, Tensor], look: Look) -> dict[str, Tensor]:
-        """The image's embedding."""
+        """The embedding of the image."""
         (embedding,) = call("image_encoder", {"pixels": pixels})
         return {"image_embeds": embedding}
 
     def withhold(self, condition: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """A zero in place of the embedding, as the model was trained."""
+        """Zeros in place of the embedding, with which the model was trained."""
         return {"image_embeds": condition["image_embeds"].new_zeros(condition["image_embeds"].shape)}

@@ -1,10 +1,10 @@
-"""The family `sd-img2img`: any Stable Diffusion 1.x, 2.x or Turbo checkpoint, told nothing.
+"""The family `sd-img2img`: any Stable Diffusion 1.x, 2.x or Turbo checkpoint with an empty prompt.
 
-Image-to-image with an empty prompt (Meng et al., "SDEdit", arXiv 2108.01073). The source's latent is noised to the
-share s of the schedule, diffusers' `strength`, and denoised again: s is all that hides of the source, its low
-frequencies survive longest, and nothing but the model's idea of a picture fills in the rest. At strength 1 nothing
-would be left of the source, so it is refused. With no text to be told, guidance has nothing to strengthen: the
-sampler leaves it out.
+This is image-to-image with an empty prompt (Meng et al., "SDEdit", arXiv 2108.01073). The source's latent is noised to
+the share s of the schedule, which diffusers calls `strength`, and denoised again. Only s hides the source; low
+frequencies survive longest, and the model fills in the rest with what it knows about pictures. At strength 1 nothing
+would be left of the source, so this is refused. Without a text, guidance has nothing to strengthen, and the sampler
+omits it.
 """
 
 from __future__ import annotations
@@ -24,19 +24,22 @@ if TYPE_CHECKING:
 
 
 class SdImg2Img:
-    """See the module."""
+    """The family `sd-img2img`, see the description of the module."""
 
     name = "sd-img2img"
     license_note = "that of the checkpoint; CreativeML Open RAIL-M for Stable Diffusion 1.5"
     pipelines = ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline")
     parts = ("text_encoder/*", "tokenizer/*", "unet/*", "vae/*", "scheduler/*")
     steps_offset = 1
-    """diffusers' pipeline sets it so, whatever the scheduler's configuration says."""
+    """The value that diffusers' pipeline sets, whatever the configuration of the scheduler says."""
     encode = staticmethod(latent_calls.encode)
     decode = staticmethod(latent_calls.decode)
 
     def load(self, directory: Path, image_size: int | None = None) -> Model:
-        """Read all parts; the text encoder is used once, for the empty prompt, and let go. No safety checker is."""
+        """Read all parts except the safety checker.
+
+        The text encoder is used once, for the empty prompt, and then released.
+        """
         from diffusers import AutoencoderKL
 
         from diffclean.families.latent import latent_port, vae_components
@@ -61,19 +64,20 @@ class SdImg2Img:
         """The share of the schedule that is run.
 
         Raises:
-            UsageError: at strength 1, which would draw pictures that have nothing to do with the sources.
+            UsageError: the strength is 1, at which the pictures would have nothing to do with the sources.
         """
         if strength >= 1:
             raise UsageError(
-                "`strength` 1 would leave nothing of the images: this model knows of them only where it begins.",
-                "Give less, for instance: `strength` 0.5",
+                "`strength` 1 would leave nothing of the images: denoising would start from noise alone, and this "
+                "model is given no other information about them.",
+                "Give a smaller value, for example: `strength` 0.5",
             )
         return latent_calls.share_of_schedule(strength)
 
     def condition(self, call: Call, pixels: Tensor, noise: Mapping[str, Tensor], look: Look) -> dict[str, Tensor]:
-        """Nothing: the source is where the sampler begins."""
+        """Nothing: denoising begins at the source, and the denoiser is given nothing else about it."""
         return {}
 
     def withhold(self, condition: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Nothing."""
+        """Nothing, since there is no condition."""
         return {}

@@ -1,4 +1,7 @@
-"""Randomness belongs to the image: its seed follows from the run's seed, its key and the variant, and nothing else."""
+"""The seeds and the noise of images.
+
+A seed depends on the run's seed, the image's key and the variant, and nothing else.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +16,14 @@ if TYPE_CHECKING:
 
 
 def image_seed(run_seed: int, key: str, variant: int) -> int:
-    """A 64-bit seed for one variation: BLAKE2b over run seed, variant and the key's raw bytes."""
+    """A 64-bit seed for one variation: BLAKE2b over the run's seed, the variant and the raw bytes of the key."""
     head = run_seed.to_bytes(8, "big") + variant.to_bytes(4, "big")
     digest = hashlib.blake2b(head + key_bytes(key), digest_size=8, person=b"diffclean-seed").digest()
     return int.from_bytes(digest, "big")
 
 
 def window_seed(seed: int, number: int) -> int:
-    """A 64-bit seed for one window of a variation whose seed is `seed`; the first window has that seed itself."""
+    """A 64-bit seed for one window of a variation with the seed `seed`; the first window has that seed itself."""
     if not number:
         return seed
     head = seed.to_bytes(8, "big") + number.to_bytes(8, "big")
@@ -28,14 +31,14 @@ def window_seed(seed: int, number: int) -> int:
 
 
 def noise_for(seeds: Sequence[int], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
-    """Standard normal noise, drawn on the CPU whatever the engine runs on, so that it is the same everywhere.
+    """Draw standard normal noise on the CPU, whatever the engine runs on, so that it is the same everywhere.
 
     Args:
-        seeds: one an image, unsigned 64 bit.
-        shapes: by name, for one image; drawn in this order.
+        seeds: one seed for each image, unsigned 64 bit.
+        shapes: the shapes for one image by name; the tensors are drawn in this order.
 
     Returns:
-        By name, (B, *shape) float32.
+        (B, *shape) float32 tensors by name.
     """
     import torch
 

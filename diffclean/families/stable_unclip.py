@@ -1,8 +1,9 @@
-"""The family `stable-unclip`: Stable Diffusion 2.1 told an image's CLIP embedding beside an empty text.
+"""The family `stable-unclip`: Stable Diffusion 2.1 conditioned on an image's CLIP embedding and an empty text.
 
-Stability AI's Stable unCLIP 2.1. The embedding is one vector, with a little noise on it from the image's own seed and
-the level of that noise beside it: what the image shows, not where. Strength 1 begins at pure noise, and only that
-vector is known of the source; s < 1 begins at the source's latent, noised to the share s of the schedule.
+This is Stable unCLIP 2.1 of Stability AI. The embedding is one vector, which says what the image shows but not where. A
+little noise is added to it, drawn from the image's own seed, and the level of that noise is appended. At strength 1,
+denoising begins at pure noise, so the model knows only that vector of the source. At strength s < 1, it begins at the
+source's latent, noised to the share s of the schedule.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class StableUnclip:
-    """See the module."""
+    """The family `stable-unclip`, see the description of the module."""
 
     name = "stable-unclip"
     license_note = "CreativeML Open RAIL++-M"
@@ -42,7 +43,7 @@ class StableUnclip:
     decode = staticmethod(latent_calls.decode)
 
     def load(self, directory: Path, image_size: int | None = None) -> Model:
-        """Read all parts; the text encoder is used once, for the empty prompt, and let go."""
+        """Read all parts. The text encoder is used once, for the empty prompt, and then released."""
         from diffusers import AutoencoderKL
         from transformers import CLIPVisionModelWithProjection
 
@@ -73,10 +74,10 @@ class StableUnclip:
         return Model(self.name, components, scheduler, size)
 
     def condition(self, call: Call, pixels: Tensor, noise: Mapping[str, Tensor], look: Look) -> dict[str, Tensor]:
-        """The image's embedding, noised from its own seed, and the noise's level."""
+        """The embedding of the image with noise from the image's own seed, and the level of the noise."""
         (embedding,) = call("image_encoder", {"pixels": pixels, "noise": noise["image_encoder"]})
         return {"image_embeds": embedding}
 
     def withhold(self, condition: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Zeros, in place of the noise's level too, as in diffusers; the text is empty in both halves."""
+        """Zeros, also in place of the noise level, as in diffusers; the text is empty in both halves."""
         return {"image_embeds": condition["image_embeds"].new_zeros(condition["image_embeds"].shape)}

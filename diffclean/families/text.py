@@ -1,4 +1,4 @@
-"""Text-to-image networks that are told nothing: the empty prompt, worked out once, is a constant of the graph."""
+"""Text-to-image networks with an empty prompt, which is computed once and becomes a constant of the graph."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from diffclean.families.parts import load_part
 
 
 def empty_prompt(directory: Path) -> Tensor:
-    """(1, N, D) float: what a model's `text_encoder/` makes of "", as its `tokenizer/` writes it.
+    """(1, N, D) float, what the `text_encoder/` of a model makes of the text "" from its `tokenizer/`.
 
     Raises:
-        DiffcleanError: either part is missing, damaged or of another kind.
+        DiffcleanError: one of the two parts is missing, damaged or of another kind.
     """
     from transformers import CLIPTextModel, CLIPTokenizer
 
     folder = directory / "tokenizer"
-    # Where there are none, transformers makes up a vocabulary of three words.
+    # If there is no vocabulary, transformers makes up one of three words.
     if not (folder / "tokenizer.json").is_file() and not (folder / "vocab.json").is_file():
         raise DiffcleanError(
             f"{directory} is not a whole model: tokenizer/vocab.json is missing.",
@@ -29,13 +29,13 @@ def empty_prompt(directory: Path) -> Tensor:
         )
     try:
         tokenizer = CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # many kinds, from a missing file to its form
+    except Exception as error:  # there are many kinds, from a missing file to a wrong format
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise DiffcleanError(f"The tokenizer in {folder} cannot be read: {reason}") from error
     encoder = load_part(CLIPTextModel, directory, "text_encoder")
     length = min(tokenizer.model_max_length, encoder.config.max_position_embeddings)
     words = tokenizer("", padding="max_length", max_length=length, truncation=True, return_tensors="pt")
-    # As diffusers' pipelines: padding is attended to unless the encoder's configuration says otherwise.
+    # As in diffusers' pipelines, padding is attended to unless the configuration of the encoder says otherwise.
     mask = words.attention_mask if getattr(encoder.config, "use_attention_mask", False) else None
     with torch.no_grad():
         embedding: Tensor = encoder(words.input_ids, attention_mask=mask)[0]
@@ -43,7 +43,7 @@ def empty_prompt(directory: Path) -> Tensor:
 
 
 class UntoldUNet(nn.Module):
-    """A U-Net that is told the empty prompt, always: the `unet` place."""
+    """A U-Net whose prompt is always empty; takes the place `unet`."""
 
     prompt: Tensor
 
@@ -54,14 +54,14 @@ class UntoldUNet(nn.Module):
 
     def forward(self, sample: Tensor, timestep: Tensor) -> Tensor:
         """(B, C, H, W) noised latent, (B,) timestep -> (B, C, H, W) prediction."""
-        # Not len(sample): an exported graph would keep the number that it was traced with.
+        # `len(sample)` would put the batch size of the tracing into the exported graph.
         context = self.prompt.expand(sample.shape[0], -1, -1)
         predicted: Tensor = self.unet(sample, timestep, context, return_dict=False)[0]
         return predicted
 
 
 class ClassUNet(nn.Module):
-    """A U-Net that is told the empty prompt, and an image in place of a class: the `unet` place."""
+    """A U-Net with an empty prompt that is given an image in place of a class; takes the place `unet`."""
 
     prompt: Tensor
 

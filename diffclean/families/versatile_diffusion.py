@@ -1,10 +1,11 @@
-"""The family `versatile-diffusion`: a U-Net told all of CLIP's tokens of a picture.
+"""The family `versatile-diffusion`: a U-Net conditioned on all CLIP tokens of a picture.
 
-Xu et al., "Versatile Diffusion", arXiv 2211.08332 (shi-labs/versatile-diffusion); what Struppek et al. regenerated
-poisoned data with (arXiv 2310.06372). Of its flows the image variation is read; the text's parts are not. The tokens
-are one for the whole picture and one for each of its patches: where something is does reach the sampler, so more of a
-picture is kept than by a single embedding, a large trigger perhaps too. Strength 1 begins at pure noise, and only the
-tokens are known of the source; s < 1 begins at the source's latent, noised to the share s of the schedule.
+Xu et al., "Versatile Diffusion", arXiv 2211.08332 (shi-labs/versatile-diffusion), with which Struppek et al.
+regenerated poisoned data (arXiv 2310.06372). Only the image variation flow of the model is read, and none of the parts
+for text. There is one token for the whole picture and one for each patch. The sampler therefore knows where things are,
+so more of a picture is kept than with a single embedding, and perhaps more of a large trigger too. At strength 1,
+denoising begins at pure noise, so the model knows only the tokens of the source. At strength s < 1, it begins at the
+source's latent, noised to the share s of the schedule.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class VersatileDiffusion:
-    """See the module."""
+    """The family `versatile-diffusion`, see the description of the module."""
 
     name = "versatile-diffusion"
     license_note = "MIT; its model card says research only"
@@ -62,10 +63,10 @@ class VersatileDiffusion:
         return Model(self.name, components, scheduler, size)
 
     def condition(self, call: Call, pixels: Tensor, noise: Mapping[str, Tensor], look: Look) -> dict[str, Tensor]:
-        """The picture's tokens, and that they are told."""
+        """The tokens of the picture, and the flag that they are used."""
         (tokens,) = call("image_encoder", {"pixels": pixels})
         return {"tokens": tokens, "told": tokens.new_ones(len(tokens))}
 
     def withhold(self, condition: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """That nothing is told; the graph then looks at the picture that stands for none."""
+        """Zeros for all inputs; the flag then makes the graph use the tokens of no picture."""
         return {name: value.new_zeros(value.shape) for name, value in condition.items()}

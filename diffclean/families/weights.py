@@ -1,10 +1,10 @@
-"""Which files are a network's weights, and how they become safetensors where they are not.
+"""Finds the files with the weights of a network, and converts them to safetensors if they are not.
 
-A folder may hold the same weights several times. The plain ones are read, else the ones in half precision; of each,
-safetensors before a pickle. Others, like `non_ema`, are other weights and never taken.
+A folder may hold the same weights several times. The plain ones are read, or else those in half precision; of each,
+safetensors are preferred to a pickle. Others, such as `non_ema`, are different weights and are never used.
 
-A `.bin` file is a pickle; `torch.load(weights_only=True)` reads tensors and plain containers from it and refuses the
-rest. The safetensors copy lies in the cache, beside links to the model's other files.
+A `.bin` file is a pickle. `torch.load(weights_only=True)` reads tensors and plain containers from it and refuses
+everything else. The safetensors copy is kept in the cache, beside links to the other files of the model.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ _STEMS = {".safetensors": ("diffusion_pytorch_model", "model"), ".bin": ("diffus
 _OTHERS = (".pt", ".pth", ".ckpt", ".msgpack", ".h5", ".onnx", ".pb", ".xml")
 _READING_FAILS = (pickle.UnpicklingError, ArithmeticError, AssertionError, AttributeError, EOFError, LookupError,
                   MemoryError, RuntimeError, TypeError, ValueError)  # fmt: skip
-"""What torch raises where bytes are not what they should be."""
+"""The errors that torch raises if the bytes of a file are not what they should be."""
 NOT_CONFIGURATION = (*_STEMS, ".index.json", *_OTHERS)
-"""How names of files end that are weights, or belong to them."""
+"""The endings of file names that are weights, or that belong to weights."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """The files of one network's weights.
+    """The files with the weights of one network.
 
     Attributes:
-        files: names in its folder; of sharded weights the index comes first.
+        files: the names in the folder; for sharded weights the index comes first.
         variant: None, "fp16" or "bf16".
-        pickled: they are no safetensors.
+        pickled: whether they are a pickle and not safetensors.
     """
 
     files: tuple[str, ...]
@@ -54,7 +54,7 @@ class Weights:
 
 
 def weights_among(names: Iterable[str]) -> Weights | None:
-    """The weights to read among the names of a part's files, or None where there are none."""
+    """Choose the weights to read among the names of a part's files; None if there are none."""
     names = set(names)
     for variant in _VARIANTS:
         dot = f".{variant}" if variant else ""
@@ -70,7 +70,7 @@ def weights_among(names: Iterable[str]) -> Weights | None:
 
 
 def weights_in(folder: Path) -> Weights | None:
-    """`weights_among` of a folder's files.
+    """Choose the weights to read in a folder, see `weights_among`.
 
     Raises:
         DiffcleanError: there are weights, but in a form that is not read.
@@ -79,23 +79,23 @@ def weights_in(folder: Path) -> Weights | None:
     weights = weights_among(names)
     if weights is None and (others := sorted(name for name in names if name.endswith((*_STEMS, *_OTHERS)))):
         raise DiffcleanError(
-            f"The weights in {folder} are in a form that is not read: {', '.join(others[:3])}.",
-            "Load the model with diffusers where you trust it, and save it with save_pretrained(folder).",
+            f"The weights in {folder} are in a form that diffclean does not read: {', '.join(others[:3])}.",
+            "If you trust the model, load it with diffusers and save it with save_pretrained(folder).",
         )
     if weights is not None and weights.variant is not None:
-        log.info("%s has its weights in %s alone; they are widened to fp32.", folder, weights.variant)
+        log.info("%s has its weights in %s only; they are widened to fp32.", folder, weights.variant)
     return weights
 
 
 def with_safetensors(directory: Path, parts: tuple[str, ...]) -> Path:
-    """`directory` itself where every part has safetensors, or a copy in the cache that has.
+    """Return `directory` itself if every part has safetensors, or else a copy in the cache that has them.
 
     Args:
         directory: a model directory.
-        parts: as `Family.parts`.
+        parts: glob patterns, see `Family.parts`.
 
     Raises:
-        DiffcleanError: a pickle that holds more than tensors, or weights in a form that is not known.
+        DiffcleanError: a pickle holds more than tensors, or the weights are in an unknown form.
     """
     folders = sorted({directory / pattern.split("/")[0] for pattern in parts if "/" in pattern})
     found = [(folder, weights_in(folder)) for folder in folders]
@@ -114,7 +114,7 @@ def with_safetensors(directory: Path, parts: tuple[str, ...]) -> Path:
 
 
 def _copy(directory: Path, folders: list[Path], target: Path, pickles: list[Path]) -> None:
-    """Link what is no weights, and save the pickles' tensors as safetensors."""
+    """Link the files that are not pickled weights, and save the tensors of the pickles as safetensors."""
     from safetensors.torch import save_file
 
     for path in [directory / "model_index.json", *(file for folder in folders for file in folder.glob("*"))]:
@@ -124,22 +124,22 @@ def _copy(directory: Path, folders: list[Path], target: Path, pickles: list[Path
             copy.symlink_to(path.resolve())
     for path in pickles:
         log.info("Reading %s without running anything in it, and keeping it as safetensors.", path)
-        # transformers calls its pickles otherwise than its safetensors, diffusers does not.
+        # In transformers the names of pickles and safetensors differ, in diffusers they do not.
         name = path.relative_to(directory).with_name(re.sub(r"^pytorch_model", "model", path.stem) + ".safetensors")
         (target / name).parent.mkdir(exist_ok=True)
         save_file(_tensors_of(path), target / name, metadata={"format": "pt"})
 
 
 def _tensors_of(path: Path) -> dict[str, Tensor]:
-    """The tensors in a pickle, mapped from the file: what is large is never in memory as a whole.
+    """Read the tensors in a pickle, memory-mapped where possible, so that a large file is never in memory as a whole.
 
     Raises:
-        DiffcleanError: it holds anything else, or is damaged.
+        DiffcleanError: the file holds anything else, or is damaged.
     """
     import torch
 
     try:
-        # Files of before torch 1.6 are no archives and cannot be mapped; nor can what is compressed.
+        # Files from before torch 1.6 are not archives and cannot be mapped, nor can compressed files.
         if check_archive(path):
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=not is_compressed(path))
         else:
@@ -148,16 +148,16 @@ def _tensors_of(path: Path) -> dict[str, Tensor]:
     except (DamagedError, *_READING_FAILS) as error:
         raise DiffcleanError(
             f"{path} is refused: it holds more than tensors, or is damaged.",
-            "Reading it would run code from the file. Where you trust it, load it with diffusers yourself and save it "
+            "Reading it would run code from the file. If you trust it, load it with diffusers yourself and save it "
             "with save_pretrained(folder), which writes safetensors.",
         ) from error
     if not isinstance(state, dict) or not all(isinstance(value, torch.Tensor) for value in state.values()):
-        raise DiffcleanError(f"{path} is refused: it is no table of tensors.")
+        raise DiffcleanError(f"{path} is refused: it is not a table of tensors.")
     check_tensors(path, state)
     tensors: dict[str, Tensor] = {}
     seen: set[int] = set()
     for name, value in state.items():
-        # Tensors that share memory, as pickles may have them, cannot be saved as safetensors.
+        # In pickles tensors may share memory; such tensors cannot be saved as safetensors.
         storage = value.untyped_storage().data_ptr()
         tensors[name] = value.clone() if storage in seen else value.contiguous()
         seen.add(storage)

@@ -1,6 +1,6 @@
-"""What a pretraining run is shown, from seed and step alone: images, their corrupted copies, and all noise.
+"""The batches of a pretraining run, derived from seed and step alone: images, their corrupted copies, and all noise.
 
-Whoever prepares them, and how far ahead, changes nothing. A GPU needs many hands: one core corrupts a few thousand
+It makes no difference who prepares them, and how far ahead. A GPU needs many workers: one core corrupts a few thousand
 images a second, and draws the noise of as many.
 """
 
@@ -27,21 +27,21 @@ from diffclean.pretraining.config import PretrainConfig
 
 TRAIN_TIMESTEPS = 1000
 _AHEAD = 4
-"""Batches that lie ready at most, beside those that worker processes hold."""
+"""The largest number of finished batches that wait, in addition to those that worker processes hold."""
 _MOST_WORKERS = 16
 
 
 @dataclass(frozen=True)
 class Draws:
-    """What a step draws for its images.
+    """The random draws of a step for its images.
 
     Attributes:
         timestep: (B,) int64.
         view_level: (B,) how much of the view is withheld.
         view_noise: (B, 3, S/2, S/2) standard normal.
         noise: (B, 3, S, S) standard normal.
-        cell: (B, 2) float, sides of the view's cells, see `micro_view.cell_sides`; it
-            stays on the CPU. None: the view is not a coarse one.
+        cell: (B, 2) float, the sides of the view's cells, see `micro_view.cell_sides`; it stays on the CPU. None if the
+            view is not a coarse one.
     """
 
     timestep: Tensor
@@ -51,14 +51,14 @@ class Draws:
     cell: Tensor | None = None
 
     def pinned(self) -> Draws:
-        """The same in memory that a GPU reads while the CPU goes on."""
+        """The draws in memory that a GPU can read while the CPU continues."""
         moved = ("timestep", "view_level", "view_noise", "noise")
         return replace(self, **{name: getattr(self, name).pin_memory() for name in moved})
 
 
 @dataclass(frozen=True)
 class Example:
-    """A step's batch: clean and corrupted images, (B, S, S, 3) uint8, and what is drawn for them."""
+    """The batch of a step: clean and corrupted images, (B, S, S, 3) uint8, and the draws for them."""
 
     clean: Tensor
     corrupted: Tensor
@@ -66,14 +66,14 @@ class Example:
 
 
 def batches(images: Pixels, config: PretrainConfig, first: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Endless (clean, corrupted) uint8 batches (B, S, S, 3), a pure function of seed and step, from step `first` on."""
+    """Endless (clean, corrupted) uint8 batches (B, S, S, 3) from step `first` on; they depend on seed and step only."""
     for step in itertools.count(first):
         clean, corrupted = pixels_at(images, config, step)
         yield torch.from_numpy(clean), torch.from_numpy(corrupted)
 
 
 def pixels_at(images: Pixels, config: PretrainConfig, step: int) -> tuple[Pixels, Pixels]:
-    """A step's images, clean and corrupted: (B, S, S, 3) uint8."""
+    """The images of a step, clean and corrupted: (B, S, S, 3) uint8."""
     count, batch = len(images), config.batch
     places = np.arange(step * batch, (step + 1) * batch)
     picks = np.empty(batch, dtype=np.int64)
@@ -90,7 +90,7 @@ def pixels_at(images: Pixels, config: PretrainConfig, step: int) -> tuple[Pixels
 
 
 def _form_at(config: PretrainConfig, step: int) -> tuple[NDArray[np.bool_], int, np.random.Generator]:
-    """Which images of a step are mirrored, the side in pixels that its sources have, and the generator for the rest."""
+    """Which images of a step are mirrored, the side of its sources in pixels, and the generator for the rest."""
     rng = np.random.default_rng([config.seed, 2, step])
     flipped = rng.random(config.batch) < 0.5
     low = config.low_resolution > 0 and rng.random() < config.low_resolution
@@ -99,7 +99,7 @@ def _form_at(config: PretrainConfig, step: int) -> tuple[NDArray[np.bool_], int,
 
 
 def resized(images: Pixels, side: int) -> Pixels:
-    """(B, S, S, 3) uint8 -> (B, side, side, 3) uint8, as `data.fit` resizes (Lanczos)."""
+    """(B, S, S, 3) uint8 -> (B, side, side, 3) uint8, resized as in `data.fit` (Lanczos)."""
     if images.shape[1] == side:
         return images
     lanczos = Image.Resampling.LANCZOS
@@ -107,26 +107,27 @@ def resized(images: Pixels, side: int) -> Pixels:
 
 
 def draws_at(config: PretrainConfig, step: int) -> Draws:
-    """A step's draws."""
+    """The draws of a step."""
     generator = torch.Generator().manual_seed(config.seed * 1_000_003 + step)
     return draws_from(config, config.batch, generator, own=_form_at(config, step)[1])
 
 
 def draws_from(config: PretrainConfig, batch: int, generator: torch.Generator, own: int | None = None) -> Draws:
-    """Draws for `batch` images; all randomness from `generator` (CPU).
+    """Draws for `batch` images; all randomness comes from `generator` (CPU).
 
     Args:
-        config: see `PretrainConfig`.
-        batch: images.
-        generator: of everything that is drawn.
-        own: the side that the sources had before they were enlarged, in pixels; None: that of the model's square.
+        config: the configuration, see `PretrainConfig`.
+        batch: the number of images.
+        generator: the generator of everything that is drawn.
+        own: the side that the sources had before they were enlarged, in pixels; None stands for that of the model's
+            square.
     """
     size = config.size
     timestep = torch.randint(TRAIN_TIMESTEPS, (batch,), generator=generator)
     if config.start_share:
         at_start = torch.rand(batch, generator=generator) < config.start_share
         timestep = torch.where(at_start, TRAIN_TIMESTEPS - 1, timestep)
-    # Stronger looks are the more frequent: they are what a useful default asks for.
+    # Views that show more are more frequent, because the default strength uses such views.
     view_level = torch.rand(batch, generator=generator) ** 1.5
     if config.coarse_views:
         view_level = COARSE_NOISE_MAX * view_level
@@ -143,21 +144,25 @@ def draws_from(config: PretrainConfig, batch: int, generator: torch.Generator, o
 
 
 def default_workers(device: torch.device) -> int:
-    """Processes that prepare batches: one a core for a GPU; none beside a CPU that trains, whose cores are busy."""
+    """The number of processes that prepare batches.
+
+    For a GPU there is one for each core. Beside a CPU that trains there are none, because its cores are busy.
+    """
     return max(1, min(_MOST_WORKERS, int(usable_cores()) - 1)) if device.type == "cuda" else 0
 
 
 def prepared(
     images: Pixels, config: PretrainConfig, first: int, workers: int = 0, pin: bool = False
 ) -> Generator[Example, None, None]:
-    """Every step's batch from step `first` on, prepared ahead and handed out in order; endless.
+    """Endless batches of all steps from step `first` on, prepared ahead and yielded in order.
 
     Args:
         images: (N, S, S, 3) uint8.
-        config: see `PretrainConfig`.
+        config: the configuration, see `PretrainConfig`.
         first: the first step.
-        workers: processes that prepare images; 0: a thread of this process. They are forked, so they share `images`.
-        pin: lay everything into memory that a GPU reads while the CPU goes on.
+        workers: the number of processes that prepare images; 0 stands for a thread of this process. The processes are
+            forked, so they share `images`.
+        pin: whether everything is put into memory that a GPU can read while the CPU continues.
     """
     source = _from_workers(images, config, first, workers) if workers else batches(images, config, first)
 
@@ -168,7 +173,7 @@ def prepared(
     def draws(step: int) -> Draws:
         return draws_at(config, step).pinned() if pin else draws_at(config, step)
 
-    # torch draws without Python's lock: threads are enough. `next(source)` must be one thread's.
+    # torch draws without Python's lock, so threads are enough. Only one thread may call `next(source)`.
     for (clean, corrupted), drawn in zip(
         _ahead(pixels, first, threads=1), _ahead(draws, first, threads=max(1, workers // 2)), strict=True
     ):
@@ -176,7 +181,7 @@ def prepared(
 
 
 def _from_workers(images: Pixels, config: PretrainConfig, first: int, workers: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """As `batches`, from processes. They hand over arrays by pipes: a container's shared memory may be small."""
+    """Like `batches`, from processes, which use pipes because the shared memory of a container may be small."""
     from torch.utils.data import DataLoader
 
     loader: Any = DataLoader(
@@ -187,12 +192,12 @@ def _from_workers(images: Pixels, config: PretrainConfig, first: int, workers: i
         collate_fn=_as_it_is,
         multiprocessing_context="fork",
     )
-    found = iter(loader)  # forks here, before this process has threads of ours
+    found = iter(loader)  # this forks, and must happen before this process starts threads
     return ((torch.from_numpy(clean), torch.from_numpy(corrupted)) for clean, corrupted in found)
 
 
 class _Steps:
-    """Step -> its images, as a data set."""
+    """A data set that maps a step to its images."""
 
     def __init__(self, images: Pixels, config: PretrainConfig) -> None:
         self.images, self.config = images, config
@@ -206,7 +211,7 @@ def _as_it_is(item: Any) -> Any:
 
 
 def _ahead(make: Callable[[int], Any], first: int, threads: int) -> Iterator[Any]:
-    """`make(step)` for each step from `first` on, in order, some made ahead by threads."""
+    """`make(step)` for each step from `first` on, in order; threads make some of them ahead."""
     pool = ThreadPoolExecutor(threads)
     try:
         steps = itertools.count(first)

@@ -1,4 +1,7 @@
-"""What decides a pretraining run. Free of torch, so that the command line can read it quickly."""
+"""The configuration of a pretraining run.
+
+This module does not import torch, so that the command line reads it quickly.
+"""
 
 from __future__ import annotations
 
@@ -8,30 +11,32 @@ from diffclean.errors import UsageError
 from diffclean.pretraining.corruptions import Corruptions
 
 _MOST_DECAY = 0.9
-"""Of a run whose length is told in minutes."""
+"""The largest decay share of a run whose length is given in minutes."""
 
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """All that decides what comes out of `pretrain`. The defaults are those that made the shipped `micro`.
+    """Everything that determines the result of `pretrain`. The defaults are those that made the shipped `micro`.
 
     Attributes:
-        images: how many images the network sees in all (with repetition).
-        minutes: how long it trains, in place of `images`; None: `images` decides. See `Length`.
-        batch: images a step.
-        learning_rate: peak; warmed up over `warmup_steps`, held, then brought linearly to zero over the
-            last `decay_share` of the run.
-        ema: decay of the exponential moving average of the weights, which is what is saved.
-        channels, blocks, layers, heads: of the network, see `MicroUNet`.
-        view_dropout: share of images whose view is withheld, for `--guidance`.
-        low_resolution: share of steps whose images are brought to a random lower resolution and back, corruptions
-            included: what a small image, enlarged for the model, looks like with its trigger.
-        start_share: share of examples at pure noise, where every run of the sampler begins and a short one ends.
-        corrupt: train on corrupted views (False: the ablation).
-        corruptions: how often each corruption strikes, at the resolution that the image has before it is enlarged.
-        coarse_views: average the view over cells of 2, 4 or 8 pixels, drawn an image, and tell the network which;
-            False: always 2, as the first models had it. See `families.micro_view`.
-        validate_every: steps between two validations (loss on held-out images, a sample grid, a checkpoint).
+        images: the number of images that the network sees in all (with repetition).
+        minutes: how long it trains, in place of `images`; None if `images` determines the length. See `Length`.
+        batch: the number of images in a step.
+        learning_rate: the peak learning rate. It is warmed up over `warmup_steps`, held, then brought linearly to zero
+            over the last `decay_share` of the run.
+        ema: the decay of the exponential moving average of the weights, which is what is saved.
+        channels, blocks, layers, heads: the shape of the network, see `MicroUNet`.
+        view_dropout: the share of images whose view is withheld, for `--guidance`.
+        low_resolution: the share of steps whose images are reduced to a random lower resolution and enlarged again,
+            including their corruptions. This is what a small image with its trigger looks like when it is enlarged for
+            the model.
+        start_share: the share of examples at pure noise, where every run of the sampler begins and a short one ends.
+        corrupt: whether the views are corrupted (False is the ablation).
+        corruptions: how often each corruption occurs, at the resolution that the image has before it is enlarged.
+        coarse_views: whether the view is averaged over cells of 2, 4 or 8 pixels, drawn for each image, and the network
+            is given the size; if False, it is always 2, as in the first models. See `families.micro_view`.
+        validate_every: the number of steps between two validations (loss on held-out images, a sample grid, a
+            checkpoint).
     """
 
     images: int = 26_944
@@ -70,24 +75,26 @@ class PretrainConfig:
             raise UsageError(f"`minutes` {self.minutes} (above 0)")
         if self.minutes is not None and self.decay_share > _MOST_DECAY:
             raise UsageError(
-                f"`decay_share` {self.decay_share} is too much for `minutes`: how many steps the run has is measured "
+                f"`decay_share` {self.decay_share} is too large for `minutes`, because the number of steps is measured "
                 f"before the rate falls.",
                 f"Give at most {_MOST_DECAY}, or `images` in place of `minutes`.",
             )
 
     @property
     def steps(self) -> int | None:
-        """Optimiser steps in all; None: the time will tell."""
+        """The number of optimiser steps in all; None if the length is given in minutes."""
         return None if self.minutes is not None else max(1, self.images // self.batch)
 
 
 def learning_rate_at(step: int, config: PretrainConfig, steps: int | None) -> float:
-    """Warm up, hold, decay linearly to zero: a held rate lets a run be extended without starting again.
+    """The learning rate of a step: it is warmed up, held, and decays linearly to zero.
+
+    While the rate is held, a run can be extended without starting again.
 
     Args:
-        step: from 0.
-        config: see `PretrainConfig`.
-        steps: in all; None: not known yet, the rate is held.
+        step: the step, from 0.
+        config: the configuration, see `PretrainConfig`.
+        steps: the number of steps in all; None if it is not known yet, and the rate is held.
     """
     warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
     left = 1.0 if steps is None else min(1.0, (steps - step) / _decay_steps(steps, config))
@@ -99,15 +106,15 @@ def _decay_steps(steps: int, config: PretrainConfig) -> int:
 
 
 class Length:
-    """How many steps a run has: told by `images`, or found while it runs for `minutes`.
+    """The number of steps of a run, which is given by `images`, or found while the run trains for `minutes`.
 
-    The rate is held until it falls in the last share of the run, so the number of steps has to be known only then.
-    When `minutes` are spent but for that share, the steps so far say how many there will be, and from then on the run
-    is one that was told so many images: the same weights, bit for bit, on the same machine. Another machine, or the
-    same one in another mood, comes to another number of steps.
+    The learning rate is held until it falls in the last share of the run, so the number of steps need not be known
+    before. When only that share of the `minutes` is left, the number of steps so far determines the total. From then on
+    the run is the same as one that was given that number of images: it ends with the same weights, bit for bit, on the
+    same machine. Another machine, or the same machine under another load, comes to another number of steps.
 
-    What counts is the time of steps. The first one of a process does not, in which networks are compiled; nor do
-    validation, checkpoints and pictures.
+    Only the time of steps counts. The first step of a process does not count, because networks are compiled in it, and
+    neither do validation, checkpoints and pictures.
     """
 
     def __init__(self, config: PretrainConfig) -> None:
@@ -117,11 +124,11 @@ class Length:
         self._is_first = True
 
     def spend(self, step: int, seconds: float) -> bool:
-        """Count the time of a step; returns whether the number of steps has just become known.
+        """Count the time of a step; return whether the number of steps has just become known.
 
         Args:
-            step: how many are done.
-            seconds: that the last one took.
+            step: the number of finished steps.
+            seconds: the duration of the last step.
         """
         self.seconds += 0.0 if self._is_first else seconds
         self._is_first = False
@@ -140,11 +147,11 @@ class Length:
         return self.steps is not None and step >= self.steps
 
     def state(self) -> dict[str, float | int | None]:
-        """For a checkpoint."""
+        """The state for a checkpoint."""
         return {"minutes": self.config.minutes, "steps": self.steps, "seconds": self.seconds}
 
     def restore(self, state: dict[str, float | int | None]) -> None:
-        """Go on from a checkpoint. A number of steps that was found for as many minutes stands."""
+        """Continue from a checkpoint. A number of steps that was found for the same number of minutes is kept."""
         self.seconds = float(state["seconds"] or 0.0)
         if self.config.minutes is not None and self.config.minutes == state["minutes"] and state["steps"]:
             self.steps = int(state["steps"])

@@ -1,10 +1,10 @@
-"""Corruptions of the view in pretraining: what teaches a condition to forget triggers.
+"""Corruptions of the view in pretraining, which teach the model to ignore triggers.
 
-The variation model sees a corrupted image and must give back the clean one, so it learns to distrust what does not
-belong. The list is generic on purpose and is disclosed with every result: rectangles erased with flat, random or
-foreign content; mixing with a natural image or noise; blur; JPEG; a slight colour jitter; and, in the `varied` set,
-patches of many kinds and smooth random fields (`patches`). No sinusoid, no warp, no frequency pattern, no quantisation:
-attacks of those kinds are unlike everything here, and say whether it generalises.
+The variation model sees a corrupted image and must return the clean one, so it learns to distrust what does not belong
+into a picture. The list is deliberately generic and is disclosed with every result: rectangles erased with flat, random
+or foreign content; mixing with a natural image or noise; blur; JPEG; a slight colour jitter; and, in the `varied` set,
+patches of many kinds and smooth random fields (`patches`). There is no sinusoid, no warp, no frequency pattern and no
+quantisation. Attacks of those kinds are unlike everything here, and show whether the model generalises.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from diffclean.pretraining.patches import add_field, flat_content, paste_patches
 
 @dataclass(frozen=True)
 class Corruptions:
-    """How often each corruption strikes an image; probabilities in [0, 1], independent of one another."""
+    """The probability of each corruption of an image, in [0, 1]; they are independent of one another."""
 
     erase: float = 0.5
     mix: float = 0.4
@@ -35,7 +35,7 @@ class Corruptions:
         """Corrupt a batch.
 
         Args:
-            images: (B, S, S, 3) uint8; other images of the batch serve as the foreign content.
+            images: (B, S, S, 3) uint8; other images of the batch provide the foreign content.
             rng: the only source of randomness.
 
         Returns:
@@ -55,7 +55,7 @@ class Corruptions:
                 image = jpeg(image, rng)
             if rng.random() < self.erase:
                 image = erase(image, other, rng)
-            # These two came later: where they are off they draw nothing, so that older recipes stay what they were.
+            # These two were added later. If they are off they draw nothing, so that older recipes give the same result.
             if self.field and rng.random() < self.field:
                 image = add_field(image, rng)
             if self.patch and rng.random() < self.patch:
@@ -68,17 +68,17 @@ CORRUPTIONS = {
     "plain": Corruptions(),
     "varied": Corruptions(erase=0.2, mix=0.35, patch=0.35, field=0.2),
 }
-"""The sets that `pretrain --corruptions` knows by name."""
+"""The named sets of `pretrain --corruptions`."""
 
 
 def erase(image: Pixels, other: Pixels, rng: np.random.Generator) -> Pixels:
-    """Replace one to three rectangles, each 3 to 35 % of a side, anywhere up to the border."""
+    """Replace one to three rectangles, each 3 to 35 % of a side, anywhere in the image including its border."""
     image = image.copy()
     side = image.shape[0]
     for _ in range(int(rng.integers(1, 4))):
-        # Small rectangles are the more frequent: squaring a uniform number favours them.
+        # Squaring a uniform number makes small rectangles more frequent.
         height, width = (max(1, round(side * (0.03 + 0.32 * rng.random() ** 2))) for _ in range(2))
-        # Drawn beyond the border and clipped, so that corners and edges are as likely as the middle.
+        # Positions beyond the border are clipped, so that corners and edges are as likely as the middle.
         top = int(np.clip(rng.integers(-height, side), 0, side - height))
         left = int(np.clip(rng.integers(-width, side), 0, side - width))
         kind = rng.random()

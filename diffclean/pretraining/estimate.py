@@ -1,4 +1,4 @@
-"""`pretrain --dry-run`: how long a training takes on this machine, from a few measured steps."""
+"""`pretrain --dry-run`: the duration of a training on this machine, from a few measured steps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MEASURED_STEPS = 2
 
 
 def seconds_a_step(config: PretrainConfig) -> float:
-    """Train for some steps on pictures of noise, in the way of `pretrain`, and throw the network away.
+    """Train for some steps on pictures of noise, in the same way as `pretrain`, and discard the network.
 
     The first step does not count; on a GPU the network is compiled in it, which takes a minute or more.
     """

@@ -1,4 +1,4 @@
-"""Trusted images, decoded once into one array that pretraining maps into memory."""
+"""Decodes trusted images once into one array, which pretraining maps into memory."""
 
 from __future__ import annotations
 
@@ -27,27 +27,29 @@ log = logging.getLogger(__name__)
 def packed_images(
     source: Path, out: Path, size: int, workers: int = 2, progress: Progress | None = None, stop: Event | None = None
 ) -> tuple[Pixels, int]:
-    """All images below `source` as centre squares, shuffled, kept in `out/images-<size>-<listing's hash>.npy`.
+    """All images below `source` as central squares, shuffled, stored in `out/images-<size>-<listing's hash>.npy`.
 
     Args:
         source: a folder of images.
         out: the run folder.
-        size: side of the squares, in pixels.
-        workers: threads that decode.
-        progress: told of every image.
-        stop: when set, nothing is kept.
+        size: the side of the squares, in pixels.
+        workers: the number of threads that decode.
+        progress: is advanced for every image.
+        stop: when set, the work stops and nothing is kept.
 
     Returns:
-        (N, size, size, 3) uint8, mapped from the file, and how many files could not be read (listed in the log).
+        (N, size, size, 3) uint8, mapped from the file, and the number of files that could not be read (listed in the
+        log).
 
     Raises:
-        DiffcleanError: no image there.
+        DiffcleanError: there is no image that can be read.
         Interrupted: `stop` was set.
     """
     progress = progress or NoProgress()
     folder = open_source(source)
     items = list(folder.items())
-    # Shuffled by hash, so that the held-out images at the end are of all classes, and stay when images are added.
+    # The order is that of a hash, so that the held-out images at the end come from all classes, and mostly stay the
+    # same when images are added.
     items.sort(key=lambda item: hashlib.blake2b(item.key.encode(), digest_size=8).digest())
     listing = hashlib.sha256("\n".join(_listed(item) for item in items).encode()).hexdigest()
     path = out / f"images-{size}-{listing[:12]}.npy"
@@ -62,7 +64,7 @@ def packed_images(
         good = 0
         for item, square in _decoded(folder, items, size, workers):
             if stop is not None and stop.is_set():
-                raise Interrupted("Stopped while decoding; the same command starts again.")
+                raise Interrupted("Stopped while decoding; the same command starts again from the beginning.")
             if isinstance(square, ItemError):
                 log.warning("%s: %s", item.key, square.message)
             else:
@@ -86,12 +88,12 @@ def packed_images(
 
 
 def _listed(item: Item) -> str:
-    """What tells that an image is another than last time."""
+    """A text that changes when an image is replaced."""
     return f"{item.key} {item.stamp.replace(':', ' ')}" if item.stamp else item.key
 
 
 def _decoded(folder: Source, items: list[Item], size: int, workers: int) -> Iterator[tuple[Item, Pixels | ItemError]]:
-    """Each item with its square, or with why it has none; in order, a bounded number ahead."""
+    """Each item with its square, or with the error; in order, with a bounded number decoded ahead."""
 
     def square(item: Item) -> Pixels | ItemError:
         try:

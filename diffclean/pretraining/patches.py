@@ -1,8 +1,9 @@
 """Patches of many kinds, and smooth fields: corruptions beyond the hard-edged rectangles of `corruptions`.
 
-A network that has seen rectangles only learns to tell their hard edges from a trigger. So these patches have odd
-shapes, soft edges, all opacities, and contents from flat colours to pieces of other pictures. All are drawn at random
-and generic: no sinusoid, no warp, no frequency pattern, no quantisation, which are the attacks that evidence rests on.
+A network that has seen only rectangles learns to tell their hard edges from a trigger. Therefore these patches have odd
+shapes, soft edges, all opacities, and contents from flat colours to pieces of other pictures. All of them are drawn at
+random and generic: there is no sinusoid, no warp, no frequency pattern and no quantisation, which are the attacks that
+the evidence relies on.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from diffclean.data.pixels import Pixels
 
 Mask = NDArray[np.float32]
 _FIELD_CELLS = (2, 6)
-"""Across a smooth field: three swings at most, which is slower than the sinusoids that evidence uses."""
+"""The number of cells across a smooth field: it has three swings at most, which is slower than the sinusoids in the
+evidence."""
 
 
 def smooth_field(height: int, width: int, channels: int, cells: int, rng: np.random.Generator) -> Mask:
-    """(height, width, channels) float in [-1, 1]: random numbers on a grid of `cells` a side, joined smoothly."""
+    """(height, width, channels) float in [-1, 1]: random numbers on a grid of `cells` a side, interpolated."""
     grid = rng.uniform(-1, 1, (cells, cells, channels)).astype(np.float32)
     planes = [
         np.asarray(Image.fromarray(grid[..., c]).resize((width, height), Image.Resampling.BICUBIC))
@@ -29,7 +31,7 @@ def smooth_field(height: int, width: int, channels: int, cells: int, rng: np.ran
 
 
 def add_field(image: Pixels, rng: np.random.Generator) -> Pixels:
-    """Brighten and darken smoothly, by up to a fifth of the range; grey in half of the cases."""
+    """Brighten and darken smoothly, by up to a fifth of the range; in half of the cases without colour."""
     height, width = image.shape[:2]
     channels = 1 if rng.random() < 0.5 else 3
     field = smooth_field(height, width, channels, int(rng.integers(_FIELD_CELLS[0], _FIELD_CELLS[1] + 1)), rng)
@@ -37,17 +39,17 @@ def add_field(image: Pixels, rng: np.random.Generator) -> Pixels:
 
 
 def paste_patches(image: Pixels, other: Pixels, rng: np.random.Generator) -> Pixels:
-    """Lay one to three patches over an image, each 4 to 40 % of a side, anywhere, also across the border.
+    """Put one to three patches on an image, each 4 to 40 % of a side, anywhere, also across the border.
 
     Args:
         image: (H, W, 3) uint8.
-        other: (H, W, 3) uint8, a picture that pieces are taken from.
+        other: (H, W, 3) uint8, a picture from which pieces are taken.
         rng: the only source of randomness.
     """
     side = min(image.shape[:2])
     painted = image.astype(np.float32)
     for _ in range(int(rng.integers(1, 4))):
-        # Small patches are the more frequent: squaring a uniform number favours them.
+        # Squaring a uniform number makes small patches more frequent.
         height, width = (max(2, round(side * (0.04 + 0.36 * rng.random() ** 2))) for _ in range(2))
         in_corner = rng.random() < 0.25
         top = _place(height, image.shape[0], in_corner, rng)
@@ -65,7 +67,7 @@ def paste_patches(image: Pixels, other: Pixels, rng: np.random.Generator) -> Pix
 
 
 def _place(length: int, extent: int, in_corner: bool, rng: np.random.Generator) -> int:
-    """Where a patch of `length` pixels begins along a side of `extent`: anywhere, beyond its ends too, or at an end."""
+    """The position of a patch of `length` pixels along a side of `extent`, which may reach beyond its ends."""
     if not in_corner:
         return int(rng.integers(-length // 2, extent - length // 2))
     gap = int(rng.integers(0, 1 + extent // 16))
@@ -73,7 +75,7 @@ def _place(length: int, extent: int, in_corner: bool, rng: np.random.Generator) 
 
 
 def patch_mask(height: int, width: int, rng: np.random.Generator) -> Mask:
-    """(height, width) float in [0, 1]: a rectangle, an ellipse, a polygon or a blob; half of them with a soft edge."""
+    """(height, width) float in [0, 1]: a rectangle, an ellipse, a polygon or a blob; half of them have soft edges."""
     kind = rng.random()
     drawn = Image.new("L", (width, height), 255 if kind < 0.3 else 0)
     pen = ImageDraw.Draw(drawn)
@@ -94,7 +96,7 @@ def patch_mask(height: int, width: int, rng: np.random.Generator) -> Mask:
 
 
 def patch_content(height: int, width: int, image: Pixels, other: Pixels, rng: np.random.Generator) -> Pixels:
-    """(height, width, 3) uint8: flat, random cells, a texture, or a piece of a picture."""
+    """(height, width, 3) uint8: a flat colour, random cells, a texture, or a piece of a picture."""
     kind = rng.random()
     if kind < 0.25:
         return flat_content(height, width, rng)
@@ -102,7 +104,7 @@ def patch_content(height: int, width: int, image: Pixels, other: Pixels, rng: np
         return random_content(height, width, rng)
     if kind < 0.75:
         return _texture(height, width, rng)
-    # A piece of the other picture, or of the same one from another place.
+    # This is a piece of the other picture, or of the same one from another place.
     source = other if kind < 0.9 else image
     top = int(rng.integers(0, source.shape[0] - min(height, source.shape[0]) + 1))
     left = int(rng.integers(0, source.shape[1] - min(width, source.shape[1]) + 1))
@@ -110,7 +112,7 @@ def patch_content(height: int, width: int, image: Pixels, other: Pixels, rng: np
 
 
 def _texture(height: int, width: int, rng: np.random.Generator) -> Pixels:
-    """Two colours, mixed by a smooth field (of two cells a side: a slope) or parted by it."""
+    """Two colours, mixed or separated by a smooth field; with two cells along a side the field is a slope."""
     share = (1 + smooth_field(height, width, 1, int(rng.integers(2, 9)), rng)) / 2
     if rng.random() < 0.5:
         share = (share > 0.5).astype(np.float32)

@@ -1,9 +1,9 @@
-"""Pretraining of a variation model of the family `micro` on images that are trusted.
+"""Pretraining of a variation model of the family `micro` on trusted images.
 
-The network denoises clean images while it looks at a view of a *corrupted* copy (see `corruptions`), so that what it
-learns to condition on forgets triggers. Every step's batch, noise and corruptions follow from (seed, step) alone: a
-run that was killed and resumed goes the way an undisturbed one would have gone. Where its length is told in minutes,
-see `Length`.
+The network denoises clean images while it is given a view of a *corrupted* copy (see `corruptions`), so it learns a
+condition that ignores triggers. The batch, the noise and the corruptions of every step are derived from (seed, step)
+alone, so a run that was killed and resumed ends like an undisturbed one. If the length is given in minutes, see
+`Length`.
 """
 
 from __future__ import annotations
@@ -44,13 +44,13 @@ log = logging.getLogger(__name__)
 
 _VALIDATION_IMAGES = 64
 _SIGMA2_FLOOR = 0.5
-"""Loss weight 1 / max(sigma^2, floor): velocity weighting, but held down where the input already shows the answer. Few
-steps from pure noise, which is how the model is used, live at the noisy end."""
+"""The loss weight is 1 / max(sigma^2, floor). This is the weighting of velocity prediction, but limited where the input
+already shows the answer, since the model is used with few steps from pure noise, at the noisy end."""
 
 
 @dataclass(frozen=True)
 class PretrainResult:
-    """What a finished run hands back."""
+    """The result of a finished run."""
 
     model_dir: Path
     steps: int
@@ -70,7 +70,7 @@ class Pretrainer:
         shape = {key: getattr(config, key) for key in ("channels", "blocks", "layers", "heads")}
         self.master = MicroUNet(sample_size=config.size, **shape, view=2 if config.coarse_views else 1).to(device)
         self.ema = copy.deepcopy(self.master).requires_grad_(False)
-        # Computing in a bf16 copy, not under autocast: no cast a layer, and norms stay in bf16.
+        # A bf16 copy computes, in place of autocast: there are no casts in each layer, and norms stay in bf16.
         self.compute = copy.deepcopy(self.master).bfloat16().to(memory_format=torch.channels_last)
         if device.type == "cuda":
             self.forward: nn.Module = torch.compile(self.compute)  # type: ignore[assignment]
@@ -85,7 +85,7 @@ class Pretrainer:
         self.length = Length(config)
 
     def loss(self, model: nn.Module, clean: Tensor, corrupted: Tensor, draws: Draws) -> Tensor:
-        """Weighted squared error of the predicted clean image, a scalar; images are (B, S, S, 3) uint8."""
+        """The weighted squared error of the predicted clean image, a scalar; images are (B, S, S, 3) uint8."""
         given = (clean, corrupted, draws.timestep, draws.view_level, draws.view_noise, draws.noise)
         moved = [x.to(self.device, non_blocking=True) for x in given]
         clean, corrupted, timestep, view_level, view_noise, noise = moved
@@ -101,7 +101,7 @@ class Pretrainer:
         return (weight * (predicted - target) ** 2).mean()
 
     def train_step(self, example: Example) -> float:
-        """One optimiser step; returns its loss."""
+        """Do one optimiser step and return its loss."""
         loss = self.loss(self.forward, example.clean, example.corrupted, example.draws)
         loss.backward()
         masters, halves = list(self.master.parameters()), list(self.compute.parameters())
@@ -115,10 +115,10 @@ class Pretrainer:
             torch._foreach_lerp_(list(self.ema.parameters()), masters, 1 - decay)
             torch._foreach_copy_(halves, masters)
         self.step += 1
-        return float(loss.detach())  # waits for the GPU, so it comes last
+        return float(loss.detach())  # this waits for the GPU, so it comes last
 
     def state(self) -> dict[str, Any]:
-        """All that a resumed run needs, as tensors and plain values."""
+        """Everything that a resumed run needs, as tensors and plain values."""
         return {
             "config": asdict(self.config),
             "step": self.step,
@@ -130,7 +130,7 @@ class Pretrainer:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go back to a saved state."""
+        """Return to a saved state."""
         self.master.load_state_dict(state["master"])
         self.ema.load_state_dict(state["ema"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -143,7 +143,7 @@ class Pretrainer:
 
 
 def scheduler_config() -> dict[str, Any]:
-    """The noise schedule of the family, as diffusers' schedulers take it: cosine, clean-image prediction."""
+    """The noise schedule of the family, in the form of diffusers' schedulers: cosine, with clean-image prediction."""
     return {
         "num_train_timesteps": TRAIN_TIMESTEPS,
         "beta_schedule": "squaredcos_cap_v2",
@@ -181,13 +181,14 @@ def pretrain(
     Args:
         images: (N, S, S, 3) uint8, trusted; the last 64 are held out for validation.
         out: the run folder: `config.json`, `log.jsonl`, `loss.png`, `samples-<step>.png`, `checkpoint.pt`, `model/`.
-        config: see `PretrainConfig`.
-        progress: told of every step.
-        stop: when set, the run saves a checkpoint after the step in flight.
-        workers: processes that prepare batches, 0: a thread; None: as many as the device wants. Changes no batch.
+        config: the configuration, see `PretrainConfig`.
+        progress: is advanced for every step.
+        stop: when set, the run saves a checkpoint after the current step.
+        workers: the number of processes that prepare batches; 0 stands for a thread, None for as many as the device
+            needs. It does not change the batches.
 
     Raises:
-        DiffcleanError: too few images, another configuration in `out`, or the loss is no longer finite.
+        DiffcleanError: there are too few images, `out` holds another configuration, or the loss is NaN or infinite.
         Interrupted: `stop` was set; the same call resumes.
     """
     from diffclean.pretraining.report import draw_grid, draw_loss
@@ -216,7 +217,7 @@ def pretrain(
         loss = trainer.train_step(next(source))
         if length.spend(trainer.step, time.monotonic() - began):
             assert length.steps is not None
-            log.info("The time comes to %d steps; the rate falls from here on.", length.steps)
+            log.info("The run will have %d steps in the given time; the learning rate falls from now on.", length.steps)
         _check_finite("loss", loss, trainer.step)
         average = loss if average is None else 0.98 * average + 0.02 * loss
         progress.advance(config.batch, loss=average)
@@ -239,11 +240,11 @@ def pretrain(
         if stopping:
             progress.end()
             where = f"step {trainer.step}" + ("" if length.steps is None else f" of {length.steps}")
-            raise Interrupted(f"Stopped at {where}; the same command resumes.")
+            raise Interrupted(f"Stopped at {where}; the same command continues.")
     progress.end()
     if np.isnan(validation):  # nothing was left to do
         validation = validate(trainer, held_out)
-    # Told in images, the run can be made again.
+    # With the length in images, the same run can be made again.
     write_config(replace(config, images=trainer.step * config.batch) if config.minutes is not None else config, out)
     save_model(trainer.ema, out / "model")
     seconds = max(time.monotonic() - started, 1e-9)
@@ -256,13 +257,13 @@ def write_config(config: PretrainConfig, out: Path) -> None:
 
 
 def _digest(images: NDArray[np.uint8]) -> str:
-    """Says whether two runs see the same images; from a sample of them, for there may be many gigabytes."""
+    """A text that differs between runs that see different images, from a sample of possibly many gigabytes."""
     sample = np.ascontiguousarray(images[:: max(1, len(images) // 256)])
     return f"{len(images)} images, {hashlib.sha256(sample.tobytes()).hexdigest()[:12]}"
 
 
 def _check_finite(what: str, value: float, step: int) -> None:
-    """Stop before anything is saved: the step that gave a finite loss may have ruined the weights all the same."""
+    """Stop before anything is saved, since a step with a finite loss may still have ruined the weights."""
     if not np.isfinite(value):
         raise DiffcleanError(
             f"The {what} became {value} at step {step}.",
@@ -272,7 +273,7 @@ def _check_finite(what: str, value: float, step: int) -> None:
 
 @torch.no_grad()
 def validate(trainer: Pretrainer, held_out: Tensor) -> float:
-    """Loss of the averaged weights on held-out images with fixed noise: comparable from step to step."""
+    """The loss of the averaged weights on held-out images with fixed noise, which can be compared from step to step."""
     rng = np.random.default_rng(0)
     corrupted = torch.from_numpy(Corruptions().apply(held_out.numpy(), rng))
     draws = draws_from(trainer.config, len(held_out), torch.Generator().manual_seed(0))
@@ -280,17 +281,17 @@ def validate(trainer: Pretrainer, held_out: Tensor) -> float:
 
 
 def _completed(config: dict[str, Any]) -> dict[str, Any]:
-    """A checkpoint's settings; those that did not exist when it was written were at what is now the default."""
+    """The settings of a checkpoint, with the current defaults for settings that did not exist when it was written."""
     defaults = asdict(PretrainConfig())
     corruptions = {**defaults["corruptions"], **config["corruptions"]}
     return {**defaults, **config, "corruptions": corruptions}
 
 
 def save_checkpoint(trainer: Pretrainer, out: Path) -> None:
-    """Replace `checkpoint.pt` in one move, so that a kill leaves the old one or the new one."""
+    """Replace `checkpoint.pt` in one move, so that a kill leaves either the old one or the new one."""
     temporary = out / "checkpoint.pt.part"
     try:
-        with temporary.open("wb") as file:  # a file of Python's: a full disk is then an OSError
+        with temporary.open("wb") as file:  # with a file opened by Python, a full disk raises an OSError
             torch.save(trainer.state(), file)
             file.flush()
             os.fsync(file.fileno())
@@ -303,7 +304,8 @@ def resume(trainer: Pretrainer, out: Path) -> None:
     """Restore the checkpoint in `out`, if there is one.
 
     Raises:
-        DiffcleanError: it is of another configuration. The images or minutes may grow: the rate is held until the end.
+        DiffcleanError: it has another configuration. Only the images or minutes may change, since the rate is held
+            until the end.
     """
     out.mkdir(parents=True, exist_ok=True)
     path = out / "checkpoint.pt"
@@ -319,10 +321,10 @@ def resume(trainer: Pretrainer, out: Path) -> None:
     ]
     if changed:
         raise DiffcleanError(
-            f"{out} holds a run of another configuration: " + "; ".join(changed) + ".",
+            f"{out} holds a run with another configuration: " + "; ".join(changed) + ".",
             "Use the same settings to resume it, or another `out`.",
         )
     if state.get("data", trainer.data) != trainer.data:
-        log.warning("The run in %s was begun on other images (%s); it goes on with these.", out, state["data"])
+        log.warning("The run in %s was started with other images (%s); it continues with these.", out, state["data"])
     trainer.restore(state)
     log.info("Resuming at step %d.", trainer.step)

@@ -1,4 +1,4 @@
-"""Pictures of a pretraining run: a grid of samples and the loss curve."""
+"""The pictures of a pretraining run: a grid of samples, and the loss curve."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ _SAMPLE_STRENGTHS = (0.1, 0.3, 0.6, 1.0)
 
 @torch.no_grad()
 def draw_grid(model: MicroUNet, scheduler: Any, images: Tensor, config: PretrainConfig, path: Path) -> None:
-    """Save a picture: a column an image; rows are source, corrupted source, then variations with ever weaker looks.
+    """Save a grid with a column for each image: the source, the corrupted source, then variations of rising strength.
 
     Args:
         model: the averaged weights.
-        scheduler: a diffusers scheduler; it is set to eight steps.
-        images: (B, S, S, 3) uint8, held out.
-        config: of the run.
-        path: where the PNG goes.
+        scheduler: a diffusers scheduler, which is set to eight steps.
+        images: (B, S, S, 3) uint8, held-out images.
+        config: the configuration of the run.
+        path: the PNG file to write.
     """
     device = next(model.parameters()).device
     corrupted = torch.from_numpy(Corruptions().apply(images.numpy(), np.random.default_rng(0)))
@@ -58,7 +58,7 @@ def draw_grid(model: MicroUNet, scheduler: Any, images: Tensor, config: Pretrain
 def _told(
     encoder: torch.nn.Module, pixels: Tensor, noise: Tensor, strength: float, config: PretrainConfig
 ) -> dict[str, Tensor]:
-    """What the network is told of a batch at a strength, see `micro_view`."""
+    """The inputs by which the network knows a batch at a strength, see `micro_view`."""
     ones = torch.ones(len(pixels), device=pixels.device)
     if not config.coarse_views:
         return view_told(encoder, pixels, noise, strength * ones, None)

@@ -1,4 +1,4 @@
-"""This room runs an engine that is ready. Each runtime (onnxruntime, openvino, tensorrt, torch) is one file.
+"""This room runs finished engines. Each runtime (onnxruntime, openvino, tensorrt, torch) is one file.
 
-Nothing is compiled here by diffclean; `export.opening` does that first where a runtime wants it.
+diffclean compiles nothing in this room; `export.opening` does that first if a runtime needs it.
 """

@@ -1,4 +1,4 @@
-"""What a runtime does: run a component of an engine on tensors."""
+"""The Protocol of a runtime, which runs the components of an engine on tensors."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 class Runtime(Protocol):
-    """Holds an engine's compiled components.
+    """The open components of an engine.
 
     Attributes:
-        name: as in `--runtime`.
-        precision: "fp32", "fp16" or "bf16", what the components compute in.
-        device: where inputs are expected and outputs are left.
+        name: the name that `--runtime` takes.
+        precision: "fp32", "fp16" or "bf16", the precision that the components compute in.
+        device: the device of inputs and outputs.
     """
 
     name: str
@@ -27,19 +27,19 @@ class Runtime(Protocol):
     device: str
 
     def run(self, component: str, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-        """Run `component`; all inputs have the same batch size. Outputs are in declared order, fp32, uint8 or bool."""
+        """Run `component` on inputs with the same batch size. Outputs are in declared order, in fp32, uint8 or bool."""
 
 
 def as_exported(name: str, manifest: EngineManifest, precision: str | None) -> str:
-    """The precision of a runtime that computes in what the engine's graphs are in, and in nothing else.
+    """The precision of a runtime that computes only in the precision of the engine's graphs.
 
     Raises:
-        UsageError: another one is asked for.
+        UsageError: another precision is asked for.
     """
     if precision not in (None, manifest.precision):
         raise UsageError(
-            f"The graphs of this engine are in {manifest.precision}, and the runtime {name} computes in what they are "
-            f"in: {manifest.precision} only, not {precision}.",
+            f"The graphs of this engine are in {manifest.precision}, and the runtime {name} cannot compute in another "
+            f"precision: {manifest.precision} only, not {precision}.",
             f"Export the model again: diffclean export MODEL --precision {precision}; or use `runtime` openvino (fp32, "
             "bf16) or torch.",
         )

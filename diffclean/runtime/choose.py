@@ -1,4 +1,4 @@
-"""Open an engine on the best runtime that really works here, and say which and why."""
+"""Opens an engine on the best runtime that really works on this machine, and logs which one and why."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class Engine:
-    """An engine that is open: the family's rules, the manifest, and a runtime that runs the components."""
+    """An open engine: its family, its manifest, and the runtime that runs its components."""
 
     def __init__(self, directory: Path, manifest: EngineManifest, runtime: Runtime) -> None:
         self.directory = directory
@@ -31,17 +31,17 @@ class Engine:
         self.family = family_named(manifest.family)
 
     def call(self, component: str, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-        """Run a component (see `Runtime.run`)."""
+        """Run a component, see `Runtime.run`."""
         return self.runtime.run(component, inputs)
 
     @property
     def identity(self) -> str:
-        """What decides the bytes that come out: fingerprint, runtime and precision."""
+        """What determines the bytes of the output: fingerprint, runtime and precision."""
         return f"{self.manifest.fingerprint[:16]}/{self.runtime.name}/{self.runtime.precision}"
 
 
 MakeReady = Callable[[Path, str], Path]
-"""(engine directory, runtime) -> the engine directory where the compiled engine of that runtime lies."""
+"""A function from (engine directory, runtime) to the directory with the compiled engine of that runtime."""
 
 
 def open_runtime(
@@ -58,13 +58,13 @@ def open_runtime(
         name: one of `DRIVEN`.
         directory: the engine directory.
         manifest: its manifest.
-        precision: fp32, fp16 or bf16; None takes the runtime's best.
-        threads: of the runtime; None takes all cores.
-        make_ready: called before a runtime that opens compiled engines only; None: they must be there already.
+        precision: fp32, fp16 or bf16; None stands for the runtime's best.
+        threads: the number of threads of the runtime; None stands for all cores.
+        make_ready: called before a runtime that opens only compiled engines; None if these must exist already.
 
     Raises:
-        UsageError: unknown name, or a precision that the runtime does not have.
-        DiffcleanError: it does not work here, or it needs a compiled engine that is not there.
+        UsageError: the name is unknown, or the runtime does not have that precision.
+        DiffcleanError: the runtime does not work here, or needs a compiled engine that does not exist.
     """
     if name == "openvino":
         from diffclean.runtime.openvino import OpenVino
@@ -90,9 +90,9 @@ def open_runtime(
 
 
 def graph_precision(runtime: str, precision: str | None) -> str:
-    """What an engine that is made for a runtime computes in: half precision for a GPU, fp32 for a CPU.
+    """The precision in which graphs are exported for a runtime: half precision for a GPU, fp32 for a CPU.
 
-    CPU runtimes that compute in bf16 do so from fp32 graphs by themselves.
+    CPU runtimes that compute in bf16 do so from fp32 graphs.
     """
     if runtime in ("openvino", "onnxruntime") or not gpus():
         return "fp32"
@@ -106,14 +106,14 @@ def open_engine(
     threads: int | None = None,
     make_ready: MakeReady | None = None,
 ) -> Engine:
-    """Open an engine directory after checking its files.
+    """Open an engine directory, after its files were checked.
 
     Args:
-        directory: an engine directory: `engine.json` and a folder a component.
+        directory: an engine directory, with `engine.json` and one folder for each component.
         runtime: one of `DRIVEN`, or "auto" for the first that works.
-        precision: fp32, fp16 or bf16; None takes the runtime's best.
-        threads: of the runtime; None takes all cores.
-        make_ready: as for `open_runtime`; `export.opening` has the one that compiles.
+        precision: fp32, fp16 or bf16; None stands for the runtime's best.
+        threads: the number of threads of the runtime; None stands for all cores.
+        make_ready: as for `open_runtime`; `export.opening` has the function that compiles.
 
     Raises:
         DiffcleanError: a file does not match its hash, or no runtime works here.
@@ -133,7 +133,7 @@ def _best(
     threads: int | None,
     make_ready: MakeReady | None,
 ) -> Runtime:
-    """The first runtime that works; says which, and why not those before it."""
+    """Open the first runtime that works; log which one it is, and why those before it were not used."""
     refused: list[str] = []
     without_gpu: list[str] = []
     for name in auto_order():
@@ -148,10 +148,10 @@ def _best(
             opened = open_runtime(name, directory, manifest, precision, threads, make_ready)
         except Interrupted:
             raise
-        except (MissingExtraError, UsageError) as error:  # not there, or not in this precision
+        except (MissingExtraError, UsageError) as error:  # not installed, or not with this precision
             refused.append(f"{name}: {error.message}")
             continue
-        except Exception as error:  # installed, but it does not work here: the next one may
+        except Exception as error:  # it is installed but does not work here; the next one may
             log.warning("Runtime %s fails: %s", name, error)
             refused.append(f"{name} fails: {(str(error).splitlines() or [type(error).__name__])[0]}")
             continue

@@ -1,4 +1,4 @@
-"""ONNX Runtime, on the CPU or on an NVIDIA GPU: tensors are bound where they lie, nothing is copied."""
+"""ONNX Runtime on the CPU or on an NVIDIA GPU. Tensors are bound by address, and nothing is copied."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-# What makes up the work of a model; beside it there may be operators on shapes, which belong on the CPU.
+# The operators that do the work of a model. Operators on shapes may run elsewhere: they belong on the CPU.
 _HEAVY = {"Conv", "ConvTranspose", "MatMul", "Gemm", "FusedMatMul", "FusedConv", "Attention", "MultiHeadAttention"}
 
 
 class OnnxRuntime:
-    """One session a component.
+    """One ONNX Runtime session for each component.
 
     Args:
         directory: the engine directory.
         manifest: its manifest.
-        precision: None, or that of the graphs.
-        threads: of the CPU; None: all cores.
+        precision: the precision of the graphs, or None.
+        threads: the number of CPU threads; None stands for all cores.
         device: "cpu" or "cuda".
 
     Raises:
-        MissingExtraError: it is not installed.
-        UsageError: the graphs are in another precision.
+        MissingExtraError: ONNX Runtime is not installed.
+        UsageError: the graphs have another precision.
         DiffcleanError: it does not run on that device.
     """
 
@@ -66,7 +66,7 @@ class OnnxRuntime:
             assert_provider(name, session, PROVIDERS[device])
         self._options = library.RunOptions()
         if self._gpu:
-            # The stream's order is enough: without this the CPU would wait for the GPU after every call.
+            # The order of the stream is enough; without this the CPU would wait for the GPU after every call.
             self._options.add_run_config_entry("disable_synchronize_execution_providers", "1")
 
     def run(self, component: str, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
@@ -76,7 +76,7 @@ class OnnxRuntime:
 
         session = self._sessions[component]
         binding = session.io_binding()
-        # Held until the run is over: the binding knows addresses only.
+        # These are kept alive until the run is over, because the binding has only their addresses.
         taken = {name: tensor.contiguous() for name, tensor in inputs.items()}
         batch = len(next(iter(taken.values())))
         given = {
@@ -85,7 +85,7 @@ class OnnxRuntime:
         }
         for bind, tensors in ((binding.bind_input, taken), (binding.bind_output, given)):
             for name, tensor in tensors.items():
-                if tensor.device.type != self.device:  # an address of the other memory would be read as one of this
+                if tensor.device.type != self.device:  # its address would be used as one of this device's memory
                     raise ValueError(f"{name} is on {tensor.device}, expected {self.device}")
                 kind = np.dtype(str(tensor.dtype).removeprefix("torch.")).type
                 bind(name, self.device, self._index, kind, tuple(tensor.shape), tensor.data_ptr())
@@ -95,7 +95,7 @@ class OnnxRuntime:
 
 
 class _Gpu:
-    """A CUDA stream for the sessions, in order with torch's own; and the libraries that the provider needs."""
+    """A CUDA stream for the sessions, which is ordered with torch's own, and the libraries that the provider needs."""
 
     def __init__(self, name: str) -> None:
         import torch
@@ -106,7 +106,7 @@ class _Gpu:
         self._stream = torch.cuda.Stream()
 
     def provider_options(self) -> dict[str, str]:
-        """Of the CUDA provider."""
+        """The options of the CUDA provider."""
         return {
             "device_id": str(self.index),
             "user_compute_stream": str(self._stream.cuda_stream),
@@ -116,7 +116,7 @@ class _Gpu:
 
     @contextmanager
     def in_order(self) -> Iterator[None]:
-        """What is launched inside begins after what torch was told before, and ends before what it is told next."""
+        """Order the work that is launched in the block after torch's earlier work and before its later work."""
         import torch
 
         caller = torch.cuda.current_stream()
@@ -129,7 +129,7 @@ def _session(library: Any, path: Path, options: Any, provider: tuple[str, dict[s
     """Open a graph.
 
     Raises:
-        DiffcleanError: it is damaged, or is none that this library runs.
+        DiffcleanError: the graph is damaged, or this library cannot run it.
     """
     try:
         return library.InferenceSession(path, options, providers=[provider])
@@ -143,7 +143,7 @@ def _library(name: str) -> Any:
 
     Raises:
         MissingExtraError: it is not installed.
-        DiffcleanError: both of its wheels are.
+        DiffcleanError: both of its wheels are installed.
     """
     on_gpu = name == "onnxruntime-cuda"
     if on_gpu and both_wheels():
@@ -158,10 +158,10 @@ def _library(name: str) -> Any:
 
 
 def assert_provider(component: str, session: Any, provider: str) -> None:
-    """Refuse a session that does not compute where it was told to: ONNX Runtime falls back without an error.
+    """Refuse a session that does not compute on the intended provider, since ONNX Runtime falls back without an error.
 
     Raises:
-        DiffcleanError: another provider has the session, or some of the work.
+        DiffcleanError: another provider runs the session, or some of the work.
     """
     used = session.get_providers()[0]
     if used != provider:
@@ -175,5 +175,5 @@ def assert_provider(component: str, session: Any, provider: str) -> None:
     if elsewhere:
         raise DiffcleanError(
             f"{component} does not run on {provider} alone: {', '.join(sorted(elsewhere))}.",
-            "Its CUDA provider has no kernel for that precision; export in fp16 or fp32.",
+            "The CUDA provider has no kernels for that precision. Export the model in fp16 or fp32.",
         )

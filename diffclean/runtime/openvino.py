@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU: bf16 where the processor has it, fp32 elsewhere."""
+"""OpenVINO on the CPU: bf16 if the processor has it, else fp32."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HINTS = {"fp32": "f32", "bf16": "bf16"}
 
 
 def best_precision() -> str:
-    """The precision that the CPU computes fastest in."""
+    """The precision in which the CPU computes fastest."""
     import openvino
 
     capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -29,17 +29,17 @@ def best_precision() -> str:
 
 
 class OpenVino:
-    """One compiled model a component, with an inference request.
+    """One compiled OpenVINO model with an inference request for each component.
 
     Args:
         directory: the engine directory.
         manifest: its manifest.
-        precision: fp32 or bf16, whatever the graphs are in; None: the CPU's best.
-        threads: None: all cores.
+        precision: fp32 or bf16, whatever the precision of the graphs; None stands for the CPU's best.
+        threads: the number of threads; None stands for all cores.
 
     Raises:
-        MissingExtraError: it is not installed.
-        UsageError: there is no such precision.
+        MissingExtraError: OpenVINO is not installed.
+        UsageError: OpenVINO does not have that precision.
         DiffcleanError: the CPU does not compute in it.
     """
 
@@ -85,19 +85,20 @@ class OpenVino:
         import torch
 
         arrays = {name: tensor.numpy() for name, tensor in inputs.items()}
-        # Outputs are copied, or the next call would change them: the sampler keeps several steps' predictions.
+        # Outputs are copied because the sampler keeps the predictions of several steps, and the next call would change
+        # them.
         results = self._requests[component].infer(arrays, share_inputs=True, share_outputs=False)
         return tuple(torch.from_numpy(results[output]) for output in results)
 
 
 def graph_of(directory: Path, manifest: EngineManifest, component: str) -> Path:
-    """The file to read: the compiled form where there is one that fits, else the ONNX graph, and why."""
+    """The file to read: the compiled form if there is one that fits, else the ONNX graph; the reason is logged."""
     problem = form_problem(directory, manifest, component)
     if problem is None:
         return directory / component / FILES[0]
     if problem:
         log.warning(
-            "The openvino form of %s is passed over for its ONNX graph: %s. `diffclean export` makes it again.",
+            "The ONNX graph of %s is used in place of its openvino form: %s. `diffclean export` makes the form again.",
             component,
             problem,
         )

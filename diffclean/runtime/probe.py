@@ -1,7 +1,7 @@
-"""Which runtimes really work on this machine, and for each that does not, why and what to type.
+"""Finds out which runtimes really work on this machine, and for each other one why not and what to type.
 
-Nothing is compiled, but a library is called usable only after it was imported and asked for its devices: an installed
-package proves little (stubs, missing drivers, two wheels that overwrite each other).
+Nothing is compiled. A library counts as usable only after it was imported and asked for its devices, because an
+installed package proves little: it may be a stub, drivers may be missing, or two wheels may overwrite each other.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from diffclean.errors import MissingExtraError
 ORDER = ("tensorrt", "tensorrt-rtx", "onnxruntime-cuda", "openvino", "onnxruntime", "torch")
 """Every runtime that diffclean looks for, best first."""
 DRIVEN = (*ORDER, "torch-compile")
-"""Those that `variate` can drive; `--runtime auto` takes the first of `auto_order` that works. torch-compile is never
-taken unasked: it compiles anew in every process, for minutes where the network is large."""
+"""The runtimes that `variate` can use. `--runtime auto` takes the first of `auto_order` that works, but never
+torch-compile, which compiles again in every process, for minutes if the network is large."""
 NEED_GPU = ("tensorrt", "tensorrt-rtx", "onnxruntime-cuda")
 
 INSTALL_GPU = "make install EXTRA=gpu, or: pip install 'diffclean[gpu]'"
@@ -29,15 +29,15 @@ ONE_WHEEL = "pip uninstall -y onnxruntime onnxruntime-gpu && pip install "
 
 @dataclass(frozen=True)
 class RuntimeStatus:
-    """What one runtime can do here.
+    """What one runtime can do on this machine.
 
     Attributes:
-        name: as in `--runtime NAME`.
+        name: the name that `--runtime` takes.
         usable: whether it works now.
         reason: what it runs on, or why it does not run.
-        hint: what to type about it; empty when there is nothing to do.
-        version: of the library, "" when it is not installed.
-        precision: the fastest one that keeps parity here (fp16, bf16, fp32), "" when not usable.
+        hint: what to type to make it work; empty if there is nothing to do.
+        version: the version of the library; "" if it is not installed.
+        precision: the fastest precision that keeps parity here (fp16, bf16, fp32); "" if it is not usable.
     """
 
     name: str
@@ -49,27 +49,27 @@ class RuntimeStatus:
 
 
 def probe() -> list[RuntimeStatus]:
-    """Look at every runtime, best first."""
+    """Examine every runtime, the best first."""
     return [probe_one(name) for name in auto_order()]
 
 
 def auto_order() -> tuple[str, ...]:
-    """`ORDER`; where torch reaches a GPU it comes before all that runs on the CPU."""
+    """`ORDER`, but with torch before all CPU runtimes if torch reaches a GPU."""
     if not gpus() or not _torch().reason.startswith("CUDA"):
         return ORDER
     return (*NEED_GPU, "torch", *(name for name in ORDER if name not in (*NEED_GPU, "torch")))
 
 
 def probe_one(name: str) -> RuntimeStatus:
-    """Look at one runtime of `ORDER`; imports its library."""
+    """Examine one runtime of `ORDER`, for which its library is imported."""
     try:
         return _PROBES[name]()
-    except Exception as error:  # whatever a broken installation throws, it is a reason and not a crash
+    except Exception as error:  # any exception of a broken installation is a reason, and must not end the program
         return RuntimeStatus(name, False, f"it fails: {_first_line(error)}", "Reinstall it, or choose another runtime.")
 
 
 def both_wheels() -> bool:
-    """Whether both ONNX Runtime wheels are installed: they share their files, and the later one wins in part."""
+    """Whether both ONNX Runtime wheels are installed. They share files, which the later one overwrites in part."""
     return package_version("onnxruntime") is not None and package_version("onnxruntime-gpu") is not None
 
 
@@ -88,7 +88,7 @@ def _tensorrt(name: str) -> RuntimeStatus:
     try:
         library.load()
     except MissingExtraError as error:
-        stub = " (only the empty package that stands for it on the registry is)" if version else ""
+        stub = " (only the empty package of that name from the registry is)" if version else ""
         return RuntimeStatus(name, False, f"it is not installed{stub}", error.hint, version)
     return RuntimeStatus(name, True, card.name, version=version, precision="fp16")
 
@@ -116,14 +116,14 @@ def _onnxruntime_cuda() -> RuntimeStatus:
 
 
 def _first_provider(ort: ModuleType, provider: str) -> str:
-    """The provider that a session for `provider` really gets: ONNX Runtime falls back without an error."""
+    """The provider that a session for `provider` really gets, since ONNX Runtime falls back without an error."""
     from onnx import TensorProto, helper
 
     value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("x", "y")]
     graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "probe", value[:1], value[1:])
     model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
     options = ort.SessionOptions()
-    options.log_severity_level = 4  # the reason is ours to tell
+    options.log_severity_level = 4  # diffclean reports the reason itself
     session = ort.InferenceSession(model.SerializeToString(), options, providers=[provider])
     return str(session.get_providers()[0])
 

@@ -1,7 +1,7 @@
-"""TensorRT and TensorRT-RTX on an NVIDIA GPU: a CUDA graph for every component and batch size.
+"""TensorRT and TensorRT-RTX on an NVIDIA GPU, with a CUDA graph for every component and batch size.
 
-Everything runs on one CUDA stream of its own and all components share one piece of scratch memory, which is therefore
-as large as the largest needs. Events order that stream and the caller's; after the first call at a batch size the CPU
+Everything runs on one separate CUDA stream. All components share one block of scratch memory, which is as large as the
+largest component needs. Events order this stream with that of the caller; after the first call at a batch size, the CPU
 waits for nothing.
 """
 
@@ -38,7 +38,7 @@ class TensorRt:
         directory: the engine directory.
         manifest: its manifest.
         name: "tensorrt" or "tensorrt-rtx".
-        precision: what the engines must compute in.
+        precision: the precision that the engines must compute in.
 
     Raises:
         MissingExtraError: the library is not installed.
@@ -83,15 +83,15 @@ def usable_key(library: Flavour, folder: Path, precision: str, capability: Arch,
     """The key of a component's engine, if it is the one that would be compiled from the graph beside it today.
 
     Args:
-        library: that runs it.
-        folder: of the component.
-        precision: what it must compute in.
-        capability: compute capability of the GPU that is here.
-        gpu: its name.
+        library: the library that runs the engine.
+        folder: the folder of the component.
+        precision: the precision that it must compute in.
+        capability: the compute capability of this machine's GPU.
+        gpu: the name of the GPU.
 
     Raises:
         MissingExtraError: the library is not installed.
-        DiffcleanError: the GPU or the engine cannot be used; says which and why.
+        DiffcleanError: the GPU or the engine cannot be used; the message says which and why.
     """
     here = f"{gpu} (compute capability {arch_text([capability])})"
     if not library.supported(capability):
@@ -118,7 +118,7 @@ def usable_key(library: Flavour, folder: Path, precision: str, capability: Arch,
 
 
 class _Part:
-    """One component: its engine, and what execution contexts of it are made with."""
+    """One component: its engine, and what its execution contexts are made from."""
 
     def __init__(
         self, name: str, library: Flavour, trt: Any, engine: Any, key: EngineKey, signature: Signature, said: Said
@@ -133,14 +133,17 @@ class _Part:
         if library.runtime_cache:
             self._config = engine.create_runtime_config()
             self._config.set_execution_context_allocation_strategy(trt.ExecutionContextAllocationStrategy.USER_MANAGED)
-            # At once, or the CUDA graph would record the slow kernels that stand in until better ones are compiled.
+            # Kernels are compiled at once. Otherwise the CUDA graph would record the slow ones that are used until
+            # then.
             eager = trt.DynamicShapesKernelSpecializationStrategy.EAGER
             self._config.dynamic_shapes_kernel_specialization_strategy = eager
             self._cache = self._config.create_runtime_cache()
-            # Named by what it was compiled from; the library itself refuses one of another GPU or driver.
+            # The name comes from the graph; the library itself refuses a cache of another GPU or driver.
             self._cache_path = cache_dir() / "tensorrt-rtx" / f"{key.onnx_sha256[:32]}.cache"
             if self._cache_path.is_file() and not self._cache.deserialize(self._cache_path.read_bytes()):
-                log.info("Kernels kept for %s are of another GPU, driver or version; they are compiled again.", name)
+                log.info(
+                    "The saved kernels of %s are for another GPU, driver or version; they are compiled again.", name
+                )
             self.must(self._config.set_runtime_cache(self._cache), "take its runtime cache")
 
     def context(self) -> Any:
@@ -151,7 +154,7 @@ class _Part:
         return context
 
     def profile_for(self, batch: int) -> int:
-        """The index of the profile to run a batch size with.
+        """The index of the profile to use for a batch size.
 
         Raises:
             DiffcleanError: no profile takes it.
@@ -163,16 +166,16 @@ class _Part:
         return index
 
     def keep_kernels(self) -> None:
-        """Write what was compiled for this GPU, for the next run; one that cannot be written costs only time."""
+        """Save the kernels that were compiled for this GPU, for the next run. If that fails, it costs only time."""
         if self.library.runtime_cache:
             try:
                 make_folders(self._cache_path.parent)
                 write_whole(self._cache_path, bytes(self._cache.serialize()))
             except WriteError as error:
-                log.info("The kernels compiled for %s are not kept: %s", self.name, error.message)
+                log.info("The kernels that were compiled for %s cannot be saved: %s", self.name, error.message)
 
     def must(self, worked: bool, what: str) -> None:
-        """Raise what the library said if it failed."""
+        """Raise an error with the library's report if a call failed."""
         if not worked:
             raise DiffcleanError(f"{self.library.title} could not {what} for {self.name}:\n{self.said.text()}")
 
@@ -191,7 +194,7 @@ class _Replay:
 
         self._part, self._stream = part, stream
         self._inputs, self._outputs = buffers(part.signature.inputs), buffers(part.signature.outputs)
-        # Of its own: a recorded graph points into the context's state, so the context may not turn to another shape.
+        # Each has its own context: a recorded graph points into the context's state, so its shapes may not change.
         self._context = context = part.context()
         stream.wait_stream(torch.cuda.current_stream())
         context.set_device_memory(scratch.data_ptr(), scratch.numel())
@@ -202,21 +205,21 @@ class _Replay:
         for name, tensor in (self._inputs | self._outputs).items():
             part.must(context.set_tensor_address(name, tensor.data_ptr()), f"bind {name}")
         part.must(not context.infer_shapes(), "tell its shapes")
-        # A first run outside of the graph: it compiles kernels, and the library settles what it does for these shapes.
+        # The first run is outside of the graph: it compiles kernels and lets the library choose them for these shapes.
         part.must(context.execute_async_v3(stream.cuda_stream), "run")
         stream.synchronize()
         part.keep_kernels()
         self._graph: Any = None
         if part.library.asks_capture and not context.is_stream_capturable(stream.cuda_stream):
-            log.info("%s cannot become a CUDA graph; it is launched kernel by kernel.", part.name)
+            log.info("%s cannot be recorded as a CUDA graph; it is launched kernel by kernel.", part.name)
             return
         self._graph = torch.cuda.CUDAGraph()
-        # Only this thread is kept from what cannot be recorded: others go on decoding and writing images.
+        # The restrictions of recording apply to this thread only, so that others can go on decoding and writing images.
         with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
             part.must(context.execute_async_v3(stream.cuda_stream), "be recorded")
 
     def __call__(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor, ...]:
-        """Copy in, run, copy out: what is handed back is the caller's, and the next call does not change it."""
+        """Copy the inputs in, run, and copy the outputs out, so that the next call does not change the result."""
         import torch
 
         for name, buffer in self._inputs.items():

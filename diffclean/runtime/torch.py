@@ -1,8 +1,8 @@
-"""Plain torch: the family's own modules. No compiler stands between, so it works wherever torch does.
+"""Plain torch: runs the modules of the family. No compiler is involved, so this works wherever torch does.
 
-On a GPU the convolutions run channels-last in half precision, and the denoiser, which is called over and over, is
-recorded as a CUDA graph for each batch size. As `torch-compile` the denoiser goes through torch.compile first, which
-fuses what lies between convolutions and matrix products; it needs a C compiler.
+On a GPU, the convolutions run channels-last in half precision, and the denoiser, which is called over and over, is
+recorded as a CUDA graph for each batch size. With `torch-compile`, the denoiser goes through torch.compile first, which
+fuses what lies between convolutions and matrix products. It needs a C compiler.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ class Torch:
     """Runs the modules that the engine was exported from.
 
     Args:
-        manifest: of the engine; it says where the model is.
-        precision: fp32, bf16, or on a GPU fp16; None: the engine's on a GPU, fp32 on a CPU.
-        threads: of the CPU; None: all cores.
-        compiled: put the denoiser through torch.compile.
+        manifest: the manifest of the engine, which says where the model is.
+        precision: fp32, bf16, or on a GPU fp16; None stands for that of the engine on a GPU, and for fp32 on a CPU.
+        threads: the number of CPU threads; None stands for all cores.
+        compiled: whether the denoiser goes through torch.compile.
 
     Raises:
         UsageError: the device does not compute in that precision.
-        DiffcleanError: the model is gone or was changed; nothing to compile with.
+        DiffcleanError: the model is gone or was changed, or there is no compiler.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Torch:
         self.name = "torch-compile" if compiled else "torch"
         if compiled and not any(map(shutil.which, _COMPILERS)):
             raise DiffcleanError(
-                "torch.compile needs a C compiler, and none is on the path.",
+                "torch.compile needs a C compiler, and there is none on the path.",
                 "Install one (on Debian and Ubuntu: apt-get install g++), or use `runtime` torch.",
             )
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -85,20 +85,22 @@ class Torch:
             return graph(arguments) if graph else called(module, arguments)
 
     def _graph(self, module: nn.Module, arguments: tuple[Tensor, ...]) -> Graph | None:
-        """The recording for this batch size, or None where it cannot be recorded."""
+        """The recording for this batch size, or None if it cannot be recorded."""
         batch = len(arguments[0])
         if batch not in self._graphs:
             try:
                 self._graphs[batch] = Graph(module, arguments)
             except RuntimeError as error:
                 reason = str(error).partition("\n")[0]
-                log.warning("The denoiser cannot become a CUDA graph (%s); it is launched kernel by kernel.", reason)
+                log.warning(
+                    "The denoiser cannot be recorded as a CUDA graph (%s); it is launched kernel by kernel.", reason
+                )
                 self._graphs[batch] = None
         return self._graphs[batch]
 
 
 def _modules(manifest: EngineManifest, precision: str, device: str) -> dict[str, nn.Module]:
-    """The components on a device, in a precision, convolutions channels-last on a GPU; fp32 at their doors."""
+    """The components on a device, in a precision, with fp32 inputs and outputs; on a GPU channels-last."""
     import torch
 
     from diffclean.engine.precision import InPrecision, torch_dtype
@@ -111,7 +113,7 @@ def _modules(manifest: EngineManifest, precision: str, device: str) -> dict[str,
     ):
         raise DiffcleanError(
             f"The engine's model in {source} is gone or was changed: {'; '.join(found[:3])}.",
-            "Use `runtime` onnxruntime or openvino, which need the engine directory alone.",
+            "Use `runtime` onnxruntime or openvino, which need only the engine directory.",
         )
     family = family_named(manifest.family)
     model = load_model(family, with_safetensors(source, family.parts), manifest.image_size)
@@ -124,13 +126,13 @@ def _modules(manifest: EngineManifest, precision: str, device: str) -> dict[str,
 
 
 def called(module: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """What a module gives, as a tuple."""
+    """The outputs of a module as a tuple."""
     outputs = module(*arguments)
     return outputs if isinstance(outputs, tuple) else (outputs,)
 
 
 class Graph:
-    """A module at one batch size, recorded: the GPU is told of hundreds of kernels in one call."""
+    """A module that was recorded at one batch size, so that one call launches hundreds of kernels."""
 
     def __init__(self, module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
         import torch
@@ -138,17 +140,17 @@ class Graph:
         self._inputs = tuple(argument.clone() for argument in arguments)
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):  # libraries settle what they do for these shapes before it is recorded
+        with torch.cuda.stream(stream):  # before the recording, libraries choose their kernels for these shapes
             for _ in range(3):
                 called(module, self._inputs)
         torch.cuda.current_stream().wait_stream(stream)
         self._graph = torch.cuda.CUDAGraph()
-        # Only this thread is kept from what cannot be recorded: others go on decoding and writing images.
+        # The restrictions of recording apply to this thread only, so that others can go on decoding and writing images.
         with torch.cuda.graph(self._graph, capture_error_mode="thread_local"):
             self._outputs = called(module, self._inputs)
 
     def __call__(self, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Copy in, replay, copy out: the next call does not change what is handed back."""
+        """Copy the inputs in, replay, and copy the outputs out, so that the next call does not change the result."""
         for buffer, argument in zip(self._inputs, arguments, strict=True):
             if argument.shape != buffer.shape:  # copy_ would broadcast
                 raise ValueError(f"{list(argument.shape)} was given, expected {list(buffer.shape)}")

@@ -1,4 +1,5 @@
 """This room trains teacher and student.
 
-It holds their configurations, objectives and optimisers, the loop in one or several processes, its resume and its log.
+It holds their configurations, objectives and optimisers, the training loop in one or several processes, and how a run
+is resumed and logged.
 """

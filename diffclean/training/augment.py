@@ -1,7 +1,7 @@
-"""Random crops, flips, turns and zooms on whole batches of tensors: much quicker than image by image.
+"""Random crops, flips, turns and zooms of whole batches of tensors, which is much faster than image by image.
 
-Randomness belongs to the image: what happens to it follows from the seed, the epoch and its name, not from its batch,
-its place in it, or the process that trains on it.
+What happens to an image is derived from the seed, the epoch and its name. It does not depend on its batch, its position
+in the batch, or the process that trains on it.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from diffclean.datasets.bits import Bits
 
 
 def crop_and_flip(images: Tensor, bits: Bits, pad: int | None = None) -> Tensor:
-    """Shift each image by up to `pad` pixels (edges reflected) and mirror about half of them.
+    """Shift each image by up to `pad` pixels (with reflected edges), and mirror about half of them.
 
     Args:
         images: (B, 3, H, W) uint8.
-        bits: (B,) random bits; they alone decide.
-        pad: largest shift; None: an eighth of the shorter side (4 at 32 px, as is usual for CIFAR).
+        bits: (B,) random bits, the only source of randomness.
+        pad: the largest shift; None stands for an eighth of the shorter side (4 at 32 px, as is usual for CIFAR).
 
     Returns:
         (B, 3, H, W) uint8.
@@ -40,13 +40,13 @@ def crop_and_flip(images: Tensor, bits: Bits, pad: int | None = None) -> Tensor:
 
 
 def turn_and_zoom(images: Tensor, bits: Bits, degrees: float, zoom: float) -> Tensor:
-    """Turn each image about its centre and change its scale (bilinear; what lies outside is mirrored in).
+    """Turn each image about its centre and change its scale (bilinear; places outside are filled by mirroring).
 
     Args:
         images: (B, 3, H, W) uint8.
-        bits: (B,) random bits; they alone decide.
-        degrees: the largest turn either way.
-        zoom: scales are 1/(1 + zoom) to 1 + zoom, evenly in their logarithm.
+        bits: (B,) random bits, the only source of randomness.
+        degrees: the largest turn in either direction.
+        zoom: scales are from 1/(1 + zoom) to 1 + zoom, evenly distributed in their logarithm.
 
     Returns:
         (B, 3, H, W) uint8.
@@ -55,7 +55,7 @@ def turn_and_zoom(images: Tensor, bits: Bits, degrees: float, zoom: float) -> Te
     turn, scale = (_uniform(bits, shift, 2**16).float() / (2**15 - 0.5) - 1 for shift in (0, 16))  # in [-1, 1]
     angle, factor = turn * math.radians(degrees), (1 + zoom) ** -scale
     along, across, none = factor * angle.cos(), factor * angle.sin(), torch.zeros(len(images))
-    # torch counts both sides from -1 to 1, whatever their lengths.
+    # In torch's coordinates, both sides go from -1 to 1, whatever their lengths.
     rows = [[along, -across * height / width, none], [across * width / height, along, none]]
     matrices = torch.stack([torch.stack(row, 1) for row in rows], 1).to(images.device)
     places = F.affine_grid(matrices, list(images.shape), align_corners=False)

@@ -1,4 +1,4 @@
-"""Distillation: a student learns a suspect teacher's answers on variations, which have lost the trigger."""
+"""Distillation: a student learns a suspect teacher's answers to variations, in which the trigger is weakened."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from diffclean.training.train import read_test
 DEFAULT_STUDENT = "preact-resnet18"
 _BATCH = 512
 _TABLE_BYTES = 2 * 2**30
-"""Targets of a data set above this are not kept: the teacher is asked anew."""
+"""The largest table of targets that is kept; for a larger data set the teacher answers again in each epoch."""
 _PROBED = 1000
 
 
 class Distillation:
-    """The loss of `distill_loss`, with the teacher's targets from a table or from the teacher itself.
+    """The loss of `distill_loss`, with targets from a table or from the teacher itself.
 
     Args:
-        teacher: see `LoadedClassifier`.
-        config: temperature, alpha, paper_loss.
-        table: (M, C) float32 on the device, a target for each variation; None: the teacher answers to each batch.
+        teacher: the teacher.
+        config: the configuration, for temperature, alpha and paper_loss.
+        table: (M, C) float32 on the device, a target for each variation; None if the teacher answers to each batch.
     """
 
     def __init__(self, teacher: LoadedClassifier, config: DistillConfig, table: Tensor | None) -> None:
@@ -44,7 +44,7 @@ class Distillation:
         self.measure = "agreement" if config.alpha == 1 else "accuracy"
 
     def __call__(self, logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The loss; and which answers are the label's, or without labels the teacher's."""
+        """The loss, and which answers agree with the label, or without labels with the teacher."""
         config = self.config
         if self.table is not None:
             targets = self.table[batch.views.to(self.table.device)]
@@ -56,18 +56,18 @@ class Distillation:
 
 
 def distill(config: DistillConfig, progress: Progress | None = None, stop: Event | None = None) -> TrainResult:
-    """Train a student and write it. Resumes, and shares the work of several processes, as `train` does.
+    """Train a student and write it. It resumes, and uses several processes, in the same way as `train`.
 
     Args:
-        config: which teacher, which variations, which loss.
-        progress: told of each image that was read or trained on.
-        stop: set by someone who wants it to end.
+        config: the teacher, the variations and the loss.
+        progress: is advanced for each image that was read or trained on.
+        stop: set this event to stop the run.
 
     Raises:
-        UsageError: the configuration makes no sense, or teacher and data do not go together.
-        DiffcleanError: teacher or data cannot be used, the output exists, a run with other settings is begun there, or
-            the loss is no longer a number.
-        Interrupted: `stop` was set; the same call goes on.
+        UsageError: the configuration is invalid, or the teacher and the data do not belong together.
+        DiffcleanError: the teacher or the data cannot be used, the output exists, there is an unfinished run with other
+            settings, or the loss is NaN or infinite.
+        Interrupted: `stop` was set; the same call continues.
     """
     check(config)
     labelled = config.alpha < 1
@@ -105,7 +105,7 @@ def distill(config: DistillConfig, progress: Progress | None = None, stop: Event
 
 
 def _keeps_table(config: DistillConfig, data: Samples) -> bool:
-    """Whether targets are worked out once: always for a mean over variations, else where nothing is augmented."""
+    """Whether targets are computed once: always for a mean over variations, else if nothing is augmented."""
     small = len(data.pixels) * len(data.class_to_idx) * 4 <= _TABLE_BYTES
     return config.targets == "averaged" or (not config.loop.changes_images and small)
 
@@ -123,7 +123,7 @@ def _identity(config: DistillConfig, teacher: LoadedClassifier) -> dict[str, obj
 def _table(
     teacher: LoadedClassifier, data: Samples, config: DistillConfig, world: World, precision: str, progress: Progress
 ) -> Tensor:
-    """(M, C) float32 on the device: the target of each variation, as it is; the processes share the work."""
+    """(M, C) float32 on the device: the target of each variation without augmentation; the processes share the work."""
     table = torch.zeros(len(data.pixels), len(data.class_to_idx), device=world.device)
     parts = world.part(torch.arange(len(data.pixels))).split(_BATCH)
     progress.begin("Asking the teacher", sum(map(len, parts)))
@@ -138,7 +138,7 @@ def _table(
 
 
 def _averaged(table: Tensor, data: Samples) -> Tensor:
-    """(M, C) on the CPU, where sums have one order: for each variation, the mean over all of its image."""
+    """(M, C) on the CPU, where sums have a fixed order: the mean over all variations of the same image."""
     counts = data.starts.diff()
     image_of = torch.repeat_interleave(torch.arange(len(counts)), counts)
     sums = torch.zeros(len(counts), table.shape[1]).index_add_(0, image_of, table)
@@ -147,9 +147,9 @@ def _averaged(table: Tensor, data: Samples) -> Tensor:
 
 @torch.no_grad()
 def _probe(teacher: LoadedClassifier, data: Samples, world: World, precision: str) -> dict[str, float]:
-    """`teacher_accuracy`: share of the labels that the teacher agrees with on some variations. Without labels, nothing.
+    """`teacher_accuracy`, the share of labels that the teacher agrees with on some variations; nothing without labels.
 
-    A warning where it is poor: a wrong class order, normalisation or architecture shows here and nowhere else.
+    A poor agreement causes a warning, since a wrong class order, normalisation or architecture shows up only here.
     """
     with_label = torch.where(data.labels >= 0)[0]
     count = min(_PROBED, len(with_label))

@@ -1,4 +1,4 @@
-"""What a distillation is asked to do; no torch here, so that a dry run is quick."""
+"""The configuration of a distillation. This module does not import torch, so that a dry run is fast."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ TARGETS = ("sampled", "averaged")
 
 @dataclass(frozen=True)
 class DistillConfig:
-    """All that decides what comes out of `distill`.
+    """Everything that determines the result of `distill`.
 
     Attributes:
-        teacher: see `ClassifierFile`.
+        teacher: the teacher, see `ClassifierFile`.
         data: an output folder of `variate`, or any labelled image folder.
-        out: `.pt` or `.safetensors`; the log is written beside it as `.jsonl`.
-        student: architecture, as in `networks.build`; None: the teacher's where it is known.
-        temperature: softens teacher and student alike (T).
-        alpha: weight of the teacher's targets; the labels have the rest. At 1 labels teach nothing and may be missing;
-            those that are there are only used to look whether the teacher fits the data.
-        paper_loss: the form of the code that was released with the paper, see `distill_loss`.
-        targets: of K variations an image, one is shown each epoch. sampled: the target is the teacher's answer to that
-            one. averaged: it is the mean of its answers to all K.
-        without: a list of suspects (`suspects.json`), which are left out; None: nothing is.
-        test: labelled image folder that is measured after the last epoch.
-        size: side in px that images are resized to; None: the teacher's where its file tells it, else they stay as they
-            are (all must then have one size).
-        onnx: where the student is written as ONNX too.
-        overwrite: replace `out` where it exists.
-        loop: everything else.
+        out: the file to write, `.pt` or `.safetensors`; the log is written beside it as `.jsonl`.
+        student: the architecture, as in `networks.build`; None stands for the teacher's if it is known.
+        temperature: T, by which the logits of teacher and student are divided.
+        alpha: the weight of the teacher's targets; the labels have the remaining weight. At 1 labels are not used and
+            may be missing; if they exist, they only serve to check that the teacher fits the data.
+        paper_loss: whether the loss has the form of the paper's released code, see `distill_loss`.
+        targets: each epoch shows one of the K variations of an image. With "sampled" the target is the teacher's answer
+            to that one, with "averaged" the mean of its answers to all K.
+        without: a list of suspects (`suspects.json`), which are left out; None leaves nothing out.
+        test: a labelled image folder that is measured after the last epoch.
+        size: the side in pixels of the squares that images are resized to; None stands for the teacher's size if its
+            file states it, else for the size of the images (which must all have the same).
+        onnx: a file that the student is also written to, as ONNX.
+        overwrite: whether `out` is replaced if it exists.
+        loop: the settings of the training loop.
     """
 
     teacher: ClassifierFile
@@ -56,10 +56,10 @@ class DistillConfig:
 
 
 def check(config: DistillConfig) -> None:
-    """Refuse what cannot work, before any work.
+    """Refuse an invalid configuration before any work.
 
     Raises:
-        UsageError: with every mistake in it.
+        UsageError: the configuration has mistakes; the message lists all of them.
         DiffcleanError: the output exists.
     """
     wrong = config.loop.problems() + config.teacher.problems()
@@ -70,17 +70,16 @@ def check(config: DistillConfig) -> None:
     if config.targets not in TARGETS:
         wrong.append(f"`targets` must be {' or '.join(TARGETS)}, not {config.targets}")
     if config.paper_loss and config.alpha == 1:
-        wrong.append(
-            "`paper_loss` changes the labels' part of the loss, of which `alpha` 1 leaves nothing (the paper's is 0.5)"
-        )
+        wrong.append("`paper_loss` changes the label loss, which has no weight at `alpha` 1 (the paper uses 0.5)")
     check_size(wrong, config.size)
     if any(path.resolve() == config.teacher.path.resolve() for path in (config.out, config.onnx) if path):
         raise UsageError(
-            f"The student would be written over the teacher, {config.teacher.path}.", "Try: `out` student.pt"
+            f"The student would be written over the teacher, {config.teacher.path}.",
+            "Give another file, for example: `out` student.pt",
         )
     check_output(config.out, config.onnx, config.overwrite, wrong)
 
 
 def default_out(teacher: Path) -> Path:
-    """Where a student goes when nobody says: `t.pt` -> `t-student.pt`, in the current directory."""
+    """The default file of a student: `t.pt` -> `t-student.pt`, in the current directory."""
     return Path(f"{teacher.stem}-student.pt")

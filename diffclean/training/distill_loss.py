@@ -1,16 +1,17 @@
-"""What a student is trained on: the teacher's softened answers, and the labels.
+"""The loss of distillation, from the teacher's softened answers and the labels.
 
 L = alpha T^2 KL(softmax(t / T) || softmax(s / T)) + (1 - alpha) CE(softmax(s), y)
 
-with the logits t of the teacher and s of the student, the temperature T and the label y: Hinton, Vinyals and Dean 2015,
-"Distilling the knowledge in a neural network", arXiv 1503.02531, section 2. T^2 keeps the size of the first term's
-gradients while T changes.
+where t are the logits of the teacher, s those of the student, T is the temperature and y the label: Hinton, Vinyals and
+Dean 2015, "Distilling the knowledge in a neural network", arXiv 1503.02531, section 2. The factor T^2 keeps the
+magnitude of the first term's gradients when T changes.
 
 The code that was released with Struppek et al. 2023, arXiv 2310.06372 (losses/kl_loss.py in
-LukasStruppek/Robust_Training_on_Poisoned_Samples) differs in one place: it overwrites s by log_softmax(s / T) and hands
-that to the cross-entropy, so that the label's term is CE(softmax(s / T), y): the student at temperature T, not 1. Near
-the start its gradient is T times smaller, so at T = 10 labels count for a fraction of what alpha says. T^2, alpha, the
-direction of the divergence and the mean over the batch are the same. `hard_temperature=temperature` reproduces it.
+LukasStruppek/Robust_Training_on_Poisoned_Samples) differs in one place. It overwrites s with log_softmax(s / T) and
+passes that to the cross-entropy, so the label term is CE(softmax(s / T), y), with the student at temperature T in place
+of 1. Near the start of the training its gradient is T times smaller, so at T = 10 labels count for a fraction of what
+alpha says. T^2, alpha, the direction of the divergence and the mean over the batch are the same.
+`hard_temperature=temperature` reproduces that code.
 """
 
 from __future__ import annotations
@@ -32,15 +33,15 @@ def distillation_loss(
     alpha: float,
     hard_temperature: float = 1.0,
 ) -> Tensor:
-    """The loss above, a scalar: the mean over the batch.
+    """The loss as a scalar, the mean over the batch. See the description of the module.
 
     Args:
         student: (B, C) logits s.
         targets: (B, C) float32, `soften(t, temperature)` of the teacher's logits t, or a mean of several such.
-        labels: (B,) int64; not looked at where alpha is 1.
+        labels: (B,) int64; not used if alpha is 1.
         temperature: T, above 0.
         alpha: in [0, 1].
-        hard_temperature: of the student in the label's term.
+        hard_temperature: the temperature of the student in the label term.
     """
     student = student.float()
     log_soft = F.log_softmax(student / temperature, dim=1)

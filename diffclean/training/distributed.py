@@ -1,6 +1,6 @@
-"""Training by several processes, as `torchrun` starts them. Without it there is one, and all of this is for nothing.
+"""Training with several processes, as `torchrun` starts them. With one process, all of this has no effect.
 
-Plain torch.distributed: what is asked of it here is a sum, a flag and averaged gradients.
+This is plain torch.distributed, used for sums, flags and averaged gradients.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from diffclean.errors import UsageError
 
 @dataclass(frozen=True)
 class World:
-    """This process among all that train together.
+    """This process among all processes that train together.
 
     Attributes:
-        device: where this one computes.
-        rank: its number; 0 is the one that writes and talks.
-        size: how many there are.
+        device: the device that this process computes on.
+        rank: the number of this process; process 0 writes files and logs.
+        size: the number of processes.
     """
 
     device: torch.device
@@ -33,22 +33,22 @@ class World:
 
     @property
     def is_first(self) -> bool:
-        """Whether this process writes and talks."""
+        """Whether this is the process that writes files and logs."""
         return self.rank == 0
 
     def part(self, chosen: Tensor) -> Tensor:
-        """This process's share of a global batch; the shares differ by one image at most and overlap nowhere."""
+        """This process's share of a global batch. Shares differ by one image at most and do not overlap."""
         return chosen.tensor_split(self.size)[self.rank]
 
     def sum(self, values: Tensor) -> Tensor:
-        """Over all processes; the same in each. All must call it."""
+        """The sum over all processes, which is the same in each. All processes must call this."""
         total = values.clone()
         if self.size > 1:
             distributed.all_reduce(total)
         return total
 
     def any(self, flag: bool) -> bool:
-        """Whether it is set in any process. All must call it."""
+        """Whether the flag is set in any process. All processes must call this."""
         if self.size == 1:
             return flag
         return bool(self.sum(torch.tensor(float(flag), device=self.device)).item())
@@ -62,7 +62,7 @@ class World:
         )
 
     def share_buffers(self, model: nn.Module) -> None:
-        """Give every process the first one's running means, so that all measure the same network."""
+        """Give every process the running means of the first one, so that all of them measure the same network."""
         if self.size > 1:
             for buffer in model.buffers():
                 distributed.broadcast(buffer, 0)
@@ -70,10 +70,10 @@ class World:
 
 @contextmanager
 def joined(device: str | None = None) -> Iterator[World]:
-    """Join the processes that `torchrun` started with this one.
+    """Join the processes that `torchrun` started together with this one.
 
     Args:
-        device: as in `pick_device`; of several processes each takes the GPU of its own number.
+        device: as for `pick_device`; with several processes each takes the GPU of its own number.
 
     Raises:
         UsageError: the device cannot be used.
@@ -87,8 +87,8 @@ def joined(device: str | None = None) -> Iterator[World]:
     if where.type == "cuda":
         if local >= torch.cuda.device_count():
             raise UsageError(
-                f"There are {torch.cuda.device_count()} GPUs here, and this is process {local + 1} on this machine.",
-                "Start one process a GPU: torchrun --nproc-per-node NUMBER_OF_GPUS ...",
+                f"There are {torch.cuda.device_count()} GPUs here, but this is process {local + 1} on this machine.",
+                "Start one process for each GPU: torchrun --nproc-per-node NUMBER_OF_GPUS ...",
             )
         where = torch.device("cuda", local)
         torch.cuda.set_device(where)
@@ -100,5 +100,5 @@ def joined(device: str | None = None) -> Iterator[World]:
 
 
 def processes_here() -> int:
-    """How many processes share this machine's memory."""
+    """The number of processes that share this machine's memory."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

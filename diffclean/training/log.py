@@ -1,4 +1,4 @@
-"""What is written down while a classifier trains: JSON lines always, TensorBoard's events where it is installed."""
+"""The log of a training: JSON lines always, and TensorBoard event files if TensorBoard is installed."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ _FIGURES = ("loss", "accuracy", "agreement", "learning_rate", "images_per_second
 
 
 class TrainingLog:
-    """A JSON line an epoch, between one about the run and one about its end.
+    """A log with one JSON line about the run, one for each epoch, and one about the end.
 
     Args:
-        path: of the `.jsonl` file; an older one is replaced.
-        about: the first line.
-        history: epochs that an earlier process has done; written again, since it may have been killed in mid-line.
-        tensorboard: write events to the folder `<name>.tensorboard` beside it.
+        path: the `.jsonl` file; an older one is replaced.
+        about: the content of the first line.
+        history: the epochs that an earlier process finished; they are written again, since it may have been killed in
+            the middle of a line.
+        tensorboard: whether event files are written to the folder `<name>.tensorboard` beside it.
 
     Raises:
-        DiffcleanError: another process is at the same training, or the file cannot be written.
+        DiffcleanError: another process is working on the same training, or the file cannot be written.
     """
 
     def __init__(self, path: Path, about: dict[str, Any], history: list[dict[str, Any]], tensorboard: bool) -> None:
@@ -45,7 +46,7 @@ class TrainingLog:
             self._say(entry)
 
     def epoch(self, entry: dict[str, Any]) -> None:
-        """An epoch is over."""
+        """Write the line of a finished epoch."""
         self._say(entry)
         if self._events is not None:
             for name, value in entry.items():
@@ -56,11 +57,11 @@ class TrainingLog:
             self._events.flush()
 
     def end(self, entry: dict[str, Any]) -> None:
-        """The run is over."""
+        """Write the last line of the run."""
         self._say({"done": True, **entry})
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         self._lines.close()
         if self._events is not None:
             self._events.close()
@@ -71,7 +72,7 @@ class TrainingLog:
 
 
 def is_training_log(path: Path) -> bool:
-    """Whether a file is a log of ours, or empty."""
+    """Whether a file is a training log of diffclean, or empty."""
     try:
         with path.open("rb") as file:
             first = file.readline(2**20)
@@ -82,7 +83,7 @@ def is_training_log(path: Path) -> bool:
 
 
 def _hold(lines: IO[str], path: Path) -> None:
-    """Keep others from the file until it is closed: they would spoil this run's state and classifier."""
+    """Lock the file until it is closed, since other processes would spoil this run's state and classifier."""
     try:
         fcntl.flock(lines, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -97,8 +98,8 @@ def _event_writer(folder: Path, first_epoch: int) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         log.info(
-            "TensorBoard is not installed, so its events are not written. If you want them: pip install "
-            "'diffclean[tensorboard]'; if not, `tensorboard` can be switched off (--no-tensorboard)."
+            "TensorBoard is not installed, so no event files are written. To install it: pip install "
+            "'diffclean[tensorboard]'. To switch them off: --no-tensorboard."
         )
         return None
     return SummaryWriter(str(folder), purge_step=first_epoch)

@@ -1,4 +1,4 @@
-"""The one training loop: of the teacher, of the student, of whatever else has a loss on logits."""
+"""The training loop, which teacher and student share. It works with any loss on logits."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from diffclean.training.trainer import Trainer
 log = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 0.5
-"""Seconds between two looks at the loss: each look waits for the GPU."""
+"""The seconds between two checks of the loss, each of which waits for the GPU."""
 _LOOK_EVERY_STEPS = 10
-"""Several processes must look at the same step, so they count steps instead."""
+"""The steps between two checks with several processes, which must all check after the same step."""
 
 
 class Loop:
-    """A training run and how far it is.
+    """A training run and its state.
 
     Args:
-        trainer: what is trained on what.
-        state: where the run is saved now and then; only the first process writes.
-        progress: told of each image.
-        stop: set by someone who wants it to end.
+        trainer: the network, its data and its optimiser.
+        state: the file in which the run is saved now and then; only the first process writes it.
+        progress: is advanced for each image.
+        stop: set this event to stop the run.
     """
 
     def __init__(self, trainer: Trainer, state: StateFile, progress: Progress, stop: Event) -> None:
@@ -48,10 +48,10 @@ class Loop:
         self._began = self._looked = self._saved = time.monotonic()
 
     def resume(self) -> None:
-        """Go on from the state that was saved, if there is one.
+        """Continue from the saved state, if there is one.
 
         Raises:
-            DiffcleanError: it is of other settings.
+            DiffcleanError: the state belongs to other settings.
         """
         state = self.state.load(self.world.device)
         if state is None:
@@ -60,18 +60,18 @@ class Loop:
         for name in ("epoch", "step", "waited", "seconds", "history", "best"):
             setattr(self, name, state[name])
         self._reported = int(state["sums"][2])
-        if self.world.is_first:  # what was saved is the sum over all processes
+        if self.world.is_first:  # the saved value is the sum over all processes
             self.sums = state["sums"]
             log.info("Going on in epoch %d, after step %d of %d.", self.epoch + 1, self.step, self.trainer.steps)
 
     def run(self, lines: TrainingLog | None) -> nn.Module:
-        """Train until the end, or until it no longer helps; returns the network to keep.
+        """Train until the end, or until it no longer helps; return the network to keep.
 
         Args:
-            lines: told of each epoch; None: another process writes.
+            lines: the log of the epochs; None if another process writes it.
 
         Raises:
-            DiffcleanError: the loss is no longer a number.
+            DiffcleanError: the loss is NaN or infinite.
             Interrupted: `stop` was set; the state is saved.
         """
         per_epoch = self.trainer.steps * self.trainer.batch
@@ -93,7 +93,7 @@ class Loop:
         return self.config.patience is not None and self.waited >= self.config.patience
 
     def _train_epoch(self) -> None:
-        """The steps of this epoch that are still to be done."""
+        """Do the remaining steps of this epoch."""
         self.trainer.network.train()
         self._began = time.monotonic()
         batches = self.trainer.batches(self.epoch, self.step)
@@ -116,7 +116,7 @@ class Loop:
         return self.world.is_first and now - self._saved >= self.config.save_every_s
 
     def _look(self) -> None:
-        """Tell of the loss, check it, and save the state where it is time."""
+        """Report the loss, check it, and save the state if it is time."""
         self._looked = time.monotonic()
         sums = self.world.sum(self.sums)
         loss, right, count = sums.tolist()
@@ -133,7 +133,7 @@ class Loop:
             raise Interrupted(f"Stopped in {where}; the state is in {self.state.path}.")
 
     def _save(self, sums: torch.Tensor) -> None:
-        # The step that gave a finite loss may have ruined the weights all the same.
+        # A step with a finite loss may still have ruined the weights.
         if not self.trainer.is_finite():
             raise self._diverged("The weights are no longer finite")
         if self.world.is_first:
@@ -143,11 +143,11 @@ class Loop:
         self._saved = time.monotonic()
 
     def _seconds(self) -> float:
-        """Of this epoch so far."""
+        """The seconds of this epoch so far."""
         return self.seconds + time.monotonic() - self._began
 
     def _close_epoch(self) -> dict[str, Any]:
-        """Measure, note the best, go to the next epoch; returns the line of the log."""
+        """Measure, note the best epoch and go to the next one; return the line of the log."""
         loss, right, count = self.world.sum(self.sums).tolist()
         if not self.trainer.is_finite():
             raise self._diverged("The weights are no longer finite")
@@ -192,6 +192,6 @@ class Loop:
         finer = "" if precision == "fp32" else f"; or `precision` fp32 (it is {precision})"
         return DiffcleanError(
             f"{what} in epoch {self.epoch + 1}, step {self.step}. {kept}",
-            f"Try a smaller `learning_rate` (it is {self.config.peak_rate:g}) with `overwrite`, which begins anew"
-            f"{finer}.",
+            f"Use a smaller `learning_rate` (it is {self.config.peak_rate:g}) with `overwrite`, which starts from the "
+            f"beginning{finer}.",
         )

@@ -1,4 +1,4 @@
-"""How a classifier is trained, whatever its loss; no torch here, so that a dry run is quick."""
+"""The settings of the training loop, for any loss. This module does not import torch, so that a dry run is fast."""
 
 from __future__ import annotations
 
@@ -15,33 +15,37 @@ _NOT_IN_IDENTITY = ("device", "precision", "save_every_s", "memory_gib", "tensor
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """All that the training loop is told.
+    """The settings of the training loop.
 
     Attributes:
-        epochs: times that each image is seen.
-        batch_size: images a step, over all processes.
+        epochs: how many times each image is seen.
+        batch_size: the number of images in a step, over all processes.
         optimizer: sgd (with Nesterov momentum) or adamw.
-        learning_rate: at its peak; None: `LEARNING_RATES`.
-        momentum: of SGD.
-        weight_decay: None: `WEIGHT_DECAYS`.
-        schedule: cosine: a linear rise over `warmup` of the steps, then half a cosine to zero (one cycle; Smith and
-            Topin 2017, arXiv 1708.07120). multi-step: down to a tenth at each of `milestones`. constant. Those
-            two rise first only where a `warmup` is given.
-        warmup: share of the steps; None: 0.2 for cosine, else 0.
-        milestones: shares of the run.
-        ema: decay of an average of the weights, which is then what is measured and written; 0: none.
-        augment: random crops and flips.
-        turn: largest random turn, in degrees.
-        zoom: random scales from 1/(1 + zoom) to 1 + zoom.
-        validation_share: share of the images, chosen by their names, that are held out and measured each epoch.
-        patience: stop after so many epochs without a lower validation loss, and write the best; None: never.
-        precision: bf16 or fp16 (autocast) or fp32; None: what is quickest here.
-        compile: run the network through torch.compile.
-        device: a torch device; None: CUDA where it works, else the CPU.
-        seed: of the weights, the order and the augmentation.
-        save_every_s: seconds between two states that a killed run can go on from.
-        memory_gib: larger sets of decoded images are read anew each epoch; None: half of what is free.
-        tensorboard: write its events too.
+        learning_rate: the learning rate at its peak; None stands for that in `LEARNING_RATES`.
+        momentum: the momentum of SGD.
+        weight_decay: the weight decay; None stands for that in `WEIGHT_DECAYS`.
+        schedule: with "cosine", the rate rises linearly over the share `warmup` of the steps, then follows half a
+            cosine to zero (one cycle; Smith and Topin 2017, arXiv 1708.07120). With "multi-step" it falls to a tenth at
+            each of `milestones`. With "constant" it stays. The last two rise first only if a `warmup` is given.
+        warmup: the share of the steps in which the rate rises; None stands for 0.2 with cosine, else 0.
+        milestones: where multi-step lowers the rate, as shares of the run.
+        ema: the decay of an exponential moving average of the weights, which is then what is measured and written; 0
+            turns it off.
+        augment: whether images are cropped and flipped at random.
+        turn: the largest random turn, in degrees.
+        zoom: images are scaled at random by a factor from 1/(1 + zoom) to 1 + zoom.
+        validation_share: the share of the images, chosen by their names, that is held out and measured after each
+            epoch.
+        patience: the number of epochs without a lower validation loss after which training stops, and the best epoch is
+            written; None stands for never.
+        precision: bf16 or fp16 (autocast), or fp32; None stands for the fastest on this machine.
+        compile: whether the network is compiled with torch.compile.
+        device: a torch device; None stands for CUDA where it works, else the CPU.
+        seed: the seed of the initial weights, the order of the images and the augmentation.
+        save_every_s: the seconds between two saved states, from which a killed run can continue.
+        memory_gib: the memory for decoded images; a larger set is read again in each epoch. None stands for half of the
+            free memory.
+        tensorboard: whether TensorBoard event files are written too.
     """
 
     epochs: int = 20
@@ -69,32 +73,32 @@ class LoopConfig:
 
     @property
     def changes_images(self) -> bool:
-        """Whether an image looks otherwise each time that it is shown."""
+        """Whether an image looks different each time that it is shown."""
         return self.augment or self.turn > 0 or self.zoom > 0
 
     @property
     def peak_rate(self) -> float:
-        """The learning rate, resolved."""
+        """The learning rate, with its default filled in."""
         return LEARNING_RATES[self.optimizer] if self.learning_rate is None else self.learning_rate
 
     @property
     def decay(self) -> float:
-        """The weight decay, resolved."""
+        """The weight decay, with its default filled in."""
         return WEIGHT_DECAYS[self.optimizer] if self.weight_decay is None else self.weight_decay
 
     @property
     def warmup_share(self) -> float:
-        """The warm-up, resolved."""
+        """The warm-up, with its default filled in."""
         return (0.2 if self.schedule == "cosine" else 0.0) if self.warmup is None else self.warmup
 
     def identity(self) -> dict[str, Any]:
-        """What decides the weights, resolved: a run resumes only with the same."""
+        """The resolved settings that determine the weights. A run can be resumed only with the same."""
         content = {name: value for name, value in asdict(self).items() if name not in _NOT_IN_IDENTITY}
         resolved = {"learning_rate": self.peak_rate, "weight_decay": self.decay, "warmup": self.warmup_share}
         return content | resolved | {"milestones": list(self.milestones)}
 
     def problems(self) -> list[str]:
-        """Every setting that makes no sense."""
+        """Every setting that is invalid."""
         positive = self.learning_rate is None or self.learning_rate > 0
         decaying = self.weight_decay is None or self.weight_decay >= 0
         risen = self.warmup is None or 0 <= self.warmup < 1

@@ -1,4 +1,4 @@
-"""What the training loop asks of a loss, and the plain one."""
+"""The interface of a loss, the supervised loss, and how a network is measured."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from diffclean.training.precision import autocast
 
 @dataclass(frozen=True)
 class Batch:
-    """What a network is shown.
+    """The input of a network.
 
     Attributes:
-        images: (B, 3, H, W) float32 in [0, 1], augmented in training, on the device.
-        labels: (B,) int64 on the device; -1 where there is none.
-        views: (B,) int64 on the CPU, which of the data set's pixels these are.
-        whole: whether the images are those pixels as they are.
+        images: (B, 3, H, W) float32 in [0, 1] on the device, augmented in training.
+        labels: (B,) int64 on the device; -1 if there is no label.
+        views: (B,) int64 on the CPU, the numbers of these pixels in the data set.
+        whole: whether the images are those pixels without augmentation.
     """
 
     images: Tensor
@@ -33,10 +33,10 @@ class Batch:
 
 
 class Objective(Protocol):
-    """A loss, and what counts as right."""
+    """A loss, and what counts as a right answer."""
 
     measure: str
-    """What the share of right answers is called: accuracy or agreement."""
+    """The name of the share of right answers: accuracy or agreement."""
 
     def __call__(self, logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """For (B, C) logits of `batch`: the loss, a scalar mean over the batch, and (B,) bool, which are right."""
@@ -46,7 +46,7 @@ class Supervised:
     """Cross-entropy with the labels.
 
     Args:
-        label_smoothing: share of the target spread over all classes.
+        label_smoothing: the share of the target that is spread over all classes.
     """
 
     measure = "accuracy"
@@ -62,12 +62,12 @@ class Supervised:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a network does on images that it does not learn from.
+    """The performance of a network on images that it is not trained on.
 
     Attributes:
-        loss: mean.
-        right: share of right answers.
-        count: images.
+        loss: the mean loss.
+        right: the share of right answers.
+        count: the number of images.
     """
 
     loss: float
@@ -85,16 +85,16 @@ def measured(
     precision: str,
     batch_size: int = 512,
 ) -> Measured:
-    """Measure a network on the first variation of each image, as it is. All processes must call it.
+    """Measure a network on the first variation of each image without augmentation. All processes must call this.
 
     Args:
-        model: left in evaluation mode.
+        model: the network, which is left in evaluation mode.
         samples: the data set.
-        images: (N,) which of it; every process measures its part, each image once.
-        objective: what is measured.
+        images: (N,) the images to use; every process measures its part, each image once.
+        objective: the loss to measure.
         world: the processes.
-        precision: as in `autocast`.
-        batch_size: images a forward pass.
+        precision: as for `autocast`.
+        batch_size: the number of images in a forward pass.
     """
     model.eval()
     world.share_buffers(model)

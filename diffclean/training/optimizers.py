@@ -1,4 +1,4 @@
-"""Optimisers, the schedule of the learning rate, and the average of the weights."""
+"""Optimisers, the schedule of the learning rate, and the moving average of the weights."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def optimizer_for(model: nn.Module, config: LoopConfig) -> torch.optim.Optimizer
 
 
 def rate_share(done: float, config: LoopConfig) -> float:
-    """Share of the peak learning rate after `done` in [0, 1) of the run; see `LoopConfig.schedule`."""
+    """The share of the peak learning rate after `done` in [0, 1) of the run; see `LoopConfig.schedule`."""
     warmup = config.warmup_share
     if done < warmup:
         return max(done / warmup, _LOWEST_AT_START)
@@ -44,8 +44,9 @@ class WeightAverage:
     """An exponential moving average of a network's weights and running means.
 
     Args:
-        model: what is averaged.
-        decay: how much of the average is kept a step; less in the first steps, which the average should soon forget.
+        model: the network to average.
+        decay: the share of the average that is kept in each step; it is lower in the first steps, which the average
+            should soon forget.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -54,7 +55,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
-        """Move towards `model`, after `step` steps were done before."""
+        """Move the average towards `model`; `step` is the number of steps before this one."""
         decay = min(self.decay, (1 + step) / (10 + step))
         pairs = list(zip(_tensors(self.model), _tensors(model), strict=True))
         floats = [(mine, now) for mine, now in pairs if mine.is_floating_point()]

@@ -1,4 +1,4 @@
-"""In what precision a network computes; its weights are float32 always."""
+"""The precision in which a network computes; its weights are always float32."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 def resolved_precision(name: str | None, device: torch.device) -> str:
-    """bf16, fp16 or fp32; None: what is quickest on the device.
+    """bf16, fp16 or fp32; None stands for the fastest on the device.
 
     Raises:
-        UsageError: fp16 on a CPU.
+        UsageError: fp16 is asked for on a CPU.
     """
     if name == "fp16" and device.type == "cpu":
-        raise UsageError("fp16 needs a GPU: on a CPU it is slow and overflows.", "Try: `precision` bf16 or fp32.")
+        raise UsageError("fp16 needs a GPU: on a CPU it is slow and overflows.", "Use `precision` bf16 or fp32.")
     if name is not None:
         return name
     if device.type == "cuda":
@@ -33,6 +33,9 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
 
 
 def _cpu_likes_bf16() -> bool:
-    """Whether bf16 beats fp32: with AMX, and on AMD; Intel's AVX-512 alone was a quarter slower (wrn-16-1, resnet8)."""
+    """Whether bf16 is faster than fp32: with AMX, and on AMD.
+
+    Intel's AVX-512 alone was a quarter slower (wrn-16-1, resnet8).
+    """
     cpu = environment.cpu()
     return "amx_bf16" in cpu.instructions or ("avx512_bf16" in cpu.instructions and "AMD" in cpu.name)

@@ -1,4 +1,7 @@
-"""The file that a killed run goes on from. It lies beside the classifier and is removed when that is written."""
+"""The state file from which a killed run continues.
+
+It is beside the classifier, and is removed when that is written.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +21,12 @@ FORMAT_VERSION = 1
 
 
 class StateFile:
-    """Where the state of one training run is kept.
+    """The file with the state of one training run.
 
     Args:
         path: the file.
-        identity: what decides the weights, as JSON can say it; a run goes on only with the same.
-        overwrite: a state of another run may be thrown away.
+        identity: what determines the weights, as far as JSON can express it; a run continues only with the same.
+        overwrite: whether the state of another run may be discarded.
     """
 
     def __init__(self, path: Path, identity: dict[str, Any], overwrite: bool = False) -> None:
@@ -32,10 +35,10 @@ class StateFile:
         self.overwrite = overwrite
 
     def load(self, device: torch.device) -> dict[str, Any] | None:
-        """The state to go on from; None: there is none, so begin.
+        """The state to continue from; None if there is none.
 
         Raises:
-            DiffcleanError: it is of a run with other settings (named), or damaged.
+            DiffcleanError: the state belongs to a run with other settings, which the message names, or it is damaged.
         """
         if not self.path.exists():
             return None
@@ -44,8 +47,8 @@ class StateFile:
             if self.overwrite:
                 return None
             raise DiffcleanError(
-                f"{self.path} is damaged or is no state of a training run.",
-                "Remove it, or add `overwrite`, to begin anew.",
+                f"{self.path} is damaged or is not the state of a training run.",
+                "Remove it, or add `overwrite`, to start from the beginning.",
             )
         changed = differences(RunRecord(content["identity"]), RunRecord(self.identity))
         if not changed:
@@ -55,11 +58,12 @@ class StateFile:
             return None
         raise DiffcleanError(
             f"{self.path} holds a run with other settings:\n  " + "\n  ".join(changed),
-            "Give the settings it was begun with to go on, add `overwrite` to begin anew, or name another `out`.",
+            "To continue it, give the settings with which it was started. Or add `overwrite` to start from the "
+            "beginning, or name another `out`.",
         )
 
     def save(self, state: dict[str, Any]) -> None:
-        """Write the state; the file appears whole, or the old one stays.
+        """Write the state; the file is written whole, or the old one stays.
 
         Raises:
             WriteError: it cannot be written.
@@ -71,13 +75,13 @@ class StateFile:
         write_whole(self.path, whole.getvalue())
 
     def remove(self) -> None:
-        """The run is over."""
+        """Remove the file when the run is finished."""
         self.path.unlink(missing_ok=True)
 
     def _read(self, device: torch.device) -> dict[str, Any] | None:
         try:
             content = torch.load(self.path, map_location=device, weights_only=True)
-        except Exception:  # damaged bytes raise whatever they like
+        except Exception:  # damaged bytes can raise any kind of exception
             return None
         known = isinstance(content, dict) and content.get("format") == FORMAT and {"identity", "state"} <= set(content)
         return content if known and content.get("format_version") == FORMAT_VERSION else None

@@ -1,4 +1,4 @@
-"""What `train` and `distill` have in common: from data and a loss to a classifier on disk."""
+"""The part of the work that `train` and `distill` share: from data and a loss to a classifier on disk."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class TrainMetrics:
-    """What was measured of a training; shares are in [0, 1], and what was not measured is None.
+    """The measurements of a training. Shares are in [0, 1]; what was not measured is None.
 
     Attributes:
-        teacher_accuracy: share of the labels that the teacher of a student agrees with.
-        loss: mean training loss of the last epoch.
-        train_accuracy: share of the labels that were hit in the last epoch, on augmented images while the weights
-            still moved.
-        train_agreement: in place of it where a student learns from no label, the share of the teacher's answers.
-        validation_loss: on held-out images, in the epoch that was kept.
-        validation_accuracy: the same.
-        validation_agreement: the same.
-        best_epoch: the epoch that was kept, where training could end early.
-        test_accuracy: on the test set.
+        teacher_accuracy: the share of labels that the teacher of a student agrees with.
+        loss: the mean training loss of the last epoch.
+        train_accuracy: the share of right labels in the last epoch, measured on augmented images while the weights
+            still changed.
+        train_agreement: for a student that learns without labels, the share of the teacher's answers in place of that.
+        validation_loss: the loss on held-out images, in the epoch that was kept.
+        validation_accuracy: the accuracy on held-out images, in that epoch.
+        validation_agreement: the agreement on held-out images, in that epoch.
+        best_epoch: the epoch that was kept, if training could end early.
+        test_accuracy: the accuracy on the test set.
     """
 
     teacher_accuracy: float | None = field(default=None, metadata=WHERE_MEASURED)
@@ -65,17 +65,17 @@ class TrainMetrics:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a training run did.
+    """The result of a training run.
 
     Attributes:
-        path: the classifier.
-        log: a JSON line an epoch.
-        onnx: the classifier as ONNX, where that was asked for.
-        metrics: see `TrainMetrics`.
-        losses: mean training loss of each epoch.
-        failed: key -> why that image could not be read; it was left out.
-        seconds: wall clock of the training itself, in all processes that were needed.
-        is_first: False in the processes of `torchrun` that only help: they should say nothing.
+        path: the file of the classifier.
+        log: the log, which has a JSON line for each epoch.
+        onnx: the classifier as ONNX, if that was asked for.
+        metrics: the measurements, see `TrainMetrics`.
+        losses: the mean training loss of each epoch.
+        failed: the reason why an image could not be read and was left out, by key.
+        seconds: the duration of the training itself, in all processes that were needed.
+        is_first: False in the further processes of `torchrun`, which should print nothing.
     """
 
     path: Path
@@ -88,7 +88,7 @@ class TrainResult:
     is_first: bool = field(default=True, metadata=KEPT_BACK)
 
     def to_pandas(self) -> DataFrame:
-        """A row an epoch, as the log has it. Needs pandas."""
+        """A table with a row for each epoch, as in the log. Needs pandas."""
         entries = map(json.loads, self.log.read_text(encoding="utf-8").splitlines())
         return table(entry for entry in entries if "epoch" in entry)
 
@@ -98,17 +98,17 @@ class Job:
     """What is to be trained.
 
     Attributes:
-        arch: as in `networks.build`.
-        samples: to learn from.
+        arch: the architecture, as in `networks.build`.
+        samples: the training data.
         objective: the loss.
-        test: to measure at the end.
-        loop: how.
-        identity: what decides the weights, beside what is here.
-        record: what else the classifier's file should tell.
-        metrics: what was measured before.
-        out: the classifier.
-        onnx: the same as ONNX; None: not asked for.
-        overwrite: throw away a state of another run.
+        test: the data to measure at the end.
+        loop: the settings of the loop.
+        identity: what determines the weights, apart from the other attributes.
+        record: further entries for the classifier's file.
+        metrics: measurements that were made before.
+        out: the file of the classifier.
+        onnx: the file of the classifier as ONNX; None if that was not asked for.
+        overwrite: whether the state of another run may be discarded.
     """
 
     arch: str
@@ -125,17 +125,17 @@ class Job:
 
 
 def carry_out(job: Job, world: World, progress: Progress | None = None, stop: Event | None = None) -> TrainResult:
-    """Train, or go on with what an earlier process began; measure; write.
+    """Train, or continue what an earlier process began; then measure and write.
 
     Args:
         job: what to do. The same job on the same machine gives the same weights, interrupted or not.
-        world: the processes that do it together; only the first writes and tells of progress.
-        progress: told of each image that was trained on.
-        stop: set by someone who wants it to end.
+        world: the processes that work together; only the first one writes and reports progress.
+        progress: is advanced for each image that was trained on.
+        stop: set this event to stop the run.
 
     Raises:
-        DiffcleanError: a run with other settings is begun there; the loss is no longer a number.
-        Interrupted: `stop` was set; the same job goes on.
+        DiffcleanError: there is an unfinished run with other settings, or the loss is NaN or infinite.
+        Interrupted: `stop` was set; the same job continues.
     """
     precision = resolved_precision(job.loop.precision, world.device)
     about = _about(job, world, precision)
@@ -173,7 +173,7 @@ def carry_out(job: Job, world: World, progress: Progress | None = None, stop: Ev
 
 @torch.no_grad()
 def _try(model: Classifier, arch: str, size: tuple[int, int], world: World) -> None:
-    """Refuse images that the network cannot take, before any time is spent on it."""
+    """Refuse images that the network cannot take, before any time is spent on them."""
     try:
         model.eval()(torch.zeros(2, 3, *size, device=world.device))
     except torch.OutOfMemoryError:
@@ -181,12 +181,12 @@ def _try(model: Classifier, arch: str, size: tuple[int, int], world: World) -> N
     except (AssertionError, RuntimeError, ValueError) as error:
         raise DiffcleanError(
             f"{arch} cannot take images of {size[1]}x{size[0]} px: {reason_of(error)}",
-            "Resize them to a side that it can, for example: `size` 224",
+            "Resize the images to a size that it can take, for example: `size` 224",
         ) from error
 
 
 def _about(job: Job, world: World, precision: str) -> dict[str, Any]:
-    """What decides the weights: the log's first line, and what a resumed run must have in common."""
+    """What determines the weights: the first line of the log, which must be the same in a resumed run."""
     data = {"images": len(job.samples.keys), "variations": len(job.samples.pixels), "digest": job.samples.digest}
     size = list(job.samples.pixels.shape)
     machine = {"device": world.device.type, "processes": world.size, "precision": precision}

@@ -1,4 +1,4 @@
-"""Supervised training of a classifier: the teacher, and the reference classifiers that measurements need."""
+"""Supervised training of a classifier: the teacher, and the reference classifiers for measurements."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from diffclean.training.train_config import TrainConfig, check
 def train(config: TrainConfig, progress: Progress | None = None, stop: Event | None = None) -> TrainResult:
     """Train a classifier and write it. The same configuration, data and machine give the same weights.
 
-    Started by `torchrun`, its processes train one classifier together. A run that was stopped or killed goes on when
-    the same is asked for again.
+    If `torchrun` started several processes, they train one classifier together. A run that was stopped or killed
+    continues when the same call is made again.
 
     Args:
-        config: what to train on what.
-        progress: told of each image that was read or trained on.
-        stop: set by someone who wants it to end.
+        config: the classifier, the data and the settings.
+        progress: is advanced for each image that was read or trained on.
+        stop: set this event to stop the run.
 
     Raises:
-        UsageError: the configuration makes no sense.
-        DiffcleanError: the data cannot be used, the output exists, a run with other settings is begun there, or the
-            loss is no longer a number.
-        Interrupted: `stop` was set; the same call goes on.
+        UsageError: the configuration is invalid.
+        DiffcleanError: the data cannot be used, the output exists, there is an unfinished run with other settings, or
+            the loss is NaN or infinite.
+        Interrupted: `stop` was set; the same call continues.
     """
     check(config)
     check_arch(config.arch)
@@ -68,7 +68,7 @@ def train(config: TrainConfig, progress: Progress | None = None, stop: Event | N
 
 
 def read_test(root: Path | None, data: Samples, memory: int | None, progress: Progress) -> Samples | None:
-    """The test set, at the size and with the classes of `data`; None where there is none."""
+    """The test set at the size and with the classes of `data`; None if there is none."""
     if root is None:
         return None
     return folder_samples(root, data.pixels.shape, data.class_to_idx, memory=memory, progress=progress)

@@ -1,4 +1,4 @@
-"""What a training run is asked to do; no torch here, so that a dry run is quick."""
+"""The configuration of a training run. This module does not import torch, so that a dry run is fast."""
 
 from __future__ import annotations
 
@@ -14,21 +14,22 @@ from diffclean.training.loop_config import LoopConfig
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """All that decides what comes out of `train`.
+    """Everything that determines the result of `train`.
 
     Attributes:
-        data: labelled image folder, root/<class>/**/image; or an output folder of `variate`, of which each epoch shows
-            one variation an image.
-        out: `.pt` or `.safetensors`; the log is written beside it as `.jsonl`.
-        without: a list of suspects (`suspects.json`), which are left out; None: nothing is.
-        test: labelled image folder that is measured after the last epoch.
-        size: side in px that images are resized to; None: as they are (all must then have one size).
-        arch: as in `networks.build`.
-        label_smoothing: share of the target spread over all classes.
-        onnx: where the classifier is written as ONNX too.
-        label_from: where labels are, see `data.labels`; None: the first folder.
-        overwrite: replace `out` where it exists.
-        loop: everything else.
+        data: a labelled image folder, root/<class>/**/image; or an output folder of `variate`, of which each epoch
+            shows one variation of each image.
+        out: the file to write, `.pt` or `.safetensors`; the log is written beside it as `.jsonl`.
+        without: a list of suspects (`suspects.json`), which are left out; None leaves nothing out.
+        test: a labelled image folder that is measured after the last epoch.
+        size: the side in pixels of the squares that images are resized to; None keeps their size, which must then be
+            the same for all.
+        arch: the architecture, as in `networks.build`.
+        label_smoothing: the share of the target that is spread over all classes.
+        onnx: a file that the classifier is also written to, as ONNX.
+        label_from: where the labels come from, see `data.labels`; None stands for the first folder.
+        overwrite: whether `out` is replaced if it exists.
+        loop: the settings of the training loop.
     """
 
     data: Path
@@ -45,10 +46,10 @@ class TrainConfig:
 
 
 def check(config: TrainConfig) -> None:
-    """Refuse what cannot work, before any work.
+    """Refuse an invalid configuration before any work.
 
     Raises:
-        UsageError: with every mistake in it.
+        UsageError: the configuration has mistakes; the message lists all of them.
         DiffcleanError: the output exists.
     """
     wrong = config.loop.problems()
@@ -59,11 +60,12 @@ def check(config: TrainConfig) -> None:
 
 
 def check_output(out: Path, onnx: Path | None, overwrite: bool, wrong: list[str]) -> None:
-    """Refuse what cannot be written, together with everything else that is wrong.
+    """Refuse outputs that cannot be written, together with all other mistakes.
 
     Raises:
-        UsageError: wrong names, or anything in `wrong`.
-        DiffcleanError: an output exists, cannot be written, or its log would be written over a file of somebody's.
+        UsageError: a file name is wrong, or there is something in `wrong`.
+        DiffcleanError: an output exists or cannot be written, or its log would be written over a file that is not a
+            log.
     """
     check_name(out)
     if onnx is not None and onnx.suffix != ".onnx":
@@ -74,14 +76,15 @@ def check_output(out: Path, onnx: Path | None, overwrite: bool, wrong: list[str]
         if path is None:
             continue
         if path.is_dir():
-            raise DiffcleanError(f"{path} is a folder.", "Name a file.")
+            raise DiffcleanError(f"{path} is a folder, but the name of a file is expected.", "Name a file.")
         if path.exists() and not overwrite:
             raise DiffcleanError(f"{path} exists.", "Name another file, or add `overwrite`.")
         above = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
         if not above.is_dir():
-            raise DiffcleanError(f"{path} cannot be written: {above} is no folder.", "Name another file.")
+            raise DiffcleanError(f"{path} cannot be written: {above} is not a folder.", "Name another file.")
     log = out.with_suffix(".jsonl")
     if log.exists() and not is_training_log(log):
         raise DiffcleanError(
-            f"The log of this training would be written over {log}, which is something else.", "Name another `out`."
+            f"The log of this training would be written over {log}, which is not a training log.",
+            "Name another `out`.",
         )

@@ -1,8 +1,8 @@
-"""One step of training, and what a run carries from step to step.
+"""One step of training, and the state that a run carries from step to step.
 
-Nothing random is carried: order, variation, augmentation and the network's own noise follow from the seed, the epoch,
-the step and the image's name. A run that was stopped therefore goes on in the middle of an epoch and ends with the very
-same weights.
+No random state is carried: the order, the variation, the augmentation and the network's own noise are derived from the
+seed, the epoch, the step and the name of the image. A run that was stopped can therefore continue in the middle of an
+epoch, and ends with exactly the same weights.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ class Trainer:
     """A network that is trained, with its optimiser.
 
     Args:
-        model: on the world's device; trained in place.
+        model: the network on the device of `world`, which is trained in place.
         samples: the data set.
         objective: the loss.
-        config: see `LoopConfig`.
-        precision: as in `autocast`.
+        config: the settings, see `LoopConfig`.
+        precision: as for `autocast`.
         world: the processes that train together.
 
     Raises:
-        UsageError: the batch cannot be shared by the processes.
-        DiffcleanError: too few images to hold some out.
+        UsageError: the processes cannot share the batch.
+        DiffcleanError: there are too few images to hold some out.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Trainer:
         self.precision, self.world = precision, world
         self.train_images, self.held_out = samples.split(config.validation_share)
         self.batch = shared_batch(config.batch_size, len(self.train_images), world.size)
-        self.steps = len(self.train_images) // self.batch  # the few images left over come in another epoch's order
+        self.steps = len(self.train_images) // self.batch  # in each epoch, other images are left over
         network = world.wrapped(model)
         self.network: Any = torch.compile(network) if config.compile else network
         self.optimizer = optimizer_for(model, config)
@@ -73,24 +73,24 @@ class Trainer:
         return float(self.optimizer.param_groups[0]["lr"])
 
     def batches(self, epoch: int, first: int) -> list[tuple[Tensor, Tensor]]:
-        """This process's share of the batches of an epoch from step `first` on: images, and which variation of each."""
+        """This process's batches of an epoch from step `first` on: images, and the variation of each."""
         bits = random_bits(self.samples.ids[self.train_images.numpy()], self.config.seed, epoch, Purpose.ORDER)
         order = self.train_images[torch.from_numpy(np.argsort(bits))][: self.steps * self.batch]
         chosen = [self.world.part(images) for images in order.split(self.batch)][first:]
         return [(images, self.samples.shown(images, self.config.seed, epoch)) for images in chosen]
 
     def train_step(self, epoch: int, step: int, images: Tensor, views: Tensor, pixels: Tensor) -> Tensor:
-        """One step of the optimiser.
+        """Do one step of the optimiser.
 
         Args:
-            epoch: from 0.
-            step: of the epoch, from 0.
-            images: (B,) which images.
-            views: (B,) which variations.
-            pixels: (B, 3, H, W) uint8, they.
+            epoch: the epoch, from 0.
+            step: the step in the epoch, from 0.
+            images: (B,) the numbers of the images.
+            views: (B,) the numbers of their variations.
+            pixels: (B, 3, H, W) uint8, the pixels of these.
 
         Returns:
-            (3,) float64 on the device: sum of losses, right answers, images.
+            (3,) float64 on the device: the sum of the losses, the right answers, the images.
         """
         config, device = self.config, self.world.device
         steps_done = epoch * self.steps + step
@@ -123,11 +123,11 @@ class Trainer:
         return all(bool(tensor.isfinite().all()) for tensor in self.model.state_dict().values())
 
     def state_dict(self) -> dict[str, Any]:
-        """All that another process needs to go on."""
+        """Everything that another process needs to continue."""
         return {name: part.state_dict() for name, part in self._parts().items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a saved state."""
+        """Continue from a saved state."""
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
 
@@ -136,7 +136,7 @@ class Trainer:
         return parts if self.average is None else parts | {"average": self.average.model}
 
     def _seed_network(self, step: int) -> None:
-        """For dropout and the like; torch.manual_seed would take a tenth of a millisecond."""
+        """Seed the network's own noise, such as dropout; torch.manual_seed would take a tenth of a millisecond."""
         seed = int(random_bits(self._id, self.config.seed, step, Purpose.NETWORK)[0] >> np.uint64(1))
         torch.default_generator.manual_seed(seed)
         if self.world.device.type == "cuda":
@@ -144,10 +144,11 @@ class Trainer:
 
 
 def shared_batch(wanted: int, images: int, processes: int) -> int:
-    """The batch size that is used: what is wanted, or as many images as there are.
+    """The batch size that is used: the one that is wanted, or as many images as there are.
 
     Raises:
-        UsageError: the processes cannot share it alike, or each would get less than two (batch normalisation).
+        UsageError: the processes cannot share the batch equally, or each would get less than two images (batch
+            normalisation).
     """
     if wanted % processes or wanted < 2 * processes:
         raise UsageError(
@@ -156,5 +157,5 @@ def shared_batch(wanted: int, images: int, processes: int) -> int:
         )
     batch = min(wanted, images // processes * processes)
     if batch < 2 * processes:
-        raise UsageError(f"{images} images to train on are too few for {processes} process(es).", "Give more images.")
+        raise UsageError(f"{images} training images are too few for {processes} process(es).", "Give more images.")
     return batch

@@ -1,1 +1,1 @@
-"""This room turns images into variations: the sampler, colour transfer, and the streaming pipeline with its resume."""
+"""This room turns images into variations: the sampler, colour transfer, and the resumable streaming pipeline."""

@@ -1,4 +1,4 @@
-"""Read ahead of the sampler, in order, with a bound on what waits."""
+"""Reads and decodes images ahead of the sampler, in order, with a limit on how much waits."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def ahead(
     most: int,
     stop: Event,
 ) -> Generator[Slot | Row, None, None]:
-    """Results of `prepare` in order; ends early when `stop` is set.
+    """Yield the results of `prepare` in order; end early when `stop` is set.
 
-    At most `most` jobs are read ahead, and no more than `most` windows wait. A picture with more windows than that
-    waits by itself, beside one in the hand of each reader.
+    At most `most` jobs are read ahead, and at most `most` windows wait. A picture with more windows than that waits
+    alone, in addition to one picture in each reading thread.
 
-    Close the iterator when it is not read to its end: readers may be waiting for room.
+    Close the iterator if you do not read it to its end, because readers may be waiting for room.
     """
     room = _Room(most)
 
@@ -59,7 +59,7 @@ def _windows(found: Sequence[Slot | Row]) -> int:
 
 
 class _Room:
-    """Room for so many windows. Whoever is first in line always finds some, so that nobody waits for ever."""
+    """Limits the number of windows that wait. The first job in line always finds room, so that there is no deadlock."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -69,20 +69,20 @@ class _Room:
         self._changed = Condition()
 
     def take(self, number: int, windows: int) -> None:
-        """Wait until there is room for job `number`."""
+        """Wait until there is room for the windows of job `number`."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or number == self._first or self._held + windows <= self._most)
             self._held += windows
 
     def give(self, windows: int) -> None:
-        """The first in line was taken out."""
+        """Release the room of the first job in line, which has been taken out."""
         with self._changed:
             self._first += 1
             self._held -= windows
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Nobody waits any longer."""
+        """Wake up all waiting threads for good."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

@@ -1,7 +1,7 @@
-"""Windows back to one picture, without a seam.
+"""Blends windows into one picture without seams.
 
-Each window counts most at its middle and next to nothing at its edge: a raised cosine in both directions. Windows are
-added in their own order, in float, so that the bytes do not depend on the batch that a window was made in.
+A window has its full weight at its middle and almost none at its edges: a raised cosine in both directions. Windows are
+added in the order of their numbers, in float, so that the bytes do not depend on the batch that a window was made in.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ Floats = NDArray[np.float32]
 class Blend:
     """A canvas that is put together from its windows.
 
-    Beside the canvas it holds one row of windows in float, whatever the size of the picture.
+    Besides the canvas, it holds one row of windows in float, whatever the size of the picture.
 
     Args:
-        windows: of the canvas.
+        windows: the windows of the canvas.
     """
 
     def __init__(self, windows: Windows) -> None:
@@ -35,7 +35,7 @@ class Blend:
         self._added = 0
 
     def add(self, pixels: Pixels) -> None:
-        """The next window, (S, S, 3) uint8. After the last one `canvas` is whole."""
+        """Add the next window, (S, S, 3) uint8. After the last one, `canvas` is complete."""
         row, column = divmod(self._added, len(self._windows.lefts))
         left, side = self._windows.lefts[column], self._windows.side
         weight = self._down[row][:, None] * self._across[column]
@@ -45,7 +45,7 @@ class Blend:
             self._settle(row)
 
     def _settle(self, row: int) -> None:
-        """Write down the lines that no later row of windows reaches, and move the strip on."""
+        """Store the lines that no later row of windows reaches, and move the strip on."""
         tops, side = self._windows.tops, self._windows.side
         top = tops[row]
         lines = tops[row + 1] - top if row + 1 < len(tops) else side
@@ -56,14 +56,14 @@ class Blend:
 
 @lru_cache(maxsize=64)
 def weights(starts: tuple[int, ...], side: int) -> Floats:
-    """How much each window counts along one axis.
+    """The weight of each window along one axis.
 
     Args:
-        starts: where the windows begin.
-        side: of a window.
+        starts: the positions where the windows begin.
+        side: the side of a window.
 
     Returns:
-        (len(starts), side) float32, read only; over every pixel of the axis the weights add up to 1.
+        (len(starts), side) float32, read only; at every pixel of the axis the weights add up to 1.
     """
     bell = np.sin(np.pi * (np.arange(side) + 0.5) / side) ** 2
     total = np.zeros(starts[-1] + side)

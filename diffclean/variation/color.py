@@ -1,8 +1,8 @@
-"""Colour transfer: give a variation the colour statistics of its source.
+"""Colour transfer: gives a variation the colour statistics of its source.
 
-Off by default, since it copies statistics of the suspect image: a trigger that shifts colours would be put back.
-`mean-std` is the paper's (Struppek et al., arXiv 2310.06372, per RGB channel); `lab` does the same in CIELAB (Reinhard
-et al., "Color Transfer between Images", 2001).
+It is off by default, because it copies statistics of the suspect image, and with them a trigger that shifts colours.
+`mean-std` is the paper's method (Struppek et al., arXiv 2310.06372, for each RGB channel); `lab` does the same in
+CIELAB (Reinhard et al., "Color Transfer between Images", 2001).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _DELTA = 6 / 29
 
 
 class ColorTransfer(StrEnum):
-    """Which statistics are carried over."""
+    """The colour space whose statistics are transferred."""
 
     NONE = "none"
     MEAN_STD = "mean-std"
@@ -36,14 +36,14 @@ class ColorTransfer(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ColorStatistics:
-    """Mean and standard deviation of each channel, in the transfer's colour space."""
+    """The mean and standard deviation of each channel, in the colour space of the transfer."""
 
     mean: Floats
     std: Floats
 
 
 def statistics(image: Pixels, transfer: ColorTransfer) -> ColorStatistics | None:
-    """Of (H, W, 3) uint8; None when nothing is transferred."""
+    """The colour statistics of an image, (H, W, 3) uint8; None if nothing is transferred."""
     if transfer is ColorTransfer.NONE:
         return None
     values = _to_space(image, transfer).reshape(-1, 3)
@@ -51,7 +51,7 @@ def statistics(image: Pixels, transfer: ColorTransfer) -> ColorStatistics | None
 
 
 def transferred(image: Pixels, source: ColorStatistics | None, transfer: ColorTransfer) -> Pixels:
-    """`image`, (H, W, 3) uint8, shifted and scaled to the statistics of `source`; unchanged when that is None."""
+    """Shift and scale `image`, (H, W, 3) uint8, to the statistics of `source`; without `source` it stays unchanged."""
     if source is None:
         return image
     values = _to_space(image, transfer)
@@ -80,7 +80,7 @@ def lab_from_rgb(rgb: Floats) -> Floats:
 
 
 def rgb_from_lab(lab: Floats) -> Floats:
-    """The inverse of `lab_from_rgb`; colours outside sRGB leave [0, 1]."""
+    """The inverse of `lab_from_rgb`. Colours outside of sRGB give values outside of [0, 1]."""
     f = (lab + np.array([16, 0, 0])) @ np.linalg.inv(_LAB_FROM_F).T
     xyz = np.where(f > _DELTA, f**3, 3 * _DELTA**2 * (f - 4 / 29))
     linear = np.maximum(xyz @ np.linalg.inv(_XYZ_FROM_RGB).T, 0)

@@ -1,4 +1,4 @@
-"""What a data set costs, before the work: how many windows its pictures have, from the headers of a sample."""
+"""Estimates the cost of a data set before the work: the number of windows, from the headers of a sample."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _SAMPLE = 64
 
 @dataclass(frozen=True)
 class Cost:
-    """What a sample of the pictures says.
+    """What a sample of the pictures shows.
 
     Attributes:
-        sampled: pictures that were looked at.
-        windows: of a picture, on average.
-        most: windows of the largest of them.
-        coarsened: how many of them have a longer side of more than twice the `--detail`.
+        sampled: the number of pictures in the sample.
+        windows: the mean number of windows of a picture.
+        most: the number of windows of the largest picture.
+        coarsened: the number of pictures whose longer side is more than twice the `--detail`.
     """
 
     sampled: int = 0
@@ -33,14 +33,14 @@ class Cost:
 
 
 def cost_of(source: Source, items: Iterable[Item], count: int, settings: Settings, side: int) -> Cost:
-    """Read the headers of some pictures, evenly spread: a folder may begin with its smallest ones.
+    """Read the headers of some pictures, evenly spread, because a folder may begin with its smallest ones.
 
     Args:
-        source: where the pictures are.
-        items: which of them are to be made.
-        count: how many items there are.
-        settings: resolved.
-        side: S, of the model's square.
+        source: the data set.
+        items: the pictures that are to be regenerated.
+        count: the number of items.
+        settings: the resolved settings.
+        side: S, the side of the model's square.
     """
     assert settings.detail is not None
     counts, coarsened = [], 0
@@ -58,21 +58,21 @@ def cost_of(source: Source, items: Iterable[Item], count: int, settings: Setting
 
 
 def in_words(cost: Cost, variations: int, settings: Settings, side: int) -> str:
-    """One sentence for people; "" where every picture is one window."""
+    """The cost as a sentence for the log; "" if every picture is one window."""
     if cost.windows == 1:
         return ""
     return (
-        f"A picture is looked at in {cost.windows:.0f} windows of {side} px on average (`detail` {settings.detail}): "
-        f"about {round(cost.windows * variations):,} windows for {variations:,} variations."
+        f"A picture has {cost.windows:.0f} windows of {side} px on average (`detail` {settings.detail}): about "
+        f"{round(cost.windows * variations):,} windows for {variations:,} variations."
     )
 
 
 def loss_in_words(cost: Cost, settings: Settings) -> str:
-    """What people whose photographs are much larger than `--detail` should know first; "" where there are none."""
+    """A warning for photographs that are much larger than `--detail`; "" if there are none."""
     if not cost.coarsened:
         return ""
     return (
-        f"{cost.coarsened} of {cost.sampled} pictures that were tried are more than twice as large as the "
-        f"{settings.detail} px (`detail`) at which they are looked at: what is finer will be lost in their variations. "
-        "A larger `detail` keeps more of it, takes longer, and lets more of a trigger pass."
+        f"{cost.coarsened} of {cost.sampled} pictures in a sample are more than twice as large as the "
+        f"{settings.detail} px (`detail`) to which they are reduced, so their variations will lose fine detail. A "
+        "larger `detail` keeps more of it, takes longer, and lets more of a trigger pass."
     )

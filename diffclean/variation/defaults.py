@@ -1,4 +1,4 @@
-"""The defaults of `variate` that are not the engine's own; nothing heavy here, so that `variate --help` is quick."""
+"""The defaults of `variate` that do not depend on the engine. This file imports nothing, so that `--help` is fast."""
 
 ENGINE = "micro"
 RUNTIME = "auto"

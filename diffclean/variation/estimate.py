@@ -1,4 +1,4 @@
-"""`variate --dry-run`: how many images and windows, how long, how much disk, from a measured batch."""
+"""`variate --dry-run`: the number of images and windows, the time and the disk space, measured on one batch."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from diffclean.variation.windows import Layout, from_canvas, layout, to_canvas
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run would take, from a measured batch."""
+    """What a run would take, estimated from one measured batch."""
 
     images: int
     variations: int
@@ -58,10 +58,10 @@ def estimate(
     threads: int | None = None,
     to: str | None = None,
 ) -> Estimate:
-    """Measure a batch and say what the whole would take; writes nothing but the engine cache.
+    """Measure one batch and estimate the whole run. Nothing is written, except for an engine in the cache.
 
     Raises:
-        DiffcleanError: as `variate`, or no image can be read.
+        DiffcleanError: as for `variate`, or no image can be read.
     """
     settings = settings.resolved(recipe_of(settings).defaults)
     shard = shard or Shard()
@@ -77,11 +77,11 @@ def estimate(
     assert settings.batch is not None
     sample, unreadable = _sampled(images, survey, settings, sampler.image_size)
     if survey.count and not sample:
-        raise DiffcleanError(f"None of the {unreadable} images tried in {source} can be read.")
+        raise DiffcleanError(f"None of the {unreadable} images that were tried in {source} can be read.")
     made, batch_s = _measured(sampler, [square for square, _ in sample], settings.batch)
     written = 0.0
     for square, (_, plan) in zip(made, sample, strict=False):
-        with suppress(ItemError):  # too large for the format: listed as failed by the run
+        with suppress(ItemError):  # the picture is too large for the format; the run lists it as failed
             written += _bytes(square, plan, settings)
     cost = cost_of(images, survey.items(), survey.count, settings, sampler.image_size)
     with Journal(sink.records.log(journal_name(shard), write=False)) as journal:
@@ -106,9 +106,9 @@ def estimate(
 
 
 def _sampled(source: Source, survey: Survey, settings: Settings, side: int) -> tuple[list[tuple[Pixels, Layout]], int]:
-    """The middle window of as many pictures as a batch holds, and how many could not be read.
+    """The middle window of as many pictures as a batch holds, and the number of pictures that could not be read.
 
-    Evenly spread, so that a folder that begins with its smallest images is not taken for all of it.
+    The pictures are evenly spread over the data set, because a folder may begin with its smallest images.
     """
     assert settings.batch is not None
     assert settings.detail is not None
@@ -129,21 +129,21 @@ def _sampled(source: Source, survey: Survey, settings: Settings, side: int) -> t
 
 
 def _measured(sampler: Sampler, squares: Sequence[Pixels], batch: int) -> tuple[Pixels, float]:
-    """Variations of a batch, and the seconds that it takes."""
+    """The variations of a batch, and the seconds that the batch takes."""
     import torch
 
     pixels = np.zeros((batch, sampler.image_size, sampler.image_size, 3), np.uint8)
     for index, square in enumerate(squares):
         pixels[index] = square
     seeds = list(range(batch))
-    sampler.generate(torch.from_numpy(pixels), seeds)  # the first is slower
+    sampler.generate(torch.from_numpy(pixels), seeds)  # the first call is slower
     started = time.monotonic()
     made, _ = sampler.generate(torch.from_numpy(pixels), seeds)
     return made.numpy(), time.monotonic() - started
 
 
 def _bytes(window: Pixels, plan: Layout, settings: Settings) -> float:
-    """What a picture takes on disk, judged by one window of it: enlarged as the picture will be."""
+    """The size of a picture's file, estimated from one window that is enlarged like the picture."""
     if len(plan.windows) == 1:
         return len(encode(from_canvas(window, plan, settings.size), settings.format))
     width, height = plan.size(settings.size)

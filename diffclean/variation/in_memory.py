@@ -1,4 +1,4 @@
-"""Variations of images that are held in memory, made by the pipeline that makes those of a data set."""
+"""Makes variations of images in memory, with the same pipeline that makes those of a data set."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _WORKERS = 4
 
 
 class Held:
-    """Pictures in memory, as a source and as the place that variations are written to.
+    """Pictures in memory that act as a source, and as the sink for their variations.
 
-    They go through lossless files in memory, so that what is done to them is done by the same code as to files on disk,
-    and gives the same bytes.
+    The pictures pass through lossless files in memory. They are therefore processed by the same code as files on disk,
+    and give the same bytes.
 
     Args:
         pictures: (H, W, 3) uint8 each.
@@ -36,7 +36,7 @@ class Held:
         self.written: dict[str, bytes] = {}
 
     def items(self) -> list[Item]:
-        """One a picture; its key is its number."""
+        """One item for each picture; its key is its number."""
         return [Item(f"{number}.png", "", "") for number in range(len(self.pictures))]
 
     def name(self, item: Item) -> str:
@@ -44,25 +44,25 @@ class Held:
         return item.key
 
     def read(self, item: Item) -> bytes:
-        """A picture as a file."""
+        """A picture as the bytes of a file."""
         return encode(self.pictures[number_of(item.key)])
 
     def write(self, key: str, data: bytes) -> None:
-        """Keep a variation."""
+        """Keep a variation in memory."""
         self.written[key] = data
 
 
 def number_of(key: str) -> int:
-    """The number of a picture, from its key."""
+    """The number of a picture, taken from its key."""
     return int(key.removesuffix(".png"))
 
 
 def vary(pictures: Sequence[Pixels], seeds: Sequence[int], opened: Opened) -> list[Pixels]:
-    """A variation of each picture.
+    """Make one variation of each picture.
 
     Args:
         pictures: (H, W, 3) uint8 each, of any size.
-        seeds: one a picture, unsigned 64 bit.
+        seeds: one seed for each picture, unsigned 64 bit.
         opened: the engine and the settings.
 
     Returns:
@@ -73,7 +73,7 @@ def vary(pictures: Sequence[Pixels], seeds: Sequence[int], opened: Opened) -> li
     """
     held, settings = Held(pictures), opened.settings
     manifest = opened.engine.manifest
-    # All that the work on one image asks of a source is `read`, and of a sink `write`.
+    # The work on one image uses only `read` of a source and `write` of a sink.
     source, sink = cast("Source", held), cast("Sink", held)
     work = Work(source, sink, settings, manifest.image_size, manifest.fingerprint)
     rows: dict[int, Row] = {}
@@ -93,5 +93,7 @@ def vary(pictures: Sequence[Pixels], seeds: Sequence[int], opened: Opened) -> li
     stream(jobs, Stages(prepare, opened.sampler(), opened.fallback, commit), settings.batch, _WORKERS)
     if failed := [(number, row.error) for number, row in sorted(rows.items()) if row.status is not Status.OK]:
         number, why = failed[0]
-        raise DiffcleanError(f"{len(failed)} of {len(pictures)} images could not be varied. Image {number}: {why}.")
+        raise DiffcleanError(
+            f"{len(failed)} of {len(pictures)} images could not be regenerated. Image {number}: {why}."
+        )
     return [decode(held.written[rows[number].output]) for number in range(len(pictures))]

@@ -1,8 +1,8 @@
-"""Which label a variation gets, and so which folder it lies in.
+"""Determines the label of a variation, and thereby the folder that it is written to.
 
-The labels of suspect data are suspect, and a variation has its source's: that of a poisoned image still lies in the
-target's folder. Whoever wants an output that cannot be mistaken for clean labels asks for none, or for the answer of a
-classifier to the variation itself.
+The labels of suspect data are suspect, and by default a variation has the label of its source: the variation of a
+poisoned image is in the folder of the target class. To get an output that cannot be mistaken for one with clean labels,
+write no labels, or the answer of a classifier to each variation.
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ if TYPE_CHECKING:
 KEEP, NONE = "keep", "none"
 
 NOTES = {
-    KEEP: "The labels are those of the source, and as suspect as it is: variations of poisoned images lie in the "
-    "target's class.",
-    NONE: f"There are no labels: all variations lie in {UNLABELLED}/, and training on labels refuses them. The "
-    "manifest has the source's labels as source_label.",
+    KEEP: "The labels are those of the source and as suspect as the source: variations of poisoned images are in the "
+    "folder of the target class.",
+    NONE: f"The output has no labels: all variations are in {UNLABELLED}/, which `train` refuses. The manifest has the "
+    "labels of the source in the column source_label.",
 }
 _BY_CLASSIFIER = (
-    "Each label is a classifier's answer to the variation. It is wrong where the classifier is, and where a trigger "
-    "still works on it. The manifest has the source's labels as source_label."
+    "Each label is a classifier's answer to the variation. It is wrong if the classifier is wrong, or if a trigger "
+    "still works on it. The manifest has the labels of the source in the column source_label."
 )
 
 
 class Labeller(Protocol):
-    """Decides the label of a variation."""
+    """Determines the label of a variation."""
 
     def classes(self, of_source: Mapping[str, int]) -> dict[str, int]:
-        """The `class_to_idx` of the output, from the source's."""
+        """The `class_to_idx` of the output, given that of the source."""
 
     def labelled(self, row: Row, pixels: NDArray[np.uint8]) -> Row:
-        """The row with its label and the place that follows from it; `row` has those of the source.
+        """Put the label, and the output path that follows from it, into the row of a variation.
 
         Args:
-            row: of the variation.
+            row: the row of the variation, with the label and path of its source.
             pixels: (H, W, 3) uint8, the variation.
         """
 
@@ -71,7 +71,7 @@ class _Without:
 
 
 class _ByClassifier:
-    """On the CPU, one variation at a time: the same answer whatever the batch or the process."""
+    """Asks a classifier on the CPU, one variation at a time, so that the answer does not depend on the batch."""
 
     def __init__(self, classifier: LoadedClassifier) -> None:
         self._classifier = classifier
@@ -89,14 +89,14 @@ class _ByClassifier:
 
 
 def labeller_for(labels: str) -> Labeller:
-    """What decides the labels.
+    """Choose what determines the labels.
 
     Args:
-        labels: `keep`, `none`, or the file of a classifier that says all about itself.
+        labels: `keep`, `none`, or a classifier file that also states its network and classes.
 
     Raises:
         DiffcleanError: the file cannot be read, or its classes cannot be folders.
-        UsageError: the file does not say which network and classes it is of.
+        UsageError: the file does not state its network and classes.
     """
     if labels == KEEP:
         return _Kept()
@@ -118,7 +118,7 @@ def labeller_for(labels: str) -> Labeller:
 
 
 def identity_of(labels: str) -> str:
-    """What decides the labels, for `run.json`: of a classifier its content, wherever it lies.
+    """What determines the labels, for `run.json`; for a classifier it is the hash of its content, wherever the file is.
 
     Raises:
         DiffcleanError: there is no such file.
@@ -135,15 +135,17 @@ def identity_of(labels: str) -> str:
 
 
 def note_on(labels: str) -> str:
-    """What everybody who is handed the output should know about its labels."""
+    """What everyone who receives the output should know about its labels."""
     return NOTES.get(labels, _BY_CLASSIFIER)
 
 
 def _check_folders(classes: Mapping[str, int], file: str) -> None:
-    """A class becomes a folder: its name comes from a file and must not lead anywhere else."""
+    """Check that each class can be a folder: the names come from a file and must not lead anywhere else."""
     for name in classes:
         if "/" in name or name.startswith("."):
             raise DiffcleanError(f"`labels` {file}: its class {name!a} cannot be the name of a folder.")
         key_bytes(name)
     if twice := [name for name, count in Counter(name.casefold() for name in classes).items() if count > 1]:
-        raise DiffcleanError(f"`labels` {file}: {twice[0]!a} is one folder for several classes on some disks.")
+        raise DiffcleanError(
+            f"`labels` {file}: several classes would share the folder {twice[0]!a} on disks that ignore case."
+        )

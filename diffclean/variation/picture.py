@@ -1,4 +1,4 @@
-"""One variation on its way through the sampler: what goes in, and its windows as they come back."""
+"""One variation on its way through the sampler: its input, and its windows as they are finished."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from diffclean.variation.windows import Windows
 
 @dataclass(frozen=True)
 class Slot:
-    """One variation that is to be made: the pixels that go in, and the row that will be written about it.
+    """A variation that is to be made: its input pixels, and the row that will be written about it.
 
     Attributes:
-        row: what is known so far.
-        canvas: (H, W, 3) uint8, what the windows are cut from; with no `windows`, the (S, S, 3) square itself.
-        finish: encodes and writes what came out, of the canvas's shape, and returns the finished row.
-        own: how many pixels of its own the source has across a window, down and across (`Layout.own`); None: as many
-            as the window has.
-        windows: None: the canvas is the only one.
+        row: what is known about the variation so far.
+        canvas: (H, W, 3) uint8, the canvas that the windows are cut from; without `windows`, the (S, S, 3) square
+            itself.
+        finish: encodes and writes the result, which has the shape of the canvas, and returns the finished row.
+        own: how many pixels of its own the source has across a window, vertically and horizontally (`Layout.own`); None
+            stands for as many as the window has.
+        windows: the windows; None if the canvas is the only one.
     """
 
     row: Row
@@ -32,15 +33,15 @@ class Slot:
 
     @property
     def count(self) -> int:
-        """How many windows it has."""
+        """The number of its windows."""
         return len(self.windows) if self.windows is not None else 1
 
 
 class Picture:
-    """A slot whose windows are being made. They are cut when they are asked for, and come back in order.
+    """A slot whose windows are being made. They are cut when they are needed, and are added in order.
 
     Args:
-        slot: see `Slot`.
+        slot: the slot.
     """
 
     def __init__(self, slot: Slot) -> None:
@@ -50,12 +51,12 @@ class Picture:
         self._whole: Pixels | None = None
 
     def cut(self, number: int) -> Pixels:
-        """(S, S, 3) uint8, a window of the source."""
+        """A window of the source, (S, S, 3) uint8."""
         windows = self.slot.windows
         return self.slot.canvas if windows is None else windows.cut(self.slot.canvas, number)
 
     def add(self, pixels: Pixels, finite: bool) -> None:
-        """The next window that came back, (S, S, 3) uint8, and whether all its values were finite."""
+        """Add the next finished window, (S, S, 3) uint8, with the flag whether all its values were finite."""
         self.finite &= finite
         if self._blend is None:
             self._whole = pixels
@@ -63,7 +64,7 @@ class Picture:
             self._blend.add(pixels)
 
     def finish(self) -> Row:
-        """Write the whole picture; see `Slot.finish`."""
+        """Write the complete picture, see `Slot.finish`."""
         whole = self._whole if self._blend is None else self._blend.canvas
         assert whole is not None
         return self.slot.finish(whole)

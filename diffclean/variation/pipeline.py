@@ -1,9 +1,11 @@
-"""The streaming pipeline: reading, sampling and writing overlap, and memory is bounded however long the source.
+"""The streaming pipeline.
 
-Three stages run at once. A pool reads and decodes ahead, in order, at most two batches deep. The calling thread fills
-batches of fixed size with windows, across pictures, and runs the sampler. A second pool encodes and writes, and one
-committer journals the pictures that a batch has finished, in order, after their files are on disk. A stage that falls
-behind holds up the one before it.
+Reading, sampling and writing overlap, and memory is bounded whatever the length of the source.
+
+Three stages run at the same time. A thread pool reads and decodes ahead, in order, by at most two batches. The calling
+thread fills batches of fixed size with windows, across pictures, and runs the sampler. A second pool encodes and
+writes, and a single committer thread records the finished pictures of each batch in the journal, in order, after their
+files are on disk. A slow stage makes the one before it wait.
 """
 
 from __future__ import annotations
@@ -30,14 +32,14 @@ if TYPE_CHECKING:
 
 
 class Generator(Protocol):
-    """What the pipeline needs of a sampler."""
+    """The part of a sampler that the pipeline needs."""
 
     image_size: int
 
     def generate(
         self, pixels: Tensor, seeds: Sequence[int], own: Sequence[tuple[float, float]] | None = None
     ) -> tuple[Tensor, Tensor]:
-        """(B, S, S, 3) uint8, seeds and own pixels -> (B, S, S, 3) uint8 and (B,) bool finite."""
+        """(B, S, S, 3) uint8, seeds and source pixels -> (B, S, S, 3) uint8 and (B,) bool, whether all is finite."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +47,11 @@ class Stages(Generic[Job]):
     """What to do with each job.
 
     Attributes:
-        prepare: job -> slots to regenerate, or finished rows of what failed; called from several threads.
+        prepare: turns a job into slots to regenerate, or into finished rows if it failed; called from several threads.
         generator: the sampler.
-        fallback: makes the sampler that is asked again about images that were not finite; None: there is no other.
-        commit: records finished rows; called in order, from one thread.
-        tell: told after each batch how many windows it held; None: nobody wants to know.
+        fallback: creates the sampler that repeats images whose values were not finite; None if there is no other.
+        commit: records finished rows; called in order from one thread.
+        tell: called after each batch with its number of windows; None if this is not needed.
     """
 
     prepare: Callable[[Job], Sequence[Slot | Row]]
@@ -63,15 +65,15 @@ def stream(jobs: Iterable[Job], stages: Stages[Job], batch: int, workers: int, s
     """Run all jobs through the stages.
 
     Args:
-        jobs: in the order in which they are to be done.
-        stages: see `Stages`.
-        batch: windows that the engine takes at once; the last batch is padded to it.
-        workers: threads of each pool.
-        stop: when set, what was prepared for the batch in flight is finished and recorded, then `stream` returns. A
-            picture that would take more than one batch still is given up.
+        jobs: the jobs, in the order in which they are to be done.
+        stages: the stages, see `Stages`.
+        batch: the number of windows in a batch of the engine; the last batch is padded to it.
+        workers: the number of threads in each pool.
+        stop: when set, the batch that is prepared is finished and recorded, then `stream` returns. A picture that needs
+            more than one further batch is abandoned.
 
     Raises:
-        Exception: whatever a stage raises (a full disk, say); batches recorded before stay recorded.
+        Exception: whatever a stage raises, for example because the disk is full. Batches recorded before stay recorded.
     """
     stop = stop or Event()
     runner = _BatchRunner(stages, batch)
@@ -99,9 +101,9 @@ def stream(jobs: Iterable[Job], stages: Stages[Job], batch: int, workers: int, s
 
 @contextmanager
 def pool(threads: int, name: str) -> Iterator[ThreadPoolExecutor]:
-    """Threads that do without torch's own: there are enough of them, and the sampler wants the cores.
+    """A pool of threads in which torch uses one thread only, because the sampler needs the cores.
 
-    They are waited for at the end, but not after an interrupt: a reader may be a minute at one image.
+    The threads are awaited at the end, but not after an interrupt: a reader may need a minute for one image.
     """
     import torch
 
@@ -115,7 +117,7 @@ def pool(threads: int, name: str) -> Iterator[ThreadPoolExecutor]:
         raise
     finally:
         executor.shutdown(wait=not at_once, cancel_futures=at_once)
-        torch.set_num_threads(whole)  # what a thread sets is also what threads begin with that come after it
+        torch.set_num_threads(whole)  # the setting of a thread is also inherited by threads that are started later
 
 
 def _commit(commit: Callable[[Sequence[Row]], None], rows: Sequence[Row | Future[Row]]) -> None:
@@ -135,7 +137,7 @@ class _Piece:
 
 
 def _pieces(entries: Iterator[Slot | Row], batch: int, stop: Event) -> Iterator[_Piece | Row]:
-    """The windows of each slot in order; of a picture that is given up, the rest is left out."""
+    """The windows of each slot in order. The remaining windows of an abandoned picture are left out."""
     for entry in entries:
         if isinstance(entry, Row):
             yield entry
@@ -148,7 +150,7 @@ def _pieces(entries: Iterator[Slot | Row], batch: int, stop: Event) -> Iterator[
 
 
 def _batches(pieces: Iterator[_Piece | Row], batch: int) -> Iterator[list[_Piece | Row]]:
-    """Group pieces so that each group has at most `batch` windows; rows of failures ride along."""
+    """Group pieces so that each group has at most `batch` windows; the rows of failures are added to the groups."""
     group: list[_Piece | Row] = []
     windows = 0
     for piece in pieces:
@@ -162,7 +164,7 @@ def _batches(pieces: Iterator[_Piece | Row], batch: int) -> Iterator[list[_Piece
 
 
 def _finished(group: list[_Piece | Row], runner: _BatchRunner, writers: ThreadPoolExecutor) -> list[Row | Future[Row]]:
-    """Run a group's windows; the rows of what failed, and of the pictures that are whole now."""
+    """Run the windows of a group, and return the rows of failures and of the pictures that are now complete."""
     finished: list[Row | Future[Row]] = [piece for piece in group if isinstance(piece, Row)]
     for picture in runner.run([piece for piece in group if isinstance(piece, _Piece)]):
         finished.append(writers.submit(picture.finish) if picture.finite else runner.failed(picture))
@@ -170,7 +172,7 @@ def _finished(group: list[_Piece | Row], runner: _BatchRunner, writers: ThreadPo
 
 
 class _BatchRunner:
-    """Runs windows through the sampler, always at the same batch size."""
+    """Runs windows through the sampler, always with the same batch size."""
 
     def __init__(self, stages: Stages[Job], batch: int) -> None:
         self._generator = stages.generator
@@ -180,7 +182,7 @@ class _BatchRunner:
         self._batch = batch
 
     def run(self, pieces: Sequence[_Piece]) -> list[Picture]:
-        """Regenerate windows; the pictures that are whole now, in order."""
+        """Regenerate windows, and return the pictures that are now complete, in order."""
         if not pieces:
             return []
         pixels, finite = self._generate(self._generator, pieces)
@@ -197,8 +199,8 @@ class _BatchRunner:
         return [piece.picture for piece in pieces if piece.number == piece.picture.slot.count - 1]
 
     def failed(self, picture: Picture) -> Row:
-        """The row of a picture with a window whose values were not finite even at the second try."""
-        error = "the engine gave values that are not finite" + (", in fp32 too" if self._make_fallback else "")
+        """The row of a picture with a window whose values were not finite, even when repeated."""
+        error = "the engine gave values that are not finite" + (", also in fp32" if self._make_fallback else "")
         return replace(picture.slot.row, status=Status.FAILED, error=error)
 
     def _generate(self, generator: Generator, pieces: Sequence[_Piece]) -> tuple[Pixels, NDArray[np.bool_]]:

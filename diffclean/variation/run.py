@@ -1,4 +1,4 @@
-"""One run of `variate`: it opens the engine where there is something to do, has the work done, and keeps the tally."""
+"""One run of `variate`: opens the engine if there is something to do, has the work done, and counts the results."""
 
 from __future__ import annotations
 
@@ -30,12 +30,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Concurrency:
-    """Who does the work; it changes nothing about the outcome.
+    """How the work is distributed; this does not change the output.
 
     Attributes:
-        processes: side by side, see `processes`; None: what is quickest here.
-        workers: threads that read, and as many that write, in all processes together; None: one a core, at most 8.
-        threads: of the engine, in all processes together; None: all cores.
+        processes: the number of processes, see `execution.processes`; None stands for the fastest number.
+        workers: the number of reading threads, and of writing threads, in all processes together; None stands for one
+            for each core, at most 8.
+        threads: the number of engine threads in all processes together; None stands for all cores.
     """
 
     processes: int | None = 1
@@ -44,24 +45,24 @@ class Concurrency:
 
 
 class Run:
-    """One run: it has the work done, and keeps the tally.
+    """One run: has the work done, and counts the results.
 
-    A run that may have nothing left to do takes the engine's identity from the record that is there, and opens the
-    engine when there is something to do after all.
+    If a run may have nothing left to do, it takes the identity of the engine from the existing record, and opens the
+    engine only if there is something to do after all.
 
     Args:
-        images: what is read.
-        sink: what is written to.
+        images: the source.
+        sink: the sink.
         located: the engine.
-        concurrency: who does the work.
-        progress: told of every variation.
+        concurrency: how the work is distributed.
+        progress: is advanced for every variation.
 
     Attributes:
-        engine: `Engine.identity`, of the open engine or as it is on record.
-        made: variations made by this run.
-        failed: the rows of those that failed.
-        windows: that this run has regenerated.
-        started: when the work began, by `time.monotonic`.
+        engine: `Engine.identity` of the open engine, or as recorded.
+        made: the number of variations that this run made.
+        failed: the rows of the variations that failed.
+        windows: the number of windows that this run regenerated.
+        started: the time when the work began, from `time.monotonic`.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class Run:
         """Open the engine, once.
 
         Raises:
-            DiffcleanError: it turns out to be another one than that of the run.
+            DiffcleanError: it is not the engine with which the run was started.
         """
         if self._opened is None:
             self._opened = self.located.open(self.concurrency.threads)
@@ -95,7 +96,7 @@ class Run:
         return self._opened
 
     def other(self) -> dict[str, Any]:
-        """What `run.json` says beside the identity."""
+        """The entries of `run.json` that are not part of the identity of the run."""
         from diffclean import __version__
 
         manifest = self.located.manifest
@@ -111,10 +112,10 @@ class Run:
         }
 
     def go(self, found: Comparison, journal: Journal, total: int, stop: Event) -> None:
-        """Make what is missing of `total` variations.
+        """Make the variations that are missing of `total`.
 
         Raises:
-            Interrupted: some are left.
+            Interrupted: some variations are left.
         """
         self._say_cost(found, total - found.kept)
         self.progress.begin("variate", total, done=found.kept)
@@ -127,7 +128,7 @@ class Run:
         if left := total - done - len(self.failed):
             raise Interrupted(
                 f"Stopped: {done} of {total} variations are in {self.sink.where}, {left} are left.",
-                "Type the same command again to go on.",
+                "To continue, type the same command again.",
             )
 
     def _make(self, found: Comparison, journal: Journal, left: int, stop: Event) -> None:
@@ -160,13 +161,13 @@ class Run:
         self.progress.advance(len(rows), failed=len(self.failed))
 
     def _count(self, windows: int) -> None:
-        """A batch was run; where pictures have many windows, people see it move before a picture is finished."""
+        """Count a batch. If pictures have many windows, this also moves the progress before a picture is finished."""
         self.windows += windows
         if self._cost.windows > 1:
             self.progress.advance(0, failed=len(self.failed), windows=self.windows)
 
     def _say_cost(self, found: Comparison, left: int) -> None:
-        """Tell people, before the work, how much it is and what of their pictures it will not keep."""
+        """Log, before the work, how much there is to do and what the variations will lose."""
         if not left:
             return
         settings, side = self.located.settings, self.located.manifest.image_size

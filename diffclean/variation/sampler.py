@@ -1,4 +1,10 @@
-"""The denoising loop, on any engine."""
+"""The denoising loop, with any engine.
+
+With x_T the first sample and D_1, D_2, ... the outputs of the denoiser, the loop computes the input of each step and
+the final sample as weighted sums of x_T and the D's; `schedule` derives the weights from the scheduler. Guidance is
+classifier-free guidance, D = D(nothing) + g (D(condition) - D(nothing)), where g = 1 + w in the notation of Ho and
+Salimans 2022 (arXiv 2207.12598, eq. 6).
+"""
 
 from __future__ import annotations
 
@@ -21,15 +27,15 @@ _ALWAYS_TOLD = {"sample", "timestep"}
 
 @dataclass(frozen=True)
 class SamplerSettings:
-    """What decides a variation beside the engine, the image and its seed.
+    """The settings that determine a variation, apart from the engine, the image and its seed.
 
     Attributes:
-        steps: denoising steps for a run from pure noise.
-        strength: in (0, 1]: how far from the source; see `Family.look`.
-        guidance: classifier-free guidance scale; 1 is off, and halves the work.
+        steps: the number of denoising steps of a run from pure noise.
+        strength: in (0, 1], how far a variation may differ from its source; see `Family.look`.
+        guidance: the scale g of classifier-free guidance; 1 turns it off and halves the work.
         scheduler: one of `schedule.SCHEDULERS`.
-        guidance_interval: the noise levels (lowest, highest; 1 is pure noise) at which guidance is on; outside it a
-            step costs half (Kynkaanniemi et al., "Applying Guidance in a Limited Interval", arXiv 2404.07724).
+        guidance_interval: the noise levels (lowest, highest; 1 is pure noise) between which guidance is on; outside of
+            them a step costs half (Kynkaanniemi et al., "Applying Guidance in a Limited Interval", arXiv 2404.07724).
     """
 
     steps: int
@@ -40,18 +46,22 @@ class SamplerSettings:
 
 
 class Sampler:
-    """Makes variations, a batch at a time.
+    """Makes variations, one batch at a time.
 
     Args:
-        engine: what runs the model.
-        settings: see `SamplerSettings`.
-        look: how the sources are looked at; None: as the strength means to the model. For measurements.
+        engine: the engine that runs the model.
+        settings: the settings, see `SamplerSettings`.
+        look: how much of the sources the model may see, for measurements; None stands for what the strength means to
+            the model.
     """
 
     def __init__(self, engine: Engine, settings: SamplerSettings, look: Look | None = None) -> None:
         inputs = {port.name for port in engine.manifest.components["unet"].inputs}
         if settings.guidance != 1 and inputs == _ALWAYS_TOLD:
-            log.warning("Guidance is left out: %s is told nothing that could be withheld.", engine.manifest.family)
+            log.warning(
+                "Guidance is not used: a model of the family %s has no condition that could be withheld.",
+                engine.manifest.family,
+            )
             settings = replace(settings, guidance=1.0)
         self.engine = engine
         self.settings = settings
@@ -67,12 +77,12 @@ class Sampler:
 
         Args:
             pixels: (B, S, S, 3) uint8 sources.
-            seeds: one an image.
-            own: (down, across) an image, how many pixels of its own it has across the square (`Placement.own`); None:
-                as many as the square.
+            seeds: one seed for each image.
+            own: for each image the number of its own pixels across the square, vertically and horizontally
+                (`Placement.own`); None stands for as many as the square has.
 
         Returns:
-            (B, S, S, 3) uint8 variations and (B,) bool, whether every value of an image was finite; both on the CPU.
+            (B, S, S, 3) uint8 variations and (B,) bool, whether all values of an image were finite; both on the CPU.
         """
         engine, schedule = self.engine, self._schedule
         device = engine.runtime.device
@@ -98,7 +108,7 @@ class Sampler:
         return self.settings.guidance != 1 and lowest <= noise_level <= highest
 
     def _predict(self, scaled: Tensor, timestep: float, condition: Mapping[str, Tensor], guided: bool) -> Tensor:
-        """The denoiser's output; both halves of guidance go in one call."""
+        """The output of the denoiser; both halves of guidance are computed in one call."""
         import torch
 
         if guided:

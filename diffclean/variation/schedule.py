@@ -1,9 +1,18 @@
-"""A scheduler as a triangle of numbers.
+"""Turns a scheduler into a table of weights.
 
-DDIM, DPM-Solver++, UniPC and Euler are linear: what the denoiser sees at a step, and the final sample, are weighted
-sums of the first sample and of the outputs so far. So diffusers' scheduler is run once, on unit vectors, and what comes
-out are the weights. The denoising loop then needs no scheduler: no history to reset, nothing read back from a device,
-and every scheduler that is linear works as it is.
+Write x_T for the first sample and D_1, ..., D_n for the outputs of the denoiser in n steps. The schedulers here are
+linear in them: the input of the denoiser at step i is a_i0 x_T + a_i1 D_1 + ... + a_i,i-1 D_(i-1), and the final sample
+is b_0 x_T + b_1 D_1 + ... + b_n D_n. The first sample itself is w_0 x_0 + w_1 eps, the latent of the source and
+standard normal noise, with the weights of the forward process (Ho et al., "DDPM", arXiv 2006.11239, eq. 4: x_t =
+sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps).
+
+To find the weights, diffusers' scheduler is run once on unit vectors in place of x_T and the D's. The denoising loop
+then needs no scheduler: it has no history to reset and reads nothing back from a device, and every linear scheduler can
+be used without further code.
+
+The update rules are those of DDIM (Song et al., arXiv 2010.02502, eq. 12 with sigma_t = 0), DPM-Solver++ (2M) (Lu et
+al., arXiv 2211.01095, Algorithm 2), UniPC (Zhao et al., arXiv 2302.04867) and Euler's method (Karras et al., "EDM",
+arXiv 2206.00364, Algorithm 1 without the second-order correction).
 """
 
 from __future__ import annotations
@@ -26,7 +35,7 @@ log = logging.getLogger(__name__)
 _DECIDE = ("num_train_timesteps", "beta_schedule", "prediction_type", "timestep_spacing", "steps_offset",
            "rescale_betas_zero_snr", "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas")  # fmt: skip
 """The keys of a configuration that a message names."""
-_ANOTHER = "Try other `steps` or another `scheduler`, or mend the model's scheduler_config.json."
+_ANOTHER = "Use other `steps` or another `scheduler`, or correct the model's scheduler_config.json."
 
 SCHEDULERS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "ddim": ("DDIMScheduler", {}),
@@ -34,14 +43,16 @@ SCHEDULERS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "unipc": ("UniPCMultistepScheduler", {}),
     "euler": ("EulerDiscreteScheduler", {}),
 }
-"""Name on the command line -> diffusers' class, and what it is told beside the model's own configuration."""
+"""Maps the name on the command line to diffusers' class, and to its settings beside the model's own configuration."""
 
 
 def scheduler_for(config: Mapping[str, Any]) -> str:
-    """The name of the scheduler nearest to a model's own; what of it is not followed is noted in the log.
+    """The name of the scheduler that is nearest to a model's own.
+
+    The log names what is not followed of the model's own.
 
     Raises:
-        DiffcleanError: the model's own solves another equation.
+        DiffcleanError: the model's own scheduler solves another equation.
     """
     check_scheduler(config, "The model")
     name = NEAREST[config["_class_name"]]
@@ -51,24 +62,24 @@ def scheduler_for(config: Mapping[str, Any]) -> str:
 
 
 def differences(name: str, config: Mapping[str, Any]) -> list[str]:
-    """What of a model's own scheduler is not followed when it is sampled with one of ours, a phrase each."""
+    """What one of our schedulers does not follow of the model's own scheduler, as a list of phrases."""
     found = str(config.get("_class_name", ""))
     class_name, ours = SCHEDULERS[name]
     if found and found != class_name:
-        return [f"{name} stands in for the model's own scheduler, {found}"]
+        return [f"{name} is used in place of the model's own scheduler, {found}"]
     defaults = {"algorithm_type": "dpmsolver++", "solver_order": 2}
     return [
-        f"the model's {key} {config.get(key)} is taken as {value}"
+        f"the model's {key} {config.get(key)} is replaced by {value}"
         for key, value in ours.items()
         if config.get(key, defaults.get(key)) != value
     ]
 
 
 def scheduler_named(name: str, config: Mapping[str, Any]) -> Any:
-    """A diffusers scheduler on the model's own noise schedule, without clipping or thresholding (they are not linear).
+    """A diffusers scheduler on the model's noise schedule, without clipping or thresholding, which are not linear.
 
     Raises:
-        UsageError: unknown name.
+        UsageError: there is no scheduler of that name.
     """
     import diffusers
 
@@ -84,7 +95,7 @@ def scheduler_named(name: str, config: Mapping[str, Any]) -> Any:
 
 
 def _own_betas(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The noise schedule that a model's own class has where its configuration does not say: classes differ in it."""
+    """The default noise schedule of the model's own class, for what its configuration does not say."""
     import diffusers
 
     own = getattr(diffusers, str(config.get("_class_name")), None)
@@ -95,14 +106,15 @@ def _own_betas(config: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Schedule:
-    """What a run of the denoiser does, as numbers.
+    """A run of the denoiser as a table of numbers.
 
     Attributes:
-        timesteps: what the denoiser is told, a step; noisiest first.
-        noise_levels: the same as a share of the schedule: 1 is pure noise, 0 the image.
-        start: weights of the source's latent and of the noise in the first sample.
-        inputs: a row a step: weights of (first sample, output 0, output 1, ...) in what the denoiser sees.
-        final: the same for the final sample.
+        timesteps: the timestep that the denoiser is given at each step, noisiest first.
+        noise_levels: the same as a share of the schedule: 1 is pure noise, 0 is the image.
+        start: (w_0, w_1), the weights of the source's latent and of the noise in the first sample.
+        inputs: a row (a_i0, ..., a_i,i-1) for each step i: the weights of the first sample and of the outputs so far in
+            the input of the denoiser.
+        final: (b_0, ..., b_n), the same weights for the final sample.
     """
 
     timesteps: tuple[float, ...]
@@ -113,17 +125,18 @@ class Schedule:
 
 
 def schedule_of(name: str, config: Mapping[str, Any], steps: int, start: float = 1.0) -> Schedule:
-    """Work out a schedule.
+    """Compute a schedule.
 
     Args:
         name: one of `SCHEDULERS`.
-        config: the model's noise schedule, as diffusers stores it.
-        steps: denoising steps of a run from pure noise.
-        start: share of the schedule that is run, as in diffusers' image-to-image pipelines.
+        config: the noise schedule of the model, as diffusers stores it.
+        steps: the number of denoising steps of a run from pure noise.
+        start: the share of the schedule that is run, as in diffusers' image-to-image pipelines.
 
     Raises:
-        UsageError: unknown name; a share that is less than one step.
-        DiffcleanError: diffusers cannot make it, or it comes to numbers that are not finite; names the settings.
+        UsageError: there is no scheduler of that name, or the share is less than one step.
+        DiffcleanError: diffusers cannot compute the schedule, or it has numbers that are not finite; the message names
+            the settings.
     """
     if config.get("_class_name"):
         check_scheduler(config, "The model")
@@ -145,7 +158,7 @@ def schedule_of(name: str, config: Mapping[str, Any], steps: int, start: float =
         raise DiffcleanError(f"{name} cannot take {steps} steps with {asked}: {reason}", _ANOTHER) from error
     numbers = [*schedule.timesteps, *schedule.start, *schedule.final, *(w for row in schedule.inputs for w in row)]
     if not all(map(math.isfinite, numbers)):
-        raise DiffcleanError(f"{name} with {steps} steps and {asked} comes to weights that are not finite.", _ANOTHER)
+        raise DiffcleanError(f"{name} with {steps} steps and {asked} leads to weights that are not finite.", _ANOTHER)
     return schedule
 
 
@@ -160,8 +173,8 @@ def _worked_out(name: str, config: Mapping[str, Any], steps: int, start: float) 
                          f"{trained - 1} (steps_offset)")  # fmt: skip
     if int(steps * start) < 1:
         raise UsageError(
-            f"{start:g} of {steps} steps is less than one: nothing would be regenerated.",
-            f"Give more `steps` (at least {math.ceil(1 / start)}) or more `strength`.",
+            f"A share {start:g} of {steps} steps is less than one step: nothing would be regenerated.",
+            f"Give more `steps` (at least {math.ceil(1 / start)}) or a greater `strength`.",
         )
     first = steps - min(steps, int(steps * start))
     timesteps = scheduler.timesteps[first:]
@@ -172,7 +185,7 @@ def _worked_out(name: str, config: Mapping[str, Any], steps: int, start: float) 
         latent, noise = torch.eye(2)[:, None, None, None]
         noised = scheduler.add_noise(latent, noise, timesteps[:1])
         weights = (float(noised.flatten()[0]), float(noised.flatten()[1]))
-    # Four axes, since schedulers expect an image batch; the last holds the weights.
+    # There are four axes because schedulers expect a batch of images; the last axis holds the weights.
     units = torch.eye(len(timesteps) + 1, dtype=torch.float64)[:, None, None, None]
     sample, inputs = units[0], []
     for index, timestep in enumerate(timesteps):
@@ -188,7 +201,7 @@ def _weights(sample: Tensor, count: int) -> tuple[float, ...]:
 
 
 def weighted_sum(weights: Sequence[float], tensors: Sequence[Tensor]) -> Tensor:
-    """Sum of `weights[i] * tensors[i]`, element by element, so that an image's bytes depend on its own row alone."""
+    """Sum of `weights[i] * tensors[i]`, element by element, so that the bytes of an image depend on its row only."""
     total = tensors[0] * weights[0]
     for weight, tensor in zip(weights[1:], tensors[1:], strict=True):
         if weight:

@@ -1,4 +1,4 @@
-"""What `variate` is asked for, and the engine it is done with."""
+"""The settings of `variate`, and the engine that they name: found, exported if need be, and opened."""
 
 from __future__ import annotations
 
@@ -34,31 +34,32 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Settings:
-    """What `variate` is asked for. None means the recipe's measured default.
+    """The settings of `variate`. None stands for the measured default of the recipe.
 
     Attributes:
-        engine: a recipe's name, an engine directory, or a model directory.
-        runtime: "auto" or one of the runtimes.
-        precision: "fp32", "bf16"; None: the runtime's best.
-        steps: denoising steps.
-        strength: in (0, 1], how far from the source.
-        guidance: classifier-free guidance scale, 1 is off.
-        scheduler: ddim, dpm++, unipc or euler; "" is the model's own, or the nearest to it.
-        guidance_interval: noise levels (lowest, highest; 1 is pure noise) at which guidance is on.
-        variations: how many of each image.
-        seed: of the run.
-        batch: images the engine takes at once.
-        size: of what comes out.
-        fit: how an image meets the model's square.
-        detail: the longer side at which a picture is looked at, in pixels; more than the model's square: in windows.
-        format: of the files.
+        engine: the name of a recipe, an engine directory, or a model directory.
+        runtime: "auto", or the name of a runtime.
+        precision: "fp32", "fp16" or "bf16"; None stands for the runtime's best.
+        steps: the number of denoising steps.
+        strength: in (0, 1], how far a variation may differ from its source.
+        guidance: the scale of classifier-free guidance; 1 turns it off.
+        scheduler: ddim, dpm++, unipc or euler; "" stands for the model's own, or the nearest to it.
+        guidance_interval: the noise levels (lowest, highest; 1 is pure noise) between which guidance is on.
+        variations: the number of variations of each image.
+        seed: the seed of the run.
+        batch: the number of images or windows in a batch of the engine.
+        size: the size of the variations.
+        fit: how an image is made to fit the model's square.
+        detail: the longer side to which a picture is reduced, in pixels; if it is more than the model's square, the
+            picture is regenerated in windows.
+        format: the file format of the variations.
         color_transfer: none, mean-std or lab.
-        labels: of the variations: keep (the source's), none, or the file of a classifier that is asked.
+        labels: the labels of the variations: keep (those of the source), none, or the file of a classifier.
         pixel_limit: the largest image that is decoded, in pixels.
-        byte_limit: the largest file that is read.
-        time_limit_s: processor time that decoding one image may take, in seconds.
-        full_names: the original's extension stays in a variation's name.
-        label_from: where labels are, see `data.labels`.
+        byte_limit: the largest file that is read, in bytes.
+        time_limit_s: the processor time in which an image must be decoded, in seconds.
+        full_names: whether the name of a variation keeps the extension of the original.
+        label_from: where the labels come from, see `data.labels`.
     """
 
     engine: str = defaults.ENGINE
@@ -85,10 +86,10 @@ class Settings:
     label_from: str | None = None
 
     def resolved(self, recipe: dict[str, Any]) -> Settings:
-        """With the recipe's defaults filled in, checked.
+        """Fill in the defaults of the recipe, and check all values.
 
         Raises:
-            UsageError: names everything that is out of range, together.
+            UsageError: values are out of range; the message names all of them.
         """
         names = ("steps", "strength", "guidance", "scheduler", "batch", "detail")
         full = replace(self, **{name: recipe[name] for name in names if getattr(self, name) is None})
@@ -121,7 +122,7 @@ class Settings:
         return full
 
     def for_json(self) -> dict[str, Any]:
-        """The fields, with the size as people type it."""
+        """The fields, with the size as it is typed on the command line."""
         return vars(self) | {"size": str(self.size)}
 
     @property
@@ -130,21 +131,21 @@ class Settings:
         return {"byte_limit": self.byte_limit, "label_from": self.label_from}
 
     def check_names(self, sink: Sink, keys: Iterable[str]) -> None:
-        """Raises NameCollisionError where variations could not lie side by side; see `Sink.check_keys`."""
+        """Raise NameCollisionError if variations could not be in the same folder, see `Sink.check_keys`."""
         sink.check_keys(keys, self.variations, self.format.extension, self.full_names)
 
     def name_of(self, key: str, variant: int) -> str:
-        """Of a variation, below the output folder."""
+        """The path of a variation below the output folder."""
         return variation_name(key, variant, self.format.extension, self.full_names)
 
     @property
     def limits(self) -> Limits:
-        """Of decoding."""
+        """The limits of decoding."""
         return Limits(pixels=self.pixel_limit, seconds=self.time_limit_s)
 
     @property
     def sampler(self) -> SamplerSettings:
-        """The sampler's part of resolved settings."""
+        """The part of resolved settings that the sampler needs."""
         assert self.steps is not None
         assert self.strength is not None
         assert self.guidance is not None
@@ -152,13 +153,15 @@ class Settings:
         return SamplerSettings(self.steps, self.strength, self.guidance, self.scheduler, self.guidance_interval)
 
     def identity(self, engine: str) -> dict[str, Any]:
-        """What decides the bytes of the output, beside those of the images: a run resumes only with the same.
+        """What determines the bytes of the output, apart from those of the images.
+
+        A run can be resumed only with the same.
 
         Args:
             engine: `Engine.identity`.
         """
         content = asdict(self) | {"size": str(self.size), "engine": engine, "labels": identity_of(self.labels)}
-        # The first two are said by the engine's identity; limits decide which images fail, and no bytes.
+        # The engine's identity contains the first two; the limits determine which images fail, but no bytes.
         for name in ("runtime", "precision", "byte_limit", "time_limit_s"):
             del content[name]
         return content
@@ -166,13 +169,15 @@ class Settings:
 
 @dataclass(frozen=True)
 class Located:
-    """An engine that was found, or exported, and is not open yet: that takes seconds and half a gigabyte.
+    """An engine that was found or exported, but is not open yet.
+
+    Opening it takes seconds and half a gigabyte of memory.
 
     Attributes:
-        recipe: what it was made from.
-        directory: where it is.
-        manifest: of the engine.
-        settings: resolved.
+        recipe: the recipe that it was made from.
+        directory: the engine directory.
+        manifest: the manifest of the engine.
+        settings: the resolved settings.
     """
 
     recipe: Recipe
@@ -181,13 +186,13 @@ class Located:
     settings: Settings
 
     def open(self, threads: int | None = None) -> Opened:
-        """Open it; `threads` are the engine's, None for all cores."""
+        """Open the engine. `threads` is the number of its threads, None stands for all cores."""
         settings = self.settings
         engine = open_compiled(self.directory, settings.runtime, settings.precision, threads)
         return Opened(self.recipe, engine, settings, threads)
 
     def could_be(self, identity: object) -> bool:
-        """Whether, opened, it might turn out to be the engine of that identity (`Engine.identity`)."""
+        """Whether this may turn out to be the engine with that identity (`Engine.identity`) when it is opened."""
         fingerprint, _, rest = str(identity).partition("/")
         runtime, _, precision = rest.partition("/")
         asked = self.settings
@@ -197,7 +202,7 @@ class Located:
 
 @dataclass(frozen=True)
 class Opened:
-    """An engine that is open, with the settings it is run with."""
+    """An open engine, with the settings that it is run with."""
 
     recipe: Recipe
     engine: Engine
@@ -205,25 +210,25 @@ class Opened:
     threads: int | None = None
 
     def sampler(self) -> Sampler:
-        """A sampler on the engine."""
+        """A sampler that uses the engine."""
         return Sampler(self.engine, self.settings.sampler)
 
     @property
     def fallback(self) -> Callable[[], Sampler] | None:
-        """Makes the sampler that is asked again about values that are not finite; None: this one is in fp32."""
+        """Creates the sampler that repeats images whose values were not finite; None if this engine uses fp32."""
         return None if self.engine.runtime.precision == "fp32" else self.fp32_sampler
 
     def fp32_sampler(self) -> Sampler:
-        """A sampler on the same engine in fp32."""
-        log.warning("Values that are not finite came out; asking again in fp32.")
-        # A graph in half precision stays so whatever runs it; then only the model itself can be asked.
+        """A sampler that uses the same engine in fp32."""
+        log.warning("The engine gave values that are not finite; these images are repeated in fp32.")
+        # A graph in half precision stays so in every runtime; then only the model itself can compute in fp32.
         runtime = self.engine.runtime.name if self.engine.manifest.precision == "fp32" else "torch"
         again = open_compiled(self.engine.directory, runtime, "fp32", self.threads)
         return Sampler(again, self.settings.sampler)
 
 
 def recipe_of(settings: Settings) -> Recipe:
-    """The recipe, model directory or engine directory that settings name; quick, since nothing is opened yet."""
+    """The recipe, model directory or engine directory that the settings name. Nothing is opened, so this is fast."""
     directory = Path(settings.engine)
     if settings.engine in recipe_names() or not (directory / ENGINE_FILE).is_file():
         recipe = recipe_for(settings.engine)
@@ -233,7 +238,7 @@ def recipe_of(settings: Settings) -> Recipe:
 
 
 def locate(settings: Settings, progress: Progress | None = None) -> Located:
-    """Find, and export if need be, the engine that settings name."""
+    """Find the engine that the settings name, and export it if need be."""
     recipe = recipe_of(settings)
     settings = settings.resolved(recipe.defaults)
     directory = recipe.directory
@@ -252,12 +257,12 @@ def locate(settings: Settings, progress: Progress | None = None) -> Located:
 
 
 def open_for(settings: Settings, threads: int | None = None, progress: Progress | None = None) -> Opened:
-    """Find, export if need be, and open the engine that settings name."""
+    """Find the engine that the settings name, export it if need be, and open it."""
     return locate(settings, progress).open(threads)
 
 
 def _check_schedule(recipe: Recipe, directory: Path, settings: Settings) -> None:
-    """Say before an export, which takes minutes, what would be wrong with the schedule after it."""
+    """Check the schedule before an export, which takes minutes."""
     assert settings.steps is not None
     config = read_scheduler(directory, steps_offset=getattr(family_named(recipe.family), "steps_offset", None))
     schedule_of(settings.scheduler or NEAREST[config["_class_name"]], config, settings.steps)

@@ -1,4 +1,4 @@
-"""The work of `variate` as an executor takes it: a task that opens a station wherever the work is to be done."""
+"""The work of `variate` in the form that executors take: a task that opens a station wherever the work is done."""
 
 from __future__ import annotations
 
@@ -23,30 +23,31 @@ from diffclean.variation.settings import Opened, Settings
 from diffclean.variation.work import Job, Work
 
 _SMALL_PX = 128
-"""Of a larger square one batch has work enough for all cores."""
+"""The largest side of a model's square for which several processes are faster. With a larger square, one batch has
+enough work for all cores."""
 _MOST = 8
-"""More would only cost memory: each then has several cores."""
+"""The largest number of processes. More would only cost memory, since each has several cores then."""
 _BYTES_EACH = 2**30
 _WORTH_S = 20
-"""A process takes some three seconds to start."""
+"""The seconds of work from which several processes are worth it; a process takes about three seconds to start."""
 _MOST_WORKERS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What a station tells beside finished rows: that a batch of so many windows was run."""
+    """Tells that a station has run a batch of this many windows; sent in addition to finished rows."""
 
     windows: int
 
 
 @dataclass(frozen=True)
 class VariationStation:
-    """An open engine, with all that stands before and behind it.
+    """An open engine, with the work before and after it.
 
     Attributes:
-        work: reads and writes.
+        work_on: reads and writes images.
         opened: the engine.
-        workers: threads that read, and as many that write.
+        workers: the number of reading threads, and of writing threads.
     """
 
     work_on: Work
@@ -54,7 +55,7 @@ class VariationStation:
     workers: int
 
     def work(self, jobs: Iterator[Job], tell: Callable[[Sequence[Row | Ran]], None], stop: Event) -> None:
-        """See `Station.work`: rows are told when their files are on disk, and each batch when it was run."""
+        """See `Station.work`. Rows are reported when their files are on disk, and each batch when it has been run."""
         telling = Lock()
 
         def commit(rows: Sequence[Row]) -> None:
@@ -74,7 +75,7 @@ class VariationStation:
 
 @dataclass(frozen=True)
 class LocalTask:
-    """For an executor in this process: the engine that is open already is the one that works."""
+    """A task for an executor in this process, which uses the engine that is open already."""
 
     work: Work
     opened: Opened
@@ -87,12 +88,12 @@ class LocalTask:
 
 @dataclass(frozen=True)
 class SentTask:
-    """For an executor elsewhere: everything is opened anew there, by its description.
+    """A task for an executor elsewhere, where everything is opened again from its description.
 
     Attributes:
-        source, sink: what is read and written.
-        recipe, settings: resolved.
-        directory, runtime, precision, fingerprint: of the engine; the one that is opened must be the same.
+        source, sink: descriptions of the source and the sink.
+        recipe, settings: the recipe, and the resolved settings.
+        directory, runtime, precision, fingerprint: describe the engine; the one that is opened must be the same.
     """
 
     source: Description
@@ -108,12 +109,14 @@ class SentTask:
         """See `Task.open`.
 
         Raises:
-            DiffcleanError: the engine is another one by now.
+            DiffcleanError: the engine has changed in the meantime.
         """
         IN_FLIGHT.share(share.processes, share.alone)
         engine = open_compiled(self.directory, self.runtime, self.precision, share.threads)
         if engine.manifest.fingerprint != self.fingerprint:
-            raise DiffcleanError(f"The engine in {self.directory} was changed while it was in use.", "Start again.")
+            raise DiffcleanError(
+                f"The engine in {self.directory} was changed while it was in use.", "Type the same command again."
+            )
         opened = Opened(self.recipe, engine, self.settings, share.threads)
         size = engine.manifest.image_size
         work = Work(open_source(self.source), open_sink(self.sink), self.settings, size, self.fingerprint)
@@ -121,7 +124,7 @@ class SentTask:
 
 
 def sent_task(work: Work, opened: Opened) -> SentTask | None:
-    """The task for an executor elsewhere; None: the source or the sink lives in this process alone."""
+    """The task for an executor elsewhere; None if the source or the sink exists in this process only."""
     source, sink, engine = work.source.describe(), work.sink.describe(), opened.engine
     if source is None or sink is None:
         return None
@@ -138,24 +141,24 @@ def sent_task(work: Work, opened: Opened) -> SentTask | None:
 
 
 def executor_for(opened: Opened, left: int, processes: int | None, share: Share) -> Executor:
-    """Who is quickest for `left` windows.
+    """Choose the executor that is fastest for `left` windows.
 
     Args:
         opened: the engine.
-        left: how many windows are to be made.
-        processes: how many processes the user asked for; None: as many as are quickest.
-        share: of all processes together.
+        left: the number of windows that are to be made.
+        processes: the number of processes that the user asked for; None stands for the fastest number.
+        share: the share of the machine that all processes have together.
     """
     count = processes or quickest(opened, left)
     return Processes(count, share) if count > 1 and left else Here(share)
 
 
 def quickest(opened: Opened, left: int) -> int:
-    """How many processes are quickest for `left` windows."""
+    """The number of processes that is fastest for `left` windows."""
     if opened.engine.runtime.device != "cpu" or opened.engine.manifest.image_size > _SMALL_PX:
         return 1
     assert opened.settings.steps is not None
-    seconds = left * (2 + opened.settings.steps) / 1000  # of two cores of 2023; only the order of magnitude matters
+    seconds = left * (2 + opened.settings.steps) / 1000  # on two cores of 2023; only the order of magnitude matters
     if seconds < _WORTH_S:
         return 1
     available = memory_bytes()["available"]

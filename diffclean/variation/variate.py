@@ -1,4 +1,4 @@
-"""`variate`: regenerate a data set, resumably."""
+"""`variate`: regenerate a data set, in a run that can be resumed."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ class VariateResult:
     """What a run did.
 
     Attributes:
-        where: what was written to, as it was named.
-        total: variations that the data set (or shard) has.
-        made: made by this run.
-        kept: made by earlier runs of the same command.
-        failed: their rows.
-        seconds: this run's, without opening the engine.
-        windows: that this run has regenerated.
-        classes: how many the output has; 0: it has no labels.
-        engine: what ran.
-        settings: resolved.
-        passed_over: what is in the source and was not taken.
-        changes: what was found to differ from what an earlier run left, a sentence each.
+        where: the output, as it was named.
+        total: the number of variations that the data set (or shard) has.
+        made: the number of variations that this run made.
+        kept: the number of variations that earlier runs of the same command made.
+        failed: the rows of the variations that failed.
+        seconds: the duration of this run, without opening the engine.
+        windows: the number of windows that this run regenerated.
+        classes: the number of classes of the output; 0 if it has no labels.
+        engine: the identity of the engine that ran.
+        settings: the resolved settings.
+        passed_over: what the source contains and what was not used.
+        changes: what differs from the state that an earlier run left, one sentence each.
     """
 
     where: str
@@ -75,16 +75,16 @@ class VariateResult:
 
     @property
     def exit_code(self) -> ExitCode:
-        """Done, or some failed."""
+        """Whether everything was done, or some images failed."""
         return ExitCode.SOME_FAILED if self.failed else ExitCode.DONE
 
     @property
     def images_per_second(self) -> float:
-        """Variations made a second."""
+        """The number of variations made in a second."""
         return self.made / self.seconds if self.seconds else 0.0
 
     def for_json(self) -> dict[str, Any]:
-        """The fields, with the rate; of a row that failed, what it is and why."""
+        """The fields with the rate; of each failed row only its key, its variant and the error."""
         failed = [{"key": row.key, "variant": row.variant, "error": row.error} for row in self.failed]
         figures = {"failed": failed, "images_per_second": self.images_per_second, "labels": self.labels_note}
         fields = {name: value for name, value in vars(self).items() if name not in ("where", "classes")}
@@ -92,11 +92,11 @@ class VariateResult:
 
     @property
     def labels_note(self) -> str:
-        """What the labels of the output are worth; empty where it has none and none were asked for."""
+        """How reliable the labels of the output are; empty if it has none, and none was asked for."""
         return note_on(self.settings.labels) if self.classes or self.settings.labels != KEEP else ""
 
     def to_pandas(self) -> DataFrame:
-        """A row an attempt, as the manifest has it. Needs pandas."""
+        """A table with a row for each attempt, as in the manifest. Needs pandas."""
         return table(latest(read_run_manifest(self.out / manifest_name())).values())
 
 
@@ -115,22 +115,23 @@ def variate(
     """Regenerate every image of `source` into `out`.
 
     Args:
-        source: a data set in one of the formats of `data.registry`, or one that is open.
-        out: made if missing; a run that was killed is resumed, and one whose source has changed is brought up to date.
-        settings: see `Settings`.
-        shard: only this part of the data set; it may be empty, and is then done at once.
-        concurrency: who does the work.
-        progress: told of every variation.
-        stop: when set, the batch in flight is finished, then `Interrupted` is raised.
-        verify: before a run is resumed, hash every original and every variation instead of looking at sizes and dates.
-        to: the format of `out`, a name in `data.registry.FORMATS`; None: that of `source`.
+        source: a data set in one of the formats of `data.registry`, or an open source.
+        out: the output, which is created if it is missing. A run that was killed is resumed, and one whose source has
+            changed is brought up to date.
+        settings: the settings, see `Settings`.
+        shard: the part of the data set to regenerate; it may be empty, and is then done at once.
+        concurrency: how the work is distributed.
+        progress: is advanced for every variation.
+        stop: when set, the current batch is finished, then `Interrupted` is raised.
+        verify: whether a resumed run hashes every original and every variation in place of comparing sizes and dates.
+        to: the format of `out`, a name in `data.registry.FORMATS`; None stands for that of `source`.
 
     Raises:
-        DiffcleanError: nothing to do it with, or nothing to do it on; see the modules of `data`.
-        Interrupted: `stop` was set before the end; the same call resumes.
+        DiffcleanError: the engine or the data set cannot be used; see the modules of `data`.
+        Interrupted: `stop` was set before the end; the same call continues.
     """
     progress, stop, shard = progress or NoProgress(), stop or Event(), shard or Shard()
-    settings = settings.resolved(recipe_of(settings).defaults)  # what is wrong with them is said before any work
+    settings = settings.resolved(recipe_of(settings).defaults)  # wrong settings are reported before any work
     concurrency = concurrency or Concurrency()
     images = open_source(source, **settings.reading) if isinstance(source, str | PathLike) else source
     if isinstance(out, str | PathLike):
@@ -161,7 +162,7 @@ def variate(
                 update_run(sink.records, before, record)
             run.go(found, journal, survey.count * settings.variations, stop)
             sink.finish(partial(_made, survey, journal), images, classes)
-            # No manifest of a run that is not finished: it is how `merge` knows a shard that is.
+            # An unfinished run has no manifest, since `merge` recognises finished shards by their manifests.
             write_sorted_manifest(sink.records, journal.rows(), class_to_idx=classes, shard=shard)
     total, seconds = survey.count * settings.variations, time.monotonic() - run.started
     return VariateResult(
@@ -181,7 +182,7 @@ def variate(
 
 
 def _record(run: Run, survey: Survey, classes: Mapping[str, int]) -> RunRecord:
-    """What `run.json` says of this run; begins one by opening the engine."""
+    """The contents of `run.json` for this run."""
     source, place = run.images.describe(), run.sink.describe()
     where = source.where if source else ""
     from_here = path_from(place.where, where) if source and place else ""
@@ -197,26 +198,28 @@ def _made(survey: Survey, journal: Journal) -> Iterator[tuple[Item, list[Row]]]:
 
 
 def _changes(found: Comparison, before: RunRecord | None, now: RunRecord) -> list[str]:
-    """What differs from what an earlier run left, in sentences."""
+    """What differs from the state that an earlier run left, in sentences."""
     if before is None:
         return []
     said = []
     if before.source and before.source != now.source:
-        said.append(f"The source is now {now.source}; when the run was last begun it was {before.source}.")
+        said.append(f"The source is now {now.source}; in the earlier run it was {before.source}.")
     if before.images and before.images != now.images:
-        said.append(f"The source has {now.images} images now; it had {before.images}.")
+        said.append(f"The source now has {now.images} images; in the earlier run it had {before.images}.")
     added, lost = (
         [label for label in a if label not in b]
         for a, b in ((now.class_to_idx, before.class_to_idx), (before.class_to_idx, now.class_to_idx))
     )
     if added or lost:
-        parts = [f"new are {', '.join(added[:10])}"] if added else []
-        parts += [f"gone are {', '.join(lost[:10])}"] if lost else []
-        said.append(f"The source has other classes than before: {'; '.join(parts)}. Their numbers may have changed.")
+        parts = [f"new: {', '.join(added[:10])}"] if added else []
+        parts += [f"gone: {', '.join(lost[:10])}"] if lost else []
+        said.append(f"The classes of the source have changed ({'; '.join(parts)}), and their numbers may have changed.")
     if found.replaced.images:
-        said.append(f"Originals that were replaced, and are varied anew: {found.replaced}.")
+        said.append(f"Originals that were replaced and are regenerated again: {found.replaced}.")
     if found.gone.images:
-        said.append(f"Originals that are gone, and whose variations were dropped: {found.gone}.")
+        said.append(f"Originals that are gone and whose variations were deleted: {found.gone}.")
     if found.damaged.images:
-        said.append(f"Images with variations that were not as they were written, and are made anew: {found.damaged}.")
+        said.append(
+            f"Images whose variations were changed after they were written and are made again: {found.damaged}."
+        )
     return said

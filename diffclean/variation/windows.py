@@ -1,8 +1,8 @@
-"""How a picture larger than the model's square is looked at: in overlapping windows on a canvas.
+"""Divides a picture that is larger than the model's square into overlapping windows on a canvas.
 
-The canvas is the picture with its longer side brought down to `detail` pixels, and never enlarged. Windows of the
-model's square are spread evenly over it, at most half a square apart. A picture that is no larger than the square, or a
-`detail` of the square's own side, gives one window, which is the picture fitted into the square (`data.fit`).
+The canvas is the picture with its longer side reduced to `detail` pixels; it is never enlarged. Windows of the size of
+the model's square are spread evenly over it, at most half a square apart. A picture that is no larger than the square,
+or a `detail` of the square's own side, gives one window, which is the picture fitted into the square (`data.fit`).
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from diffclean.data.pixels import Pixels
 Box = tuple[int, int, int, int]
 
 GRID = 8
-"""Windows begin at multiples of this many canvas pixels. It is the largest averaging factor of a coarse view
-(`families.micro_view`), so the cells of windows that overlap are the same cells: no window shows what another hides."""
+"""Windows begin at multiples of this number of canvas pixels. It is the largest averaging factor of a coarse view
+(`families.micro_view`), so overlapping windows have the same cells, and no window shows what another one hides."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +26,9 @@ class Windows:
     """Squares on a canvas, numbered row by row.
 
     Attributes:
-        side: S, of a window, in pixels.
-        tops: where each row of windows begins.
-        lefts: where each column of windows begins.
+        side: S, the side of a window in pixels.
+        tops: the positions where the rows of windows begin.
+        lefts: the positions where the columns of windows begin.
     """
 
     side: int
@@ -44,7 +44,7 @@ class Windows:
         return self.tops[-1] + self.side, self.lefts[-1] + self.side
 
     def cut(self, canvas: Pixels, number: int) -> Pixels:
-        """(S, S, 3) of a canvas, without a copy."""
+        """A window of a canvas, (S, S, 3), without a copy."""
         row, column = divmod(number, len(self.lefts))
         top, left = self.tops[row], self.lefts[column]
         return canvas[top : top + self.side, left : left + self.side]
@@ -52,12 +52,12 @@ class Windows:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Where one picture lies on its canvas, and where its windows are.
+    """Where a picture is on its canvas, and where its windows are.
 
     Attributes:
-        placement: the picture's own size, and how it is fitted.
-        box: (left, top, right, bottom) of what is kept of the picture, on the canvas.
-        windows: they cover the canvas.
+        placement: the original size of the picture, and how it is fitted.
+        box: (left, top, right, bottom) of the part of the canvas that shows the picture.
+        windows: the windows, which cover the canvas.
     """
 
     placement: Placement
@@ -65,7 +65,7 @@ class Layout:
     windows: Windows
 
     def size(self, wanted: OutputSize) -> tuple[int, int]:
-        """(width, height) of the picture that comes out."""
+        """(width, height) of the output picture."""
         if wanted.native:
             height, width = self.windows.shape
             return width, height
@@ -74,7 +74,10 @@ class Layout:
 
     @property
     def own(self) -> tuple[float, float]:
-        """(down, across): how many pixels of its own the picture has across a window; at most the window's side."""
+        """(vertically, horizontally): the number of its own pixels that the picture has across a window.
+
+        It is at most the side of the window.
+        """
         left, top, right, bottom = self.box
         width, height = self.placement.kept
         side = self.windows.side
@@ -82,15 +85,15 @@ class Layout:
 
 
 def layout(width: int, height: int, side: int, detail: int, fit: Fit) -> Layout:
-    """Plan a picture.
+    """Plan the windows of a picture.
 
     Args:
-        width: of the picture, in pixels.
-        height: of the picture, in pixels.
-        side: S, of the model's square.
-        detail: the longer side at which the picture is looked at; less than `side` is taken for `side`.
-        fit: `SQUASH`: a side that would be shorter than a window is stretched to it. `PAD`: it is filled up with edge
-            pixels instead. `CROP`: the picture's centre square, and windows over that.
+        width: the width of the picture, in pixels.
+        height: the height of the picture, in pixels.
+        side: S, the side of the model's square.
+        detail: the longer side to which the picture is reduced; less than `side` counts as `side`.
+        fit: with `SQUASH`, a side that would be shorter than a window is stretched to it; with `PAD`, it is filled with
+            edge pixels. With `CROP`, only the central square of the picture is used, in windows.
     """
     placement = Placement(fit, width, height)
     kept = placement.kept
@@ -103,14 +106,14 @@ def layout(width: int, height: int, side: int, detail: int, fit: Fit) -> Layout:
 
 
 def to_canvas(image: Pixels, plan: Layout) -> Pixels:
-    """Put a picture on its canvas (Lanczos); beyond the picture its edge pixels are repeated.
+    """Put a picture on its canvas (Lanczos). Beyond the picture, its edge pixels are repeated.
 
     Args:
-        image: (h, w, 3) uint8, the picture, perhaps already smaller than `plan` says (see `decode_for`).
-        plan: the picture's.
+        image: (h, w, 3) uint8, the picture, which may already be smaller than `plan` says (see `decode_for`).
+        plan: the layout of the picture.
 
     Returns:
-        (H, W, 3) uint8 of `plan.windows.shape`.
+        (H, W, 3) uint8 of the shape `plan.windows.shape`.
     """
     if plan.placement.fit is Fit.CROP:
         side = min(image.shape[:2])
@@ -125,11 +128,11 @@ def to_canvas(image: Pixels, plan: Layout) -> Pixels:
 
 
 def from_canvas(canvas: Pixels, plan: Layout, size: OutputSize) -> Pixels:
-    """Undo `to_canvas` (bicubic where the picture grows), except for what a crop left out.
+    """Undo `to_canvas`, except for what a crop left out; a picture that grows is resampled bicubically.
 
     Args:
-        canvas: (H, W, 3) uint8 of `plan.windows.shape`.
-        plan: the picture's.
+        canvas: (H, W, 3) uint8 of the shape `plan.windows.shape`.
+        plan: the layout of the picture.
         size: the size wanted; native is the canvas as it is.
 
     Returns:
@@ -142,8 +145,11 @@ def from_canvas(canvas: Pixels, plan: Layout, size: OutputSize) -> Pixels:
 
 
 def _starts(length: int, side: int) -> tuple[int, ...]:
-    """Where windows begin along an axis of `length` pixels: multiples of `GRID`, at most half a window apart."""
-    last = -(-max(0, length - side) // GRID)  # in units of GRID, as all below
+    """The positions where windows begin along an axis of `length` pixels.
+
+    They are multiples of `GRID` and at most half a window apart.
+    """
+    last = -(-max(0, length - side) // GRID)  # in units of GRID, like everything below
     step = max(1, side // 2 // GRID)
     gaps = -(-last // step)
     return (*(GRID * (number * last // gaps) for number in range(gaps)), GRID * last)

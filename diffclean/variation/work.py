@@ -1,4 +1,4 @@
-"""The work on one image: read and decode it; what comes of it later is encoded and written."""
+"""The work on one image before and after the sampler: reading and decoding, then encoding and writing."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from diffclean.variation.settings import Settings
 from diffclean.variation.windows import Layout, from_canvas, layout, to_canvas
 
 Job = tuple[Item, list[int]]
-"""An image, and which of its variations are wanted."""
+"""An image, and the variants of it that are wanted."""
 
 
 @dataclass
 class Work:
-    """What is done before and after the sampler; safe to use from several threads.
+    """The work before and after the sampler. It can be used from several threads.
 
     Attributes:
-        source: what is read.
-        sink: what is written to.
-        settings: resolved.
+        source: the source.
+        sink: the sink.
+        settings: the resolved settings.
         image_size: S, the side of the model's square in pixels.
-        fingerprint: of the engine, for the rows.
+        fingerprint: the fingerprint of the engine, for the rows.
     """
 
     source: Source
@@ -51,9 +51,9 @@ class Work:
         self._limits = self.settings.limits
 
     def prepare(self, job: Job) -> list[Slot | Row]:
-        """Read and decode one image: a slot a wanted variation, or a failed row each."""
+        """Read and decode one image; return a slot for each wanted variation, or a failed row for each."""
         item, variants = job
-        label = item.label if self.settings.labels == KEEP else ""  # of another the labeller decides
+        label = item.label if self.settings.labels == KEEP else ""  # otherwise the labeller sets it later
         name = self.source.name(item)
         detail = self.settings.detail
         assert detail is not None
@@ -90,7 +90,7 @@ class Work:
         return slots
 
     def _finish(self, row: Row, plan: Layout, colors: ColorStatistics | None, pixels: NDArray[np.uint8]) -> Row:
-        """Encode and write what the sampler made: a whole canvas, (H, W, 3) uint8."""
+        """Encode and write the result of the sampler, a whole canvas, (H, W, 3) uint8."""
         pixels = transferred(pixels, colors, self.settings.color_transfer)
         pixels = from_canvas(pixels, plan, self.settings.size)
         row = self.labeller.labelled(row, pixels)

@@ -14,17 +14,17 @@ def test_all_wrong_parameters_are_told_at_once() -> None:
     lines = caught.value.message.splitlines()
     assert lines == [
         "badnets has no parameter sise.",
-        "badnets: kind should be one of checkerboard, white, black, color, random, image, not 'pink'.",
-        "badnets: size should be a number of pixels, or a share of the image below 1, not -1.",
-        "badnets: place should be one of top-left, top-right, bottom-left, bottom-right, center, random, or [x, y] "
+        "badnets: kind must be one of checkerboard, white, black, color, random, image, not 'pink'.",
+        "badnets: size must be a number of pixels, or a share of the image below 1, not -1.",
+        "badnets: place must be one of top-left, top-right, bottom-left, bottom-right, center, random, or [x, y] "
         "with shares from 0 to 1, not 'middle'.",
-        "badnets: margin should be an integer of at least 0, not 0.5.",
+        "badnets: margin must be an integer of at least 0, not 0.5.",
     ]
-    assert caught.value.hint.startswith("It has (with defaults): kind=checkerboard, ")
+    assert caught.value.hint.startswith("Its parameters and their defaults are: kind=checkerboard, ")
 
 
 def test_ranges_are_part_of_the_message() -> None:
-    with pytest.raises(UsageError, match="alpha should be a number above 0 and at most 1, not 2"):
+    with pytest.raises(UsageError, match="alpha must be a number above 0 and at most 1, not 2"):
         Blended().resolve({"alpha": 2}, 1)
 
 

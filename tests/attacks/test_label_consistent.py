@@ -147,10 +147,10 @@ def test_default_steps_and_budget(linear_model: str) -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"model": None}, "model should be a classifier file, such as -p model=clean.pt"),
+        ({"model": None}, "model must be a classifier file, such as -p model=clean.pt"),
         ({"model": "nowhere.pt"}, r"model: nowhere\.pt: No such file.*diffclean train"),
         ({"model_sha256": 3}, "model_sha256"),
-        ({"norm": "l1"}, "norm should be one of l2, linf"),
+        ({"norm": "l1"}, "norm must be one of l2, linf"),
         ({"epsilon": -1}, "epsilon"),
         ({"steps": 0}, "steps"),
         ({"step_size": 0}, "step_size"),

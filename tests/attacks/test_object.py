@@ -107,5 +107,5 @@ def test_wrong_parameters_are_refused(wrong: dict[str, object]) -> None:
 
 def test_a_file_that_is_no_image(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(b"nonsense")
-    with pytest.raises(UsageError, match=r"image: .*x\.png cannot be read as an image\. It should be an image file"):
+    with pytest.raises(UsageError, match=r"image: .*x\.png cannot be read as an image\. Expected: an image file"):
         Object().resolve({"kind": "image", "image": str(tmp_path / "x.png")}, 1)

@@ -17,7 +17,7 @@ Needed = Callable[[str], dict[str, Any]]
 def test_unknown_attack_lists_those_there_are() -> None:
     with pytest.raises(UsageError, match="'nonsense'") as caught:
         get("nonsense")
-    assert caught.value.hint == f"There are: {', '.join(ATTACKS)}."
+    assert caught.value.hint == f"The attacks are: {', '.join(ATTACKS)}."
 
 
 @pytest.mark.parametrize("name", ATTACKS)

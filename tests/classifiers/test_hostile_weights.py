@@ -161,11 +161,11 @@ def test_of_two_tables_it_is_said_which_was_taken(tmp_path: Path, caplog: pytest
     torch.save({"model": state, "model_ema": {n: t + 1 for n, t in state.items()}}, tmp_path / "w.pt")
     found = read(tmp_path / "w.pt").network
     assert torch.equal(found.net[0].weight, state["0.weight"])  # type: ignore[attr-defined]
-    assert "model is taken, not model_ema" in caplog.text
+    assert "model is used, not model_ema" in caplog.text
     both = {f"{who}.{name}": tensor for who in ("student", "teacher") for name, tensor in state.items()}
     torch.save(both, tmp_path / "w.pt")
     read(tmp_path / "w.pt")
-    assert "the weights under 'student.' are taken, not 'teacher.'" in caplog.text
+    assert "the weights under 'student.' are used, not 'teacher.'" in caplog.text
 
 
 @pytest.mark.parametrize("extra", [np.float64(0.5), np.ones(3)])
@@ -213,7 +213,7 @@ def test_a_pickle_that_asks_for_a_terabyte_of_zeros_is_refused(zipped: bool, tmp
 
 def test_a_tensor_that_is_larger_than_its_file_is_refused(tmp_path: Path) -> None:
     torch.save({"0.weight": torch.ones(1).expand(10**12)}, tmp_path / "w.pt")
-    with pytest.raises(DiffcleanError, match="its tensors come to 4,000,000,000,000"):
+    with pytest.raises(DiffcleanError, match="its tensors would take 4,000,000,000,000"):
         read(tmp_path / "w.pt")
 
 

@@ -40,7 +40,7 @@ def test_a_classifier_of_ours_says_all(suffix: str, tmp_path: Path) -> None:
     found = loading.load(ClassifierFile(path), DATA, CPU)
     assert (found.class_to_idx, found.arch, found.size, found.sketch) == (CLASSES, "tiny", (16, 16), ["ab", "cd"])
     assert torch.allclose(found.logits(IMAGES), model()(IMAGES), atol=1e-5)
-    with pytest.raises(UsageError, match=r"(?s)says all about itself.*`classifier_arch`, `classifier_mean`"):
+    with pytest.raises(UsageError, match=r"(?s)states all of this itself.*`classifier_arch`, `classifier_mean`"):
         loading.load(ClassifierFile(path, arch="tiny", mean=MEAN), DATA, CPU)
 
 
@@ -68,7 +68,7 @@ def saved_state(path: Path, form: str) -> Path:
 )
 def test_a_state_dict_needs_its_architecture(form: str, tmp_path: Path) -> None:
     path = saved_state(tmp_path / "weights.pth", form)
-    with pytest.raises(UsageError, match=r"(?s)does not say of which network.*`classifier_arch`.*`classifier_classes`"):
+    with pytest.raises(UsageError, match=r"(?s)does not say which network.*`classifier_arch`.*`classifier_classes`"):
         loading.load(ClassifierFile(path), DATA, CPU)
     told = ClassifierFile(path, arch="tiny", classes=listed(tmp_path), mean=MEAN, std=STD)
     found = loading.load(told, DATA, CPU)
@@ -104,7 +104,9 @@ def test_timm_says_how_its_networks_see(tmp_path: Path) -> None:
 
 def test_weights_of_another_network_or_of_other_classes(tmp_path: Path) -> None:
     path = saved_state(tmp_path / "w.pt", "bare")
-    with pytest.raises(DiffcleanError, match=r"does not fit plain with 3 classes: .*are not of it, such as 1\.bias"):
+    with pytest.raises(
+        DiffcleanError, match=r"does not fit plain with 3 classes: .*do not belong to it, such as 1\.bias"
+    ):
         loading.load(ClassifierFile(path, arch="plain"), DATA, CPU)
     with pytest.raises(DiffcleanError, match=r"(?s)6\.weight is \(3, 256\) in the file and \(2, 256\).*_classes"):
         loading.load(ClassifierFile(path, arch="tiny"), {"a": 0, "b": 1}, CPU)

@@ -46,7 +46,7 @@ def test_unit_floats() -> None:
 def test_unknown_names() -> None:
     with pytest.raises(UsageError, match=r"(?s)'resnet19'.*resnet18-cifar"):
         build("resnet19", 10)
-    with pytest.raises(UsageError, match=r"(?s)'gpu0'.*auto, cpu, cuda"):
+    with pytest.raises(UsageError, match=r"(?s)'gpu0'.*cpu, cuda, or auto"):
         pick_device("gpu0")
     assert pick_device("cpu").type == "cpu"
     assert pick_device(None) == pick_device("auto")

@@ -88,5 +88,5 @@ def test_a_graph_for_other_classes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"nonsense"])
 def test_a_damaged_graph(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "t.onnx").write_bytes(content)
-    with pytest.raises(DiffcleanError, match=r"t\.onnx is damaged or is no ONNX file"):
+    with pytest.raises(DiffcleanError, match=r"t\.onnx is damaged or is not an ONNX file"):
         loading.load(ClassifierFile(tmp_path / "t.onnx"), DATA, CPU)

@@ -37,7 +37,7 @@ def test_it_names_the_owner_of_what_is_mounted(inside: Path, monkeypatch: Patch)
     monkeypatch.setattr(os, "getegid", lambda: 4243)
     found = inside.stat()
     said = container.hint(denied(inside / "data-variations/.diffclean.lock"))
-    assert f"works as user 4242:4243, and {inside} belongs to {found.st_uid}:{found.st_gid}" in said
+    assert f"runs as user 4242:4243, but {inside} belongs to {found.st_uid}:{found.st_gid}" in said
     assert said.endswith(f"docker run --user {found.st_uid}:{found.st_gid} ...")
 
 
@@ -53,7 +53,8 @@ def test_outside_of_the_image_it_says_nothing(inside: Path, monkeypatch: Patch) 
 
 def test_a_forgotten_volume(inside: Path, capsys: Capture) -> None:
     assert main(["variate", "./data"]) == 1
-    assert f'Nothing is mounted at {inside}: docker run -v "$PWD:/workspace" ...' in capsys.readouterr().err
+    said = f'No folder is mounted at {inside}. Mount yours: docker run -v "$PWD:/workspace" ...'
+    assert said in capsys.readouterr().err
 
 
 def test_with_something_mounted_it_is_another_mistake(inside: Path, capsys: Capture) -> None:

@@ -57,7 +57,7 @@ def test_a_test_set_that_cannot_tell(capsys: pytest.CaptureFixture[str]) -> None
     arguments = ["evaluate", "t.pt", "data", "--poison", "bad/poison.json", "--undefended", "t.pt"]
     assert main(arguments) == 0
     lines = capsys.readouterr().out
-    assert "no image of another class" in lines
+    assert "DATA has only images of the target class" in lines
     assert "DER" not in lines
     assert main([*arguments, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["defense_effectiveness"] is None

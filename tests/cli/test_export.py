@@ -100,15 +100,15 @@ def test_dry_run_of_one_that_is_there(engine: Path, tiny_model: Path, capsys: Ca
     before = hashes_below(engine)
     assert main([*command, "--dry-run"]) == ExitCode.DONE
     said = capsys.readouterr().out
-    assert "Graphs in fp32: there already, and kept." in said
-    assert "image_encoder for openvino: there already, and kept." in said
+    assert "Graphs in fp32: would be kept, because a fitting one exists." in said
+    assert "image_encoder for openvino: would be kept, because a fitting one exists." in said
     assert "unet for openvino: would be made again: unet/openvino.bin is missing." in said
     assert hashes_below(engine) == before
 
 
 def test_dry_run_fetches_nothing(capsys: Capture) -> None:
     assert main(["export", "sd-image-variations", "--dry-run"]) == ExitCode.DONE
-    assert "of a size that is not known before the model is fetched" in capsys.readouterr().out
+    assert "An amount that is not known before the model is fetched would be written" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_dry_run_fetches_nothing(capsys: Capture) -> None:
         (["--target", "coreml"], ExitCode.USAGE, "There is no target 'coreml'"),
         (["--precision", "fp8"], ExitCode.USAGE, "fp8"),
         (["--batch", "4:2:8"], ExitCode.USAGE, "4:2:8"),
-        (["--batch", "many"], ExitCode.USAGE, "'many' is no profile of batch sizes"),
+        (["--batch", "many"], ExitCode.USAGE, "'many' is not a profile of batch sizes"),
         (["--batch", "0:1:2"], ExitCode.USAGE, "0:1:2"),
         (["--size", "0"], ExitCode.USAGE, "--size"),
         (["--size", "24"], ExitCode.CANNOT, "regenerates squares of 16 px, not of 24"),
@@ -159,7 +159,7 @@ def test_another_engine_is_in_the_way(engine: Path, tiny_model: Path, capsys: Ca
     for more in ([], ["--dry-run"]):
         assert main([*command, *more]) == ExitCode.CANNOT
         said = capsys.readouterr().err
-        assert "holds another engine: its options differ from those asked for (precision fp32, wanted is bf16)" in said
+        assert "holds another engine: its options differ from the wanted ones (precision fp32, wanted is bf16)" in said
         assert "--overwrite" in said
     assert hashes_below(engine) == before
     assert main([*command, "--overwrite"]) == ExitCode.DONE

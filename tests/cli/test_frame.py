@@ -84,7 +84,7 @@ def test_interrupted_says_how_to_resume(tiny: ModuleType, capsys: Capture) -> No
     tiny.main("tiny", "my photos", "--mode", "interrupted")
     err = capsys.readouterr().err
     assert "Stopped after 3 images." in err
-    assert "goes on where it stopped: diffclean tiny 'my photos' --mode interrupted" in err
+    assert "type the same command again: diffclean tiny 'my photos' --mode interrupted" in err
 
 
 def test_lines_are_for_people(tiny: ModuleType, capsys: Capture) -> None:

@@ -36,7 +36,7 @@ def test_a_verb_that_can_finish_its_batch_does(tiny: ModuleType, number: signal.
     assert process.returncode == 130
     assert json.loads(out) == {"stopped": True}
     assert "Stopping after what is in flight" in err
-    assert "goes on where it stopped" in err
+    assert "To continue, type the same command again" in err
     assert "Traceback" not in err
 
 

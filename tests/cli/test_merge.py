@@ -29,7 +29,7 @@ def test_shards_are_joined(
     assert main([*command, "--shard", "3/3"]) == ExitCode.DONE
     capsys.readouterr()
     assert main(["merge", str(out)]) == ExitCode.DONE
-    assert capsys.readouterr().out == f"Joined in {out / 'manifest.parquet'}.\n"
+    assert capsys.readouterr().out == f"The shards are joined; the manifest is {out / 'manifest.parquet'}.\n"
     assert [row.key for row in read_run_manifest(out / "manifest.parquet")] == sorted(KEYS)
     assert main(["merge", "--json", str(out), str(out)]) == ExitCode.DONE
     assert json.loads(capsys.readouterr().out) == {"manifest": str(out / "manifest.parquet")}

@@ -70,7 +70,7 @@ def test_help_names_every_attack_and_mode() -> None:
     from diffclean.cli.poison import command
 
     options = {param.name: param for param in command.params}
-    words = options["attack"].help.removeprefix("One of ").rstrip(".").split(", ")  # type: ignore[attr-defined]
+    words = options["attack"].help.removeprefix("The attack, one of ").rstrip(".").split(", ")  # type: ignore[attr-defined]
     assert words == list(ATTACKS)
     assert list(options["labels"].type.choices) == list(Labels)  # type: ignore[attr-defined]
 
@@ -91,9 +91,9 @@ def test_dry_run_writes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
         ([*BADNETS, "-p", "sise=3"], "no parameter sise"),
         ([*BADNETS, "-p", "size=17"], "does not fit"),
         ([*BADNETS, "--target", "cow"], "It has: cat, dog."),
-        ([*BADNETS, "--attack", "nonsense"], "There are: badnets, blended, sig, "),
+        ([*BADNETS, "--attack", "nonsense"], "The attacks are: badnets, blended, sig, "),
         (["poison", "data", "-o", "bad"], "Give --attack, or --from"),
-        (["poison", "data", "-o", "bad", "--attack", "badnets"], "need a target class: --target."),
+        (["poison", "data", "-o", "bad", "--attack", "badnets"], "need a target class, given with --target."),
         ([*BADNETS, "--from", "x.json"], "--attack, --target cannot be given with it"),
         (
             ["poison", "data", "-o", "bad", "--from", "x.json", "--no-poison-target-class", "-p", "size=3"],
@@ -101,7 +101,7 @@ def test_dry_run_writes_nothing(capsys: pytest.CaptureFixture[str]) -> None:
         ),
         ([*BADNETS, "--labels", "some"], "'some' is not one of"),
         ([*BADNETS, "--labels", "clean", "--rate", "0.6"], "Give at most --rate 0.5."),
-        ([*BADNETS, "-p", "size=-1", "-p", "kind=pink", "--rate", "7"], "kind should be one of"),
+        ([*BADNETS, "-p", "size=-1", "-p", "kind=pink", "--rate", "7"], "kind must be one of"),
     ],
 )
 def test_mistakes(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -34,7 +34,7 @@ def test_from_images_to_variations(data: Path, tmp_path: Path, draw_photos: Draw
     made = json.loads(captured.out)
     assert (made["model"], made["steps"], made["unreadable"]) == (str(out / "model"), 3, 1)
     assert made["validation_loss"] > 0
-    assert f"Use it: diffclean variate DATA --engine {out / 'model'}" in captured.err
+    assert f"To use it: diffclean variate DATA --engine {out / 'model'}" in captured.err
     assert main(command) == ExitCode.DONE  # again: there is nothing left to do
     assert json.loads(capsys.readouterr().out)["validation_loss"] == pytest.approx(made["validation_loss"])
     source = draw_photos(tmp_path / "suspect", ["cat/a.png", "dog/b.png"])

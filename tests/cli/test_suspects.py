@@ -101,9 +101,9 @@ def test_nothing_found(suspect_set: Path, given: Callable[..., None], capsys: Ca
     assert main(["suspects", "data", "--detector", "given"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         f"No class has images that are listed. Closest to its limit is red (separation 0.12, limit 0.13). {why}",
-        "Classes with too few images to be judged, of which nothing can be said: green (7).",
+        "These classes have too few images to be judged: green (7).",
         "The list is in suspects.json.",
-        "There is nothing to leave out. That is no proof that the data are clean: see docs/detection.md.",
+        "No image is listed. This does not prove that the data are clean: see docs/detection.md.",
     ]
 
 
@@ -114,7 +114,7 @@ def test_the_reason_is_given_with_the_class_and_a_thousand_classes_are_cut_short
     assert main(["suspects", "data", "--detector", "given"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "c30: 30 of 40 images are listed (separation 0.90, limit 0.50). Reason 30."
-    assert lines[20] == "And 10 more classes, which are all in the list."
+    assert lines[20] == "10 more classes have listed images; all of them are in the list."
 
 
 @pytest.mark.usefixtures("tiny_archs")
@@ -190,10 +190,10 @@ def test_beside_a_poison_manifest(fooled: Path, suspect_run: Path, capsys: Captu
     assert (told["false_positive_rate"]["hits"], told["false_positive_rate"]["count"]) == (0, 279)
     assert (told["covers"]["count"], told["auroc"], told["unjudged"]) == (1, 1, 0)
     for line in (
-        "Precision, of the listed images those that badnets poisoned: 100.0 % (95 %: 83.9-100.0, 20 images)",
-        "Recall (TPR), of the poisoned images those that are listed: 100.0 %",
-        "False positives (FPR), of the clean images those that are listed: 0.0 %",
-        "Covers that are listed, which the other figures leave out: 0.0 %",
+        "Precision, the share of listed images that badnets poisoned: 100.0 % (95 %: 83.9-100.0, 20 images)",
+        "Recall (TPR), the share of poisoned images that are listed: 100.0 %",
+        "False positives (FPR), the share of clean images that are listed: 0.0 %",
+        "Covers that are listed (the other figures do not count covers): 0.0 %",
         "AUROC of the scores: 1.0000",
     ):
         assert line in said.err
@@ -212,6 +212,7 @@ def test_json_says_all_that_was_found(fooled: Path, suspect_run: Path, capsys: C
         "limit": 0,
         "why": "",
         "too_few": False,
+        "picture": "",
     }
     assert json.loads(Path("suspects.json").read_text())["settings"]["seed"] == 3
 
@@ -276,11 +277,15 @@ def test_former_spellings_work_and_say_the_present_ones(
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["--detector", "given"], 2, "Type: diffclean suspects DATA"),
+        (["--detector", "given"], 2, "Name the suspect data set: diffclean suspects DATA"),
         (["nowhere", "--detector", "given"], 1, "There is no folder nowhere."),
         (["data", "--detector", "crystal-ball"], 2, "There is no detector 'crystal-ball'."),
         (["data", "--detector", "variation-drop"], 2, "needs a teacher (--teacher t.pt"),
-        (["data", "--detector", "given", "--teacher-arch", "wrn-16-1"], 2, "--teacher-arch was given, and no teacher."),
+        (
+            ["data", "--detector", "given", "--teacher-arch", "wrn-16-1"],
+            2,
+            "--teacher-arch was given without a teacher.",
+        ),
         (["data", "--originals", "data", "--detector", "given"], 2, "--originals is the former name of DATA"),
         (["data", "--detector", "given", "--poison", "poison.json"], 1, "poison.json"),
         (["data", "--teacher", "nowhere.pt", "--detector", "variation-drop"], 1, "nowhere.pt"),

@@ -82,7 +82,7 @@ def test_the_same_command_goes_on_after_ctrl_c(
         assert main(command) == 130
     said = capsys.readouterr().err
     assert "Stopped in epoch 2 of 3, step 1 of 2; the state is in" in said
-    assert "goes on where it stopped: diffclean train" in said
+    assert "type the same command again: diffclean train" in said
     assert main(command) == 0
     log = (tmp_path / "t.jsonl").read_text().splitlines()
     assert [json.loads(line).get("epoch") for line in log] == [None, 1, 2, 3, None]

@@ -50,7 +50,7 @@ def test_what_people_see(source: Path, options: list[str], capsys: Capture) -> N
     assert main(["variate", str(source), *options]) == ExitCode.DONE
     captured = capsys.readouterr()
     assert f"0 variations in {out} (0.0 images/s" in captured.out
-    assert "5 were there already." in captured.out
+    assert "5 variations were there already." in captured.out
 
 
 @pytest.mark.parametrize("typed", ["data", "./data/", "../data/../data"])
@@ -91,7 +91,7 @@ def test_failures_are_listed_and_many_are_cut_short(
         (source / f"dog/broken-{index:02d}.png").touch()
     assert main(["variate", str(source), "-o", str(tmp_path / "out"), *options]) == ExitCode.SOME_FAILED
     lines = capsys.readouterr().out.splitlines()
-    assert "25 failed:" in lines
+    assert "25 variations failed:" in lines
     assert "  dog/broken-00.png: empty file" in lines
     assert "  and 5 more, all in the manifest." in lines
     assert sum("empty file" in line for line in lines) == 20
@@ -122,11 +122,11 @@ def test_dry_run(source: Path, options: list[str], tmp_path: Path, capsys: Captu
     [
         (["--engine", "vega"], ExitCode.USAGE, "micro"),
         (["--steps", "0", "--strength", "2", "--batch", "0"], ExitCode.USAGE, "--steps 0 (1 to 1000); --strength 2.0"),
-        (["--size", "0"], ExitCode.USAGE, "should be source, native, or a number"),
-        (["--shard", "4/3"], ExitCode.USAGE, "Shard 4/3"),
+        (["--size", "0"], ExitCode.USAGE, "must be source, native, or a number"),
+        (["--shard", "4/3"], ExitCode.USAGE, "The shard 4/3"),
         (["--runtime", "abacus"], ExitCode.USAGE, "abacus"),
         (["--precision", "bf16"], ExitCode.USAGE, "fp32 only"),
-        (["--guidance-interval", "0.5"], ExitCode.USAGE, "'0.5' is no interval of noise levels"),
+        (["--guidance-interval", "0.5"], ExitCode.USAGE, "'0.5' is not an interval of noise levels"),
         (["--guidance-interval", "0.8:0.2"], ExitCode.USAGE, "--guidance-interval 0.8:0.2 (low:high"),
         (["--guidance-interval", "nan:1"], ExitCode.USAGE, "--guidance-interval nan:1"),
         (["--engine", "."], ExitCode.CANNOT, "neither an engine"),

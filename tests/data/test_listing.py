@@ -63,7 +63,7 @@ def test_what_is_passed_over_is_counted_by_kind_and_told(tmp_path: Path, caplog:
     found = source.passed_over.as_json()
     assert found["kinds"] == {"psd": 2, "without extension": 1, "txt": 1}
     assert (found["files"], found["hidden"], found["folders_without_images"]) == (4, 1, ["b"])
-    assert "4 files are no images that are taken: 2 .psd" in caplog.text
+    assert "4 files are not images that diffclean reads: 2 .psd" in caplog.text
     assert "Folders that hold nothing else: b." in caplog.text
     caplog.clear()
     ImageFolder(tmp_path).items()

@@ -107,7 +107,7 @@ def test_a_shard_that_is_running(tmp_path: Path) -> None:
 def test_two_divisions(tmp_path: Path) -> None:
     run_shard(tmp_path, Shard(1, 2), ["a.jpg"])
     run_shard(tmp_path, Shard(2, 3), ["b.jpg"])
-    expect("of 2 and of 3", tmp_path)
+    expect("different numbers of parts: 2 and 3", tmp_path)
 
 
 def test_a_shard_twice(tmp_path: Path) -> None:

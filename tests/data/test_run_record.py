@@ -68,7 +68,7 @@ def test_exactly_what_differs_is_named(tmp_path: Path) -> None:
         '  size: "source" there, nothing asked for',
         "  seed: nothing there, 1 asked for",
     ]
-    assert "-o" in raised.value.hint
+    assert "`out`" in raised.value.hint
     assert read_run(tmp_path) == RECORD
 
 

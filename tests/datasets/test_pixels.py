@@ -48,7 +48,7 @@ def test_a_streamed_image_that_vanishes_is_named(shapes: Sets) -> None:
     content = gone.read_bytes()
     gone.unlink()
     try:
-        with pytest.raises(DiffcleanError, match=r"lying/000\.png could be read at first"):
+        with pytest.raises(DiffcleanError, match=r"lying/000\.png could be read before"):
             list(pixels.batches([torch.tensor([0])]))
     finally:
         gone.write_bytes(content)

@@ -109,7 +109,7 @@ def test_variations_of_other_images_are_noticed(shapes: Sets, caplog: pytest.Log
         warn_of_strangers(Path("v"), other, [])
         assert caplog.text == ""
         warn_of_strangers(Path("v"), other, sketch_of(teacher))
-    assert "only 0% of its images have a variation here" in caplog.text
+    assert "only 0% of the teacher's images have a variation here" in caplog.text
 
 
 def test_suspects_are_left_out(shapes: Sets, tmp_path: Path, make_variations: Make) -> None:
@@ -121,5 +121,5 @@ def test_suspects_are_left_out(shapes: Sets, tmp_path: Path, make_variations: Ma
     assert fewer.digest != whole.digest, "another training"
     assert load_variations(shapes[1], CLASSES, without=out).keys == fewer.keys, "of a plain folder too"
     for wrong in ({"of/another.png"}, set(whole.keys)):
-        with pytest.raises(UsageError, match="does not go with the list of suspects"):
+        with pytest.raises(UsageError, match="The list of suspects does not belong to"):
             load_variations(root, CLASSES, without=wrong)

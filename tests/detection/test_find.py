@@ -88,7 +88,7 @@ def test_what_has_no_counterpart_is_not_judged_and_is_named(
     found = find_suspects(suspect_set, "brightest", fooled, suspect_run, device="cpu")
     assert set(found.missing) == {f"red/{name}.png" for name in ("000", "001", "new", "002")}
     assert found.missing["red/000.png"] == f"it is not in {suspect_set}"
-    assert "changed after it was varied" in found.missing["red/001.png"]
+    assert "changed after its variation was made" in found.missing["red/001.png"]
     assert found.missing["red/new.png"] == f"it has no variation in {suspect_run}"
     assert len(found.images) == 3 * COUNT - 3
 
@@ -128,7 +128,7 @@ def test_what_a_detector_needs_is_asked_for_before_any_work(suspect_set: Path, s
         find_suspects(suspect_set, "variation-drop")
     with pytest.raises(UsageError, match=r"needs a teacher \(`teacher` t.pt, from: diffclean train DATA -o t.pt\)\."):
         find_suspects(suspect_set, "variation-drop", variations=suspect_run)
-    with pytest.raises(UsageError, match=r"(?s)no detector 'crystal-ball'.*There are: .*variation-drop"):
+    with pytest.raises(UsageError, match=r"(?s)no detector 'crystal-ball'.*The detectors are: .*variation-drop"):
         find_suspects(suspect_set, "crystal-ball")
 
 

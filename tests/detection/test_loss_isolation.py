@@ -27,7 +27,7 @@ def test_the_lowest_losses_are_those_of_poisoned_images(checkered_shapes: Poison
     judged = found.classes[TARGET]
     assert judged.separation == judged.suspects / 12
     assert judged.why == (
-        f"Of the 12 images with the lowest losses, which are listed always, {judged.suspects} have this label."
+        f"The method always lists the 12 images with the lowest losses; {judged.suspects} of them have this label."
     )
 
 

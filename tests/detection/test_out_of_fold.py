@@ -43,7 +43,7 @@ def test_a_view_that_sees_two_groups_outvotes_those_that_see_one() -> None:
     assert auroc(found.scores[poisoned], found.scores[~poisoned]) > 0.99
     assert [(one.images, one.suspects > 0) for one in found.classes] == [(500, True), (500, False)]
     assert "look through hiding and" in found.classes[0].why
-    assert found.classes[1].why == "Under every view the doubts about its labels make one group."
+    assert found.classes[1].why == "In every view, the doubts about its labels form one group."
 
 
 def test_classes_are_comparable_though_one_is_harder_to_tell() -> None:

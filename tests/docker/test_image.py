@@ -93,7 +93,7 @@ def test_the_embedded_engine_is_there_before_the_first_run(docker: Docker, works
     assert done.returncode == 0
     assert json.loads(done.stdout)["made"] == len(originals(workspace))
     assert "Exporting" not in done.stderr
-    assert "passed over" not in done.stderr
+    assert "is not used" not in done.stderr
 
 
 def test_progress_is_plain_lines(docker: Docker, workspace: Path) -> None:
@@ -141,7 +141,7 @@ def test_a_folder_of_somebody_else(docker: Docker, workspace: Path, verb: tuple[
     done = docker.run(workspace, *verb, options=("--user", STRANGER))
     owner = f"{workspace.stat().st_uid}:{workspace.stat().st_gid}"
     assert done.returncode == 1
-    assert f"works as user {STRANGER}, and /workspace belongs to {owner}" in done.stderr
+    assert f"runs as user {STRANGER}, but /workspace belongs to {owner}" in done.stderr
     assert f"docker run --user {owner} ..." in done.stderr
     assert [path.name for path in workspace.iterdir()] == ["data"]
 
@@ -161,7 +161,7 @@ def test_the_images_own_user(docker: Docker, workspace: Path, give_to: Callable[
 def test_a_forgotten_volume(docker: Docker) -> None:
     done = docker("run", "--rm", docker.image, "variate", "./data")
     assert done.returncode == 1
-    assert 'Nothing is mounted at /workspace: docker run -v "$PWD:/workspace" ...' in done.stderr
+    assert 'No folder is mounted at /workspace. Mount yours: docker run -v "$PWD:/workspace" ...' in done.stderr
 
 
 def test_read_only_without_network_and_rights(docker: Docker, workspace: Path) -> None:
@@ -209,7 +209,7 @@ def test_stopped_and_resumed(docker: Docker, workspace: Path, how: signal.Signal
     assert 0 < len(variations(out)) < len(originals(workspace))
     assert not (out / "manifest.parquet").exists()
     if how == signal.SIGTERM:
-        assert "Type the same command again to go on." in said
+        assert "To continue, type the same command again." in said
     done = docker.run(workspace, *verb, "--json")
     assert done.returncode == 0
     result = json.loads(done.stdout)

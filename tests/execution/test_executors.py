@@ -107,6 +107,6 @@ def test_an_error_of_the_jobs_comes_out_as_it_is(executor: Executor) -> None:
 
 def test_a_process_that_dies_without_a_word_is_missed() -> None:
     recorder = Recorder()
-    with pytest.raises(DiffcleanError, match=r"gone \(exit code 7\)"):
+    with pytest.raises(DiffcleanError, match=r"ended with exit code 7"):
         recorder.of(EXECUTORS["processes"], range(1000), Squares(dies_at=500))
     assert 500 * 500 not in recorder.squares

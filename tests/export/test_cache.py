@@ -194,7 +194,7 @@ def test_an_export_that_fails_half_way_leaves_nothing(recipe: Recipe) -> None:
 def test_a_full_disk(recipe: Recipe, file_size_limit: Limit) -> None:
     with (
         file_size_limit(500),
-        pytest.raises(DiffcleanError, match=r"Cannot keep the engine in .*: File too large(.|\n)*DIFFCLEAN_CACHE"),
+        pytest.raises(DiffcleanError, match=r"Cannot write the engine to .*: File too large(.|\n)*DIFFCLEAN_CACHE"),
     ):
         cached_engine(recipe)
     assert leftovers() == []
@@ -204,7 +204,7 @@ def test_a_full_disk(recipe: Recipe, file_size_limit: Limit) -> None:
 def test_a_cache_that_cannot_be_written_to(recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("DIFFCLEAN_CACHE", str(tmp_path / "file/cache"))
-    with pytest.raises(DiffcleanError, match=r"Cannot keep the lock .*: Not a directory(.|\n)*DIFFCLEAN_CACHE"):
+    with pytest.raises(DiffcleanError, match=r"Cannot lock .*: Not a directory(.|\n)*DIFFCLEAN_CACHE"):
         cached_engine(recipe)
 
 
@@ -216,7 +216,7 @@ def test_a_kept_engine_needs_no_writing(recipe: Recipe, caplog: Log) -> None:
     lock.mkdir()  # whoever wants the lock fails now, root too
     assert cached_engine(recipe) == place
     flip(place)
-    with pytest.raises(DiffcleanError, match="Cannot keep the lock"):
+    with pytest.raises(DiffcleanError, match="Cannot lock"):
         cached_engine(recipe)
 
 
@@ -318,7 +318,7 @@ def test_what_is_no_engine_is_never_replaced(recipe: Recipe, tmp_path: Path) -> 
     for overwrite in (False, True):
         with pytest.raises(DiffcleanError, match="photos is a folder that holds something else, not an engine"):
             own(recipe, tmp_path / "photos", overwrite=overwrite)
-        with pytest.raises(DiffcleanError, match="file is no folder, not an engine"):
+        with pytest.raises(DiffcleanError, match="file is a file, not an engine"):
             own(recipe, tmp_path / "file", overwrite=overwrite)
     assert (tmp_path / "photos/one.png").read_text() == (tmp_path / "file").read_text() == "precious"
 
@@ -345,7 +345,7 @@ def test_a_full_disk_in_a_place_of_ones_own(recipe: Recipe, tmp_path: Path, file
     place = tmp_path / "mine/engine"
     with (
         file_size_limit(500),
-        pytest.raises(DiffcleanError, match=r"Cannot keep the engine in .*mine/engine(.|\n)*`out`"),
+        pytest.raises(DiffcleanError, match=r"Cannot write the engine to .*mine/engine(.|\n)*`out`"),
     ):
         own(recipe, place)
     assert list(place.parent.iterdir()) == []
@@ -379,12 +379,12 @@ def test_an_engine_that_was_made_beforehand_is_used(recipe: Recipe, prebuilt: Pa
 
 def test_one_that_does_not_fit_is_passed_over(recipe: Recipe, prebuilt: Path, caplog: Log) -> None:
     assert ensured_engine(recipe, ExportOptions("bf16"))[0].parent == Path(os.environ["DIFFCLEAN_CACHE"]) / "engines"
-    assert "passed over" not in caplog.text
+    assert "is not used" not in caplog.text
     flip(prebuilt)
     before = hashes_below(prebuilt)
     place, why = ensured_engine(recipe)
     assert (place.parent, why) == (Path(os.environ["DIFFCLEAN_CACHE"]) / "engines", "it is not there")
-    assert f"The engine in {prebuilt} is passed over: vae_decoder/model.onnx has sha256" in caplog.text
+    assert f"The engine in {prebuilt} is not used: vae_decoder/model.onnx has sha256" in caplog.text
     assert hashes_below(prebuilt) == before
 
 

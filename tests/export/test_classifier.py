@@ -28,5 +28,5 @@ def test_what_we_write_says_all_about_itself(tmp_path: Path) -> None:
     assert (found.class_to_idx, found.size) == (CLASSES, (16, 16))
     with torch.no_grad():
         assert torch.allclose(found.logits(IMAGES), model(IMAGES), atol=1e-4)
-    with pytest.raises(UsageError, match="says all about itself"):
+    with pytest.raises(UsageError, match="states all of this itself"):
         loading.load(ClassifierFile(path, mean=(0, 0, 0)), DATA, CPU)

@@ -101,7 +101,7 @@ def test_a_form_that_does_not_fit_is_not_run_and_made_again(
     compile_engine(place, IR)
     harm(place)
     assert open_engine(place, "openvino", threads=1).runtime.name == "openvino"
-    assert f"The openvino form of vae_decoder is passed over for its ONNX graph: {said}" in caplog.text
+    assert f"The ONNX graph of vae_decoder is used in place of its openvino form: {said}" in caplog.text
     outcome = only(compile_engine(place, IR))
     assert outcome.made
     assert said in outcome.why
@@ -111,7 +111,7 @@ def test_a_form_that_does_not_fit_is_not_run_and_made_again(
 
 def test_a_full_disk_leaves_nothing_half_made(place: Path, file_size_limit: Limit) -> None:
     before = hashes_below(place)
-    with file_size_limit(2000), pytest.raises(DiffcleanError, match=r"OpenVINO cannot bring .* into its own form"):
+    with file_size_limit(2000), pytest.raises(DiffcleanError, match=r"OpenVINO cannot convert .* to its own format"):
         compile_engine(place, IR)
     assert hashes_below(place) == before
     assert sorted(path.name for path in (place / "vae_decoder").iterdir()) == ["model.onnx"]

@@ -140,7 +140,7 @@ def test_guidance_without_a_condition_is_left_out_and_said(
     )
     assert torch.equal(plain, guided)
     assert {batch for name, batch in batches if name == "unet"} == {2}
-    said = [record.levelno for record in caplog.records if "Guidance is left out" in record.message]
+    said = [record.levelno for record in caplog.records if "Guidance is not used" in record.message]
     assert said == [logging.WARNING]
 
 

@@ -71,7 +71,7 @@ def test_a_pickle_under_the_name_of_safetensors_is_refused(model: Path) -> None:
     weights = load_file(model / WEIGHTS)
     (model / WEIGHTS).unlink()  # it is mapped into memory: a new file, not the same one written over
     torch.save(weights, model / WEIGHTS)
-    with pytest.raises(DiffcleanError, match="is damaged or is no safetensors file"):
+    with pytest.raises(DiffcleanError, match="is damaged or is not a safetensors file"):
         Micro().load(model)
 
 

@@ -35,7 +35,7 @@ def test_sizes_in_every_form(copied: Path) -> None:
     change(copied, "unet", sample_size=[8, 8])
     assert load(copied).image_size == 32
     change(copied, "unet", sample_size=None)
-    with pytest.raises(DiffcleanError, match=r"(?s)does not say for which size.*`size`"):
+    with pytest.raises(DiffcleanError, match=r"(?s)does not say which size it is made for.*`size`"):
         load(copied)
     assert load(copied, 64).image_size == 64
     for wrong in ([8, 16], "8", 10**6, -8):
@@ -74,7 +74,7 @@ def test_a_vae_of_another_model(copied: Path) -> None:
                           up_block_types=("UpDecoderBlock2D",) * 3, latent_channels=16, norm_num_groups=4)  # fmt: skip
     shutil.rmtree(copied / "vae")
     other.save_pretrained(copied / "vae")
-    with pytest.raises(DiffcleanError, match="works on 4 channels, and the VAE makes 16"):
+    with pytest.raises(DiffcleanError, match="works on 4 channels, but the VAE makes 16"):
         load(copied)
 
 
@@ -101,7 +101,7 @@ def test_a_network_that_overflows_is_not_exported(
 
     model = make_model(tmp_path / "model", change=swell)
     assert main(["export", str(model), "-o", str(tmp_path / "out")]) == 1
-    assert "answers random inputs with values that are not finite (clean)" in capsys.readouterr().err
+    assert "gives values that are not finite (clean) for random inputs" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 
@@ -162,9 +162,9 @@ def test_what_is_no_model_is_called_what_it_is(
         single: "single file of weights",
         lora: "is a LoRA",
         tmp_path / "adapter": "is a LoRA",
-        tmp_path / "hub": "is a hub's cache",
-        tmp_path / "hub" / "models--owner--name": "is a hub's cache",
-        copied / "unet": "is one part of a model",
+        tmp_path / "hub": "is the cache of a hub",
+        tmp_path / "hub" / "models--owner--name": "is the cache of a hub",
+        copied / "unet": "is only a part of a model",
     }
     for place, message in cases.items():
         for command in (["export", str(place)], ["variate", str(tmp_path), "--engine", str(place)]):

@@ -52,7 +52,7 @@ def test_unknown_engine_lists_the_known(name: str) -> None:
 
 
 def test_a_file_that_is_no_engine_is_called_so() -> None:
-    with pytest.raises(UsageError, match="is a file, and no engine"):
+    with pytest.raises(UsageError, match="is a file and not an engine"):
         recipe_for("/etc/passwd")
 
 

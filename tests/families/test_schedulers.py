@@ -39,7 +39,7 @@ def test_those_of_the_same_equation_are_sampled(name: str, tmp_path: Path) -> No
     config = read_scheduler(model(tmp_path, {"_class_name": name, **MADE}))
     ours = scheduler_for(config)
     assert SCHEDULERS[ours][0] == name or differences(ours, config) == [
-        f"{ours} stands in for the model's own scheduler, {name}"
+        f"{ours} is used in place of the model's own scheduler, {name}"
     ]
     assert schedule_of(ours, config, 8).timesteps[0] > 800
 
@@ -66,7 +66,7 @@ def test_other_parametrisations_end_before_anything_is_built(name: str, tmp_path
     else:
         model(tmp_path, {"_class_name": name})
     for family in ("sd-img2img", "sd-image-variations", "versatile-diffusion", "stable-unclip"):
-        with pytest.raises(DiffcleanError, match=f"names the scheduler {name}, which is none of those"):
+        with pytest.raises(DiffcleanError, match=f"names the scheduler {name}, which diffclean cannot use"):
             load_model(family_named(family), tmp_path)
 
 
@@ -129,8 +129,8 @@ def test_what_is_not_followed_is_said() -> None:
     assert differences("dpm++", own) == []
     changed = {**own, "algorithm_type": "sde-dpmsolver++", "solver_order": 3}
     assert differences("dpm++", changed) == [
-        "the model's algorithm_type sde-dpmsolver++ is taken as dpmsolver++",
-        "the model's solver_order 3 is taken as 2",
+        "the model's algorithm_type sde-dpmsolver++ is replaced by dpmsolver++",
+        "the model's solver_order 3 is replaced by 2",
     ]
 
 

@@ -295,9 +295,9 @@ def test_going_on_with_other_images_is_said(
     config = replace(CONFIG, images=2 * CONFIG.batch, validate_every=2)
     pretrain(images, tmp_path, config)
     pretrain(images, tmp_path, replace(config, images=3 * CONFIG.batch))
-    assert "begun on other images" not in caplog.text
+    assert "started with other images" not in caplog.text
     pretrain(images[::-1].copy(), tmp_path, replace(config, images=4 * CONFIG.batch))
-    assert "begun on other images" in caplog.text
+    assert "started with other images" in caplog.text
 
 
 COARSE = replace(CONFIG, coarse_views=True, low_resolution=0.5, corruptions=CORRUPTIONS["varied"], validate_every=6)

@@ -172,7 +172,7 @@ def test_other_classes_than_the_teachers(teacher: Path, tmp_path: Path, caplog: 
     with pytest.raises(UsageError, match=r"only .*data has waving; only the teacher knows square, standing"):
         distill.distill(config(teacher, tmp_path / "data", tmp_path / "s.pt", alpha=0.5))
     result = distill.distill(config(teacher, tmp_path / "data", tmp_path / "s.pt"))
-    assert "only the teacher knows square, standing. Labels teach nothing here" in caplog.text
+    assert "only the teacher knows square, standing. Labels are not used here" in caplog.text
     assert result.metrics.teacher_accuracy is not None, "of the class that both know"
 
 
@@ -215,7 +215,7 @@ def test_every_mistake_is_named(teacher: Path, variations: Path, tmp_path: Path)
     wrong = replace(wrong, teacher=ClassifierFile(teacher, std=(0.0, 1.0, 1.0)))
     with pytest.raises(UsageError, match=r"epochs.*teacher_std.*temperature.*alpha.*targets.*size"):
         check(wrong)
-    with pytest.raises(UsageError, match="`alpha` 1 leaves nothing"):
+    with pytest.raises(UsageError, match="which has no weight at `alpha` 1"):
         check(config(teacher, variations, tmp_path / "s.pt", paper_loss=True))
     with pytest.raises(UsageError, match="written over the teacher"):
         check(config(teacher, variations, teacher, overwrite=True))

@@ -114,7 +114,7 @@ def test_two_runs_of_one_output_do_not_write_at_once(shapes: Sets, tmp_path: Pat
 
 def test_an_output_that_cannot_be_written_is_a_plain_error(shapes: Sets, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(DiffcleanError, match="is no folder"):
+    with pytest.raises(DiffcleanError, match="is not a folder"):
         train(config(shapes, tmp_path / "file" / "t.pt"))
 
 

@@ -208,7 +208,7 @@ def test_data_that_nothing_can_be_learned_from(shapes: Sets, tmp_path: Path) -> 
     for index in range(3):
         Image.new("RGB", (16, 16), (index, 0, 0)).save(data / "cat" / f"{index}.png")
     settings = config((data, data), tmp_path / "t.pt")
-    with pytest.raises(DiffcleanError, match="one class only: cat"):
+    with pytest.raises(DiffcleanError, match="has only one class: cat"):
         train.train(settings)
     (data / "dog").mkdir()
     Image.new("RGB", (16, 16)).save(data / "dog" / "1.png")
@@ -231,7 +231,7 @@ def test_an_output_beside_its_own_data_can_be_repeated(shapes: Sets, tmp_path: P
 
 def test_somebodys_file_is_not_written_over(shapes: Sets, tmp_path: Path) -> None:
     (tmp_path / "labels.jsonl").write_text('{"my": "annotations"}\n')
-    with pytest.raises(DiffcleanError, match=r"over .*labels\.jsonl, which is something else"):
+    with pytest.raises(DiffcleanError, match=r"over .*labels\.jsonl, which is not a training log"):
         train.train(config(shapes, tmp_path / "labels.pt", overwrite=True))
     assert (tmp_path / "labels.jsonl").read_text() == '{"my": "annotations"}\n'
     (tmp_path / "dir.pt").mkdir()

@@ -81,9 +81,7 @@ def test_data_and_output_moved_to_another_disk_together(run: Run, source: Path, 
     assert source_of(moved) == tmp_path / "other/data"  # found beside it, before anything has run
     report = run(tmp_path / "other/data", moved)
     assert (report.made, report.kept, images(moved)) == (0, 4, before)
-    assert report.changes == [
-        f"The source is now {tmp_path / 'other/data'}; when the run was last begun it was {source}."
-    ]
+    assert report.changes == [f"The source is now {tmp_path / 'other/data'}; in the earlier run it was {source}."]
     assert run(tmp_path / "other/data", moved).changes == []
 
 
@@ -178,8 +176,8 @@ def test_a_class_and_images_that_are_added(run: Run, source: Path, out: Path, dr
     assert (report.made, report.kept) == (2, 4)
     assert images(out).items() > before.items()
     assert report.changes == [
-        "The source has 6 images now; it had 4.",
-        "The source has other classes than before: new are ant. Their numbers may have changed.",
+        "The source now has 6 images; in the earlier run it had 4.",
+        "The classes of the source have changed (new: ant), and their numbers may have changed.",
     ]
     classes = {"ant": 0, "cat": 1, "dog": 2}
     assert read_manifest_classes(out / "manifest.parquet") == read_run(out).class_to_idx == classes
@@ -215,8 +213,8 @@ def test_an_original_that_was_deleted_takes_its_variation_with_it(run: Run, sour
     report = run(source, out)
     assert (report.total, report.kept, report.made) == (3, 3, 0)
     assert report.changes == [
-        "The source has 3 images now; it had 4.",
-        "Originals that are gone, and whose variations were dropped: 1 (dog/c.png).",
+        "The source now has 3 images; in the earlier run it had 4.",
+        "Originals that are gone and whose variations were deleted: 1 (dog/c.png).",
     ]
     assert set(images(out)) == {"cat/a_v00.png", "cat/b_v00.png", "dog/d_v00.png"}
     assert [row.key for row in read_run_manifest(out / "manifest.parquet")] == ["cat/a.png", "cat/b.png", "dog/d.png"]
@@ -296,6 +294,6 @@ def test_stopped_while_hashing(run: Run, source: Path, out: Path) -> None:
 
     stop = Event()
     stop.set()
-    with pytest.raises(Interrupted, match="looking at what is there"):
+    with pytest.raises(Interrupted, match="Stopped during the comparison with the earlier run"):
         run(source, out, verify=True, stop=stop)
     assert len(images(out)) == 4

@@ -69,7 +69,7 @@ def test_kept_labels_are_said_to_be_suspect(source: Path, settings: Settings, tm
     assert all(row.label == row.source_label == row.key[:3] for row in rows)
     record = json.loads((tmp_path / "out/run.json").read_text())
     assert record["identity"]["labels"] == "keep"
-    assert "variations of poisoned images lie in the target's class" in record["other"]["labels"]
+    assert "variations of poisoned images are in the folder of the target class" in record["other"]["labels"]
 
 
 def test_without_labels_there_is_no_class_to_train_on(
@@ -147,7 +147,7 @@ def test_a_teacher_that_cannot_be_used_is_refused_before_any_work(
     torch.save({"weight": torch.zeros(2)}, tmp_path / "bare.pt")
     with pytest.raises(DiffcleanError, match=r"nope\.pt"):
         variate(source, tmp_path / "out", replace(settings, labels=str(tmp_path / "nope.pt")), concurrency=ONE)
-    with pytest.raises(UsageError, match="does not say of which network") as caught:
+    with pytest.raises(UsageError, match="does not say which network") as caught:
         variate(source, tmp_path / "out", replace(settings, labels=str(tmp_path / "bare.pt")), concurrency=ONE)
     assert "keep, none, or a classifier" in caught.value.hint
     assert not (tmp_path / "out").exists()
@@ -159,8 +159,8 @@ def test_the_last_lines_say_what_the_labels_are(
     options = ["--engine", settings.engine, "--runtime", "onnxruntime", "--steps", "2", "--batch", "4"]
     flat = draw_photos(tmp_path / "flat", ["a.png"])
     for data, more, said in (
-        (source, [], "as suspect as it is"),
-        (source, ["--labels", "none"], "There are no labels"),
+        (source, [], "as suspect as the source"),
+        (source, ["--labels", "none"], "The output has no labels"),
         (flat, [], ""),
     ):
         out = tmp_path / f"out-{data.name}-{len(more)}"

@@ -380,7 +380,7 @@ def test_values_that_are_not_finite_are_asked_for_again_in_fp32() -> None:
     assert [row.key for row in bench.rows] == [str(job) for job in range(10)]
     failed = [row for row in bench.rows if row.status is Status.FAILED]
     assert [row.key for row in failed] == ["6"]
-    assert "not finite, in fp32 too" in failed[0].error
+    assert "not finite, also in fp32" in failed[0].error
     assert "6/0" not in bench.finished  # a black image is never written
     for job in (1, 2):
         assert (bench.finished[f"{job}/0"] == 255 - job).all()

@@ -588,7 +588,7 @@ def test_an_image_too_long_for_its_format_fails_alone(run: Run, tmp_path: Path, 
     draw_photos(source, ["b.png"], width=16_400, height=2)
     report = run(source, tmp_path / "out", format=ImageFormat.WEBP)
     assert [(row.key, row.output) for row in report.failed] == [("b.png", "")]
-    assert "webp holds 16383" in report.failed[0].error
+    assert "webp allows 16383" in report.failed[0].error
     assert set(images(tmp_path / "out")) == {"a_v00.webp", "c_v00.webp"}
     assert estimate(source, tmp_path / "dry", report.settings).images == 3
 
@@ -634,8 +634,8 @@ def test_a_model_of_nan_writes_no_black_images(
         assert images(out) == {}
         assert {row.status for row in read_run_manifest(out / "manifest.parquet")} == {Status.FAILED}
         if "bf16" in report.engine:
-            assert "asking again in fp32" in caplog.text
-            assert report.failed[0].error.endswith("in fp32 too")
+            assert "are repeated in fp32" in caplog.text
+            assert report.failed[0].error.endswith("also in fp32")
 
 
 # What people are told.
@@ -649,7 +649,7 @@ def test_photographs_larger_than_the_detail(
     draw_photos(source, ["small.png"])
     with pytest.raises(Interrupted):
         run(source, tmp_path / "none", stop=StopAfter(0))
-    assert "2 of 3 pictures that were tried are more than twice as large as the 16 px (`detail`)" in caplog.text
+    assert "2 of 3 pictures in a sample are more than twice as large as the 16 px (`detail`)" in caplog.text
 
 
 def test_auto_says_which_runtime(run: Run, source: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -682,7 +682,7 @@ def test_an_estimate_writes_nothing(run: Run, source: Path, tmp_path: Path, sett
 def test_an_estimate_of_what_cannot_be_read(tmp_path: Path, settings: Settings) -> None:
     (tmp_path / "source").mkdir()
     (tmp_path / "source/a.png").write_text("no image")
-    with pytest.raises(DiffcleanError, match="None of the 1 images tried"):
+    with pytest.raises(DiffcleanError, match="None of the 1 images that were tried"):
         estimate(tmp_path / "source", tmp_path / "out", settings)
 
 

@@ -189,7 +189,7 @@ def test_people_are_told_what_it_costs_and_see_it_move(
     progress = StopAtWindow()
     with caplog.at_level(logging.INFO):
         report = variate(source, tmp_path / "out", settings, concurrency=ONE, progress=progress)
-    assert "in 9 windows of 16 px on average (`detail` 40): about 37 windows for 4 variations" in caplog.text
+    assert "A picture has 9 windows of 16 px on average (`detail` 40): about 37 windows for 4 variations" in caplog.text
     assert progress.figures[-1] == report.windows == 37
     assert len(progress.figures) == 10  # batches
     written = sum(len(data) for name, data in files(tmp_path / "out").items() if name.endswith(".png"))

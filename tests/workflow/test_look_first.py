@@ -59,5 +59,5 @@ def test_the_digest_follows_names_and_bytes_and_nothing_is_read_again_in_vain(da
 
 def test_parts_of_a_data_set_are_not_taken_for_classes(draw_photos: Callable[..., Path], tmp_path: Path) -> None:
     data = draw_photos(tmp_path / "parts", [f"{part}/cat/0.png" for part in ("train", "val")])
-    with pytest.raises(DiffcleanError, match="looks like the parts of a data set"):
+    with pytest.raises(DiffcleanError, match="look like the parts of a data set"):
         look(data)
