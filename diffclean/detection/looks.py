@@ -30,8 +30,9 @@ _VISITS = 60_000
 _EPOCHS = (8, 24)
 _TAIL = 0.02
 """Share of all images whose labels are counted at either end."""
-_LOW_SEEDS, _HIGH_SEEDS = 0.04, 0.06
-"""Share of a label's images that are taken for seeds."""
+_LOW_SEEDS, _HIGH_SEEDS, _OVERSIZED_SEEDS = 0.04, 0.06, 0.12
+"""Share of a label's images that are taken for seeds. A network learns a few images by heart, and not what they have in
+common, so an oversized label, which has no images that are taken for clean, gives more of them."""
 _CLEAN = (0.5, 0.85)
 """Which part of a label's images, the most suspect first, is taken for clean. The last ones are left out: a poisoned
 image whose trigger was not learned lies at the end where those that were learned do not."""
@@ -165,7 +166,7 @@ def proposals(
             if shares[label] >= max(_SMALLEST_SHARE, _STICKS_OUT / classes) and len(ranked) >= FEWEST:
                 oversized = len(ranked) > _OVERSIZED * usual
                 begin, end = (0, 0) if oversized else (int(part * len(ranked)) for part in _CLEAN)
-                seeds, clean = numbers[_seeds(ranked, seen.late, kind)], numbers[ranked[begin:end]]
+                seeds, clean = numbers[_seeds(ranked, seen.late, kind, oversized)], numbers[ranked[begin:end]]
                 found.append(Proposal(int(label), kind, float(shares[label]), seeds, clean, usual, oversized))
     return found
 
@@ -176,9 +177,9 @@ def _usual_size(labels: NDArray[np.int64]) -> float:
     return float(np.median(counts[counts > 0]))
 
 
-def _seeds(ranked: NDArray[np.int64], late: NDArray[np.float32], kind: Kind) -> NDArray[np.int64]:
+def _seeds(ranked: NDArray[np.int64], late: NDArray[np.float32], kind: Kind, oversized: bool) -> NDArray[np.int64]:
     """The seeds among the images of one label, the most suspect first."""
-    share = _LOW_SEEDS if kind is Kind.LOW else _HIGH_SEEDS
+    share = _OVERSIZED_SEEDS if oversized else _LOW_SEEDS if kind is Kind.LOW else _HIGH_SEEDS
     count = max(_FEWEST_SEEDS, int(share * len(ranked)))
     if kind is not Kind.HIGH:
         return ranked[:count]

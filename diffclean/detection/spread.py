@@ -31,7 +31,7 @@ _FULL_SET, _FEWEST_STEPS = 4000, 120
 """From so many images on networks are trained for all of their steps; fewer images take fewer, down to so many."""
 _RECALL, _AGREEMENT = 0.3, 0.35
 """Least share of the seeds that is found again, and least overlap of two rounds: mistakes have nothing in common."""
-_HOPELESS = 0.12
+_HOPELESS = 0.03
 """Where the first network finds a smaller share of the seeds again, the second could hardly make up for it, and its
 training is saved."""
 _ROUNDS, _OVERSIZED_ROUNDS = 3, 5
