@@ -31,8 +31,9 @@ _VISITS = 60_000
 _EPOCHS = (8, 24)
 _TAIL = 0.02
 """The share of all images whose labels are counted at either end of the losses."""
-_LOW_SEEDS, _HIGH_SEEDS = 0.04, 0.06
-"""The share of a label's images that become seeds."""
+_LOW_SEEDS, _HIGH_SEEDS, _OVERSIZED_SEEDS = 0.04, 0.06, 0.12
+"""The share of a label's images that become seeds. A network memorises a few images instead of learning what they have in
+common, so an oversized label, none of whose images are assumed to be clean, gives more seeds."""
 _CLEAN = (0.5, 0.85)
 """The part of a label's images, ranked from the most suspect, that is assumed to be clean. The last images are left
 out: poisoned images whose trigger was not learned lie at the opposite end from those whose trigger was learned."""
@@ -166,7 +167,7 @@ def proposals(
             if shares[label] >= max(_SMALLEST_SHARE, _STICKS_OUT / classes) and len(ranked) >= FEWEST:
                 oversized = len(ranked) > _OVERSIZED * usual
                 begin, end = (0, 0) if oversized else (int(part * len(ranked)) for part in _CLEAN)
-                seeds, clean = numbers[_seeds(ranked, seen.late, kind)], numbers[ranked[begin:end]]
+                seeds, clean = numbers[_seeds(ranked, seen.late, kind, oversized)], numbers[ranked[begin:end]]
                 found.append(Proposal(int(label), kind, float(shares[label]), seeds, clean, usual, oversized))
     return found
 
@@ -177,9 +178,9 @@ def _usual_size(labels: NDArray[np.int64]) -> float:
     return float(np.median(counts[counts > 0]))
 
 
-def _seeds(ranked: NDArray[np.int64], late: NDArray[np.float32], kind: Kind) -> NDArray[np.int64]:
+def _seeds(ranked: NDArray[np.int64], late: NDArray[np.float32], kind: Kind, oversized: bool) -> NDArray[np.int64]:
     """The seeds among the images of one label, which are ranked from the most suspect."""
-    share = _LOW_SEEDS if kind is Kind.LOW else _HIGH_SEEDS
+    share = _OVERSIZED_SEEDS if oversized else _LOW_SEEDS if kind is Kind.LOW else _HIGH_SEEDS
     count = max(_FEWEST_SEEDS, int(share * len(ranked)))
     if kind is not Kind.HIGH:
         return ranked[:count]

@@ -33,7 +33,7 @@ proportionally fewer steps, but at least for `_FEWEST_STEPS`."""
 _RECALL, _AGREEMENT = 0.3, 0.35
 """The smallest share of the seeds that must be found again, and the smallest overlap of two rounds. Ordinary mistakes
 have nothing in common and stay below both."""
-_HOPELESS = 0.12
+_HOPELESS = 0.03
 """If the first network finds a smaller share of the seeds again than this, the second could hardly compensate for it,
 so it is not trained."""
 _ROUNDS, _OVERSIZED_ROUNDS = 3, 5
