@@ -32,8 +32,8 @@ _EPOCHS = (8, 24)
 _TAIL = 0.02
 """The share of all images whose labels are counted at either end of the losses."""
 _LOW_SEEDS, _HIGH_SEEDS, _OVERSIZED_SEEDS = 0.04, 0.06, 0.12
-"""The share of a label's images that become seeds. A network memorises a few images instead of learning what they have in
-common, so an oversized label, none of whose images are assumed to be clean, gives more seeds."""
+"""The share of a label's images that become seeds. A network memorises a few images instead of learning what they have
+in common, so an oversized label, none of whose images are assumed to be clean, gives more seeds."""
 _CLEAN = (0.5, 0.85)
 """The part of a label's images, ranked from the most suspect, that is assumed to be clean. The last images are left
 out: poisoned images whose trigger was not learned lie at the opposite end from those whose trigger was learned."""
