@@ -1,8 +1,8 @@
 """Holds what the GPU benchmarks share: stored pieces of results, a time limit, and one result file per benchmark.
 
 Machine time is available for a few minutes at a time. A benchmark is therefore a table of pieces, each of which fits
-into that time. `measured` makes the missing pieces, writes the result after each of them, and ends in time. Repeating the
-same command continues the work.
+into that time. `measured` makes the missing pieces, writes the result after each of them, and ends in time. Repeating
+the same command continues the work.
 
 A script beside this one imports it before it imports anything of the folder above (`record`, `robustness_data`, ...).
 """
