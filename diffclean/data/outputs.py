@@ -1,4 +1,4 @@
-"""The variations that a run wrote, by the keys that its manifest has for them, whatever format they are in."""
+"""Finds the variations that a run wrote, in any format, by their keys in the manifest."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from diffclean.data.sources import Source
 
 
 def outputs_of(root: Path) -> tuple[Source, dict[str, Item]]:
-    """A finished run's output as a source, and where each variation is in it.
+    """Return the output of a finished run as a source, and where each variation is in it.
 
     Raises:
-        DiffcleanError: it cannot be read.
+        DiffcleanError: the output cannot be read.
     """
     format = str(read_run(root).identity.get("to", FOLDER))
     source = open_source(root)

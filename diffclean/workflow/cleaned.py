@@ -1,4 +1,4 @@
-"""The cleaned data set: what is kept of the suspect one, without copying where the disk can do without."""
+"""Writes the cleaned data set: the kept images of the suspect data set, without copying them if the disk allows it."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ def write_cleaned(
 ) -> int:
     """Put the kept images, or their variations, into a folder of their own, and list them.
 
-    Originals and variations are shared with the new folder by reflink where the disk can do that, else by hard link,
-    else copied. Suspects and images that cannot be read are left out.
+    Originals and variations are shared with the new folder by reflink if the disk supports it, otherwise by hard link,
+    and are copied if neither works. Suspects and images that cannot be read are left out.
 
     Args:
         data: the suspect data set.
-        out: the cleaned one; it appears when it is complete, in place of an earlier one.
+        out: the folder of the cleaned data set. It appears when it is complete, in place of an earlier one.
         listing: a CSV file with a row for each file in it: `file`, the key of its `original`, its `label`.
-        left_out: keys of the suspects, and of what cannot be read.
-        variations: what `variate` made of the data: take these; None: take the originals.
-        hands: who follows it.
+        left_out: the keys of the suspects and of the images that cannot be read.
+        variations: the output of `variate`, whose variations are taken. None: the originals are taken.
+        hands: the progress and the stop event.
 
     Returns:
-        How many files there are.
+        The number of files.
 
     Raises:
-        WriteError: it cannot be written.
-        Interrupted: somebody wants the work to end.
+        WriteError: the data set cannot be written.
+        Interrupted: the work was asked to stop.
     """
     progress = hands.progress or NoProgress()
     part = out.with_name(f".{out.name}.part")
@@ -65,7 +65,7 @@ def write_cleaned(
                 place.write_bytes(found)
             rows.append((name, original, label))
             progress.advance()
-        os.sync()  # once for all: a folder that is not whole is made anew
+        os.sync()  # One sync for all files is enough: an incomplete folder is made again.
         shutil.rmtree(out, ignore_errors=True)
         part.rename(out)
     except OSError as error:
@@ -80,7 +80,7 @@ def write_cleaned(
 def _kept(
     data: Path, left_out: Collection[str], variations: Path | None
 ) -> Iterator[tuple[str, str, str, Path | bytes]]:
-    """Name, key of the original, label, and the file (or its bytes, where it is none) of everything that is kept."""
+    """Yield name, key of the original, label, and file (or bytes, if it is not a file) of everything that is kept."""
     if variations is not None:
         rows = latest(read_run_manifest(variations / manifest_name())).values()
         for row in rows:
@@ -102,7 +102,7 @@ def _kept(
 
 
 def share(found: Path, place: Path) -> None:
-    """Let `place` hold what a file holds: by reflink, else by hard link, else by a copy."""
+    """Give `place` the content of a file: by reflink, otherwise by hard link, otherwise by a copy."""
     try:
         with found.open("rb") as there, place.open("xb") as here:
             fcntl.ioctl(here.fileno(), _FICLONE, there.fileno())
