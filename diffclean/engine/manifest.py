@@ -16,6 +16,7 @@ from typing import Any
 from diffclean.data.atomic import write_whole
 from diffclean.data.hashes import hashes_below
 from diffclean.data.json_file import read_json
+from diffclean.engine.graph_check import check_graphs
 from diffclean.engine.manifest_check import changed, check_content
 from diffclean.errors import DiffcleanError
 from diffclean.families.base import Port
@@ -112,6 +113,14 @@ class EngineManifest:
         Every graph that a runtime would load, with its weights, must be on record.
         """
         return changed(directory, self.components, self.files, GRAPH_NAME)
+
+    def check_graphs(self, directory: Path) -> None:
+        """Refuse graphs in `directory` that diffclean never exports, and that would harm the machine that runs them.
+
+        Raises:
+            DiffcleanError: names the graph, what was found, and what was expected.
+        """
+        check_graphs([directory / name / GRAPH_NAME for name in self.components], self.image_size, OPSET)
 
     def graph_sha256(self, component: str) -> str:
         """The hash of a component's graph with its weights, equal to `tensorrt_key.onnx_digest` of the files."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from diffclean.data.hashes import damage, is_inside
-from diffclean.families.bounds import tensors_of
+from diffclean.families.graphs import tensors_of
 
 LARGEST_SIDE = 8192
 """The largest side of a square, in pixels."""

@@ -170,9 +170,12 @@ def unsound(place: Path, wanted: Mapping[str, Any]) -> str | None:
         return "it is incomplete" if place.exists() else "it is not there"
     try:
         manifest = read_engine_manifest(place)
+        if found := _differences(manifest, wanted) or manifest.changed(place):
+            return "; ".join(found)
+        manifest.check_graphs(place)
     except DiffcleanError as error:
         return error.message.rstrip(".")
-    return "; ".join(_differences(manifest, wanted) or manifest.changed(place)) or None
+    return None
 
 
 def _differences(manifest: EngineManifest, wanted: Mapping[str, Any]) -> list[str]:

@@ -94,6 +94,7 @@ def compile_engine(
     try:
         with locked(place):
             manifest = read_engine_manifest(place)
+            manifest.check_graphs(place)
             for form in forms:
                 for component in manifest.components:
                     if stop is not None and stop.is_set():

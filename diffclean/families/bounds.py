@@ -213,17 +213,3 @@ def check_finite(where: Path, tensors: Mapping[str, Tensor]) -> None:
             "or infinite), so its results would mean nothing.",
             "If its training diverged or was cut off, use an earlier state of it.",
         )
-
-
-def tensors_of(model: Any) -> list[Any]:
-    """Every constant of an ONNX model: its initializers and the tensors in attributes, at all levels of nesting."""
-    graphs, found = [model.graph, *model.functions], []
-    while graphs:
-        graph = graphs.pop()
-        found += list(getattr(graph, "initializer", ()))
-        for sparse in getattr(graph, "sparse_initializer", ()):
-            found += [sparse.values, sparse.indices]
-        for attribute in (attribute for node in graph.node for attribute in node.attribute):
-            found += [attribute.t, *attribute.tensors]
-            graphs += [each for each in (attribute.g, *attribute.graphs) if each.node]
-    return found

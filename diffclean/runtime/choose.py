@@ -116,11 +116,12 @@ def open_engine(
         make_ready: as for `open_runtime`; `export.opening` has the function that compiles.
 
     Raises:
-        DiffcleanError: a file does not match its hash, or no runtime works here.
+        DiffcleanError: a file does not match its hash, a graph is refused, or no runtime works here.
     """
     manifest = read_engine_manifest(directory)
     if found := manifest.changed(directory):
         raise DiffcleanError(f"The engine in {directory} was changed: {'; '.join(found)}.", "Export it again.")
+    manifest.check_graphs(directory)
     if runtime != "auto":
         return Engine(directory, manifest, open_runtime(runtime, directory, manifest, precision, threads, make_ready))
     return Engine(directory, manifest, _best(directory, manifest, precision, threads, make_ready))

@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -116,6 +117,15 @@ def flip(place: Path) -> None:
     path.write_bytes(data)
 
 
+def cyclic(place: Path) -> None:
+    """A graph that an attacker wrote, with hashes that fit."""
+    path = place / "vae_decoder/model.onnx"
+    model = onnx.load(path)
+    model.graph.node.append(onnx.helper.make_node("Identity", ["same"], ["same"]))
+    path.write_bytes(model.SerializeToString())
+    replace(read_engine_manifest(place), files=hashes_below(place, (".onnx",))).write(place)
+
+
 def other_engine(place: Path) -> None:
     """A sound engine, but of another model: a cache hit needs the whole key, and a folder's name is a part of it."""
     manifest = read_engine_manifest(place)
@@ -130,6 +140,7 @@ def other_engine(place: Path) -> None:
         (lambda place: (place / "vae_decoder/model.onnx").unlink(), "vae_decoder/model.onnx is missing"),
         (lambda place: (place / "engine.json").unlink(), "it is incomplete"),
         (lambda place: (place / "engine.json").write_text("{"), "engine.json is damaged"),
+        (cyclic, "vae_decoder/model.onnx is damaged: 1 of its nodes form a cycle"),
         (other_engine, "its files differ"),
     ],
 )
