@@ -27,7 +27,7 @@ STAGES = ("teacher", "suspects", "teacher-anew", "variations", "student", "evalu
 @click.option(
     "--test",
     type=click.Path(path_type=Path),
-    metavar="FOLDER",
+    metavar="DATA",
     help="A clean test set with the same classes: adds accuracies to the report.",
 )
 @click.option("-y", "--yes", is_flag=True, help="Begin without asking, also on a terminal.")
@@ -91,7 +91,7 @@ STAGES = ("teacher", "suspects", "teacher-anew", "variations", "student", "evalu
 @click.option("--seed", type=click.IntRange(0), help="Of everything that is random.")
 @click.option("--device", help="cpu, cuda, cuda:1.  [default: CUDA where it works, else the CPU]")
 def command(run: frame.Run, yes: bool, **options: Any) -> frame.Result:
-    """Do the whole job on DATA, a suspect training set with one folder of images a class.
+    """Do the whole job on DATA, a suspect training set with one folder of images for each class, or in another format.
 
     A teacher is trained on the data as they are, poisoned images are looked for, a teacher is trained anew without
     them, every image is regenerated, and a student is distilled on what is kept. OUT then holds the student, the list

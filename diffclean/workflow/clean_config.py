@@ -50,7 +50,7 @@ class CleanConfig:
     """All that `clean` is told. None means that it is chosen by the data.
 
     Attributes:
-        data: the suspect training set, one folder of images a class.
+        data: the suspect training set, in any format.
         out: the folder of the job.
         test: a clean test set.
         poison: the poison manifest of the data, where the attack is known.
