@@ -10,7 +10,7 @@ from diffclean.data.registry import FOLDER, format_of, open_source
 from diffclean.data.run_record import source_of
 from diffclean.data.suspects import JudgedImage, SuspectList
 from diffclean.detection.base import Detector, Evidence, Judgement
-from diffclean.errors import UsageError
+from diffclean.errors import DiffcleanError, UsageError
 from diffclean.progress import NoProgress, Progress
 
 if TYPE_CHECKING:
