@@ -38,15 +38,18 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def run_script(tmp_path_factory: pytest.TempPathFactory) -> RunScript:
-    """`run_script("name", *arguments)`: the figures that `benchmarks/name.py` writes under these arguments."""
+    """`run_script("name", *arguments)`: the figures that `benchmarks/name.py` writes under these arguments.
+
+    With `fails=True` the script has to say that something failed, by its exit code 1.
+    """
     results = tmp_path_factory.mktemp("results")
 
-    def run(name: str, *arguments: Any) -> dict[str, Any]:
+    def run(name: str, *arguments: Any, fails: bool = False) -> dict[str, Any]:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("BENCHMARK_RESULTS", str(results))
             patch.setattr(sys, "argv", [f"{name}.py", *map(str, arguments), "--name", "result"])
             (results / "result.json").unlink(missing_ok=True)
-            assert not importlib.import_module(name).main()
+            assert bool(importlib.import_module(name).main()) is fails
         return dict(json.loads((results / "result.json").read_text()))
 
     return run

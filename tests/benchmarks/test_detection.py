@@ -104,7 +104,7 @@ def test_what_was_measured_is_read_again(result: dict[str, Any], command: list[A
 def test_a_cell_that_fails_does_not_cost_the_others(command: list[Any], run_script: RunScript) -> None:
     few = [part for part in command if part not in ("0.3", "0.28", "0.1")]
     few.insert(few.index("--rates") + 1, "0.001")
-    figures = run_script(*few)["figures"]
+    figures = run_script(*few, fails=True)["figures"]
     assert [cell["attack"] for cell in figures["cells"]] == ["benign"]
     assert [each["cell"] for each in figures["failed"]] == ["bars-badnets-0.001-1-corner", "bars-sig-0.001-1-corner"]
     assert "poisons none of 40 images" in figures["failed"][0]["why"]

@@ -212,7 +212,7 @@ def test_a_student_as_onnx_too(teacher: Path, variations: Path, tmp_path: Path) 
 
 def test_every_mistake_is_named(teacher: Path, variations: Path, tmp_path: Path) -> None:
     wrong = config(teacher, variations, tmp_path / "s.pt", temperature=0.0, alpha=2.0, targets="none", epochs=0, size=3)
-    wrong = replace(wrong, teacher=ClassifierFile(teacher, std=(0.0, 1.0, 1.0)))
+    wrong = replace(wrong, teacher=ClassifierFile(teacher, std=(0.0, 1.0, 1.0), role="teacher"))
     with pytest.raises(UsageError, match=r"epochs.*teacher_std.*temperature.*alpha.*targets.*size"):
         check(wrong)
     with pytest.raises(UsageError, match="which has no weight at `alpha` 1"):
