@@ -38,9 +38,11 @@ def main() -> None:
     parser.add_argument("--images", nargs="+", required=True, metavar="NAME=TAG")
     parser.add_argument("--docker", default="docker")
     parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--count", type=int, default=64, help="photographs a run")
-    parser.add_argument("--steps", type=int, nargs="+", default=[1, 2, 4, 8], help="whose rates are measured")
-    parser.add_argument("--rate-count", type=int, default=512, help="photographs a rate is measured on")
+    parser.add_argument("--count", type=int, default=64, help="the number of photographs per run")
+    parser.add_argument(
+        "--steps", type=int, nargs="+", default=[1, 2, 4, 8], help="the numbers of steps at which rates are measured"
+    )
+    parser.add_argument("--rate-count", type=int, default=512, help="the number of photographs to measure a rate on")
     options = parser.parse_args()
     photos = sorted(path for path in options.photos.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
     longest = max(max(Image.open(photo).size) for photo in photos)

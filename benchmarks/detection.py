@@ -64,10 +64,10 @@ def main() -> int:
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--name", default="detection", help="of the result file")
+    parser.add_argument("--name", default="detection", help="the name of the result file")
     parser.add_argument("--data", nargs="+", default=DATA, help="NAME=TRAIN:TEST, tiny40=FOLDER, signs")
-    parser.add_argument("--work", type=Path, help="where everything is kept")
-    parser.add_argument("--list", action="store_true", help="show to which half each pair belongs, and stop")
+    parser.add_argument("--work", type=Path, help="the folder in which everything is kept")
+    parser.add_argument("--list", action="store_true", help="show to which half each pair belongs, and exit")
     parser.add_argument("--half", choices=[*HALVES, "both"], default="chosen")
     unasked = [BENIGN, *(name for name, setting in ATTACKS.items() if not setting.needs_model)]
     parser.add_argument("--attacks", nargs="+", choices=[BENIGN, *ATTACKS], default=unasked)
@@ -80,8 +80,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--large-arch", default="resnet8-cifar", help="for images of more than 64 px")
     parser.add_argument("--side", type=int, default=64, help="classifiers see larger images at this side, in pixels")
     parser.add_argument("--epochs", type=int, default=20)
-    parser.add_argument("--student-epochs", type=int, help="as many as --epochs where it is not given")
-    parser.add_argument("--engine", default="micro", help="that makes variations")
+    parser.add_argument("--student-epochs", type=int, help="the default is the value of --epochs")
+    parser.add_argument("--engine", default="micro", help="the engine that makes variations")
     options = parser.parse_args()
     if not options.list and options.work is None:
         parser.error("--work is needed")

@@ -33,8 +33,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="a folder for the models; emptied at the end")
     parser.add_argument("--families", nargs="+", default=["sd-image-variations", "stable-unclip"])
     parser.add_argument("--precision", default="fp16")
-    parser.add_argument("--batch", default="1:4:4", help="of the compiled engines")
-    parser.add_argument("--keep", action="store_true", help="leave the models and engines there")
+    parser.add_argument("--batch", default="1:4:4", help="the batch sizes of the compiled engines")
+    parser.add_argument("--keep", action="store_true", help="do not remove the models and engines")
     parser.add_argument("--step", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.step:

@@ -1,10 +1,10 @@
-"""Decode mutated images of every format: no crash, no other error than ours, nothing over two seconds or 300 MB.
+"""Decode mutated images of every format, and check for crashes, foreign errors, and more than two seconds or 300 MB.
 
 python benchmarks/fuzz_images.py --count 20000 --seed 0 --pieces fuzz_images.pieces.json
 
-Image number n is made from `--seed` and n alone, so that any one can be made again: --only N writes it to a file. What
-came of each image is kept in the file of pieces, so that a run that was stopped goes on where it was. Only processor
-time counts: the machine may have other work.
+Image number n is made from `--seed` and n alone, so each image can be made again: --only N writes it to a file. The
+result of each image is kept in the file of pieces, so that a stopped run continues where it was. Only processor time
+counts, because the machine may have other work.
 """
 
 from __future__ import annotations
@@ -45,9 +45,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--pixel-limit", type=int, default=4_000_000, help="of the images that are decoded at all")
-    parser.add_argument("--only", type=int, help="write this image beside and stop")
-    parser.add_argument("--pieces", type=Path, default=Path("fuzz_images.pieces.json"), help="what is done so far")
+    parser.add_argument(
+        "--pixel-limit", type=int, default=4_000_000, help="the pixel limit of the images that are decoded at all"
+    )
+    parser.add_argument("--only", type=int, help="write the image with this number to a file, and exit")
+    parser.add_argument(
+        "--pieces", type=Path, default=Path("fuzz_images.pieces.json"), help="the file of finished pieces"
+    )
     options = parser.parse_args()
     files = seeds()
     if options.only is not None:

@@ -1,4 +1,4 @@
-"""The whole files that `fuzz_weights` changes, one of each kind; and how a changed engine is made to look unchanged."""
+"""Makes the valid files that `fuzz_weights` changes, one of each kind, and makes changed engines look unchanged."""
 
 from __future__ import annotations
 

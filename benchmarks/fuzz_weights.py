@@ -2,8 +2,8 @@
 
 A case is a file of one kind, changed by a random generator that is seeded with the run's seed, the kind and the case's
 number. It is loaded in a process of its own, forked from one that has the libraries in memory, under limits of time and
-memory. What counts against us: an exception that is no message, a signal, more than 2 s of CPU time, more than 300 MB,
-a program that is started, a file that is written, an address that is asked.
+memory. A case fails if it raises an exception that is not a message, ends by a signal, takes more than 2 s of CPU time
+or 300 MB, starts a program, writes a file, or contacts an address.
 
 python benchmarks/fuzz_weights.py --count 6000 --pieces fuzz_weights.pieces.json   # goes on where it was stopped
 python benchmarks/fuzz_weights.py --only onnx:17        # one case again, with its traceback
@@ -52,8 +52,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=6000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--only", help="KIND:NUMBER, one case, whose error is shown")
-    parser.add_argument("--pieces", type=Path, default=Path("fuzz_weights.pieces.json"), help="what is done so far")
+    parser.add_argument("--only", help="KIND:NUMBER: run one case and show its error")
+    parser.add_argument(
+        "--pieces", type=Path, default=Path("fuzz_weights.pieces.json"), help="the file of finished pieces"
+    )
     options = parser.parse_args()
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")

@@ -1,4 +1,4 @@
-"""Kill `variate` at random moments and resume it each time: every image once, bytes equal to an undisturbed run.
+"""Kill `variate` at random moments and resume it: every image must exist once, with the bytes of an undisturbed run.
 
 python benchmarks/kill_resume.py --images FOLDER --count 500 --kills 20
 """

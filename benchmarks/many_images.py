@@ -1,8 +1,8 @@
-"""Time and peak memory of a data set of many images: listing it, a dry run, and a resume with everything done.
+"""Measure time and peak memory for many images: listing them, a dry run, and a resume with everything done.
 
-The images are one tiny PNG file under many names (hard links) in a few folders, and so are their variations: what is
-measured is what `variate` does with names, dates, sizes, the journal and the manifest, not with pixels. Each step runs
-in a process of its own, whose peak resident memory is that which the kernel counted.
+The images are one tiny PNG file under many names (hard links) in a few folders, and so are their variations. The
+benchmark therefore measures the work on names, dates, sizes, the journal and the manifest, not on pixels. Each step
+runs in a process of its own, and the kernel counts its peak resident memory.
 
 python benchmarks/many_images.py --count 1000000 --work FOLDER_ON_A_REAL_DISK
 """
@@ -44,7 +44,7 @@ STEPS = ("listing", "dry_run", "resume")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=1_000_000)
-    parser.add_argument("--work", type=Path, help="Where the folders are made and removed again.  [default: TMPDIR]")
+    parser.add_argument("--work", type=Path, help="The place where folders are made and removed.  [default: TMPDIR]")
     parser.add_argument("--engine", default="micro")
     parser.add_argument("--step", choices=STEPS, help=argparse.SUPPRESS)
     parser.add_argument("--images", type=Path, help=argparse.SUPPRESS)

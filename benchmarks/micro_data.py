@@ -1,9 +1,9 @@
-"""The trusted images that the recipes of `micro` are trained on, as one folder.
+"""Collect the trusted images on which the recipes of `micro` are trained in one folder.
 
     python benchmarks/micro_data.py TINY_IMAGENET --photographs SCENES128 SCENES150 -o DATA
 
-Small images are linked as they are. Of each photograph there is the centre square and its four quarters, because
-`micro` looks at large pictures through windows: it has to know how a part of a photograph looks, not only the whole.
+Small images are linked unchanged. Each photograph contributes its centre square and the four quarters of it, because
+`micro` sees large pictures in windows: it has to know what a part of a photograph looks like, not only the whole.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("small", type=Path, nargs="*", help="folders of images that are used as they are")
     parser.add_argument("--photographs", type=Path, nargs="*", default=[])
-    parser.add_argument("--size", type=int, default=64, help="of the model's square, in pixels")
+    parser.add_argument("--size", type=int, default=64, help="the side of the model's square in pixels")
     parser.add_argument("-o", "--out", type=Path, required=True)
     options = parser.parse_args()
     for source in options.small:

@@ -1,4 +1,4 @@
-"""What an engine keeps and what it removes, on images that it never saw: a curve over strength and steps.
+"""Measure what an engine keeps and removes on images that it never saw: a curve over strength and steps.
 
     python benchmarks/micro_quality.py --images CIFAR_TEST --clean clean.pt \
         --teacher badnets.pt BADNETS_DATA/poison.json --teacher blended.pt BLENDED_DATA/poison.json
@@ -42,14 +42,14 @@ def main() -> None:
     parser.add_argument("--clean", type=Path, required=True)
     parser.add_argument("--teacher", nargs=2, type=Path, action="append", required=True, metavar=("MODEL", "MANIFEST"))
     parser.add_argument("--engine", default="micro")
-    parser.add_argument("--count", type=int, default=500, help="images, the same number of each class")
+    parser.add_argument("--count", type=int, default=500, help="the number of images, equal for each class")
     parser.add_argument("--strengths", type=float, nargs="+", default=[0.1, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0])
     parser.add_argument("--steps", type=int, nargs="+", default=[8])
     parser.add_argument("--scheduler", default="ddim")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch", type=int, default=50)
     parser.add_argument("--grid", type=Path, help="where to save a picture of samples (it holds the data's images)")
-    parser.add_argument("--name", default="micro_quality", help="of the result file")
+    parser.add_argument("--name", default="micro_quality", help="the name of the result file")
     options = parser.parse_args()
     keys, images, labels = balanced(options.images, options.count)
     sets, teachers = attacked(images, keys, options.teacher)

@@ -1,4 +1,4 @@
-"""Which recipe of `micro` is the best: what each keeps and removes, chosen on one half and reported on the other.
+"""Find the best recipe of `micro`: measure what each keeps and removes, choose on one half, report on the other.
 
     python benchmarks/micro_recipes.py --run shipped micro --run C RUNS/c --work WORK --images CIFAR_TEST
         --clean clean.pt --teacher badnets.pt BADNETS/poison.json --teacher sig.pt SIG/poison.json
@@ -10,7 +10,7 @@ triggers survive among those that keep enough labels; the other teachers and the
 worth; then the halves change places. `--looks 4:0.2` measures views of a model with coarse views directly, by their
 averaging factor and noise, so that the curve from strengths to looks can be chosen by figures.
 
-Points are kept in WORK one by one: a command that was stopped goes on when it is given again.
+Each point is kept in WORK as soon as it is measured. Repeat a command that was stopped to continue it.
 """
 
 from __future__ import annotations
@@ -67,19 +67,19 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", nargs=2, action="append", required=True, metavar=("NAME", "RUN"))
-    parser.add_argument("--work", type=Path, required=True, help="where models and points are kept")
+    parser.add_argument("--work", type=Path, required=True, help="the folder of models and points")
     parser.add_argument("--images", type=Path, required=True, help="labelled test images")
     parser.add_argument("--clean", type=Path, required=True, help="a classifier trained on clean data")
     parser.add_argument("--teacher", nargs=2, type=Path, action="append", required=True, metavar=("MODEL", "MANIFEST"))
-    parser.add_argument("--count", type=int, default=1000, help="test images, the same number of each class")
+    parser.add_argument("--count", type=int, default=1000, help="the number of test images, equal for each class")
     parser.add_argument("--strengths", type=float, nargs="*", default=[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0])
     parser.add_argument("--looks", nargs="*", default=[], metavar="FACTOR:NOISE", help="for models with coarse views")
     parser.add_argument("--steps", type=int, nargs="+", default=[1])
     parser.add_argument("--scheduler", default="ddim")
-    parser.add_argument("--seed", type=int, default=0, help="of the variations")
+    parser.add_argument("--seed", type=int, default=0, help="the seed of the variations")
     parser.add_argument("--batch", type=int, default=50)
     parser.add_argument("--runtime", default="auto")
-    parser.add_argument("--name", default="micro_recipes", help="of the result file")
+    parser.add_argument("--name", default="micro_recipes", help="the name of the result file")
     return parser.parse_args()
 
 

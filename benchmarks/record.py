@@ -1,6 +1,6 @@
-"""How benchmarks write what they measured: one JSON file, with all that is needed to measure it again.
+"""Writes the result of a benchmark to one JSON file, with everything that is needed to measure it again.
 
-It goes to benchmarks/results, or to the folder that the environment variable BENCHMARK_RESULTS names.
+The file is written to benchmarks/results, or to the folder that the environment variable BENCHMARK_RESULTS names.
 """
 
 from __future__ import annotations

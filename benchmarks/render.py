@@ -1,6 +1,6 @@
 """Write the tables between the `figures` markers of README.md and of some pages of docs/ from benchmarks/results.
 
-No figure is typed by hand.
+This script generates every figure; none is typed by hand.
 
 python benchmarks/render.py            # write
 python benchmarks/render.py --check    # exit 1 if one of them is stale

@@ -1,4 +1,4 @@
-"""The tables of `detection.py`: every cell, and what the two halves come to."""
+"""Renders the tables of `detection.py`: every cell, and the totals of the two halves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tables of `render.py` for what a GPU is wanted for (docs/gpu.md); and what all tables share."""
+"""Renders the tables for the benchmarks that need a GPU (docs/gpu.md), and holds what all tables share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The tables of `micro_recipes.py`."""
+"""Renders the tables of `micro_recipes.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The table of `--detail`: what photographs keep, what triggers pass, and what it costs."""
+"""Renders the table for `--detail`: what photographs keep, how much of a trigger passes, and what it costs."""
 
 from __future__ import annotations
 

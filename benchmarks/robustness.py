@@ -1,10 +1,10 @@
-"""How well the defence holds, attack by attack: a grid of attack x seed x defence on one data set and one engine.
+"""Measure the defence attack by attack: a grid of attack x seed x defence on one data set and one engine.
 
 python benchmarks/robustness.py --train CIFAR_TRAIN --test CIFAR_TEST --work WORK --attacks badnets blended \
     --defences none ours --seeds 1 2 3 --arch preact-resnet18 --epochs 60
 
-Every step leaves its outcome in WORK and every cell a JSON file there, so a run that was stopped goes on; a cell's name
-holds all that decides it. The whole is written to results/<name>.json; `render.py` makes the table.
+Every step leaves its outcome in WORK, and every cell leaves a JSON file there, so a stopped run can continue. The name
+of a cell contains everything that decides it. The grid is written to results/<name>.json; `render.py` makes the table.
 """
 
 from __future__ import annotations
@@ -186,15 +186,15 @@ def add_grid_arguments(parser: argparse.ArgumentParser, attacks: list[str]) -> N
     parser.add_argument("--data", default="CIFAR-10 (JPEG-coded copies), 32 px")
     parser.add_argument("--count", type=int, default=0)
     parser.add_argument("--attacks", nargs="+", default=attacks)
-    parser.add_argument("--rate", nargs="*", type=_rate, default=[], help="attack=rate; 0.1 where none is given")
+    parser.add_argument("--rate", nargs="*", type=_rate, default=[], help="attack=rate; the default rate is 0.1")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1])
     parser.add_argument("--target", default="airplane")
     parser.add_argument("--arch", default="preact-resnet18")
     parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--student-epochs", type=int)
     parser.add_argument("--alpha", type=float, default=1.0)
-    parser.add_argument("--turn", type=float, default=0.0, help="of the student's images, in degrees")
-    parser.add_argument("--zoom", type=float, default=0.0, help="of the student's images")
+    parser.add_argument("--turn", type=float, default=0.0, help="how far the student's images are turned, in degrees")
+    parser.add_argument("--zoom", type=float, default=0.0, help="how far the student's images are zoomed")
     parser.add_argument("--engine", default="micro")
 
 

@@ -1,10 +1,10 @@
-"""What sets the defaults: clean accuracy and attack success over strength, steps, variations an image and temperature.
+"""Measure clean accuracy and attack success over strength, steps, variations and temperature, to set the defaults.
 
     python benchmarks/robustness_curve.py --train CIFAR_TRAIN --test CIFAR_TEST --work WORK --seeds 1 2 3
 
-One factor at a time is changed, the others stay at their defaults (the engine's own, one variation, temperature 10).
-Everything is made and kept by `robustness.py`'s functions: in the same WORK, with the same count, architecture, epochs
-and alpha, teachers and poisoned sets are reused, and so are cells that both ask for. A run that was stopped goes on.
+One factor at a time is changed, and the others stay at their defaults (the engine's own, one variation, temperature
+10). The functions of `robustness.py` do the work: with the same WORK, count, architecture, epochs and alpha, teachers
+and poisoned sets are reused, and so are cells that both benchmarks need. A stopped run can continue.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The data sets of `robustness.py`: what is poisoned, what is regenerated. Each is made once and kept."""
+"""Makes the poisoned and regenerated data sets of `robustness.py`. Each is made once and kept."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
     python benchmarks/ship_micro.py RUN_FOLDER --machine "two CPU cores" --hours 1.5
 
-RUN_FOLDER is what `diffclean pretrain` wrote. The card's facts come from the run's own files.
+RUN_FOLDER is a folder that `diffclean pretrain` wrote. The facts in the card come from the files of the run.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ VARIED = "; patches\n  of many shapes, edges and contents; smooth random fields"
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
-    parser.add_argument("--machine", required=True, help="what it was trained on, in words")
-    parser.add_argument("--hours", required=True, help="how long that took")
+    parser.add_argument("--machine", required=True, help="the machine on which it was trained, in words")
+    parser.add_argument("--hours", required=True, help="the hours that the training took")
     options = parser.parse_args()
     config = json.loads((options.run / "config.json").read_text())
     last = json.loads((options.run / "log.jsonl").read_text().splitlines()[-1])

@@ -1,6 +1,6 @@
-"""Peak memory of `variate` on few images and on many: the difference is what the length of a data set costs.
+"""Measure the peak memory of `variate` on few and on many images; the difference is the cost of a longer data set.
 
-In one process and in one a core; of several, the peaks of all are added up.
+It is measured with one process and with one process per core. The peaks of several processes are added up.
 
 python benchmarks/variate_memory.py --images FOLDER_OF_32PX_IMAGES --few 500 --many 50000
 """

@@ -1,4 +1,4 @@
-"""How fast `variate` is: against diffusers' own eager loop, and against the bare engine. One run, same weights.
+"""Compare the speed of `variate` with diffusers' own eager loop and with the bare engine: one run, the same weights.
 
     python benchmarks/variate_throughput.py --small FOLDER_OF_32PX_IMAGES --photos FOLDER_OF_PHOTOS
         --name variate_throughput_defaults
@@ -48,13 +48,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", type=Path, required=True, help="images of 32 px")
     parser.add_argument("--photos", type=Path, required=True, help="photographs; they are resized to 500 px")
-    parser.add_argument("--images", type=int, default=480, help="of each kind, a round")
-    parser.add_argument("--steps", type=int, help="the engine's default where it is not given")
-    parser.add_argument("--detail", type=int, help="px on the longer side; the engine's default where it is not given")
+    parser.add_argument("--images", type=int, default=480, help="the number of images of each kind per round")
+    parser.add_argument("--steps", type=int, help="the number of steps; the default is the engine's")
+    parser.add_argument("--detail", type=int, help="px on the longer side; the default is the engine's")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--engine", default="micro")
-    parser.add_argument("--name", default="variate_throughput", help="of the result file")
+    parser.add_argument("--name", default="variate_throughput", help="the name of the result file")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as work:
         folders = {

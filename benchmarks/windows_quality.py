@@ -1,4 +1,4 @@
-"""What photographs keep, and what triggers pass, at several `--detail`: the measurement behind its default.
+"""Measure what photographs keep and how much of a trigger passes at several values of `--detail`, to set its default.
 
     python benchmarks/windows_quality.py --images PHOTOGRAPHS --pictures LOOKS
 
@@ -42,16 +42,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path, required=True)
     parser.add_argument("--engine", default="micro")
-    parser.add_argument("--count", type=int, default=24, help="photographs, evenly spread")
-    parser.add_argument("--least", type=int, default=400, help="only photographs whose longer side is at least this")
+    parser.add_argument("--count", type=int, default=24, help="the number of photographs, evenly spread")
+    parser.add_argument(
+        "--least", type=int, default=400, help="use only photographs whose longer side is at least this"
+    )
     parser.add_argument("--details", type=int, nargs="+", default=[64, 96, 128, 192, 256, 384, 512])
     parser.add_argument("--strengths", type=float, nargs="+", default=[0.2, 0.5])
     parser.add_argument("--steps", type=int, default=1)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--pictures", type=Path, help="a folder for pictures to look at (they hold the data's images)")
-    parser.add_argument("--shown", type=int, default=6, help="how many photographs those pictures show")
-    parser.add_argument("--name", default="windows_quality", help="of the result file")
+    parser.add_argument("--shown", type=int, default=6, help="the number of photographs that those pictures show")
+    parser.add_argument("--name", default="windows_quality", help="the name of the result file")
     options = parser.parse_args()
     photographs = chosen(options.images, options.count, options.least)
     opened = open_for(Settings(engine=options.engine, batch=options.batch), options.threads)

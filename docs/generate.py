@@ -38,7 +38,7 @@ def default_text(param: click.Parameter) -> str:
     """The default, where it is a value and not a computation or a sentinel of click's."""
     value = param.default
     if isinstance(param, click.Option) and param.is_flag and param.secondary_opts:  # --compile/--no-compile
-        return f"`{(param.opts if value is True else param.secondary_opts)[0]}`"
+        return f"`{(param.opts if value else param.secondary_opts)[0]}`" if isinstance(value, bool) else ""
     plain = isinstance(value, str | int | float | Path) and not isinstance(value, bool)
     return f"`{value}`" if plain and str(value) else ""
 

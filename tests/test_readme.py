@@ -9,9 +9,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import pytest
 
-from diffclean.cli.main import VERBS, main
+from diffclean.cli.main import VERBS, cli, main
 
 ROOT = Path(__file__).parents[1]
 RENDER = ROOT / "benchmarks" / "render.py"
@@ -39,6 +40,8 @@ SMALL = {
 ELSEWHERE = {"clean", "convert", "merge", "completion", "review"}
 """Verbs of other pages. `clean` does what these commands do one by one; `review` waits for a person."""
 ALLOWED = {"demo": (0, 1), "export": (0, 1)}
+OF_OTHERS = {"--gpus", "--user", "--compiler"}
+"""Options of `docker run` and of a benchmark, which the pages name as well."""
 
 
 @pytest.mark.slow
@@ -79,6 +82,28 @@ def test_links_lead_somewhere(page: Path) -> None:
         if anchor:
             headings = re.findall(r"^#+ (.*)$", file.read_text(encoding="utf-8"), re.MULTILINE)
             assert anchor in [re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in headings], target
+
+
+def options_of(verb: str) -> set[str]:
+    command = cli.get_command(click.Context(cli), verb)
+    assert command is not None
+    options = [param for param in command.params if isinstance(param, click.Option)]
+    return {"--help"}.union(*({*option.opts, *option.secondary_opts} for option in options))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_commands_and_options_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    fenced = "\n".join(re.findall(r"^```.*?\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
+    code = re.findall(r"^ {4}.*$", text, re.MULTILINE) + re.findall(r"`([^`\n]+)`", text) + fenced.splitlines()
+    for line in code:
+        found = re.match(r" *(?:docker run .* )?(?:\.venv/bin/)?diffclean ([a-z]+)\b([^#]*)", line)
+        if found:
+            verb, rest = found.groups()
+            assert verb in VERBS, line
+            assert set(re.findall(r"(?<=\s)--[a-z][a-z-]*", rest)) <= options_of(verb), line
+    named = set(re.findall(r"`(--[a-z][a-z-]*)", text))
+    assert named <= OF_OTHERS.union(*map(options_of, VERBS))
 
 
 def test_every_page_is_listed() -> None:

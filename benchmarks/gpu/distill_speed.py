@@ -1,4 +1,4 @@
-"""Images per second of student training: the teacher asked on line, its targets cached, and timm's own training loop.
+"""Compare the speed of student training: the teacher asked online, its targets cached, and timm's own loop.
 
     python benchmarks/gpu/distill_speed.py --images FOLDER_WITH_CLASSES --work WORK --arch resnet18 --batch 128
 
@@ -83,15 +83,21 @@ def in_rounds(ways: list[str], made: dict[str, float]) -> dict[str, Any]:
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=Path, required=True, help="a folder a class; all of one size")
+    parser.add_argument(
+        "--images", type=Path, required=True, help="a folder with one folder per class; all images have one size"
+    )
     add_arguments(parser, "distill_speed")
-    parser.add_argument("--count", type=int, default=0, help="of the images, evenly over the classes; 0: all")
+    parser.add_argument("--count", type=int, default=0, help="the number of images, evenly over the classes; 0: all")
     parser.add_argument("--arch", default="resnet18", help="a model of timm")
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--epochs", type=int, default=3, help="a turn; the first is not counted")
+    parser.add_argument("--epochs", type=int, default=3, help="the epochs per turn; the first is not counted")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--precision", choices=["bf16", "fp16", "fp32"], help="default: what is quickest here")
-    parser.add_argument("--workers", type=int, default=max(1, int(usable_cores())), help="of timm's loader")
+    parser.add_argument(
+        "--precision", choices=["bf16", "fp16", "fp32"], help="the default is the fastest on this machine"
+    )
+    parser.add_argument(
+        "--workers", type=int, default=max(1, int(usable_cores())), help="the number of workers of timm's loader"
+    )
     parser.add_argument("--data", default="CIFAR-10 training images (JPEG-coded copies), 32 px")
     options = parser.parse_args()
     if options.epochs < 2:

@@ -1,8 +1,8 @@
-"""What the benchmarks for a GPU share: figures in pieces that are kept, a time limit, and one result file each.
+"""Holds what the GPU benchmarks share: stored pieces of results, a time limit, and one result file per benchmark.
 
-Machine time comes in pieces of a few minutes. A benchmark is therefore a table of pieces, each of which fits into one;
-`measured` makes those that are missing, writes the result after every one, and ends in time. The same command, given
-again, goes on.
+Machine time is available for a few minutes at a time. A benchmark is therefore a table of pieces, each of which fits
+into that time. `measured` makes the missing pieces, writes the result after each of them, and ends in time. Repeating
+the same command continues the work.
 
 A script beside this one imports it before it imports anything of the folder above (`record`, `robustness_data`, ...).
 """
@@ -37,9 +37,9 @@ Plan = Mapping[str, Callable[[], Any]]
 
 def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
     """`--work`, `--limit` and `--name`."""
-    parser.add_argument("--work", type=Path, required=True, help="where what is finished is kept")
-    parser.add_argument("--limit", type=float, help="minutes after which no further piece is begun")
-    parser.add_argument("--name", default=name, help="of the result file")
+    parser.add_argument("--work", type=Path, required=True, help="the folder for finished pieces")
+    parser.add_argument("--limit", type=float, help="the minutes after which no further piece is begun")
+    parser.add_argument("--name", default=name, help="the name of the result file")
 
 
 class Limit:

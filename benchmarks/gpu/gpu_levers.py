@@ -1,6 +1,6 @@
-"""A model's modules in torch with each thing that makes them quicker turned on or off, to see what each is worth.
+"""Runs a model's torch modules with each optimisation switched on or off, to measure what each is worth.
 
-The runtime `torch` has them as they are shipped; this is for measurements alone.
+The runtime `torch` contains the optimisations that are shipped; this module is for measurements only.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Where the time of a call goes, kernel by kernel and in groups."""
+"""Shows where the time of a call goes, by kernel and by group of kernels."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
-"""All that wants a GPU, in order, ten minutes at a time: `make gpu`.
+"""Run everything that needs a GPU, in order, ten minutes at a time: `make gpu`.
 
     make gpu WORK=FOLDER TRAIN=CIFAR_TRAIN TEST=CIFAR_TEST TRUSTED=TINY_IMAGENET
     python benchmarks/gpu/gpu_run.py --work FOLDER [--train FOLDER] [--test FOLDER] [--trusted FOLDER_OR_NPY]
 
-Give the same command again until it says that all is done: what is finished is kept in WORK, and every command goes on
-where it was stopped. `--list` shows the commands and what is left; `--only NAME ...` takes some. A command whose data
-were not named is left out, and said to be. At the end it says what to bring back.
+Repeat the same command until it says that all is done. Finished results are kept in WORK, and every command continues
+where it was stopped. `--list` shows the commands and what is left; `--only NAME ...` runs some of them. Commands for
+which you name no data are left out and listed. At the end the script says which files to bring back.
 """
 
 from __future__ import annotations
@@ -150,7 +150,9 @@ def main() -> int:
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True, help="where everything is kept between the commands")
+    parser.add_argument(
+        "--work", type=Path, required=True, help="the folder in which everything is kept between the commands"
+    )
     parser.add_argument("--train", type=Path, help="CIFAR-10's training images, one folder a class")
     parser.add_argument("--test", type=Path, help="its test images")
     parser.add_argument("--trusted", type=Path, help="trusted images: a folder, or (N, S, S, 3) in a .npy")

@@ -1,4 +1,4 @@
-"""Images per second of full-size `sd-image-variations`: diffusers' stock pipeline against ours, and where time goes.
+"""Compare full-size `sd-image-variations` with diffusers' stock pipeline in images per second; show where time goes.
 
     python benchmarks/gpu/gpu_throughput.py --work FOLDER_WITH_10_GB_FREE
     python benchmarks/gpu/gpu_throughput.py --work FOLDER --toy      # everything, with a small model, on any machine
@@ -6,12 +6,12 @@
 Stock is `StableDiffusionImageVariationPipeline`, run eagerly in half precision, handed tensors that are prepared and
 giving tensors back. Ours is the sampler on an engine, from uint8 pixels to uint8 pixels. Both have random weights, on
 which speed does not depend, and the same batch, steps and guidance. They take turns within a run; ratios are medians
-over the turns. What a runtime is not installed for is left out, with the reason.
+over the turns. Runtimes that are not installed are left out, and the reason is recorded.
 
 The arithmetic bound is what the networks multiply and add, counted, over the largest rate at which this machine
 multiplies large matrices, measured in the same run.
 
-Every piece is kept in WORK as soon as it is made: a command that was stopped goes on where it was.
+Every piece is kept in WORK as soon as it is made, so a command that was stopped continues where it was.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""Several recipes of `diffclean pretrain`, trained for the same time each, and what their models keep and remove.
+"""Train several recipes of `diffclean pretrain` for equal times, and measure what their models keep and remove.
 
     python benchmarks/gpu/pretrain_compare.py --data TINY_IMAGENET --work WORK --minutes 3 --limit 9
         --images CIFAR_TEST --clean clean.pt --teacher badnets.pt BADNETS_DATA/poison.json
 
-Give the same command again until it says that all is done: `--limit` ends it after so many minutes, and whatever was
+Repeat the same command until it says that all is done: `--limit` ends it after so many minutes, and everything that was
 trained or measured is kept in WORK. A recipe is a table of settings of `pretrain`: those below, or a TOML file's.
 
     ["wide, longer"]

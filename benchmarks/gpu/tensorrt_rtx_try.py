@@ -1,12 +1,12 @@
-"""Does an engine of TensorRT-RTX run on this GPU? Tried, and its answer written down word for word.
+"""Try whether an engine of TensorRT-RTX runs on this GPU, and record its answer word for word.
 
     python benchmarks/gpu/tensorrt_rtx_try.py --work WORK                      # the embedded model
     python benchmarks/gpu/tensorrt_rtx_try.py --work WORK --engine DIRECTORY   # and an engine's U-Net, full-size say
 
-Each try is a process of its own, for a library that does not know a GPU may end it. A try compiles a component for what
-the library does by default and for this very GPU; asks diffclean's own runtime, which refuses what the library's
-documentation leaves out; and then asks the library itself, past that refusal. Without a GPU the builds are recorded,
-and that there is no device.
+Each try is a process of its own, because a library that does not know a GPU may end the process. A try compiles a
+component both for the library's default targets and for exactly this GPU. It then runs the component with diffclean's
+own runtime, which refuses GPUs that the library's documentation does not list, and afterwards with the library itself,
+which bypasses that refusal. Without a GPU, the builds are recorded, and the fact that there is no device.
 """
 
 from __future__ import annotations

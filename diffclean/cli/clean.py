@@ -28,78 +28,100 @@ STAGES = ("teacher", "suspects", "teacher-anew", "variations", "student", "evalu
     "--test",
     type=click.Path(path_type=Path),
     metavar="DATA",
-    help="A clean test set with the same classes: adds accuracies to the report.",
+    help="A clean test set with the same classes. The report then states the accuracies.",
 )
-@click.option("-y", "--yes", is_flag=True, help="Begin without asking, also on a terminal.")
-@click.option("--budget", metavar="TIME", help="How long all of it may take, such as 2h, 90m or 1h30m.")
+@click.option("-y", "--yes", is_flag=True, help="Begin without asking, even on a terminal.")
+@click.option("--budget", metavar="TIME", help="How long the whole job may take, such as 2h, 90m or 1h30m.")
 @click.option(
     "--self-test/--no-self-test",
     default=None,
-    help="Poison a part of the data with three triggers, and measure what the same settings do to them.  [default: "
-    "where there is time for it]",
+    help="Poison a part of the data with three triggers, and measure how the same settings affect them.  [default: "
+    "if there is time for it]",
 )
 @click.option(
     "--max-asr",
     type=float,
     metavar="PERCENT",
-    help="Gate: exit with code 4 where an attack success rate (of --poison, or in the self-test) is higher.",
+    help="A gate: exit with code 4 if an attack success rate (of --poison, or in the self-test) is higher than this.",
 )
 @click.option(
     "--max-loss",
     type=float,
     metavar="POINTS",
-    help="Gate: exit with code 4 where the student's clean accuracy is lower than the teacher's by more.",
+    help="A gate: exit with code 4 if the student's clean accuracy is more than this below the teacher's.",
 )
 @click.option(
     "--poison",
     type=click.Path(path_type=Path),
     metavar="MANIFEST",
-    help="The poison.json of DATA, where you poisoned them yourself: adds attack success rates. Needs --test.",
+    help="The poison.json of DATA, if you poisoned it yourself. The report then states attack success rates. "
+    "Needs --test.",
 )
 @click.option(
     "--cleaned",
     type=click.Choice(["originals", "variations", "none"]),
-    help="What the cleaned data set holds: the images that are kept, or their variations.",
+    help="What the cleaned data set holds: the images that are kept (originals) or their variations.",
 )
 @click.option(
     "--from",
     "from_step",
     type=click.Choice(STAGES),
-    help="Do this stage and all later ones again.",
+    help="Repeat this stage and all later ones.",
 )
 @click.option(
     "--teacher",
     type=click.Path(path_type=Path),
-    help="A classifier that was trained on DATA as they are, in any of the forms that `distill` takes.  [default: one "
-    "is trained]",
+    help="A classifier that was trained on DATA as it is, in any of the forms that `distill` takes.  [default: one is "
+    "trained]",
 )
 @classifier_options("teacher")
-@click.option("--arch", help="Of teacher and student, as in `train`; auto: by the size and number of the images.")
+@click.option(
+    "--arch",
+    help="The architecture of teacher and student, as in `train`; auto chooses it by the size and number of images.",
+)
 @click.option(
     "--size",
     type=click.IntRange(16),
-    help="Side in px that classifiers see.  [default: by the images and the machine]",
+    help="The side in px to which images are resized for the classifiers.  [default: depends on the images and "
+    "the machine]",
 )
-@click.option("--epochs", type=click.IntRange(1), help="Of each training.  [default: by the number of images]")
-@click.option("--augment/--no-augment", help="Random crops and flips; off where a mirrored image means something else.")
-@click.option("--engine", help="What makes variations, as in `variate`.")
-@click.option("--strength", type=float, help="Of the variations, as in `variate`.  [default: the engine's]")
-@click.option("--variations", type=click.IntRange(1), help="Of each image.  [default: by their number]")
-@click.option("--detector", metavar="NAME", help="How poisoned images are looked for, as in `suspects`.")
-@click.option("--price-per-hour", type=float, metavar="PRICE", help="Of this machine: the report then tells the cost.")
-@click.option("--currency", metavar="NAME", help="Of that price.")
-@click.option("--seed", type=click.IntRange(0), help="Of everything that is random.")
+@click.option(
+    "--epochs", type=click.IntRange(1), help="The epochs of each training.  [default: depends on the number of images]"
+)
+@click.option(
+    "--augment/--no-augment",
+    help="Train with random crops and flips. Switch this off if a mirrored image means something else.",
+)
+@click.option("--engine", help="The engine that makes variations, as in `variate`.")
+@click.option(
+    "--strength",
+    type=float,
+    help="How far a variation may differ from its source, as in `variate`.  [default: the engine's]",
+)
+@click.option(
+    "--variations", type=click.IntRange(1), help="Variations of each image.  [default: depends on the number of images]"
+)
+@click.option("--detector", metavar="NAME", help="The detector that looks for poisoned images, as in `suspects`.")
+@click.option(
+    "--price-per-hour",
+    type=float,
+    metavar="PRICE",
+    help="The price of this machine per hour. The report then states the cost.",
+)
+@click.option("--currency", metavar="NAME", help="The currency of --price-per-hour.")
+@click.option("--seed", type=click.IntRange(0), help="The seed of everything that is random.")
 @click.option("--device", help="cpu, cuda, cuda:1.  [default: CUDA where it works, else the CPU]")
 def command(run: frame.Run, yes: bool, **options: Any) -> frame.Result:
     """Do the whole job on DATA, a suspect training set with one folder of images for each class, or in another format.
 
-    A teacher is trained on the data as they are, poisoned images are looked for, a teacher is trained anew without
-    them, every image is regenerated, and a student is distilled on what is kept. OUT then holds the student, the list
+    The command trains a teacher on the data as it is, looks for poisoned images, trains a new teacher without them,
+    regenerates every image, and distils a student from the images that are kept. OUT then holds the student, the list
     of suspects, a cleaned data set and report.html, which says what was found and what was not tested.
 
-    It looks at the data first and says what it will do and how long that takes; on a terminal it asks once. --dry-run
-    ends there. A job that was stopped goes on when the same command is typed again, and does only what is left or has
-    changed. Settings that are not given are chosen by the data; what is given is never changed to keep to a budget.
+    The command first looks at the data, says what it will do and how long that takes, and asks once if it runs on a
+    terminal. --dry-run ends there. Type the same command again to continue a job that was stopped: only the steps that
+    are left or whose data or settings have changed are done. The data decides the settings that you do not give. A
+    setting that you give is never changed to keep to a budget.
     """
     from diffclean.workflow.clean import clean as work
     from diffclean.workflow.prepare import prepare
@@ -122,7 +144,7 @@ def command(run: frame.Run, yes: bool, **options: Any) -> frame.Result:
 
 
 def _ask(run: frame.Run) -> None:
-    """Ask once, where there is somebody to ask.
+    """Ask once whether to begin, if a person is there to answer.
 
     Raises:
         Interrupted: the answer is no.

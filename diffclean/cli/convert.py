@@ -20,14 +20,14 @@ SHOWN_FAILURES = 20
 @click.option(
     "--label-from",
     metavar="WHERE",
-    help="Where labels are, for example a column or json:FIELD; see docs/formats.md.  [default: the usual place]",
+    help="Where the labels are, for example a column or json:FIELD; see docs/formats.md.  [default: the usual place]",
 )
 def command(run: frame.Run, source: str, out: Path, to: str | None, label_from: str | None) -> frame.Result:
     """Write the data set SOURCE to the folder OUT in another format, with the images as they are.
 
     SOURCE is a folder of images, WebDataset tars ('x-{0000..0099}.tar'), Parquet files, a Hugging Face data set on disk
-    or an .npz file. Labels, class names and what lies beside images are kept where the format has a place for them.
-    Nothing is regenerated: see `diffclean variate` for that.
+    or an .npz file. Labels, class names and other data of the images are kept if the format of OUT has a place for
+    them. No image is regenerated: see `diffclean variate` for that.
     """
     if run.dry_run:
         opened = open_source(source, label_from=label_from)

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 @click.option(
     "--poison-target-class/--no-poison-target-class",
     default=None,
-    help="With all-to-one labels, whether images that are of the target class already may be poisoned too.",
+    help="With all-to-one labels, whether images that are of the target class already may be poisoned too.  [default: "
+    "--no-poison-target-class]",
 )
 @click.option(
     "--cover-rate",

@@ -17,14 +17,14 @@ from diffclean.cli import frame
     "--out",
     type=click.Path(path_type=Path),
     metavar="FILE.html",
-    help="The page.  [default: FOLDER/report.html]",
+    help="The file of the report.  [default: FOLDER/report.html]",
 )
 def command(run: frame.Run, folder: Path, out: Path | None) -> frame.Result:
-    """Write the page that tells what was found in a data set and what was done to it.
+    """Write the report on a data set: what was found in it and what was done to it.
 
-    FOLDER is one that `clean` wrote, or one that `variate` wrote, of which there is less to tell. The page is one HTML
-    file that needs neither a network nor a script, so it can be sent and printed. Pictures are taken into it, a limited
-    number of them; the whole list of suspects is in its own file. See docs/report.md.
+    FOLDER was written by `clean`, or by `variate`, for which the report is shorter. The report is one HTML file that
+    needs neither a network nor a script, so it can be sent and printed. It contains a limited number of pictures; the
+    complete list of suspects is in a file of its own. See docs/report.md.
     """
     if run.dry_run:
         from diffclean.report.write import write_report

@@ -13,24 +13,24 @@ from diffclean.cli import frame
 @frame.verb("review")
 @click.argument("where", metavar="DIR", type=click.Path(path_type=Path))
 @click.option(
-    "--data", type=click.Path(path_type=Path), help="The data set.  [default: the one that the list was made of]"
+    "--data", type=click.Path(path_type=Path), help="The data set.  [default: the one that the list was made from]"
 )
 @click.option(
     "--variations",
     type=click.Path(path_type=Path),
     metavar="FOLDER",
-    help="What `variate` made of it, shown beside the originals.  [default: those of `clean`, where there are any]",
+    help="The output of `variate` to show beside the originals.  [default: those of `clean`, if there are any]",
 )
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="On this machine; 0 takes one that is free.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="The port on this machine; 0 takes a free one.")
 @click.option("--open", "opens", is_flag=True, help="Open the page in the browser.")
 def command(
     run: frame.Run, where: Path, data: Path | None, variations: Path | None, port: int, opens: bool
 ) -> frame.Result:
-    """Go through the list of suspects in a page on this machine, and keep or drop each image by click or key.
+    """Go through the list of suspects in a browser, and keep or drop each image by click or key.
 
     DIR is a folder that `clean` wrote, a folder that holds suspects.json, or the file of a list. Decisions are written
-    to the list, which --without of `train` and `distill` reads; the list as the detector wrote it is kept beside it.
-    The page can be reached from this machine alone, and only with the address that is printed. Ctrl-C ends the review.
+    to the list, which the option --without of `train` and `distill` reads. The list as the detector wrote it is kept
+    beside it. The page can be reached only from this machine and only with the printed address. Ctrl-C ends the review.
     """
     from diffclean.report.review import places_of
     from diffclean.report.review_server import ReviewServer

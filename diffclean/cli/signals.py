@@ -1,15 +1,16 @@
 """A clean stop: Ctrl-C and SIGTERM (what `docker stop` and schedulers send) mean the same thing.
 
-A verb that can finish the batch in flight asks for an event and looks at it between batches:
+A verb that can finish the batch in flight uses an event and checks it between batches:
 
     with stopping() as stop:
         report = variate(..., stop=stop)     # the core gets a plain threading.Event
 
-The first signal sets the event; a second one raises KeyboardInterrupt at once. A verb that does not ask is interrupted
-at once by either signal: the frame sees to that with `sigterm_interrupts`.
+The first signal sets the event; a second one raises KeyboardInterrupt at once. A verb that does not use the event is
+interrupted at once by either signal: the frame arranges this with `sigterm_interrupts`.
 
-An interrupt alone may be heard late: an engine runs for a minute within one call, a pool of threads is waited for.
-Within `ending_at_the_second` a thread of its own listens too, and ends the process `GRACE_S` after the second signal.
+An interrupt alone may take effect late, because an engine can run for a minute within one call, and a pool of threads
+has to finish. Within `ending_at_the_second`, a separate thread therefore listens too, and ends the process `GRACE_S`
+after the second signal.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ _at_first: list[Callable[[], None]] = []
 def _say(text: str) -> None:
     # A signal handler may run inside a write to sys.stderr, whose buffer is not re-entrant: write past it. And it must
     # not wait for a reader that does not read.
-    with suppress(OSError, ValueError, AttributeError):  # stderr is closed or is not a file (tests)
+    with suppress(OSError, ValueError, AttributeError):  # stderr is closed, or is not a file (in tests).
         descriptor = sys.stderr.fileno()
         if select.select([], [descriptor], [], 0)[1]:
             os.write(descriptor, f"\n{text}\n".encode())
@@ -82,7 +83,7 @@ def stopping(say: Callable[[str], None] = _say) -> Iterator[threading.Event]:
     heard = 0
 
     def begin() -> None:
-        if first.acquire(blocking=False):  # by the handler or by the listening thread
+        if first.acquire(blocking=False):  # The handler or the listening thread may be first.
             stop.set()
             say(STOPPING)
 
@@ -114,7 +115,7 @@ def sigterm_interrupts() -> Iterator[None]:
 
 @contextmanager
 def ending_at_the_second() -> Iterator[None]:
-    """End this process soon after its second SIGINT or SIGTERM, whatever its threads are at.
+    """End this process soon after its second SIGINT or SIGTERM, whatever its threads are doing.
 
     The operating system ends its child processes with it: see `execution.child` and `data.spare`.
     """
@@ -129,11 +130,11 @@ def ending_at_the_second() -> Iterator[None]:
         yield
     finally:
         signal.set_wakeup_fd(before)
-        os.close(told)  # which the thread sees
+        os.close(told)  # The thread notices this.
 
 
 def _listen(heard: int) -> None:
-    """Count signals until the other end is closed."""
+    """Count signals until the other end of the pipe is closed."""
     count = 0
     with os.fdopen(heard, "rb", buffering=0) as pipe:
         while told := pipe.read(1):
@@ -148,7 +149,7 @@ def _listen(heard: int) -> None:
 
 
 def leave(code: int) -> None:
-    """End the process with `code` if threads are still at work: an interrupted run does not wait for them."""
+    """End the process with `code` if threads are still working: an interrupted run does not wait for them."""
     others = (thread for thread in threading.enumerate() if thread is not threading.main_thread())
     if any(not thread.daemon for thread in others):
         for stream in (sys.stdout, sys.stderr):
@@ -158,7 +159,7 @@ def leave(code: int) -> None:
 
 
 def _unheard() -> None:
-    """A forked process must not tell its parent's thread of signals of its own: Ctrl-C reaches the whole group."""
+    """Stop a forked process from reporting its own signals to its parent's thread: Ctrl-C reaches the whole group."""
     with suppress(ValueError):
         signal.set_wakeup_fd(-1)
 

@@ -1,7 +1,7 @@
-"""Standard output and error for the length of a run: who reads them may go away, and the work goes on.
+"""Standard output and error during a run: the work continues even if nobody reads them any more.
 
-A reader that hangs up (`| head`), a full disk, a stream that was closed (`2>&-`): a line that cannot be written is
-dropped. Whoever printed it can ask afterwards whether all of it arrived.
+A line that cannot be written is dropped, because its reader has closed the pipe (`| head`), the disk is full, or the
+stream was closed (`2>&-`). The code that printed it can ask afterwards whether everything arrived.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ class ClosedError(OSError):
 
 
 class Enduring:
-    """A text stream that drops what cannot be written; all else is the stream's own.
+    """A text stream that drops what cannot be written and otherwise behaves like the original stream.
 
     Attributes:
-        lost: why the first line was dropped; None: everything was written.
+        lost: why the first line was dropped. None: everything was written.
     """
 
     def __init__(self, stream: TextIO, lost: OSError | ValueError | None = None) -> None:
@@ -36,7 +36,7 @@ class Enduring:
         return iter(self._stream)
 
     def write(self, text: str) -> int:
-        """Write what can be written; returns the length of all of it."""
+        """Write what can be written, and return the length of the whole text."""
         try:
             return self._stream.write(text)
         except (OSError, ValueError) as error:
@@ -44,7 +44,7 @@ class Enduring:
             return len(text)
 
     def flush(self) -> None:
-        """Hand on what waits, or drop it."""
+        """Write the buffered text, or drop it."""
         try:
             self._stream.flush()
         except (OSError, ValueError) as error:
@@ -52,8 +52,8 @@ class Enduring:
 
     def _drop(self, error: OSError | ValueError) -> None:
         self.lost = self.lost or error
-        # What Python holds back it would try to write again, with every later line and at the end: let it go to where
-        # all is taken. A reader that has hung up does not come back; a disk may have room again.
+        # Python would try to write its buffered text again, with every later line and at the end, so the buffer goes to
+        # the null device. A reader that has closed its pipe does not come back; a disk may have room again.
         with contextlib.suppress(OSError, ValueError, AttributeError):
             descriptor = self._stream.fileno()
             kept = None if isinstance(error, BrokenPipeError) else os.dup(descriptor)
@@ -68,7 +68,7 @@ class Enduring:
 
 @contextlib.contextmanager
 def enduring() -> Iterator[None]:
-    """Have `sys.stdout` and `sys.stderr` endure for the block."""
+    """Replace `sys.stdout` and `sys.stderr` by `Enduring` streams during the block."""
     _fill_closed()
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = (cast(TextIO, _endured(stream)) for stream in before)
@@ -81,7 +81,7 @@ def enduring() -> Iterator[None]:
 
 
 def lost(stream: TextIO) -> OSError | ValueError | None:
-    """Why something that was printed on a stream did not arrive; None: all did."""
+    """Return why some text on a stream was not written, or None if all of it was."""
     stream.flush()
     return stream.lost if isinstance(stream, Enduring) else None
 
@@ -93,10 +93,10 @@ def _endured(stream: TextIO | None) -> Enduring:
 
 
 def _fill_closed() -> None:
-    """Open what the caller has closed of descriptors 0, 1 and 2.
+    """Open those of the descriptors 0, 1 and 2 that the caller has closed.
 
-    The next file that is opened, a journal perhaps, would get the number of standard error, and what libraries and
-    child processes say would be written into it.
+    Otherwise the next file that is opened, such as a journal, would get the number of standard error, and the messages
+    of libraries and child processes would be written into it.
     """
     for descriptor, stream in enumerate((sys.__stdin__, sys.__stdout__, sys.__stderr__)):
         if stream is None:

@@ -1,7 +1,7 @@
-"""What a format of files that hold many images each has to say: the `Archive` Protocol.
+"""The `Archive` Protocol: what a format must implement if its files hold many images each.
 
-`PackedSource` and `PackedSink` do with an archive all that such formats share: parts, keys, labels, resuming, and that
-files appear whole.
+`PackedSource` and `PackedSink` use an archive and do everything that such formats share: parts, keys, labels, resuming,
+and writing files as a whole.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ _NO_LABEL = "-1"
 
 
 def row_key(part: str, row: int) -> str:
-    """`<file>#<row>`."""
+    """Return the key `<file>#<row>`."""
     return f"{part}#{row:0{ROW_DIGITS}d}"
 
 
 @dataclass(frozen=True)
 class Look:
-    """How one listing looks at files.
+    """The settings of one listing of files.
 
     Attributes:
         byte_limit: larger images become items with a problem.
-        label_from: which member, column or array the labels are in; None: the usual one.
-        passed_over: is told what is there and not taken.
-        names: of the classes, where labels are stored as numbers; empty: the numbers are the names.
+        label_from: the member, column or array that holds the labels. None: the usual one.
+        passed_over: counts what is found and not read.
+        names: the names of the classes if labels are stored as numbers. Empty: the numbers are the names.
     """
 
     byte_limit: int
@@ -47,10 +47,11 @@ class Look:
     names: Mapping[int, str]
 
     def label(self, value: Any) -> str:
-        """The label that a stored value means, as text that can name a folder.
+        """Return the label for a stored value, as text that can name a folder.
 
         Args:
-            value: a text is a label; a whole number, or bytes that say one, may stand for a name. None, -1: no label.
+            value: the stored value. A text is a label. A whole number, or bytes that spell one, may stand for a name.
+                None and -1 mean that there is no label.
         """
         text = value.decode("utf-8", "replace").strip() if isinstance(value, bytes) else str(value)
         if value is None or (not isinstance(value, str) and text == _NO_LABEL):
@@ -64,12 +65,12 @@ class Entry:
     """An image on its way into an archive.
 
     Attributes:
-        name: without extension; unique in the data set, perhaps with folders.
-        data: an encoded image.
-        extension: that says how it is encoded, without the dot.
-        label: its class; `""`: none.
-        number: of the class; None: none.
-        about: what travels along, by field.
+        name: the name without extension. It is unique in the data set and may contain folders.
+        data: the encoded image.
+        extension: the extension for its encoding, without the dot.
+        label: the class of the image. `""`: it has none.
+        number: the number of the class. None: it has none.
+        about: the other data of the image, by field.
     """
 
     name: str
@@ -82,11 +83,11 @@ class Entry:
 
 @dataclass(frozen=True)
 class Head:
-    """What all files of an archive that is written have in common.
+    """The information that all files of a written archive share.
 
     Attributes:
-        class_to_idx: of the data set.
-        fields: names and types of what travels along.
+        class_to_idx: the numbers of the classes of the data set.
+        fields: the names and types of the other data of the images.
     """
 
     class_to_idx: Mapping[str, int]
@@ -97,11 +98,11 @@ class Archive(Protocol):
     """One kind of file.
 
     Attributes:
-        name: in `registry.FORMATS`.
-        title: in messages.
-        suffix: of the files, with its dot.
-        ending: what stands between a part and the rest of a key: `/` or `#`.
-        folder: where in an output folder the files lie; `""`: at its top.
+        name: the name in `registry.FORMATS`.
+        title: the name in messages.
+        suffix: the suffix of the files, with its dot.
+        ending: the character between a part and the rest of a key: `/` or `#`.
+        folder: the sub-folder of an output folder that holds the files. `""`: they lie at its top.
         single: whether a data set is one file, however many images it has.
     """
 
@@ -113,32 +114,32 @@ class Archive(Protocol):
     single: bool
 
     def entries(self, part: str, path: Path, look: Look) -> Iterator[Item]:
-        """The images of one file, sorted by the raw bytes of their keys.
+        """Yield the images of one file, sorted by the raw bytes of their keys.
 
         Raises:
             DiffcleanError: the file cannot be read at all.
         """
 
     def read(self, path: Path, item: Item) -> bytes:
-        """The encoded bytes of one image; raises ReadError."""
+        """Return the encoded bytes of one image; raises ReadError."""
 
     def about(self, path: Path, item: Item) -> Mapping[str, Any]:
-        """What travels along with it; raises ReadError."""
+        """Return the other data of an image; raises ReadError."""
 
     def fields(self, paths: list[Path]) -> pa.Schema:
-        """Names and types of what travels along; asked after the listing. Metadata are kept where formats know them."""
+        """Return names and types of the other data, after the listing. Metadata is kept if formats support it."""
 
     def class_names(self, paths: list[Path]) -> dict[str, int]:
-        """Which number a class has, where the data set itself says so; else empty."""
+        """Return the number of each class if the data set itself states it; otherwise empty."""
 
     def pack(self, file: BinaryIO, entries: Iterator[Entry], count: int, head: Head) -> list[str]:
-        """Write one file; returns `Item.where` of each entry. The same entries give the same bytes.
+        """Write one file and return `Item.where` of each entry. The same entries give the same bytes.
 
         Args:
-            file: is written to.
-            entries: are taken one after another.
-            count: how many they are; only an archive that is `single` may rely on it.
-            head: of all files.
+            file: the file to write to.
+            entries: the entries, which are taken one after another.
+            count: the number of entries. Only an archive that is `single` may rely on it.
+            head: the information that all files share.
         """
 
     def complete(self, folder: Path, names: list[str], head: Head) -> None:
@@ -146,7 +147,7 @@ class Archive(Protocol):
 
 
 def label_text(text: str) -> str:
-    """A label from outside as text that can name a folder: it must lead nowhere else, nor be hidden."""
+    """Turn an untrusted label into text that can name a folder: it must not lead elsewhere or be hidden."""
     from diffclean.data.keys import safe_text
 
     clean = safe_text(text.strip()).replace("/", "_")[:200]

@@ -1,6 +1,6 @@
-"""The format of one `.npz` file with an array of images and one of labels, as research has them.
+"""The format of one `.npz` file with an array of images and one of labels, which is common in research.
 
-Headers are read first and believed only where the file can hold what they promise; no pickle is ever loaded.
+Headers are read first and are trusted only if the file is large enough for what they promise. No pickle is ever loaded.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ _NAMES = ("class_names", "classes", "label_names")
 
 
 def reads(where: str) -> bool:
-    """An `.npz` file, or a folder with one."""
+    """Whether this is an `.npz` file, or a folder with one."""
     return is_of(where, _SUFFIX)
 
 
 def open_source(where: str, **options: Any) -> PackedSource:
-    """See `PackedSource`. `label_from`: an array."""
+    """See `PackedSource`. `label_from` is an array."""
     return PackedSource(ArrayFile(options.get("label_from")), where, **options)
 
 
@@ -51,10 +51,10 @@ def open_sink(where: str, **options: Any) -> PackedSink:
 
 
 class ArrayFile:
-    """See the module; an `Archive`.
+    """The `Archive` for `.npz` files; see the module.
 
     Args:
-        label_from: the array of labels; None: the one that looks like it.
+        label_from: the array of labels. None: the array that looks like it.
     """
 
     name, title, suffix, ending, folder = "npz", "an array file (.npz)", _SUFFIX, "#", ""
@@ -66,14 +66,14 @@ class ArrayFile:
         self._open: tuple[Path, str, NDArray[np.uint8]] | None = None
 
     def entries(self, part: str, path: Path, look: Look) -> Iterator[Item]:
-        """One item an image."""
+        """Yield one item per image."""
         stamp, images, labels, _ = self._contents(path)
         for row in range(images.shape[0]):
             label = look.label(None if labels is None else labels[row].item())
             yield Item(row_key(part, row), f"{stamp} {row}", label, None, stamp)
 
     def read(self, path: Path, item: Item) -> bytes:
-        """The image as PNG: the same pixels always give the same bytes."""
+        """Return the image as PNG: the same pixels always give the same bytes."""
         stamp, row = item.where.rsplit(" ", 1)
         with self._using:
             now, images = self._mapped(path)
@@ -97,7 +97,7 @@ class ArrayFile:
         return pa.schema([])
 
     def class_names(self, paths: list[Path]) -> dict[str, int]:
-        """What an array of names in the file says."""
+        """Return the class names from an array of names in the file."""
         return {name: number for number, name in enumerate(self._contents(paths[0])[3])}
 
     def pack(self, file: BinaryIO, entries: Iterator[Entry], count: int, head: Head) -> list[str]:
@@ -132,7 +132,7 @@ class ArrayFile:
         """Nothing."""
 
     def _contents(self, path: Path) -> tuple[str, Array, NDArray[Any] | None, list[str]]:
-        """The stamp, the array of images, the labels, and the names of classes."""
+        """Return the stamp, the array of images, the labels, and the names of classes."""
         with array_archive(path) as (stamp, archive):
             arrays = arrays_in(archive)
             images = _chosen(path, arrays, [each for each in arrays if each.is_images], _IMAGES, "images")
@@ -154,7 +154,7 @@ class ArrayFile:
         return stamp, images, values, names if len(set(names)) == len(names) else []
 
     def _mapped(self, path: Path) -> tuple[str, NDArray[np.uint8]]:
-        """The stamp of the file, and its images, from a temporary file: they may be compressed in their own."""
+        """Return the stamp of the file and its images, unpacked to a temporary file as they may be compressed."""
         stamp = stamp_at(path)
         if self._open is None or self._open[:2] != (path, stamp):
             with array_archive(path) as (stamp, archive):

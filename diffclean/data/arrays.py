@@ -1,4 +1,4 @@
-"""Arrays in an `.npz` file: headers are read first, and believed only where the file can hold what they promise."""
+"""Reads arrays in an `.npz` file. Headers are read first and trusted only if the file can hold what they promise."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _SMALL_BYTES, _MOST_PACKED = 2**30, 200
 
 @dataclass(frozen=True)
 class Array:
-    """What a header says.
+    """The content of a header.
 
     Attributes:
-        name: in the file, without `.npy`.
-        shape, dtype: of the array.
-        fortran: whether its first axis is the fastest.
-        header: bytes before its first number.
+        name: the name in the file, without `.npy`.
+        shape, dtype: the shape and the dtype of the array.
+        fortran: whether the first axis varies fastest.
+        header: the number of bytes before the first number.
     """
 
     name: str
@@ -46,19 +46,19 @@ class Array:
 
     @property
     def bytes(self) -> int:
-        """Of its numbers."""
+        """The size of the numbers in bytes."""
         return prod(self.shape) * self.dtype.itemsize
 
     @property
     def is_images(self) -> bool:
-        """Whether it looks like images: uint8 of (N, H, W), (N, H, W, 1 or 3) or (N, 1 or 3, H, W)."""
+        """Whether the array looks like images: uint8 of (N, H, W), (N, H, W, 1 or 3) or (N, 1 or 3, H, W)."""
         few = (1, 3)
         shaped = len(self.shape) == 3 or (len(self.shape) == 4 and (self.shape[3] in few or self.shape[1] in few))
         return self.dtype == np.uint8 and shaped and 0 not in self.shape
 
 
 def unpacked(archive: zipfile.ZipFile, array: Array) -> NDArray[np.uint8]:
-    """An array as a view of a temporary file without a name; it may be larger than memory. Raises ReadError."""
+    """Unpack an array to a temporary file and return a view of it; it may be larger than memory. Raises ReadError."""
     target = tempfile.TemporaryFile()  # noqa: SIM115 - the array keeps it
     left = array.bytes
     with archive.open(f"{array.name}.npy") as source:
@@ -74,7 +74,7 @@ def unpacked(archive: zipfile.ZipFile, array: Array) -> NDArray[np.uint8]:
 
 
 def arrays_in(archive: zipfile.ZipFile) -> list[Array]:
-    """What the headers say; nothing else is read yet."""
+    """Read the headers and nothing else."""
     found = []
     for info in archive.infolist():
         if not info.filename.endswith(".npy"):
@@ -98,7 +98,7 @@ def arrays_in(archive: zipfile.ZipFile) -> list[Array]:
 
 
 def loaded(archive: zipfile.ZipFile, array: Array) -> NDArray[Any]:
-    """An array in memory; raises ReadError where it is larger than labels are, ValueError where it holds objects."""
+    """Load an array; raises ReadError if it is larger than labels can be, ValueError if it holds objects."""
     if array.bytes > _LABELS_BYTES:
         raise ReadError(f"its array {array.name} has {array.bytes:,} bytes; at most {_LABELS_BYTES:,} are read")
     with archive.open(f"{array.name}.npy") as file:
@@ -108,7 +108,7 @@ def loaded(archive: zipfile.ZipFile, array: Array) -> NDArray[Any]:
 
 @contextmanager
 def array_archive(path: Path) -> Iterator[tuple[str, zipfile.ZipFile]]:
-    """An .npz file, with its stamp; what is wrong with it becomes a ReadError."""
+    """Open an .npz file and return it with its stamp; its errors become ReadErrors."""
     try:
         with opened(path) as file, zipfile.ZipFile(file) as archive:
             yield stamp_of(file), archive

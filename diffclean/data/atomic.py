@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and never outside the output folder."""
+"""Writes files that appear as a whole or not at all, and never outside the output folder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from diffclean.errors import DiffcleanError
 
 log = logging.getLogger(__name__)
 
-# Hidden and not image-named: whoever reads the folder as a data set passes it by. A shard's name is in it for people.
+# The name is hidden and not that of an image, so data set readers skip it. It contains the shard's name for people.
 _TEMPORARY = re.compile(r"\.diffclean-(?:\d+-of-\d+-)?[0-9a-f]{16}\.part")
 _REASONS = {
     errno.ENOSPC: ("the disk is full", "Free some space"),
@@ -43,31 +43,32 @@ _NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, e
 
 
 class WriteError(DiffcleanError):
-    """The output cannot be written: going on would only fail again."""
+    """The output cannot be written, and continuing would only fail again."""
 
 
 class NameWriteError(WriteError):
-    """This one name cannot be written on this disk: other images are not concerned."""
+    """This name cannot be written on this disk; other images are not affected."""
 
 
 def write_error(error: OSError, path: Path) -> WriteError:
-    """What an `OSError` means and what to do about it."""
+    """Explain what an `OSError` means and what to do about it."""
     reason, remedy = _REASONS.get(error.errno or 0, (error.strerror or str(error), "Mend that"))
     kind = NameWriteError if error.errno in _OF_THE_NAME else WriteError
     return kind(f"Cannot write {str(path)!a}: {reason}.", f"{remedy} and run the same command again: it resumes.")
 
 
 def write_whole(path: Path, data: bytes, *, owner: str = "", sync_folder: bool = True) -> None:
-    """Write a file so that it is either there in full or not there, also after a crash or a power cut.
+    """Write a file so that it exists completely or not at all, even after a crash or a power cut.
 
     Args:
-        path: an existing file is replaced; its folder must exist.
-        data: all of it.
-        owner: a shard's name, which is put into the temporary file's.
-        sync_folder: False when the caller makes the rename durable itself, once for many files (see `Writer`).
+        path: the path of the file. An existing file is replaced. The folder must exist.
+        data: the whole content.
+        owner: the name of a shard, which becomes a part of the temporary file's name.
+        sync_folder: False if the caller makes the rename durable itself, once for many files (see `Writer`).
 
     Raises:
-        WriteError: disk full, read-only, no permission ...; the temporary file is gone and `path` is as it was.
+        WriteError: the disk is full or read-only, a permission is missing ...; the temporary file is removed, and
+            `path` is unchanged.
     """
     with whole_file(path, owner=owner, sync_folder=sync_folder) as file:
         file.write(data)
@@ -75,9 +76,9 @@ def write_whole(path: Path, data: bytes, *, owner: str = "", sync_folder: bool =
 
 @contextmanager
 def whole_file(path: Path, *, owner: str = "", sync_folder: bool = True) -> Iterator[BinaryIO]:
-    """A file to write to piece by piece; it appears, whole, when the block ends without an error.
+    """Yield a file to write piece by piece; it appears as a whole when the block ends without an error.
 
-    Args and errors as of `write_whole`.
+    The arguments and errors are those of `write_whole`.
     """
     try:
         with _temporary(path.parent, owner) as (file, temporary):
@@ -92,8 +93,8 @@ def whole_file(path: Path, *, owner: str = "", sync_folder: bool = True) -> Iter
 
 @contextmanager
 def _temporary(folder: Path, owner: str = "") -> Iterator[tuple[BinaryIO, Path]]:
-    """A new file, locked for the block so that nobody sweeps it away; it is gone after an error."""
-    # Not tempfile: that would make the images unreadable for everyone else.
+    """Yield a new file, locked during the block so that no other process sweeps it; an error removes it."""
+    # `tempfile` would make the images unreadable for other users.
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     while True:
         path = folder / _temporary_name(owner)
@@ -111,12 +112,12 @@ def _temporary(folder: Path, owner: str = "") -> Iterator[tuple[BinaryIO, Path]]
 
 @contextmanager
 def temporary_folder(beside: Path) -> Iterator[Path]:
-    """A folder to fill, and to rename when it is whole; else it is gone after the block, or swept when this is killed.
+    """Yield a folder to fill and then rename. If it is not renamed, it is removed after the block.
 
-    What killed processes have left in the same place is swept first.
+    Folders that killed processes have left in the same place are removed first.
 
     Args:
-        beside: what the folder will become; what holds it exists.
+        beside: the future path of the folder. Its parent exists.
     """
     clean_temporaries(beside.parent, below=False)
     while True:
@@ -138,8 +139,8 @@ def _temporary_name(owner: str = "") -> str:
 
 
 def _locked(descriptor: int, path: Path) -> bool:
-    """Lock what was just made; False: someone swept it in between."""
-    with suppress(OSError):  # a disk without locks, where nobody sweeps either
+    """Lock what was just made; return False if another process swept it in between."""
+    with suppress(OSError):  # On a disk without locks, nobody sweeps either.
         fcntl.flock(descriptor, fcntl.LOCK_EX)
     return os.path.lexists(path)
 
@@ -150,13 +151,13 @@ def _make_durable(file: BinaryIO) -> None:
 
 
 def write_new(path: Path, data: bytes) -> bool:
-    """Write a file as `write_whole` does, unless there is one already; of two callers at once, one does.
+    """Write a file like `write_whole`, unless it exists already. Of two simultaneous callers, one writes it.
 
     Returns:
-        Whether this call wrote it.
+        Whether this call wrote the file.
 
     Raises:
-        WriteError: as `write_whole`.
+        WriteError: as in `write_whole`.
     """
     try:
         with _temporary(path.parent) as (file, whole):
@@ -166,7 +167,7 @@ def write_new(path: Path, data: bytes) -> bool:
                 path.hardlink_to(whole)
             except FileExistsError:
                 return False
-            except OSError:  # a disk without hard links: as good as it gets there
+            except OSError:  # The disk has no hard links; this is the best that is possible there.
                 whole.replace(path)
             finally:
                 whole.unlink(missing_ok=True)
@@ -177,10 +178,10 @@ def write_new(path: Path, data: bytes) -> bool:
 
 
 def make_folders(folder: Path) -> None:
-    """Make a folder and those above it. A loop: `mkdir(parents=True)` recurses, and a path can have 2000 folders.
+    """Make a folder and its parents. `mkdir(parents=True)` recurses, and a path can have 2000 folders; this is a loop.
 
     Raises:
-        WriteError: it cannot be made.
+        WriteError: the folder cannot be made.
     """
     missing = []
     try:
@@ -194,7 +195,7 @@ def make_folders(folder: Path) -> None:
 
 
 def sync_folders(*folders: Path) -> None:
-    """Make renames in these folders durable; on a disk that has no such thing (CIFS, vboxsf) one warning says so."""
+    """Make renames in these folders durable; on a disk that cannot do this (CIFS, vboxsf), one warning says so."""
     for folder in folders:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -213,22 +214,22 @@ def _warn_of_folder_sync() -> None:
 
 
 def read_plain(path: Path) -> bytes:
-    """The bytes of a plain file; never waits, as one would at a pipe, and follows no link.
+    """Return the bytes of a plain file. This follows no link, and never waits as reading a pipe would.
 
     Raises:
-        OSError: it cannot be read.
-        DiffcleanError: it is no plain file.
+        OSError: the file cannot be read.
+        DiffcleanError: the path is not a plain file.
     """
     with os.fdopen(open_plain(path, os.O_RDONLY), "rb") as file:
         return file.read()
 
 
 def open_plain(path: Path, flags: int) -> int:
-    """The descriptor of a plain file; never waits, as one would at a pipe, and follows no link.
+    """Return the descriptor of a plain file. This follows no link, and never waits as opening a pipe would.
 
     Raises:
-        OSError: it cannot be opened.
-        DiffcleanError: it is no plain file.
+        OSError: the file cannot be opened.
+        DiffcleanError: the path is not a plain file.
     """
     try:
         descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
@@ -249,7 +250,7 @@ def _not_plain(path: Path) -> DiffcleanError:
 
 
 def contained(out: Path, key: str) -> Path:
-    """The path of `key` under `out`.
+    """Return the path of `key` under `out`.
 
     Raises:
         BadKeyError: `key` is not a key (absolute, `..`).
@@ -271,21 +272,21 @@ class Writer:
 
     Args:
         out: the output folder.
-        owner: a shard's name, which is put into those of temporary files.
+        owner: the name of a shard, which becomes a part of the names of temporary files.
     """
 
     def __init__(self, out: Path, owner: str = "") -> None:
         self.out = out
         self.owner = owner
         self._unsynced: set[Path] = set()
-        self._noting = Lock()  # threads write while one of them syncs
+        self._noting = Lock()  # Threads write while one of them syncs.
 
     def write(self, key: str, data: bytes) -> Path:
-        """Write one file, making its folders; returns its path.
+        """Write one file, make its folders, and return its path.
 
         Raises:
             BadKeyError: `key` leads out of the folder.
-            WriteError: it cannot be written, or a link leads out of the folder.
+            WriteError: the file cannot be written, or a link leads out of the folder.
         """
         path = contained(self.out, key)
         make_folders(path.parent)
@@ -296,7 +297,7 @@ class Writer:
         return path
 
     def sync(self) -> None:
-        """Return once every file written so far would outlive a power cut."""
+        """Return when every file written so far is safe from a power cut."""
         with self._noting:
             folders, self._unsynced = self._unsynced, set()
         try:
@@ -306,14 +307,14 @@ class Writer:
 
 
 def clean_temporaries(folder: Path, below: bool = True) -> int:
-    """Remove what killed processes have left half-written; what a living one writes is locked and stays.
+    """Remove incomplete files of killed processes. The files of running processes are locked and stay.
 
     Args:
-        folder: where to look; links are not followed.
-        below: also in the folders in it.
+        folder: the folder to search; links are not followed.
+        below: whether to search its sub-folders, too.
 
     Returns:
-        How many were removed.
+        The number of removed files.
     """
     count = 0
     for place, folders, names in os.walk(folder):
@@ -326,9 +327,9 @@ def clean_temporaries(folder: Path, below: bool = True) -> int:
 
 
 def _swept(path: Path) -> bool:
-    """Remove a temporary file or folder, if nobody has it locked and it can be removed."""
+    """Remove a temporary file or folder if it is not locked and can be removed."""
     try:
-        # For writing where it is a file: some network disks ask for that before they lock.
+        # A file is opened for writing, because some network disks require that for a lock.
         how = os.O_RDONLY | os.O_DIRECTORY if path.is_dir() else os.O_RDWR
         descriptor = os.open(path, how | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:

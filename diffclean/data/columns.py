@@ -1,7 +1,7 @@
-"""Which column of a table holds the images and which one the labels, and the tables of images that are written.
+"""Finds the columns of images and labels in a table, and makes the tables of images that are written.
 
-Hugging Face's `datasets` notes in a schema's metadata which column is an image and what the classes are called; both
-are read where they are there, and written.
+Hugging Face's `datasets` notes in the metadata of a schema which column holds images and what the classes are called.
+These notes are read if they exist, and are always written.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ _SHOWN = 20
 
 @dataclass(frozen=True)
 class Columns:
-    """Of a table.
+    """The columns of a table.
 
     Attributes:
         image: the column of images.
-        label: the column of labels; None: there is none.
-        names: of the classes that label numbers mean; empty: the labels stand for themselves.
-        others: what travels along, with metadata.
+        label: the column of labels. None: there is none.
+        names: the names of the classes that label numbers stand for. Empty: the labels are the names.
+        others: the other columns, which are copied to the output, with metadata.
     """
 
     image: str
@@ -51,9 +51,9 @@ def columns_of(schema: pa.Schema, where: object, label_from: str | None = None) 
     """Find the columns.
 
     Args:
-        schema: of the table.
-        where: for messages.
-        label_from: the label's column; None: the one that looks like it.
+        schema: the schema of the table.
+        where: the name of the table in messages.
+        label_from: the column of labels. None: the column that looks like it.
 
     Raises:
         UsageError: there is no column `label_from`.
@@ -75,7 +75,7 @@ def columns_of(schema: pa.Schema, where: object, label_from: str | None = None) 
 
 
 def image_bytes(value: Any) -> bytes:
-    """The encoded image that a cell holds; raises ReadError where it holds none."""
+    """Return the encoded image in a cell; raises ReadError if there is none."""
     if isinstance(value, Mapping):
         if value.get("bytes") is None and value.get("path") is not None:
             raise ReadError(
@@ -88,7 +88,7 @@ def image_bytes(value: Any) -> bytes:
 
 
 def written_schema(head: Head) -> pa.Schema:
-    """Of a table that is written: image, label, key, and what travels along."""
+    """Return the schema of a table that is written: image, label, key, and the other columns."""
     import pyarrow as pa
 
     metadata = head.fields.metadata or {}
@@ -108,10 +108,10 @@ def written_schema(head: Head) -> pa.Schema:
 
 
 def written_batches(entries: Iterable[Entry], head: Head, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """Batches of some rows each.
+    """Yield batches of some rows each.
 
     Raises:
-        DiffcleanError: what travels along with an image is of another type than with those before it.
+        DiffcleanError: a value in another column has a different type than those of the images before it.
     """
     some: list[Entry] = []
     size = 0
@@ -150,14 +150,14 @@ def _path(entry: Entry) -> str:
 
 
 def _fitting(value: Any, type: pa.DataType) -> Any:
-    """Bytes of a text as text; one that is no UTF-8 keeps what can be read of it."""
+    """Decode the bytes of a text; if they are not UTF-8, the readable part is kept."""
     import pyarrow as pa
 
     return value.decode("utf-8", "replace") if isinstance(value, bytes) and pa.types.is_string(type) else value
 
 
 def _features(schema: pa.Schema) -> dict[str, dict[str, Any]]:
-    """What `datasets` says of each column; empty where it says nothing that can be used."""
+    """Return the notes of `datasets` on each column; empty if there are none that can be used."""
     try:
         found = json.loads((schema.metadata or {}).get(_FEATURES, b"{}"))["info"]["features"]
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -232,7 +232,7 @@ def _schema(fields: list[pa.Field], metadata: dict[bytes, bytes]) -> pa.Schema:
 
 
 def _feature(type: pa.DataType) -> dict[str, Any] | None:
-    """How `datasets` names a plain type; None: it finds that out itself."""
+    """Return the name of a plain type in `datasets`, or None if `datasets` infers it."""
     import pyarrow as pa
 
     plain = pa.types.is_primitive(type) or pa.types.is_string(type) or pa.types.is_binary(type)

@@ -1,6 +1,7 @@
-"""Write a data set in another format, with the images as they are: nothing is regenerated and nothing is decoded.
+"""Writes a data set in another format without regenerating or decoding the images.
 
-(Only an array file holds pixels, so images are decoded on the way into one and are PNG on the way out.)
+An array file is the exception, because it holds pixels: images are decoded when they are written to it, and become PNG
+when they are read from it.
 """
 
 from __future__ import annotations
@@ -36,11 +37,11 @@ class Converted:
 
     Attributes:
         out: the folder.
-        format: of what is in it.
-        images: how many were written.
-        classes: how many there are.
+        format: the format of the data set in it.
+        images: how many images were written.
+        classes: the number of classes.
         failed: key -> why an image was left out.
-        passed_over: what is in the source and was not taken.
+        passed_over: what the source contains that was not read.
     """
 
     out: Path
@@ -52,7 +53,7 @@ class Converted:
 
     @property
     def exit_code(self) -> ExitCode:
-        """Done, or some failed."""
+        """The exit code: done, or some images failed."""
         return ExitCode.SOME_FAILED if self.failed else ExitCode.DONE
 
 
@@ -64,18 +65,19 @@ def convert(
     progress: Progress | None = None,
     stop: Event | None = None,
 ) -> Converted:
-    """Write the images of one data set, with their labels and what travels along, as another.
+    """Write the images of one data set, with their labels and other data, as another data set.
 
     Args:
         where: the data set.
         out: a folder that does not exist yet; it appears when it is complete.
-        to: a name in `registry.FORMATS`; None: the source's own, which checks it and mends its division.
-        label_from: where labels are, as the source's format understands it.
-        progress: told of each image.
-        stop: set by someone who wants it to end.
+        to: a name in `registry.FORMATS`. None: the format of the source, which checks the data set and divides it into
+            files again.
+        label_from: where labels are, as defined by the format of the source.
+        progress: is advanced for each image.
+        stop: an event that ends the work when it is set.
 
     Raises:
-        DiffcleanError: `out` exists, or the source cannot be used, or does not fit into the format.
+        DiffcleanError: `out` exists, or the source cannot be used or does not fit into the format.
         Interrupted: `stop` was set; nothing is left behind.
     """
     source = open_source(where, label_from=label_from)
@@ -125,7 +127,7 @@ class _Conversion:
             raise DiffcleanError(f"None of the {len(self.failed)} images can be read. {key}: {why}")
 
     def _to_folder(self, to: str) -> None:
-        """`<label>/<name>.<extension by content>`; what travels along has no place there."""
+        """Write `<label>/<name>.<extension by content>`; a folder has no place for other data."""
         sink = open_sink(self.root, to)
         sink.check_keys(self.survey.names, 1, "png", full_names=True)
         for item, data in self._read():
@@ -139,7 +141,7 @@ class _Conversion:
         head = Head(self.survey.class_to_idx, self.source.fields)
         self.full_names = self._names_differ_in_extensions()
         count = 0
-        if archive.single:  # an array has to say first how many images it will hold
+        if archive.single:  # An array states first how many images it holds.
             count = sum(1 for _ in self._read(decoded=True))
             self.written, self.failed = 0, {}
         names = []
@@ -161,7 +163,7 @@ class _Conversion:
             yield Entry(stem, data, extension_of(data), item.label, number, self.source.about(item))
 
     def _names_differ_in_extensions(self) -> bool:
-        """Whether there are a `1.jpg` and a `1.png`, so that names without extensions would not tell them apart."""
+        """Whether some names, such as `1.jpg` and `1.png`, differ in their extensions only."""
         try:
             check_collisions(self.survey.names)
         except NameCollisionError:
@@ -169,7 +171,7 @@ class _Conversion:
         return False
 
     def _read(self, decoded: bool = False) -> Iterator[tuple[Item, bytes]]:
-        """Each image that can be read, and with `decoded` decoded; the others are noted."""
+        """Yield each image that can be read (with `decoded`, also decoded), and record the others."""
         for item in self.survey.items():
             if self.stop.is_set():
                 raise Interrupted("Stopped.", "Nothing was written; the same command starts from the beginning.")

@@ -1,4 +1,4 @@
-"""The variations that a run wrote, by the keys that its manifest has for them, whatever format they are in."""
+"""Finds the variations that a run wrote, in any format, by their keys in the manifest."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def outputs_of(root: Path, keys: Container[str] | None = None) -> tuple[Source, 
         keys: of the variations that are wanted, as the manifest names them; None: all. Only they are remembered.
 
     Raises:
-        DiffcleanError: it cannot be read.
+        DiffcleanError: the output cannot be read.
     """
     format = str(read_run(root).identity.get("to", FOLDER))
     source = open_source(root)

@@ -1,8 +1,8 @@
-"""A sink of files that hold many images each, whatever kind of file it is.
+"""A sink for any format whose files hold many images each.
 
-While a run goes on, each image is a file of its own in a hidden folder, the spool, written as a folder's are. When all
-are there, they are packed: every file of the archive appears whole, is noted in the index, and only then do its images
-leave the spool. So a killed run goes on with what is done, and the files are those of a run that nobody disturbed.
+During a run, each image is a file of its own in a hidden folder, the spool. When all images exist, they are packed:
+every file of the archive appears as a whole and is entered in the index, and only then are its images removed from the
+spool. A killed run therefore continues from what is done, and ends with the same files as an undisturbed run.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ Made = Callable[[], Iterable[tuple[Item, list[Row]]]]
 
 @dataclass(frozen=True, slots=True)
 class _Packed:
-    """Where an image lies.
+    """The place of an image.
 
     Attributes:
-        file: of the archive.
-        where: in it, as `Item.where`.
-        size: of the image in bytes.
+        file: the file of the archive.
+        where: the place in the file, as in `Item.where`.
+        size: the size of the image in bytes.
     """
 
     file: str
@@ -54,8 +54,8 @@ class _File:
     """A file of the archive as it should be.
 
     Attributes:
-        digest: of what is in it.
-        is_stale: whether it has to be written, since it is not so.
+        digest: a hash of its content.
+        is_stale: whether the file differs and has to be written.
     """
 
     digest: str
@@ -63,7 +63,7 @@ class _File:
 
 
 class PackedSink:
-    """Variations in archives; the files of a source that has such are kept as they are divided.
+    """Writes variations to archives. If the source consists of such files too, the division into files is kept.
 
     Args:
         archive: the kind of file.
@@ -71,7 +71,7 @@ class PackedSink:
         owner: see `folder.FolderSink`.
 
     Raises:
-        UsageError: `root` is or looks like a file.
+        UsageError: `root` is a file or looks like one.
     """
 
     def __init__(self, archive: Archive, root: Path | str, owner: str = "") -> None:
@@ -98,7 +98,7 @@ class PackedSink:
         return str(self.root)
 
     def for_shard(self, shard: Shard) -> PackedSink:
-        """Itself; raises UsageError where several runs would have to write one file."""
+        """Return this sink; raises UsageError if several runs would have to write one file."""
         if shard.count > 1:
             raise UsageError(
                 f"`shard` writes a folder of images, not {self.archive.title}.",
@@ -111,7 +111,7 @@ class PackedSink:
         check_all_separate(source.places(), self.root)
 
     def check_keys(self, keys: Iterable[str], variants: int, extension: str, full_names: bool = False) -> None:
-        """As in a folder, which the spool is."""
+        """Check the keys as for a folder, because the spool is one."""
         self._spool.check_keys(keys, variants, extension, full_names)
 
     def write(self, key: str, data: bytes) -> None:
@@ -123,7 +123,7 @@ class PackedSink:
         self._spool.sync()
 
     def size(self, key: str) -> int | None:
-        """Of an image in the spool, or in a file that is as large as it was written."""
+        """Return the size of an image in the spool, or in a file that still has the size that was written."""
         found = self._spool.size(key)
         if found is not None:
             return found
@@ -131,7 +131,7 @@ class PackedSink:
         return packed.size if packed is not None and self._index.is_there(packed.file) else None
 
     def read(self, key: str) -> bytes:
-        """From the spool or a file."""
+        """Read an image from the spool or from a file."""
         if self._spool.size(key) is not None:
             return self._spool.read(key)
         packed = self._index.images.get(key)
@@ -140,19 +140,19 @@ class PackedSink:
         return self.archive.read(self._path(packed.file), Item(key, packed.where, ""))
 
     def remove(self, key: str) -> None:
-        """Remove it from the spool; a file that holds it is written anew by `finish`."""
+        """Remove an image from the spool; `finish` rewrites a file that contains it."""
         self._spool.remove(key)
 
     def packed(self) -> dict[str, tuple[str, Item]]:
-        """Each image that is in a file, by its key: the file, and where it is there."""
+        """Return the packed images: key -> the file, and the place in it."""
         return {key: (found.file, Item(key, found.where, "")) for key, found in self._index.images.items()}
 
     def finish(self, made: Made, source: Source, class_to_idx: Mapping[str, int]) -> None:
-        """Pack what was made; files that are as they should be stay.
+        """Pack the images; files that are already correct stay.
 
         Raises:
             WriteError: a file cannot be written.
-            DiffcleanError: what travels along with an image cannot be read.
+            DiffcleanError: the other data of an image cannot be read.
         """
         head = Head(class_to_idx, source.fields)
         files = {name: self._planned(name, rows, head) for name, rows in self._division(made, source)}
@@ -169,7 +169,7 @@ class PackedSink:
         shutil.rmtree(self.root / SPOOL, ignore_errors=True)
 
     def describe(self) -> Description:
-        """Its real path, and who writes."""
+        """Describe the sink by its real path and its owner."""
         return Description(self.archive.name, os.path.realpath(self.root), {"owner": self._owner})
 
     @property
@@ -182,24 +182,24 @@ class PackedSink:
         return self.root / self.archive.folder / file
 
     def _division(self, made: Made, source: Source) -> Iterator[tuple[str, list[tuple[Item, Row]]]]:
-        """Each file with what belongs in it; one after another, so that only one file's rows are held."""
+        """Yield each file with its rows, one after another, so that only one file's rows are in memory."""
         rows = ((item, row) for item, attempts in made() for row in attempts if row.status is Status.OK)
         sized = ((item, row.output_bytes, row) for item, row in rows)
         for name, some in divided(sized, source, self.archive):
             yield name, [(item, row) for item, _, row in some]
 
     def _planned(self, name: str, rows: list[tuple[Item, Row]], head: Head) -> _File:
-        """What a file should hold, and whether it has to be written for that."""
+        """Determine what a file should hold, and whether it has to be written."""
         digest = hashlib.sha256(f"{dict(head.class_to_idx)} {head.fields}".encode("utf-8", "backslashreplace"))
         for _, row in rows:
             digest.update(json.dumps([row.output, row.output_sha256, row.label]).encode() + b"\n")
         there = self._index.files.get(name)
         same = there is not None and there["digest"] == digest.hexdigest() and self._index.is_there(name)
-        # What is in the spool was made again, since what is in the file was found to be damaged.
+        # An image in the spool was made again because its copy in the file was found to be damaged.
         return _File(digest.hexdigest(), not same or any(self._spool.size(row.output) is not None for _, row in rows))
 
     def _rescue(self, stale: Iterable[list[tuple[Item, Row]]]) -> None:
-        """Bring what is to be packed anew from old files into the spool: those will be replaced."""
+        """Copy images that are packed again from old files into the spool, because the old files will be replaced."""
         for rows in stale:
             for _, row in rows:
                 if self._spool.size(row.output) is None:
@@ -238,7 +238,7 @@ class PackedSink:
 
 
 class _Index:
-    """What is in which file: lines that are appended, of which a file's last one counts."""
+    """The index of the files: lines that are appended, of which the last one for each file counts."""
 
     def __init__(self, records: Records, path_of: Callable[[str], Path]) -> None:
         self._records, self._path_of = records, path_of
@@ -250,11 +250,11 @@ class _Index:
             try:
                 self._take(json.loads(line))
             except (ValueError, KeyError, TypeError):
-                break  # torn by a kill: its file counts as not written, and is packed from the spool again
+                break  # A kill cut this line off: its file counts as not written and is packed from the spool again.
         log.close()
 
     def is_there(self, file: str) -> bool:
-        """Whether a file is a plain one of the size that was written; looked at once."""
+        """Whether a file is a plain file with the size that was written; checked once per file."""
         if file not in self._seen:
             path = self._path_of(file)
             plain = path.is_file() and not path.is_symlink()
@@ -262,13 +262,13 @@ class _Index:
         return self._seen[file]
 
     def note(self, file: str, size: int, digest: str, images: list[tuple[str, str, int]]) -> None:
-        """A file was written. What is in it is not held: whoever asks for it opens the index anew."""
+        """Record that a file was written. Its content is not held in memory: open the index again to read it."""
         content = {"file": file, "bytes": size, "digest": digest}
         self._append(content | {"images": images})
         self._take(content | {"images": []})
 
     def forget(self, file: str) -> None:
-        """A file is no longer wanted."""
+        """Record that a file is no longer needed."""
         self._append({"file": file, "gone": True})
         self._take({"file": file, "gone": True})
 

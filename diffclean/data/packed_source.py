@@ -1,4 +1,4 @@
-"""A source of files that hold many images each, whatever kind of file it is."""
+"""A source for any format whose files hold many images each."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ log = logging.getLogger(__name__)
 
 
 class PackedSource:
-    """Images in archives. A part is a file.
+    """Reads images from archives. Each part is a file.
 
     Args:
         archive: the kind of file.
         where: a file, a pattern or a folder.
         byte_limit: the largest image that is read. None: `BYTE_LIMIT`.
-        label_from: where labels are, as the format understands it; None: the usual place.
+        label_from: where labels are, as defined by the format. None: the usual place.
 
     Raises:
-        DiffcleanError: a file is not there.
+        DiffcleanError: a file does not exist.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class PackedSource:
         self._files = {part: path for part, path in self._files.items() if part in names}
 
     def also_known(self, parts: Mapping[str, str]) -> None:
-        """Take items under keys of another kind as well: key -> the part that the image lies in."""
+        """Accept further keys for items: key -> the part that contains the image."""
         self._others = parts
 
     def parts(self) -> Sequence[str]:
@@ -61,10 +61,10 @@ class PackedSource:
         return list(self._files)
 
     def stream(self, part: str = "") -> Iterator[Item]:
-        """Every image of a file, or of all; memory is that of one file's list.
+        """Yield every image of one file or of all files. At most the list of one file is held in memory.
 
         Raises:
-            DiffcleanError: a file cannot be read at all, or all of them hold no image.
+            DiffcleanError: a file cannot be read at all, or none of the files holds an image.
         """
         for name in [part] if part else self.parts():
             labels, passed_over = set(), PassedOver()
@@ -88,15 +88,15 @@ class PackedSource:
 
     @property
     def class_to_idx(self) -> dict[str, int]:
-        """As the data set itself says, or else numbered in order; labels that are numbers in the order of numbers."""
+        """The numbers stored in the data set, or else numbers in label order; numeric labels sort as numbers."""
         stored = self._classes
         labels = set().union(*self._all(self._labels).values()) - {""}
-        # A label that the stored names do not have is a class as well.
+        # A label that is not among the stored names is a class as well.
         return stored if labels <= set(stored) else classes.numbered(labels | set(stored))
 
     @property
     def passed_over(self) -> PassedOver:
-        """What is in the files and was not taken."""
+        """What the files contain that was not read."""
         total = PassedOver()
         for one in self._all(self._passed_over).values():
             total.kinds += one.kinds
@@ -104,10 +104,10 @@ class PackedSource:
         return total
 
     def read(self, item: Item) -> bytes:
-        """The encoded bytes of one image.
+        """Return the encoded bytes of one image.
 
         Raises:
-            ReadError: the item has a `problem`, or its file was changed or cannot be read (any more).
+            ReadError: the item has a `problem`, or its file was changed or cannot be read.
         """
         if item.problem is not None:
             raise ReadError(item.problem)
@@ -117,25 +117,25 @@ class PackedSource:
         return data
 
     def about(self, item: Item) -> Mapping[str, Any]:
-        """What travels along with an image; raises ReadError."""
+        """Return the other data of an image; raises ReadError."""
         return self.archive.about(self._file_of(item), item)
 
     @property
     def fields(self) -> pa.Schema:
-        """Names and types of what travels along."""
+        """The names and types of the other data of the images."""
         self._all(self._labels)
         return self.archive.fields(list(self._files.values()))
 
     def name(self, item: Item) -> str:
-        """`<label>/<file>_<rest of the key>`: unique, and in one folder a class."""
+        """Return `<label>/<file>_<rest of the key>`, which is unique and gives one folder per class."""
         part = self.part_of(item)
         stem = part.removesuffix(self.archive.suffix)
         rest = item.key[len(part) + 1 :]
-        flat = f"{stem}_{rest}".replace("/", "_").replace(".", "_")  # behind a dot would be an extension
+        flat = f"{stem}_{rest}".replace("/", "_").replace(".", "_")  # A dot would begin an extension.
         return f"{item.label}/{flat}" if item.label else flat
 
     def part_of(self, item: Item) -> str:
-        """The file that it lies in; raises ReadError where that is none of the source's."""
+        """Return the file that contains an image; raises ReadError if the source has no such file."""
         ending, key = self.archive.ending, item.key
         if key in self._others:
             return self._others[key]
@@ -147,12 +147,12 @@ class PackedSource:
         raise ReadError(f"its file is not among those of {self.where}")
 
     def places(self) -> list[Path]:
-        """The files; and the folder, where that was named: another folder in it would make it one of images."""
+        """The files and the named folder, if any: another folder in it would turn it into a folder of images."""
         folder = Path(self.where)
         return [*([folder] if folder.is_dir() else []), *self._files.values()]
 
     def describe(self) -> Description:
-        """The pattern below a real folder, the limit, and where labels are."""
+        """Describe the source by the pattern below a real folder, the size limit, and where labels are."""
         options = {"byte_limit": self.byte_limit, "label_from": self.label_from}
         path = Path(self.where)
         real = os.path.realpath(path) if path.exists() else os.path.join(os.path.realpath(path.parent), path.name)  # noqa: PTH118
@@ -174,13 +174,13 @@ class PackedSource:
         return self._files[self.part_of(item)]
 
     def _all(self, found: Any) -> Any:
-        """`found`, once every part was listed."""
+        """Return `found` after every part was listed."""
         if len(self._labels) < len(self._files):
             self.items()
         return found
 
 
 def _inner(where: str, folder: str) -> str:
-    """Where the files lie in a folder that may have them in a sub-folder."""
+    """Return the place of the files in a folder that may hold them in a sub-folder."""
     inner = Path(where) / folder
     return str(inner) if folder and inner.is_dir() else where

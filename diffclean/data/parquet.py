@@ -1,7 +1,7 @@
-"""The format of Parquet files with a column of images; every other column travels along.
+"""The format of Parquet files with a column of images. All other columns are copied to the output.
 
-A row group may be larger than memory: it is read some rows at a time, and its images are kept in a temporary file while
-they are asked for, in any order and by several threads.
+A row group may be larger than memory. It is read some rows at a time, and its images are kept in a temporary file, from
+which several threads can read them in any order.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 _SUFFIX, _FOLDER = ".parquet", "data"
 _IMAGES_AT_ONCE, _ROWS_AT_ONCE = 16, 1024
-_BUFFER_BYTES = 2**20  # without it a whole row group of a column is read at once
+_BUFFER_BYTES = 2**20  # Without it, a whole row group of a column is read at once.
 _KEPT_BYTES = 4 * 2**30
 """Of temporary files with the images of row groups."""
 _FEW_ROWS, _SMALLEST_BYTES = 1000, 8
@@ -42,30 +42,30 @@ _SMALL_GROUP, _MOST_PACKED = 2**30, 64
 
 
 def reads(where: str) -> bool:
-    """A Parquet file, a pattern of them, or a folder of them, perhaps in its sub-folder `data`."""
+    """Whether this is a Parquet file, a pattern of them, or a folder of them, perhaps in its sub-folder `data`."""
     return is_of(where, _SUFFIX) or ("://" not in where and holds(Path(where), _SUFFIX, _FOLDER))
 
 
 def open_source(where: str, **options: Any) -> PackedSource:
-    """See `PackedSource`. `label_from`: a column."""
+    """See `PackedSource`. `label_from` is a column."""
     source = PackedSource(Parquet(options.get("label_from")), where, **options)
     check_one_split(where, source.parts())
     return source
 
 
 def open_sink(where: str, **options: Any) -> PackedSink:
-    """See `PackedSink`. Files lie in the sub-folder `data`, apart from `manifest.parquet`."""
+    """See `PackedSink`. The files lie in the sub-folder `data`, apart from `manifest.parquet`."""
     return PackedSink(Parquet(), where, **options)
 
 
 @dataclass
 class _Group:
-    """The images of a row group: one behind another in a file without a name.
+    """The images of a row group, one after another in a temporary file without a name.
 
     Attributes:
-        file: goes when nobody asks for it any more.
-        ends: where the image of each row ends; where it begins is the end of the one before.
-        problems: row -> why it has none.
+        file: the temporary file. It is removed when it is no longer used.
+        ends: the end of the image of each row. Each image begins at the end of the previous one.
+        problems: row -> why it has no image.
     """
 
     file: Any = field(default_factory=tempfile.TemporaryFile)
@@ -88,10 +88,10 @@ class _Group:
 
 
 class Parquet:
-    """See the module; an `Archive`.
+    """The `Archive` for Parquet files; see the module.
 
     Args:
-        label_from: the column of labels; None: the one that looks like it.
+        label_from: the column of labels. None: the column that looks like it.
     """
 
     name, title, suffix, ending, folder = "parquet", "Parquet files (*.parquet)", _SUFFIX, "#", _FOLDER
@@ -107,7 +107,7 @@ class Parquet:
         self._first: tuple[Path, pa.Schema] | None = None
 
     def entries(self, part: str, path: Path, look: Look) -> Iterator[Item]:
-        """One item a row; only the labels are read."""
+        """Yield one item per row; only the labels are read."""
         with _file(path) as (stamp, file):
             found = self._columns(path, file)
             _check_rows(path, file.metadata.num_rows)
@@ -118,14 +118,14 @@ class Parquet:
                     row += 1
 
     def read(self, path: Path, item: Item) -> bytes:
-        """From the row group's temporary file."""
+        """Read an image from the temporary file of its row group."""
         stamp, row = item.where.rsplit(" ", 1)
         with self._using:
             group, first = self._group(path, stamp, int(row))
         return group.read(int(row) - first)
 
     def about(self, path: Path, item: Item) -> Mapping[str, Any]:
-        """The other columns; quick when rows are asked for in order."""
+        """Return the other columns of a row. This is fast if rows are requested in order."""
         row = int(item.where.rpartition(" ")[2])
         with self._using:
             here, first, rows = self._along
@@ -140,15 +140,15 @@ class Parquet:
             return rows[row - first]
 
     def fields(self, paths: list[Path]) -> pa.Schema:
-        """The other columns, with what `datasets` says of them."""
+        """Return the types of the other columns, with the notes of `datasets`."""
         return self._columns_of(paths[0]).others
 
     def class_names(self, paths: list[Path]) -> dict[str, int]:
-        """What `datasets` says of the column of labels."""
+        """Return the class names that `datasets` noted for the column of labels."""
         return {name: number for number, name in enumerate(self._columns_of(paths[0]).names)}
 
     def pack(self, file: BinaryIO, entries: Iterator[Entry], count: int, head: Head) -> list[str]:
-        """A row group a batch; statistics and compression would do nothing for images."""
+        """Write one row group per batch, without statistics and compression, which do nothing for images."""
         import pyarrow.parquet as pq
 
         schema, rows = written_schema(head), 0
@@ -160,10 +160,10 @@ class Parquet:
         return [f" {row}" for row in range(rows)]
 
     def complete(self, folder: Path, names: list[str], head: Head) -> None:
-        """Nothing: the schema says it all."""
+        """Do nothing: the schema holds all information."""
 
     def _columns(self, path: Path, file: pq.ParquetFile) -> Columns:
-        """Of a file; raises DiffcleanError where another file has other columns."""
+        """Return the columns of a file; raises DiffcleanError if another file has other columns."""
         schema = file.schema_arrow
         if self._first is None:
             self._first = path, schema
@@ -180,7 +180,7 @@ class Parquet:
             return columns_of(file.schema_arrow, path, self._label_from)
 
     def _group(self, path: Path, stamp: str, row: int) -> tuple[_Group, int]:
-        """The row group of a row, and its first row."""
+        """Return the row group of a row, and the first row of the group."""
         now = stamp_at(path)
         if stamp and stamp != now:
             raise ReadError(f"{path.name} was changed after it was listed; type the same command again")
@@ -199,7 +199,7 @@ class Parquet:
         return self._groups[place], starts[number]
 
     def _starts_of(self, path: Path, stamp: str) -> list[int]:
-        """The first row of each row group, and behind them how many rows there are."""
+        """Return the first row of each row group, followed by the number of rows."""
         if self._starts.get(path, ("", []))[0] != stamp:
             with _file(path) as (_, file):
                 counts = [file.metadata.row_group(n).num_rows for n in range(file.metadata.num_row_groups)]
@@ -220,7 +220,7 @@ class Parquet:
 
 @contextmanager
 def _file(path: Path) -> Iterator[tuple[str, pq.ParquetFile]]:
-    """A Parquet file, with its stamp; what is wrong with it becomes a DiffcleanError."""
+    """Open a Parquet file and return it with its stamp; its errors become DiffcleanErrors."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -242,7 +242,7 @@ def _labels(file: pq.ParquetFile, found: Columns) -> Iterator[list[Any]]:
 
 
 def _check_rows(path: Path, rows: int) -> None:
-    """Refuse a small file of many rows before they are listed: no image is so small."""
+    """Refuse a file with more rows than its size allows, before the rows are listed: no image is that small."""
     size = path.stat().st_size
     if rows > _FEW_ROWS + size // _SMALLEST_BYTES:
         raise DiffcleanError(

@@ -1,6 +1,6 @@
 """The format of Hugging Face data sets on disk, as `Dataset.save_to_disk` writes them: Arrow streams and `state.json`.
 
-pyarrow reads and writes them alone; the `datasets` library is not needed.
+Only pyarrow reads and writes them; the `datasets` library is not needed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _SUFFIX, _STATE, _INFO, _DICT = ".arrow", "state.json", "dataset_info.json", "da
 
 
 def reads(where: str) -> bool:
-    """A folder of `save_to_disk`, or Arrow files."""
+    """Whether this is a folder of `save_to_disk`, or Arrow files."""
     if "://" in where:
         return False
     path = Path(where)
@@ -40,7 +40,7 @@ def reads(where: str) -> bool:
 
 
 def open_source(where: str, **options: Any) -> PackedSource:
-    """See `PackedSource`. `label_from`: a column."""
+    """See `PackedSource`. `label_from` is a column."""
     path = Path(where)
     if (path / _DICT).is_file():
         parts = sorted(each.name for each in path.iterdir() if (each / _STATE).is_file())
@@ -60,10 +60,10 @@ def open_sink(where: str, **options: Any) -> PackedSink:
 
 
 class Saved:
-    """See the module; an `Archive`.
+    """The `Archive` for these files; see the module.
 
     Args:
-        label_from: the column of labels; None: the one that looks like it.
+        label_from: the column of labels. None: the column that looks like it.
     """
 
     name, title, suffix, ending, folder = "huggingface", "a Hugging Face data set on disk", _SUFFIX, "#", ""
@@ -75,7 +75,7 @@ class Saved:
         self._streams: dict[Path, _Stream] = {}
 
     def entries(self, part: str, path: Path, look: Look) -> Iterator[Item]:
-        """One item a row."""
+        """Yield one item per row."""
         stream = self._opened(path)
         label_column = stream.columns.label
         row = 0
@@ -88,23 +88,23 @@ class Saved:
                 row += 1
 
     def read(self, path: Path, item: Item) -> bytes:
-        """The image of a row."""
+        """Return the image of a row."""
         return image_bytes(self._cell(path, item, self._opened(path).columns.image))
 
     def about(self, path: Path, item: Item) -> Mapping[str, Any]:
-        """The other columns of a row."""
+        """Return the other columns of a row."""
         return {name: self._cell(path, item, name) for name in self._opened(path).columns.others.names}
 
     def fields(self, paths: list[Path]) -> pa.Schema:
-        """The other columns, with their features."""
+        """Return the types of the other columns, with their features."""
         return self._opened(paths[0]).columns.others
 
     def class_names(self, paths: list[Path]) -> dict[str, int]:
-        """The names of the column of labels."""
+        """Return the class names of the column of labels."""
         return {name: number for number, name in enumerate(self._opened(paths[0]).columns.names)}
 
     def pack(self, file: BinaryIO, entries: Iterator[Entry], count: int, head: Head) -> list[str]:
-        """One stream of batches."""
+        """Write one stream of batches."""
         import pyarrow as pa
 
         schema, rows = written_schema(head), 0
@@ -115,7 +115,7 @@ class Saved:
         return [f" {row}" for row in range(rows)]
 
     def complete(self, folder: Path, names: list[str], head: Head) -> None:
-        """Write what `load_from_disk` looks for; the features stand in the files themselves."""
+        """Write what `load_from_disk` looks for; the files themselves contain the features."""
         state: dict[str, Any] = {
             "_data_files": [{"filename": name} for name in names],
             "_fingerprint": hashlib.sha256("\0".join(names).encode()).hexdigest()[:16],
@@ -141,7 +141,7 @@ class Saved:
             return stream.batch(number).column(column)[row - stream.starts[number]].as_py()
 
     def _opened(self, path: Path) -> _Stream:
-        """A file that is mapped into memory; so many stay open as there are, since that costs little."""
+        """Open a file that is mapped into memory. All files stay open, because that costs little."""
         with self._using, _errors(path):
             stamp = stamp_at(path)
             if path not in self._streams or self._streams[path].stamp != stamp:
@@ -153,15 +153,15 @@ class _Stream:
     """A file of Arrow batches, mapped into memory and never copied as a whole.
 
     Attributes:
-        stamp: of the file.
-        columns: what is in it.
-        starts: the first row of each batch, and behind them how many rows there are.
+        stamp: the stamp of the file.
+        columns: the columns of the file.
+        starts: the first row of each batch, followed by the number of rows.
     """
 
     def __init__(self, path: Path, stamp: str, label_from: str | None) -> None:
         import pyarrow as pa
 
-        with opened(path):  # a plain file: mapping a pipe would wait for ever
+        with opened(path):  # This must be a plain file: mapping a pipe would wait forever.
             reader = pa.ipc.open_stream(pa.memory_map(str(path)))
         self.stamp = stamp
         self.columns = columns_of(reader.schema, path, label_from)
@@ -170,7 +170,7 @@ class _Stream:
         self.starts = list(accumulate(map(len, self._batches), initial=0))
 
     def batch(self, number: int) -> pa.RecordBatch:
-        """One batch, checked once: offsets that lead out of a hostile file would be followed."""
+        """Return one batch, checked once, because offsets that lead out of a hostile file would be followed."""
         batch = self._batches[number]
         if not self._checked[number]:
             batch.validate(full=True)
@@ -194,7 +194,7 @@ def _errors(path: Path) -> Iterator[None]:
 
 
 def _stated(folder: Path) -> set[str]:
-    """The files that `state.json` names: others of the folder are left from before."""
+    """Return the files that `state.json` names; other files in the folder are left over from earlier."""
     content = read_json(folder / _STATE)
     listed = content.get("_data_files") if isinstance(content, dict) else None
     names = (

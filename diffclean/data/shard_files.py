@@ -1,4 +1,4 @@
-"""The files that a data set of several files consists of: one file, a pattern, or a folder of them."""
+"""Finds the files of a data set that consists of one file, a pattern of files, or a folder of them."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _LOOKED_AT = 10_000
 
 
 def is_pattern(where: str) -> bool:
-    """Whether a path stands for several: `x-{0000..0099}.tar`, `{a,b}.tar`, `*.tar`."""
+    """Whether a path stands for several files: `x-{0000..0099}.tar`, `{a,b}.tar`, `*.tar`."""
     return bool(_BRACES.search(where)) or glob.has_magic(where)
 
 
 def plain_stem(where: str, suffix: str) -> str:
-    """What to call a data set: `a/x-{000..099}.tar` -> `a/x`, `a/x.tar` -> `a/x`, `a/*.tar` -> `a`."""
+    """Return the name for a data set: `a/x-{000..099}.tar` -> `a/x`, `a/x.tar` -> `a/x`, `a/*.tar` -> `a`."""
     folder, _, name = where.rpartition("/")
     stem = re.split(r"[{*?\[]", name, maxsplit=1)[0].removesuffix(suffix).rstrip("-_.")
     parts = [part for part in (folder, stem) if part]
@@ -39,7 +39,7 @@ def plain_stem(where: str, suffix: str) -> str:
 
 
 def is_of(where: str, suffix: str) -> bool:
-    """Whether a path is a file so named, a pattern of them, or a folder that holds them and no images."""
+    """Whether a path is a file with this suffix, a pattern of them, or a folder that holds them and no images."""
     if "://" in where:
         return False
     path = Path(where)
@@ -52,12 +52,12 @@ def is_of(where: str, suffix: str) -> bool:
 
 
 def holds(folder: Path, suffix: str, inner: str = "") -> bool:
-    """Whether a folder has files so named and neither images nor folders beside them; hidden ones do not count.
+    """Whether a folder has files with this suffix and neither images nor folders beside them, except hidden ones.
 
     Args:
-        folder: is looked into.
-        suffix: of the files.
-        inner: the one folder that the files lie in; `""`: they lie in `folder` itself.
+        folder: the folder to check.
+        suffix: the suffix of the files.
+        inner: the only sub-folder, which contains the files. `""`: they lie in `folder` itself.
     """
     if not folder.is_dir():
         return False
@@ -75,16 +75,16 @@ def holds(folder: Path, suffix: str, inner: str = "") -> bool:
 
 
 def files_of(where: str, suffix: str, what: str, ending: str) -> dict[str, Path]:
-    """Part -> its file, sorted as their keys are. A part is the file's path below the folder that holds them all.
+    """Return part -> file, sorted like their keys. A part is the path of a file below the folder that holds them all.
 
     Args:
         where: a file, a pattern, or a folder.
-        suffix: of the files, with its dot.
+        suffix: the suffix of the files, with its dot.
         what: the name of the format, for messages.
         ending: what follows a part in the keys of its images.
 
     Raises:
-        DiffcleanError: there is none, or one that a list names is not there.
+        DiffcleanError: there is no file, or a file that the pattern lists does not exist.
     """
     paths = [Path(path) for path in _named(where, suffix)]
     if missing := [path for path in paths if not path.exists()]:
@@ -108,10 +108,10 @@ def files_of(where: str, suffix: str, what: str, ending: str) -> dict[str, Path]
 
 
 def check_one_split(where: str, parts: Iterable[str]) -> None:
-    """Refuse files that are called after several parts of a data set, such as `train-00000.parquet` and `test-...`.
+    """Refuse files that are named after several parts of a data set, such as `train-00000.parquet` and `test-...`.
 
     Raises:
-        DiffcleanError: names them.
+        DiffcleanError: there are such files; the message names them.
     """
     names = {re.split(r"[-_.]", part.rpartition("/")[2], maxsplit=1)[0] for part in parts}
     if len(names) > 1 and names <= SPLITS:
@@ -123,7 +123,7 @@ def check_one_split(where: str, parts: Iterable[str]) -> None:
 
 
 def opened(path: Path) -> BinaryIO:
-    """A plain file, to be read; never waits, as one would at a pipe. Raises OSError or ReadError."""
+    """Open a plain file for reading; this never waits as for a pipe. Raises OSError or ReadError."""
     file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
@@ -132,13 +132,13 @@ def opened(path: Path) -> BinaryIO:
 
 
 def stamp_of(file: BinaryIO) -> str:
-    """What changes when a file does: its size and date."""
+    """Return a stamp that changes when a file does: its size and date."""
     found = os.fstat(file.fileno())
     return f"{found.st_size}:{found.st_mtime_ns}"
 
 
 def stamp_at(path: Path) -> str:
-    """The same of a file that is not open; raises ReadError where it is not there."""
+    """Return the stamp of a file that is not open; raises ReadError if it does not exist."""
     try:
         found = path.stat()
     except OSError as error:
@@ -147,10 +147,10 @@ def stamp_at(path: Path) -> str:
 
 
 def read_range(path: Path, stamp: str, offset: int, size: int) -> bytes:
-    """Bytes in the middle of a file that must still be the one that was listed; with the stamp `""` it may be any.
+    """Return a range of bytes of a file, which must still have the listed stamp; the stamp `""` allows any file.
 
     Raises:
-        ReadError: it is another one by now, or cannot be read.
+        ReadError: the file has changed since, or cannot be read.
     """
     try:
         with opened(path) as file:
@@ -184,7 +184,7 @@ def _named(where: str, suffix: str) -> Iterator[str]:
 
 
 def _expanded(where: str) -> Iterator[str]:
-    """`x-{0..2}.{a,b}` -> each in turn."""
+    """Expand `x-{0..2}.{a,b}` into its names, in order."""
     found = _BRACES.search(where)
     if found is None:
         yield where

@@ -1,9 +1,10 @@
-"""A spare process that decodes what may take too long: a thread that hangs in a decoder can't be ended, a process can.
+"""Decodes files that may take too long in a spare process, because a hanging process can be ended and a thread cannot.
 
-Only files whose work is not known to be small come here (`limits.plain_passes`). A spare process is kept for the next
-one. It may use a bounded share of processor time and memory for each file, and the operating system sees to that: what
-hangs, crashes or eats memory ends the spare process and fails that one file. It ends with its parent, however that ends
-and whatever it is at. What decoders say on standard error (libtiff does) goes to the log, at the level debug.
+Only files whose decoding is not known to be cheap come here (`limits.plain_passes`). A spare process is kept for the
+next file. The operating system limits its processor time and memory for each file: a file that hangs or crashes the
+decoder, or takes too much memory, ends the spare process, and only that file fails. The process ends with its parent,
+however the parent ends and whatever the process is doing. The output of decoders (such as libtiff) on standard error is
+logged at the level debug.
 """
 
 from __future__ import annotations
@@ -46,13 +47,13 @@ _OPENING_BYTES = 512 * 2**20
 def decoded(
     data: bytes, kind: str, side: int | None, limits: Limits, held: ExitStack
 ) -> tuple[np.ndarray, tuple[int, int]]:
-    """As `decode.decode_for`, in a spare process; the picture's memory counts as in flight until `held` is closed.
+    """Decode like `decode.decode_for`, in a spare process. The picture counts as in flight until `held` is closed.
 
     Raises:
-        DecodeError: as `decode.decode`, or it took too long, too much memory, or crashed the decoder.
+        DecodeError: as in `decode.decode`, or the file took too long or too much memory, or crashed the decoder.
     """
     with _SPARES.one() as child:
-        if child is None:  # nothing can be started here, which was said
+        if child is None:  # No process can be started here; a warning said so.
             with opened(data, kind, limits) as picture:
                 held.enter_context(IN_FLIGHT.room(picture.bytes))
                 return picture.rgb(side), picture.size
@@ -65,7 +66,7 @@ class _Spare:
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
         lives, life = os.pipe()
-        # Files, so that they are closed where a forked process forgets them.
+        # These are file objects, so that they are closed when a forked process drops them.
         self._life = os.fdopen(life, "wb", buffering=0)
         self._chatter = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - goes with the process
         package = str(Path(__file__).parents[2])
@@ -73,7 +74,7 @@ class _Spare:
         code = f"import sys; sys.path.append({package!r}); from {__name__} import serve; {serve}"
         try:
             self.process = subprocess.Popen(
-                # -P: the folder that the user stands in may hold hostile files, and is no place for modules.
+                # -P: the working directory may hold hostile files, so no modules are imported from it.
                 [sys.executable, "-P", "-c", code],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -100,12 +101,12 @@ class _Spare:
             _send(self.socket, asked, data)
             found = self._told()
             self._started = True
-            # The size is known; wait for room outside of the time limit.
+            # The size is known now. Waiting for room does not count towards the time limit.
             held.enter_context(IN_FLIGHT.room(found["bytes"]))
             self.socket.settimeout(waits)
             _send(self.socket, {})
             height, width = self._told()["shape"]
-            limits.check(width, height)  # what decodes hostile bytes is not believed either
+            limits.check(width, height)  # A process that decodes hostile bytes is not trusted either.
             pixels = np.empty((height, width, 3), np.uint8)
             _fill(self.socket, pixels.data.cast("B"))
         except TimeoutError:
@@ -126,7 +127,7 @@ class _Spare:
 
     def _log_chatter(self, kind: str) -> None:
         if not self._chatter.closed and (said := os.pread(self._chatter.fileno(), _CHATTER_BYTES, 0)):
-            self._chatter.seek(0)  # the place where the child writes is the same
+            self._chatter.seek(0)  # The child writes to the same place.
             self._chatter.truncate()
             log.debug("The decoder of %s files says:\n%s", kind, said.decode(errors="backslashreplace").strip())
 
@@ -144,7 +145,7 @@ class _Spare:
         return self.process.poll() is None and self.socket.fileno() >= 0
 
     def end(self) -> None:
-        """See to it that it is gone."""
+        """Make sure that the process has ended."""
         self.socket.close()
         self.process.kill()
         self.process.wait()
@@ -156,7 +157,7 @@ class _Spare:
 
 
 class _Spares:
-    """Those of this process: as many as it has cores, started when they are needed."""
+    """The spare processes of this process: at most one per core, each started when it is needed."""
 
     def __init__(self) -> None:
         self._idle: list[_Spare] = []
@@ -165,7 +166,7 @@ class _Spares:
         self._refused = False
 
     def one(self) -> _Lent:
-        """One of them for the block; None where none can be started."""
+        """Lend a spare process to the block, or None if none can be started."""
         return _Lent(self)
 
     def take(self) -> _Spare | None:
@@ -212,7 +213,7 @@ _SPARES = _Spares()
 
 
 def _forget() -> None:
-    """A forked process must not talk to its parent's."""
+    """Forget the spare processes in a forked process, which must not talk to those of its parent."""
     global _SPARES
     _SPARES = _Spares()
 
@@ -222,13 +223,13 @@ atexit.register(lambda: _SPARES.end())
 
 
 def serve(descriptor: int, life: int) -> None:
-    """The whole life of a spare process.
+    """Run a spare process from its start to its end.
 
     Args:
-        descriptor: of the socket that says what to decode.
-        life: of a pipe whose other end only the parent holds.
+        descriptor: the descriptor of the socket that says what to decode.
+        life: the descriptor of a pipe whose other end only the parent holds.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group, and the parent decides
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole process group; the parent decides.
     _limit(resource.RLIMIT_FSIZE, _CHATTER_BYTES)
     with suppress(EOFError, OSError), socket.socket(fileno=descriptor) as parent:
         _end_with(life)
@@ -241,11 +242,11 @@ def serve(descriptor: int, life: int) -> None:
 
 
 def _end_with(life: int) -> None:
-    """Have the kernel end this process, be it deep in a decoder, when nobody holds the pipe's other end any more."""
+    """Have the kernel end this process, even inside a decoder, when nobody holds the other end of the pipe any more."""
     signal.signal(signal.SIGIO, signal.SIG_DFL)
     fcntl.fcntl(life, fcntl.F_SETOWN, os.getpid())
     fcntl.fcntl(life, fcntl.F_SETFL, os.O_ASYNC | os.O_NONBLOCK)
-    with suppress(BlockingIOError):  # which says that the parent is there
+    with suppress(BlockingIOError):  # This error means that the parent is there.
         os.read(life, 1)
         raise EOFError
 
@@ -265,7 +266,7 @@ def _decode(parent: socket.socket, asked: dict[str, Any], data: bytes) -> None:
 
 
 def _limit_memory(needed: int) -> None:
-    """So much more than now, and some: a decoder that wants more finds none, and says so."""
+    """Limit the memory to the given amount above the current use: a decoder that needs more fails and reports it."""
     statm = Path("/proc/self/statm")
     if statm.exists():
         now = int(statm.read_text().split()[0]) * resource.getpagesize()

@@ -16,8 +16,8 @@ _IN_MEMORY_BYTES = 4 * 2**20
 class Spool:
     """A list of JSON values that can be appended to and read from the start as often as needed.
 
-    While it is small it is held in memory, then in a temporary file without a name that is removed with the process.
-    There may be one reader at a time, and nothing may be appended while it reads.
+    A small list is held in memory. A larger one is moved to a temporary file without a name, which disappears with the
+    process. Only one reader may read at a time, and nothing may be appended while it reads.
     """
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
-"""The headers of a tar, read one after another with bounded memory: no member is ever unpacked to the disk.
+"""Reads the headers of a tar one after another with bounded memory. No member is ever unpacked to the disk.
 
-Python's `tarfile` believes what headers say about the length of names and keeps a list of all members; what is read
-here may come from anybody.
+Python's `tarfile` trusts headers about the length of names and keeps a list of all members. The tars that are read here
+may come from anyone.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ _PAX_RECORD = re.compile(rb"(\d{1,9}) ([^=]+)=")
 
 
 class TarError(Exception):
-    """A tar that cannot be read on from here; the text says why."""
+    """The rest of a tar cannot be read; the text says why."""
 
 
 class NoEndMark(TarError):
-    """A tar that ends between two members without the mark that says so."""
+    """A tar ends after a member without an end mark."""
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """What one header says.
+    """The content of one header.
 
     Attributes:
-        name: its path, as it stands there.
+        name: the path of the member, as the header gives it.
         kind: "file", "link", "device", "pipe", "folder", "sparse file" or "unknown thing".
-        offset: of its first byte in the tar.
-        size: in bytes.
+        offset: the position of its first byte in the tar.
+        size: the size in bytes.
     """
 
     name: bytes
@@ -55,14 +55,14 @@ class Member:
 
 
 def members(file: BinaryIO, length: int) -> Iterator[Member]:
-    """Every member, in the order in which they lie there.
+    """Yield every member in the order of the tar.
 
     Args:
-        file: at its beginning; can seek.
-        length: of the tar in bytes.
+        file: a seekable file at its beginning.
+        length: the length of the tar in bytes.
 
     Raises:
-        TarError: damaged or cut off; what lies before that was yielded.
+        TarError: the tar is damaged or cut off. The members before the damage were yielded.
     """
     position = 0
     extended: dict[bytes, bytes] = {}
@@ -115,7 +115,7 @@ def _member(header: bytes, position: int, extended: dict[bytes, bytes]) -> Membe
 
 
 def _extended(kind: bytes, member: Member, file: BinaryIO) -> dict[bytes, bytes]:
-    """What an extended header says about the member that follows."""
+    """Return what an extended header says about the next member."""
     if member.size > _LONGEST_NAME:
         raise TarError(f"it has a header of {member.size:,} bytes (at most {_LONGEST_NAME:,} are read)")
     file.seek(member.offset)
@@ -137,7 +137,7 @@ def _pax(content: bytes, position: int) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _after_sparse(file: BinaryIO, header: bytes, position: int, size: int) -> int:
-    """Where a sparse file of the old GNU form ends: blocks with its map may lie before its bytes."""
+    """Return where a sparse file of the old GNU form ends: blocks with its map may precede its bytes."""
     blocks, more = 1, header[482]
     while more:
         file.seek(position + blocks * BLOCK)
@@ -149,7 +149,7 @@ def _after_sparse(file: BinaryIO, header: bytes, position: int, size: int) -> in
 
 
 def _number(field: bytes, position: int) -> int:
-    """Octal, or binary where the first bit is set."""
+    """Parse a number: binary if the first bit is set, otherwise octal."""
     if field[0] & 0x80:
         value = int.from_bytes(bytes([field[0] & 0x7F]) + field[1:], "big")
         if field[0] & 0x40 or value >= 2**62:

@@ -1,4 +1,4 @@
-"""The members of a WebDataset tar that is written: what they are called, and what lies beside an image."""
+"""The members of a WebDataset tar that is written: their names, and the members beside an image."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from diffclean.data.formats import is_taken
 
 
 def member_name(name: str) -> str:
-    """A sample's key: what comes behind a dot would be taken for an extension. No key has `%2E`, so it stays unique."""
+    """Return the key of a sample without dots, which begin an extension. No key has `%2E`, so the result is unique."""
     folder, slash, base = name.rpartition("/")
     return f"{folder}{slash}{base.replace('.', '%2E')}"
 
 
 def label_member(entry: Entry) -> int | str:
-    """What goes into `.cls`: a label that is a number is that number."""
+    """Return the content of `.cls`: a label that is a number is written as that number."""
     return entry.label if entry.number is None or entry.label.isdigit() else entry.number
 
 
 def members_beside(about: Mapping[str, Any]) -> dict[str, bytes]:
-    """The members beside an image: bytes and `txt` are members, all other fields go into one `json`."""
+    """Return the members beside an image: bytes and `txt` are members, all other fields go into one `json`."""
     found: dict[str, bytes] = {}
     rest: dict[str, Any] = {}
     for name, value in about.items():
@@ -42,13 +42,13 @@ def members_beside(about: Mapping[str, Any]) -> dict[str, bytes]:
 
 
 def _extension(name: str) -> str:
-    """A field's name as an extension that is no image's and not the label's."""
+    """Turn the name of a field into an extension that neither an image nor the label uses."""
     plain = re.sub(r"[^a-z0-9_.-]", "_", name.lower()).strip(".") or "field"
     return f"{plain}_" if is_taken(plain.rpartition(".")[2]) or plain == "cls" else plain
 
 
 def add_member(tar: tarfile.TarFile, name: str, data: bytes) -> tuple[int, int]:
-    """Add a plain member; returns where its bytes are."""
+    """Add a plain member, and return where its bytes are."""
     info = tarfile.TarInfo(name)
     info.size, info.mode = len(data), 0o644
     tar.addfile(info, io.BytesIO(data))

@@ -1,7 +1,7 @@
-"""The format of WebDataset: tars in which the members of one image lie side by side, named alike up to the first dot.
+"""The WebDataset format: tars in which the members of one image are adjacent and have equal names up to the first dot.
 
-`0001.jpg`, `0001.cls` and `0001.json` are one sample with the key `0001`. The `.cls` member is the label, a number or a
-name; the names of numbers stand in `classes.json` beside the tars, where there is one.
+`0001.jpg`, `0001.cls` and `0001.json` are one sample with the key `0001`. The `.cls` member holds the label, a number
+or a name. If labels are numbers, `classes.json` beside the tars may give their names.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ _SORT = "write it anew with its names sorted: tar --sort=name"
 
 
 def reads(where: str) -> bool:
-    """A tar, a pattern of tars, or a folder of tars."""
+    """Whether this is a tar, a pattern of tars, or a folder of tars."""
     return is_of(where, ".tar") or ("://" not in where and where.endswith(_COMPRESSED))
 
 
 def open_source(where: str, **options: Any) -> PackedSource:
-    """See `PackedSource`. `label_from`: `cls`, or `json:FIELD`."""
+    """See `PackedSource`. `label_from` is `cls` or `json:FIELD`."""
     if where.endswith(_COMPRESSED):
         raise DiffcleanError(
             f"{where} is compressed, so no image in it can be reached without reading all before it.",
@@ -63,7 +63,7 @@ class _Sample:
 
     Attributes:
         parts: extension -> member.
-        problem: why it is not read.
+        problem: why the sample is not read.
     """
 
     parts: dict[str, Member] = field(default_factory=dict)
@@ -75,7 +75,7 @@ class _Sample:
 
 
 class Tars:
-    """See the module; an `Archive`."""
+    """The `Archive` for tars; see the module."""
 
     name, title, suffix, ending, folder = "webdataset", "WebDataset tars (*.tar)", ".tar", "/", ""
     single = False
@@ -84,7 +84,7 @@ class Tars:
         self._extensions: set[str] = set()
 
     def entries(self, part: str, path: Path, look: Look) -> Iterator[Item]:
-        """One item a sample; of a tar that is damaged, what lies before that, and an item that says so."""
+        """Yield one item per sample; for a damaged tar, the samples before the damage and an item that reports it."""
         if look.label_from not in (None, "cls") and not str(look.label_from).startswith("json:"):
             raise UsageError(
                 f"In WebDataset tars no label is called {look.label_from!r}.", "Give `label_from` cls, or json:FIELD."
@@ -106,31 +106,31 @@ class Tars:
         yield from sorted(items, key=lambda item: key_bytes(item.key))
 
     def read(self, path: Path, item: Item) -> bytes:
-        """The image's member."""
+        """Read the member that holds the image."""
         content = _where(item)
         return read_range(path, content["stamp"], *content["image"])
 
     def about(self, path: Path, item: Item) -> Mapping[str, bytes]:
-        """The other members, as they are."""
+        """Return the other members unchanged."""
         content = _where(item)
         if sum(size for _, size in content["along"].values()) > _ALONG_BYTES:
             raise ReadError(f"what lies beside it has more than {_ALONG_BYTES:,} bytes")
         return {name: read_range(path, content["stamp"], *place) for name, place in content["along"].items()}
 
     def fields(self, paths: list[Path]) -> pa.Schema:
-        """Texts are strings, what else lies beside images is bytes."""
+        """Return the types of the other members: strings for texts, bytes for everything else."""
         import pyarrow as pa
 
         texts = {name: pa.string() if name.rpartition(".")[2] in _TEXTS else pa.binary() for name in self._extensions}
         return pa.schema(sorted(texts.items()))
 
     def class_names(self, paths: list[Path]) -> dict[str, int]:
-        """What `classes.json` beside the tars says."""
+        """Return the class names in `classes.json` beside the tars."""
         path = paths[0].parent / CLASSES_FILE
         return checked_classes(read_json(path)) if path.is_file() else {}
 
     def pack(self, file: BinaryIO, entries: Iterator[Entry], count: int, head: Head) -> list[str]:
-        """The members of each image, without owners and dates."""
+        """Write the members of each image, without owners and dates."""
         found = []
         with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
             for entry in entries:
@@ -141,16 +141,16 @@ class Tars:
                 for name, data in members_beside(entry.about).items():
                     add_member(tar, f"{base}.{name}", data)
                 found.append(json.dumps({"stamp": "", "image": place, "along": {}}))
-                tar.getmembers().clear()  # it would keep them all
+                tar.getmembers().clear()  # The tar would keep all of them in memory.
         return found
 
     def complete(self, folder: Path, names: list[str], head: Head) -> None:
-        """Write the names of the classes, where they are not numbers."""
+        """Write the names of the classes, unless they are numbers."""
         if head.class_to_idx and not all(label.isdigit() for label in head.class_to_idx):
             write_whole(folder / CLASSES_FILE, json.dumps(dict(head.class_to_idx), indent=2).encode() + b"\n")
 
     def _item(self, key: str, sample: _Sample, file: BinaryIO, stamp: str, look: Look) -> Item | None:
-        """The item of a sample; None: it has no image."""
+        """Return the item of a sample, or None if the sample has no image."""
         images = sample.images
         if not images:
             for extension in sample.parts:
@@ -177,7 +177,7 @@ class Tars:
 
 
 def _samples(file: BinaryIO, path: Path, look: Look) -> tuple[dict[str, _Sample], str]:
-    """Key -> sample, and what is wrong with the tar from some byte on."""
+    """Return key -> sample, and what is wrong with the rest of the tar."""
     samples: dict[str, _Sample] = {}
     last = damage = ""
     length = path.stat().st_size
@@ -197,7 +197,7 @@ def _samples(file: BinaryIO, path: Path, look: Look) -> tuple[dict[str, _Sample]
 
 
 def _note(samples: dict[str, _Sample], member: Member, number: int, last: str, look: Look) -> str:
-    """Take one member into its sample; returns the sample's key."""
+    """Add one member to its sample, and return the key of the sample."""
     name = member.name
     while name.startswith(b"./"):
         name = name[2:]
@@ -229,7 +229,7 @@ def _note(samples: dict[str, _Sample], member: Member, number: int, last: str, l
 
 
 def _label(sample: _Sample, file: BinaryIO, label_from: str | None) -> Any:
-    """What is stored as the label of a sample; raises ValueError where it cannot be read."""
+    """Return the stored label of a sample; raises ValueError if it cannot be read."""
     if label_from is None or label_from == "cls":
         found = sample.parts.get("cls")
         return None if found is None else _bytes(file, found, _LABEL_BYTES, "cls")

@@ -58,15 +58,15 @@ def write_card(folder: Path, facts: Facts, variations: bool, cleaned: str = "cle
     """Write the data card of a cleaned data set.
 
     Args:
-        folder: what `clean` wrote; the card lies at its top.
-        facts: of the run.
-        variations: whether the cleaned data set holds variations; else it holds originals.
-        cleaned: the data set, a folder in `folder`; `<cleaned>.csv` beside it has a row for each file (`file`, the key
-            of its `original`, its `label`).
-        licence: of the suspect data, an address or a name of spdx.org; empty where nobody said.
+        folder: the folder that `clean` wrote. The card is written to its top level.
+        facts: the facts about the run.
+        variations: whether the cleaned data set holds variations; otherwise it holds originals.
+        cleaned: the name of the data set, a folder in `folder`. `<cleaned>.csv` beside it has a row for each file
+            (`file`, the key of its `original`, its `label`).
+        licence: the licence of the suspect data, as an address or a name of spdx.org. Empty if it is not known.
 
     Returns:
-        The card's file.
+        The file of the card.
 
     Raises:
         OSError: the list of files cannot be read.
@@ -99,11 +99,11 @@ def _card(folder: Path, facts: Facts, variations: bool, cleaned: str, licence: s
 
 
 def _files(listing: Path) -> tuple[int, list[str]]:
-    """How many files the cleaned data set has, and which extensions they have, as they are spelled."""
+    """Count the files of the cleaned data set, and collect their extensions as they are spelled."""
     with listing.open(encoding="utf-8", newline="") as file:
         names = [row["file"] for row in csv.DictReader(file)]
     found = {PurePosixPath(name).suffix for name in names}
-    return len(names), sorted(kind if kind[1:].isalnum() else "" for kind in found)  # others would be patterns
+    return len(names), sorted(kind if kind[1:].isalnum() else "" for kind in found)  # Others act as patterns.
 
 
 def _description(facts: Facts, count: int, variations: bool) -> str:

@@ -1,4 +1,4 @@
-"""Numbers for small drawings; the templates turn them into SVG."""
+"""Computes the numbers for small drawings; the templates turn them into SVG."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class Bar:
 
 @dataclass(frozen=True)
 class Histogram:
-    """The scores of a class.
+    """The histogram of the scores of a class.
 
-    Heights grow with the square root of the count, so that few images can be seen beside many.
+    Heights grow with the square root of the count, so that a few images stay visible beside many.
 
     Attributes:
-        kept: bars of images that are kept.
-        listed: bars of images that are listed, which stand on those.
-        limit: where the lowest listed score is, in the drawing's units; None where no image is listed.
+        kept: the bars of the images that are kept.
+        listed: the bars of the images that are listed; they stand on the bars of the kept images.
+        limit: the position of the lowest listed score, in the units of the drawing. None if no image is listed.
         low: the score on the left.
         high: the score on the right.
     """
@@ -44,7 +44,7 @@ class Histogram:
 
 
 def histogram(judged: ClassScores) -> Histogram | None:
-    """The drawing of a class; None where it has no scores, or a count makes no sense."""
+    """Draw the scores of a class; return None if it has no scores or if a count makes no sense."""
     bins = len(judged.kept)
     span = judged.high - judged.low
     if not bins or len(judged.listed) != bins or not span > 0 or min(*judged.kept, *judged.listed, 0) < 0:
@@ -68,14 +68,14 @@ def histogram(judged: ClassScores) -> Histogram | None:
 
 @dataclass(frozen=True)
 class Dial:
-    """How a class's separation stands to its limit, both in percent of the scale."""
+    """The separation of a class beside its limit, both in percent of the scale."""
 
     value: float
     limit: float
 
 
 def dial(judged: ClassScores) -> Dial | None:
-    """None where either is not known."""
+    """Draw the separation beside its limit; return None if either is not known."""
     if judged.separation is None or judged.limit is None or judged.too_few:
         return None
     scale = 1.15 * max(abs(judged.separation), abs(judged.limit))

@@ -1,4 +1,4 @@
-"""A list of suspects as the page tells it: which images are shown, and how the scores of each class are spread."""
+"""Prepares a list of suspects for the report: chooses the images to show, and collects the scores of each class."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ def detection(
     measured: ListFigures | None = None,
     seed: int = 1,
 ) -> Detection:
-    """What the page needs of a list of suspects.
+    """Return what the report needs of a list of suspects.
 
     Args:
         found: the list.
         variations: key -> key of a variation of that image; see `variation_run.variations_of`.
-        reasons: key -> what speaks against that image, where there is more to say than of its class.
-        poisoned: key -> whether it is poisoned, where a poison manifest says so.
-        measured: precision and recall, where they are known.
-        seed: of the choice of kept images that are shown.
+        reasons: key -> what speaks against that image, if there is more to say than about its class.
+        poisoned: key -> whether the image is poisoned, if a poison manifest says so.
+        measured: precision and recall, if they are known.
+        seed: the seed for the choice of the kept images that are shown.
     """
     shown, beside = chosen(found, seed)
     of_class: dict[str, list[JudgedImage]] = {}
@@ -59,10 +59,10 @@ def detection(
 
 
 def chosen(found: SuspectList, seed: int = 1) -> tuple[list[JudgedImage], list[JudgedImage]]:
-    """The suspects and the kept images that the page shows; whoever wants pictures of them asks here for their keys.
+    """Choose the suspects and the kept images that the report shows; callers that need pictures get the keys from here.
 
-    Of many suspects the surest are taken and, after them, those nearest to being kept. Kept images are drawn at random,
-    half of them from classes in which images are listed.
+    If there are many suspects, the most certain ones are taken first and the least certain ones after them. Kept images
+    are drawn at random, half of them from classes in which images are listed.
     """
     suspects = sorted((image for image in found.images if image.suspect), key=_surest_first)
     if len(suspects) > SUREST + UNSUREST:
@@ -86,7 +86,7 @@ def _drawn(random: Random, images: Sequence[JudgedImage], count: int) -> list[Ju
 
 
 def _classes(found: SuspectList, of_class: Mapping[str, list[JudgedImage]]) -> Iterable[JudgedClass]:
-    """Those of the list, or for a list of somebody else's, which has none, what can be counted."""
+    """Return the classes of the list or, if a foreign list has none, what can be counted from its images."""
     if found.classes:
         return found.classes
     return [

@@ -1,8 +1,8 @@
-"""What a page can tell of a run: `report.json`, the typed facts that `clean` writes and the page is made from.
+"""The facts about a run: `report.json`, which `clean` writes and from which the report is made.
 
-Facts are measured numbers, names and places; sentences about them are made in this room when the page is written. What
-a run did not have (no test set, no poison manifest, no self-test, too few images) is None or empty here, and the page
-says so in its own words. Folders are named in `Folders`; every picture is a key below one of them.
+Facts are measured numbers, names and places; this room turns them into sentences when it writes the report. A fact that
+a run lacks (without a test set, a poison manifest, a self-test or enough images) is None or empty, and the report says
+so in its own words. `Folders` names the folders; every picture is a key below one of them.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Folder:
     """A folder, or another data set, that can be found again when it is moved together with `report.json`.
 
     Attributes:
-        path: where it was, absolute; empty where there is none.
-        from_here: the same relative to the folder of `report.json`; empty if they are not on one disk.
+        path: the absolute path when the report was written. Empty if there is no such folder.
+        from_here: the path relative to the folder of `report.json`. Empty if they are not on one disk.
     """
 
     path: str = ""
@@ -45,14 +45,14 @@ class Folder:
 
     @classmethod
     def seen_from(cls, here: Path, where: Path | str) -> Folder:
-        """A folder (or an address) as `report.json` in the folder `here` names it."""
+        """Describe a folder (or an address) as seen from the folder `here`, which holds `report.json`."""
         text = str(where)
         if "://" in text:
             return cls(text)
         return cls(os.path.realpath(text), path_from(os.path.realpath(here), os.path.realpath(text)))
 
     def found(self, here: Path) -> str | None:
-        """Where it is now, seen from the folder of `report.json`: moved along with it, or where it was; None: gone."""
+        """Find the folder: moved together with the folder of `report.json`, or at its old place; None if it is gone."""
         if "://" in self.path:
             return self.path
         beside = os.path.normpath(os.path.realpath(here) + "/" + self.from_here) if self.from_here else ""
@@ -61,13 +61,13 @@ class Folder:
 
 @dataclass(frozen=True)
 class Folders:
-    """Where pictures and lists lie.
+    """The folders of pictures and lists.
 
     Attributes:
         data: the suspect data set.
-        variations: what `variate` made of all of it, for the pictures beside the suspects.
-        suspects: the name of the list of suspects (`data.suspects`) relative to the folder of `report.json`; empty
-            where there is none.
+        variations: the output of `variate` for the whole data set, for the pictures beside the suspects.
+        suspects: the name of the list of suspects (`data.suspects`) relative to the folder of `report.json`. Empty if
+            there is no list.
     """
 
     data: Folder = Folder()
@@ -77,14 +77,14 @@ class Folders:
 
 @dataclass(frozen=True)
 class Measured:
-    """What was measured of one classifier. None: it was not measured.
+    """The measurements of one classifier. A value that was not measured is None.
 
     Attributes:
-        clean_accuracy: CA.
-        attack_success_rate: ASR; needs an attack that is known.
-        robust_accuracy: RA; the same.
-        benign_landing: of test images of other classes *without* a trigger, those that are predicted as the target.
-            An ASR can hardly be lower than this.
+        clean_accuracy: the clean accuracy.
+        attack_success_rate: the attack success rate; it needs a known attack.
+        robust_accuracy: the robust accuracy; it needs a known attack, too.
+        benign_landing: the share of test images of other classes *without* a trigger that are predicted as the target
+            class. An attack success rate can hardly be lower than this.
     """
 
     clean_accuracy: Rate | None = None
@@ -98,15 +98,15 @@ class Outcome:
     """Teacher and student on the test set.
 
     Attributes:
-        before: the teacher that was trained on the data as they are.
+        before: the teacher that was trained on the data as it is.
         after: the student.
-        again: the teacher that was trained without the suspects; None where there is none.
-        test: what they were measured on, in words, such as "./test" or "a tenth of the data that was held back".
-        held_back: whether the test images are a part of the suspect data: then their labels are suspect, too.
-        attack: the attack of the poison manifest; empty where none was given.
-        target: its target class; empty for all-to-all.
-        fired: whether the attack works on the first teacher; None where no attack is known.
-        defense_effectiveness: DER; None where it was not measured.
+        again: the teacher that was trained without the suspects. None if there is none.
+        test: the data of the measurement, in words, such as "./test" or "a tenth of the data that was held back".
+        held_back: whether the test images are a part of the suspect data. If so, their labels are suspect, too.
+        attack: the attack of the poison manifest. Empty if none was given.
+        target: the target class of the attack. Empty for all-to-all attacks.
+        fired: whether the attack works on the first teacher. None if no attack is known.
+        defense_effectiveness: the DER. None if it was not measured.
     """
 
     before: Measured = Measured()
@@ -122,16 +122,16 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Suspect:
-    """An image that the page shows, in the gallery of suspects or beside it.
+    """An image that the report shows, in the gallery of suspects or beside it.
 
     Attributes:
-        key: in the data set.
-        label: the class that the data set says it shows.
-        score: the detector's; None where it gave none. Higher is more suspect.
-        probability: in [0, 1], that it is poisoned; None where the detector does not say.
-        variation: key of one of its variations below `Folders.variations`; empty where there is none.
-        why: what speaks against this image, in a sentence; empty where the reason is the one of its class.
-        poisoned: what the poison manifest says; None where there is none.
+        key: the key in the data set.
+        label: the class of the image according to the data set.
+        score: the score of the detector; higher is more suspect. None if it gave none.
+        probability: the probability, in [0, 1], that the image is poisoned. None if the detector does not state it.
+        variation: the key of one of its variations below `Folders.variations`. Empty if there is none.
+        why: what speaks against this image, in a sentence. Empty if the reason is that of its class.
+        poisoned: whether the image is poisoned according to the poison manifest. None without a manifest.
     """
 
     key: str
@@ -145,22 +145,22 @@ class Suspect:
 
 @dataclass(frozen=True)
 class ClassScores:
-    """How the scores of one class are spread, and what the detector concluded.
+    """The distribution of the scores of one class, and the conclusion of the detector.
 
     Attributes:
         name: the class.
-        images: how many were judged.
+        images: how many images were judged.
         suspects: how many of them are listed.
         separation: the detector's measure of how clearly the listed images differ from the others.
-        limit: the separation from which on images are listed.
+        limit: the separation at and above which images are listed.
         why: what speaks for or against the class, in one sentence.
-        too_few: whether it has too few images to be judged.
+        too_few: whether the class has too few images to be judged.
         low: the score where the first bin begins.
         high: the score where the last bin ends.
-        kept: images that are kept, a number a bin; bins are equally wide. Empty where there are no scores.
-        listed: images that are listed, in the same bins.
-        lowest_listed: the lowest score of a listed image; None where none is listed.
-        picture: an image file in base64 that shows what the listed images have in common; empty where there is none.
+        kept: the number of kept images in each bin; all bins are equally wide. Empty if there are no scores.
+        listed: the number of listed images in each bin.
+        lowest_listed: the lowest score of a listed image. None if no image is listed.
+        picture: an image file in base64 that shows what the listed images have in common. Empty if there is none.
     """
 
     name: str
@@ -180,18 +180,18 @@ class ClassScores:
 
 @dataclass(frozen=True)
 class Detection:
-    """What the search for poisoned images found. `detected.detection` makes it from a list of suspects.
+    """The result of the search for poisoned images. `detected.detection` makes it from a list of suspects.
 
     Attributes:
-        detector: its name.
+        detector: the name of the detector.
         images: how many images were judged.
         suspects: how many of them are listed.
-        unjudged: how many could not be judged.
-        classes: in the order of the class numbers.
-        shown: suspects for the gallery, the surest first; only some where there are many.
+        unjudged: how many images could not be judged.
+        classes: the classes in the order of their numbers.
+        shown: suspects for the gallery, the most certain first. If there are many, only some of them.
         beside: kept images for the gallery, drawn at random.
-        measured: precision and recall, where a poison manifest is known.
-        settings: of the detector.
+        measured: precision and recall, if a poison manifest is known.
+        settings: the settings of the detector.
     """
 
     detector: str
@@ -207,13 +207,13 @@ class Detection:
 
 @dataclass(frozen=True)
 class Pair:
-    """An image before and after.
+    """An image and its variation.
 
     Attributes:
-        key: below `Folders.data`.
-        label: its class.
-        variation: key below `Folders.variations`.
-        caption: what else there is to say, in a few words; may be empty.
+        key: the key of the image below `Folders.data`.
+        label: the class of the image.
+        variation: the key of the variation below `Folders.variations`.
+        caption: further information in a few words; may be empty.
     """
 
     key: str
@@ -224,15 +224,15 @@ class Pair:
 
 @dataclass(frozen=True)
 class Regenerated:
-    """What `variate` did.
+    """The result of `variate`.
 
     Attributes:
-        images: originals that have a variation.
+        images: how many originals have a variation.
         failed: how many images have none.
-        reasons: key -> why, of some of them.
-        pairs: to be shown.
-        label_preservation: None where it was not measured.
-        trigger_survival: None where no attack is known.
+        reasons: key -> the reason, for some of them.
+        pairs: images and variations to show.
+        label_preservation: None if it was not measured.
+        trigger_survival: None if no attack is known.
     """
 
     images: int
@@ -248,13 +248,13 @@ class Counts:
     """How many images there are, and what became of them.
 
     Attributes:
-        images: that were found in the data set.
-        classes: name -> how many images it has.
-        kept: name -> how many of them the student was trained on.
-        unreadable: how many cannot be read.
-        duplicates: how many are exact copies of another image; None where nobody looked.
-        passed_over: what was found and not taken, kind -> how many.
-        notes: what else is worth knowing before one believes the result, in sentences (folders that look like splits,
+        images: how many images were found in the data set.
+        classes: name of a class -> how many images it has.
+        kept: name of a class -> how many of its images the student was trained on.
+        unreadable: how many images cannot be read.
+        duplicates: how many images are exact copies of another image. None if this was not checked.
+        passed_over: kind of file -> how many files were found and not read.
+        notes: what a reader should know before trusting the result, in sentences (folders that look like splits,
             images larger than the engine's square ...).
     """
 
@@ -272,16 +272,16 @@ class SelfTestRow:
     """One attack that was tried on a copy of the data with the same settings.
 
     Attributes:
-        attack: its name.
-        rate: poison rate, in [0, 1].
-        resembles_training: whether its trigger resembles a corruption that the generator was trained on: then the
+        attack: the name of the attack.
+        rate: the poison rate, in [0, 1].
+        resembles_training: whether the trigger resembles a corruption that the generator was trained on. If so, the
             result says less.
-        fired: whether the attack worked on the teacher; what did not fire shows nothing.
-        recall: of the poisoned images, those that were listed (TPR).
-        false_positive_rate: of the clean images, those that were listed (FPR).
+        fired: whether the attack worked on the teacher. An attack that did not fire shows nothing.
+        recall: the share of the poisoned images that were listed (TPR).
+        false_positive_rate: the share of the clean images that were listed (FPR).
         before: the teacher.
         after: the student.
-        note: what went wrong, or what else there is to say.
+        note: what went wrong, or other remarks.
     """
 
     attack: str
@@ -297,12 +297,12 @@ class SelfTestRow:
 
 @dataclass(frozen=True)
 class SelfTest:
-    """The attacks that were tried, on how many images.
+    """The attacks of the self-test.
 
     Attributes:
-        rows: one an attack.
-        images: of the sample that was poisoned.
-        skipped: why there was no self-test, in a sentence; empty where there was one.
+        rows: one row per attack.
+        images: the number of images in the sample that was poisoned.
+        skipped: why there was no self-test, in a sentence. Empty if there was one.
     """
 
     rows: tuple[SelfTestRow, ...] = ()
@@ -316,10 +316,10 @@ class GateCheck:
 
     Attributes:
         name: the option, such as "max-asr".
-        of: what was held against it, in words, such as "badnets (self-test)".
-        limit: in percentage points.
-        measured: in percentage points; None where it could not be measured, which counts as missed.
-        passed: whether it holds.
+        of: the measurement that was compared with it, in words, such as "badnets (self-test)".
+        limit: the limit in percentage points.
+        measured: the measurement in percentage points. None if it could not be measured, which counts as missed.
+        passed: whether the measurement meets the limit.
     """
 
     name: str
@@ -331,13 +331,13 @@ class GateCheck:
 
 @dataclass(frozen=True)
 class StepCost:
-    """What one step took.
+    """The cost of one step.
 
     Attributes:
-        name: of the step.
-        seconds: by the clock, in all runs together.
-        images: that it worked on; 0 where that is no measure of it.
-        note: such as "taken over from an earlier run".
+        name: the name of the step.
+        seconds: the wall-clock time in all runs together.
+        images: how many images the step worked on. 0 if the number of images does not measure its work.
+        note: a remark such as "taken over from an earlier run".
     """
 
     name: str
@@ -348,13 +348,13 @@ class StepCost:
 
 @dataclass(frozen=True)
 class Cost:
-    """What it took.
+    """The cost of a run.
 
     Attributes:
-        steps: in order.
-        device: that did the work, as people call it.
-        price_per_hour: of the machine, where it was given.
-        currency: as it was given; may be empty.
+        steps: the steps in order.
+        device: the name of the device that did the work.
+        price_per_hour: the price of the machine per hour, if it was given.
+        currency: the currency as it was given; may be empty.
         gave_up: what was given up to keep to a budget, in sentences.
     """
 
@@ -367,16 +367,16 @@ class Cost:
 
 @dataclass(frozen=True)
 class EngineFacts:
-    """What regenerated the pictures.
+    """The engine that regenerated the pictures.
 
     Attributes:
-        name: as people type it.
-        fingerprint: of its content.
+        name: the name as people type it.
+        fingerprint: the fingerprint of its content.
         source: the model's id or address and revision.
         licence: what its weights may be used for, in a sentence.
         trained_on: what the generator was trained on, in a sentence.
-        runtime: that ran it.
-        precision: of its numbers.
+        runtime: the runtime that ran it.
+        precision: the precision of its numbers.
     """
 
     name: str = ""
@@ -390,28 +390,28 @@ class EngineFacts:
 
 @dataclass(frozen=True)
 class Facts:
-    """All that is known of a run.
+    """All facts about a run.
 
     Attributes:
-        name: of the data set, for the title.
+        name: the name of the data set, for the title.
         created: when the run ended, ISO 8601 in UTC.
-        command: that was typed.
-        folders: where pictures and lists lie.
-        counts: of the images.
-        outcome: teacher and student; None where no classifier could be trained.
-        detection: None where nothing was searched.
-        regenerated: None where nothing was regenerated.
-        self_test: None where it is not known whether there was one.
-        gate: the limits that were set; empty where none was.
-        cost: what it took.
-        engine: what regenerated the pictures.
+        command: the command that was typed.
+        folders: the folders of pictures and lists.
+        counts: the numbers of images.
+        outcome: the measurements of teacher and student. None if no classifier could be trained.
+        detection: the result of the search for poisoned images. None if there was no search.
+        regenerated: the result of `variate`. None if no image was regenerated.
+        self_test: the result of the self-test. None if it is not known whether there was one.
+        gate: the limits that were set. Empty if none was set.
+        cost: the cost of the run.
+        engine: the engine that regenerated the pictures.
         settings: section (such as "variate", "train") -> name -> value, as resolved.
-        seeds: what for -> seed.
+        seeds: purpose -> seed.
         versions: library -> version.
         hashes: file, relative to the folder of `report.json`, -> sha256.
-        files: what came out, relative path -> what it is, in a few words.
-        not_done: what this run could not do and why, in sentences; the page begins with them.
-        not_tested: what was not tested, in sentences; the page adds what no run can know.
+        files: relative path of an output file -> a description in a few words.
+        not_done: what this run could not do and why, in sentences. The report begins with them.
+        not_tested: what was not tested, in sentences. The report adds what no run can know.
     """
 
     name: str
@@ -435,14 +435,14 @@ class Facts:
     not_tested: tuple[str, ...] = ()
 
     def to_json(self) -> str:
-        """The text of `report.json`."""
+        """Return the text of `report.json`."""
         return json_text({"format": FORMAT, "format_version": FORMAT_VERSION, **plain(self)}) + "\n"
 
     def write(self, folder: Path) -> Path:
-        """Write `report.json` into a folder, whole; returns its path.
+        """Write `report.json` into a folder, as a whole, and return its path.
 
         Raises:
-            WriteError: it cannot be written.
+            WriteError: the file cannot be written.
         """
         make_folders(folder)
         write_whole(folder / REPORT_FILE, self.to_json().encode())
@@ -450,10 +450,10 @@ class Facts:
 
 
 def read_facts(folder: Path) -> Facts:
-    """The facts in the `report.json` of a folder.
+    """Read the facts from the `report.json` of a folder.
 
     Raises:
-        DiffcleanError: it is missing, damaged, or of another version.
+        DiffcleanError: the file is missing or damaged, or has another version.
     """
     path = folder / REPORT_FILE
     content = read_json(path, LIMIT_BYTES)

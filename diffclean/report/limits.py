@@ -1,4 +1,4 @@
-"""What a run did not test, and what no run can know: said on every page, in words that fit what was there."""
+"""Says what a run did not test and what no run can know. Every report says so, in words that fit the run."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from diffclean.report.facts import Facts
 
 
 def untested(facts: Facts) -> list[str]:
-    """Sentences: what this run itself says, what follows from what it lacked, then what is always so."""
+    """Return sentences: those of the run itself, then what follows from what it lacked, then what is always so."""
     return [*facts.not_tested, *_of_this_run(facts), *_of_every_run(facts)]
 
 

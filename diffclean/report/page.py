@@ -1,4 +1,4 @@
-"""The page: one HTML file that needs no network and no script, made from facts and small pictures."""
+"""Writes the report: one HTML file that needs no network and no script, made from facts and small pictures."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 @dataclass(frozen=True)
 class Card:
-    """An image in a gallery: what it is, and its pictures or why there are none."""
+    """An image in a gallery: a description, and its pictures or the reason why there are none."""
 
     image: Suspect
     original: Thumbnail | str
@@ -40,7 +40,7 @@ class Card:
 
 @dataclass(frozen=True)
 class ClassChart:
-    """A class, its scores and its limit, drawn."""
+    """The drawing of the scores and the limit of a class."""
 
     judged: ClassScores
     scores: Histogram | None
@@ -49,7 +49,7 @@ class ClassChart:
 
 @dataclass(frozen=True)
 class CostRow:
-    """A step in the table of costs, as text."""
+    """The text of a step in the table of costs."""
 
     name: str
     time: str
@@ -59,18 +59,18 @@ class CostRow:
 
 
 def write_page(facts: Facts, folder: Path, out: Path | None = None) -> Path:
-    """Write the page of a run.
+    """Write the report on a run.
 
     Args:
-        facts: what is known.
-        folder: the folder that the facts are of: places are relative to it.
-        out: the file; None: `report.html` in that folder.
+        facts: the facts about the run.
+        folder: the folder of the run; places in `facts` are relative to it.
+        out: the file to write. None: `report.html` in that folder.
 
     Returns:
         The file.
 
     Raises:
-        WriteError: it cannot be written.
+        WriteError: the file cannot be written.
     """
     out = folder / PAGE_FILE if out is None else out
     make_folders(out.parent)
@@ -79,7 +79,7 @@ def write_page(facts: Facts, folder: Path, out: Path | None = None) -> Path:
 
 
 def page(facts: Facts, folder: Path) -> str:
-    """The text of the page; arguments as of `write_page`."""
+    """Return the text of the report; see `write_page` for the arguments."""
     found, made = facts.detection, facts.regenerated
     shown = found.shown[: SUREST + UNSUREST] if found else ()
     beside = found.beside[:BESIDE] if found else ()
@@ -108,7 +108,7 @@ def page(facts: Facts, folder: Path) -> str:
 
 
 def environment() -> Environment:
-    """Jinja, told to escape everything; what is undefined is a bug and raises."""
+    """Return a Jinja environment that escapes everything and raises on undefined names, which are bugs."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     made = Environment(
@@ -151,13 +151,13 @@ def _cards(images: Sequence[Suspect], facts: Facts, folder: Path) -> list[Card]:
 
 
 def _hit(classes: Sequence[ClassScores]) -> list[tuple[ClassScores, Thumbnail | None]]:
-    """Classes with suspects, each with a picture of what its suspects have in common, where there is one."""
+    """Return the classes with suspects, each with a picture of what its suspects have in common, if there is one."""
     hit = [judged for judged in classes if judged.suspects][:CLASSES]
     return [(judged, picture_of(judged.picture)) for judged in hit]
 
 
 def _drawn(classes: Iterable[ClassScores]) -> list[ClassScores]:
-    """Those with suspects first, then those that are nearest to their limit."""
+    """Draw the classes: those with suspects first, then those that are nearest to their limit."""
 
     def place(judged: ClassScores) -> tuple[bool, float, str]:
         near = judged.separation / judged.limit if judged.separation is not None and judged.limit else 0.0
@@ -188,7 +188,7 @@ def _price(cost: Cost, seconds: float) -> str:
 
 
 def _settings(facts: Facts) -> dict[str, list[tuple[str, str]]]:
-    """Section -> (name, value as text); only what differs from nothing is worth reading."""
+    """Return section -> (name, value as text); empty values are left out."""
     return {
         section: [(name, _text(value)) for name, value in values.items() if value not in (None, "", {}, [])]
         for section, values in facts.settings.items()

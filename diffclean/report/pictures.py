@@ -1,4 +1,4 @@
-"""Small pictures of images of a data set, safe to take into a page whatever their files hold."""
+"""Makes small pictures of the images of a data set, which are safe to show whatever the files contain."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ class Thumbnail:
     """A small picture.
 
     Attributes:
-        data: WebP.
-        width: in pixels.
-        height: as width.
+        data: the bytes of a WebP file.
+        width: the width in pixels.
+        height: the height in pixels.
     """
 
     data: bytes
@@ -45,24 +45,24 @@ class Thumbnail:
 
     @property
     def uri(self) -> str:
-        """For the `src` of an `img`."""
+        """The value for the `src` of an `img`."""
         return f"data:image/webp;base64,{base64.b64encode(self.data).decode()}"
 
     @property
     def is_tiny(self) -> bool:
-        """Whether it is better shown in whole pixels than blurred."""
+        """Whether the picture should be enlarged in whole pixels instead of blurred."""
         return max(self.width, self.height) <= _LOSSLESS_SIDE
 
 
 def thumbnail(data: bytes, side: int = SIDE) -> Thumbnail:
-    """A picture made small: never larger than `side`, and enlarged never.
+    """Make a picture that is at most `side` large. A smaller picture is not enlarged.
 
     Args:
         data: the bytes of an image file.
         side: the longer side, in pixels.
 
     Raises:
-        DecodeError: it is no image that can be read.
+        DecodeError: the data is not an image that can be read.
     """
     with decoded(data, side) as (pixels, _):
         picture = Image.fromarray(np.ascontiguousarray(pixels))
@@ -71,7 +71,7 @@ def thumbnail(data: bytes, side: int = SIDE) -> Thumbnail:
 
 
 def _encoded(picture: Image.Image) -> bytes:
-    """WebP within `LIMIT_BYTES`: without loss where that fits, else as good as fits."""
+    """Encode as WebP within `LIMIT_BYTES`: lossless if that fits, otherwise in the best quality that fits."""
     if max(picture.size) <= _LOSSLESS_SIDE and len(data := _webp(picture, lossless=True, quality=70)) <= LIMIT_BYTES:
         return data
     for quality in (82, 60, 30, 5):
@@ -88,7 +88,7 @@ def _webp(picture: Image.Image, **options: int) -> bytes:
 
 
 def picture_of(text: str) -> Thumbnail | None:
-    """The small picture of an image file in base64; None where it is none that can be read."""
+    """Return the small picture of an image file in base64, or None if the file cannot be read."""
     try:
         return thumbnail(base64.b64decode(text, validate=True)) if text else None
     except (ValueError, DecodeError):
@@ -102,7 +102,7 @@ class Album:
         opened: gives the data set, and where each of the images is in it; called once.
 
     Attributes:
-        problem: why there are no pictures at all; empty where there are.
+        problem: why there are no pictures at all. Empty if there are pictures.
     """
 
     def __init__(self, opened: Callable[[], tuple[Source, dict[str, Item]]] | None, problem: str = "") -> None:
@@ -133,7 +133,7 @@ class Album:
         return cls((lambda: find(where, wanted)) if wanted else None)
 
     def thumbnail(self, key: str, side: int = SIDE) -> Thumbnail | str:
-        """The picture of one image, or why there is none."""
+        """Return the picture of one image, or the reason why there is none."""
         if self.problem:
             return self.problem
         item = self._items.get(key)

@@ -1,4 +1,4 @@
-"""Dataclasses from the JSON that `results.plain` made of them, with every type checked: the file may be anybody's."""
+"""Reads dataclasses from the JSON of `results.plain` and checks every type: anyone may have written the file."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ T = TypeVar("T")
 
 
 def from_json(kind: type[T], content: Any) -> T:
-    """A dataclass from JSON.
+    """Make a dataclass from JSON.
 
     Fields may be int, float, str, bool, Any, another dataclass, `X | None`, `tuple[X, ...]`, `list[X]` or
-    `Mapping[str, X]`. A field that is missing has its default, or is None where it may be; a number that JSON does not
-    know was written as null, and is NaN again.
+    `Mapping[str, X]`. A missing field gets its default, or None if its type allows it. A float that is null in the JSON
+    becomes NaN, because JSON cannot express NaN.
 
     Raises:
-        ValueError: names the field and what was expected there.
+        ValueError: a value has a wrong type; the message names the field and what was expected there.
     """
     made: T = _built(kind, content, "")
     return made
@@ -67,7 +67,7 @@ def _object(content: Any, where: str) -> dict[str, Any]:
 
 
 def _expected(kind: Any, content: Any, where: str) -> Any:
-    """`content`, if it is of that type; True is no number here."""
+    """Return `content` if it has that type. True does not count as a number."""
     if not isinstance(content, kind) or (isinstance(content, bool) and kind is not bool):
         names = " or ".join(each.__name__ for each in (kind if isinstance(kind, tuple) else (kind,)))
         raise ValueError(f"{where or 'it'} should be {names} and is {type(content).__name__}")

@@ -1,4 +1,4 @@
-"""What a review works on: a list of suspects, and pictures of the images on it."""
+"""The data of a review: a list of suspects, and pictures of the images on it."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _PICTURES = 2_000
 
 @dataclass(frozen=True)
 class Places:
-    """Where everything is.
+    """The places of the list and the images.
 
     Attributes:
         list: the file of the list.
         data: the data set.
-        variations: an output folder of `variate`; None: originals stand alone.
+        variations: an output folder of `variate`. None: the originals are shown alone.
     """
 
     list: Path
@@ -39,12 +39,12 @@ class Places:
 
 
 def places_of(where: Path, data: Path | None = None, variations: Path | None = None) -> Places:
-    """Find what is to be reviewed.
+    """Find the list and the images to review.
 
     Args:
         where: a folder that `clean` wrote, a folder that holds `suspects.json`, or the file of a list.
-        data: the data set, where it should not be looked for.
-        variations: of the data; the same.
+        data: the data set. None: it is searched for.
+        variations: the variations of the data. None: they are searched for.
 
     Raises:
         DiffcleanError: there is no list, or the data set is not known.
@@ -62,12 +62,12 @@ def places_of(where: Path, data: Path | None = None, variations: Path | None = N
 
 
 def _finished(run: str | None) -> Path | None:
-    """An output folder of `variate` whose manifest is there; None: pictures of variations are not worth an error."""
+    """Return an output folder of `variate` if its manifest exists, else None: missing variations are not an error."""
     return Path(run) if run and (Path(run) / manifest_name()).is_file() else None
 
 
 def _source_of(path: Path) -> str:
-    """The data set that a list was made of: where it says, as seen from here or from where the list lies."""
+    """Find the data set from which a list was made: the path in the list, seen from here or from the list's folder."""
     source = read_list(path).source
     for place in (source, str(path.parent / source)):
         if source and ("://" in place or is_there(place)):
@@ -77,12 +77,12 @@ def _source_of(path: Path) -> str:
 
 
 class Pictures:
-    """Small pictures of what is reviewed, made when they are asked for; the last ones are remembered.
+    """Small pictures of the reviewed images. They are made on request, and the last ones are cached.
 
-    Only images on the list can be asked for, and only by their number: no path comes from outside.
+    Only images on the list can be requested, and only by their number: no path comes from outside.
 
     Args:
-        places: where images and variations are.
+        places: the places of the images and variations.
         listed: the list.
     """
 
@@ -98,15 +98,15 @@ class Pictures:
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """What there are pictures of: originals, and perhaps variations."""
+        """The kinds of pictures that exist: originals, and perhaps variations."""
         return ("original", "variation") if self._variations else ("original",)
 
     def get(self, kind: str, row: int) -> Thumbnail | str:
-        """A picture, or why there is none.
+        """Return a picture, or the reason why there is none.
 
         Args:
             kind: one of `kinds`.
-            row: number of the image in `ReviewedList.rows`.
+            row: the number of the image in `ReviewedList.rows`.
 
         Raises:
             IndexError: there is no such row.

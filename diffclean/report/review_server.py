@@ -1,8 +1,9 @@
-"""A page on this machine in which a person reviews suspects: standard library, loopback, a secret in the address.
+"""Serves a page on this machine in which a person reviews suspects. Only the standard library is used.
 
-Whoever cannot read the address cannot do anything: every path begins with a random token. A page of somebody else's in
-the same browser cannot either: requests must name this server as their host (against DNS rebinding), and what changes
-something must come from this page (`Origin`). Pictures are asked for by number, never by path.
+The server listens on the loopback interface, and every path begins with a random token, so nobody can do anything
+without the address. A foreign page in the same browser cannot either: requests must name this server as their host
+(against DNS rebinding), and a request that changes something must come from this page (`Origin`). Pictures are
+requested by number, never by path.
 """
 
 from __future__ import annotations
@@ -56,11 +57,11 @@ class ReviewServer:
     """Serves one review until it is closed.
 
     Args:
-        places: what is reviewed.
-        port: on this machine; 0 takes a free one.
+        places: the places of the list and the images.
+        port: the port on this machine; 0 takes a free one.
 
     Attributes:
-        url: the address, with its token: whoever has it can change the list.
+        url: the address with its token. Anyone who has it can change the list.
 
     Raises:
         DiffcleanError: the list or the data cannot be read, or the port is taken.
@@ -81,14 +82,14 @@ class ReviewServer:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop serving, and write what is not written yet; raises as `ReviewedList.close`."""
+        """Stop serving, and write the decisions that are not written yet; raises like `ReviewedList.close`."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
         self.listed.close()
 
     def get(self, path: str) -> Answer:
-        """Answer to a GET of a path behind the token."""
+        """Answer a GET request for a path after the token."""
         match path.split("/"):
             case [""]:
                 return self._page()
@@ -103,7 +104,7 @@ class ReviewServer:
         return Answer(404, body=b"There is no such page.")
 
     def decide(self, body: bytes) -> Answer:
-        """Answer to a POST of a decision: `{"row": 17, "suspect": true}`."""
+        """Answer a POST request with a decision: `{"row": 17, "suspect": true}`."""
         try:
             said = json.loads(body)
             row, suspect = said["row"], said["suspect"]
@@ -156,7 +157,7 @@ class _Server(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """Turns HTTP into calls of `ReviewServer`, after it has made sure who asks."""
+    """Turns HTTP requests into calls of `ReviewServer` after it has checked where they come from."""
 
     server: _Server
     protocol_version = "HTTP/1.1"
@@ -178,7 +179,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(self.server.review.decide(body) if path == "decide" else Answer(404, body=b"There is no such page."))
 
     def _path_if_allowed(self) -> str | None:
-        """What of the path follows the token; None where somebody asks who should not."""
+        """Return the part of the path after the token, or None if the request is not allowed."""
         if self.headers.get_all("Host", []) not in [[host] for host in self.server.review.hosts]:
             return None
         if self.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
@@ -189,7 +190,7 @@ class _Handler(BaseHTTPRequestHandler):
         return rest[0]
 
     def _refuse(self, status: int, body: bytes) -> None:
-        """Answer without having read what was sent: nothing more is taken from this connection."""
+        """Answer without reading the body of the request, and accept nothing more from this connection."""
         self.close_connection = True
         self._send(Answer(status, body=body))
 
@@ -206,9 +207,9 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(answer.body)
 
     def version_string(self) -> str:
-        """Nobody needs to know which Python this is."""
+        """Hide the version of Python."""
         return "diffclean"
 
     def log_message(self, format: str, *args: Any) -> None:
-        """The token is in every path: nothing of a request goes into a log but that there was one."""
+        """Log only that there was a request, because every path contains the token."""
         log.debug("Answered a request.")

@@ -1,4 +1,4 @@
-"""A list of suspects that a person goes through: decisions are held here, and written to the file in the background."""
+"""A list of suspects under review: it holds the decisions and writes them to the file in the background."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ _PAUSE_S = 0.5
 
 
 class ReviewedList:
-    """A list while it is reviewed; several threads may use it.
+    """A list under review; several threads may use it.
 
-    The file as the detector wrote it is kept beside it, as `suspects.before-review.json`, when it is changed first. An
-    image that was on it, and was kept in an earlier review, is shown again.
+    Before the first change, the file as the detector wrote it is copied to `suspects.before-review.json` beside it. An
+    image that the detector listed and that was kept in an earlier review is shown again.
 
     Args:
-        path: of the list.
+        path: the file of the list.
 
     Attributes:
-        path: the same.
-        copy: the list as the detector wrote it; there is no such file before the first change.
-        problem: why the last decisions could not be written; empty where nothing is wrong.
+        path: the file of the list.
+        copy: the list as the detector wrote it. This file does not exist before the first change.
+        problem: why the last decisions could not be written. Empty if nothing is wrong.
 
     Raises:
         DiffcleanError: the list cannot be read, or nothing is listed.
@@ -51,16 +51,16 @@ class ReviewedList:
         self._writer.start()
 
     def rows(self) -> list[JudgedImage]:
-        """The images that are shown, the surest first, as they are judged now."""
+        """The images that are shown with their current decisions, the most certain suspects first."""
         with self._lock:
             return [self._images[number] for number in self._shown]
 
     def key(self, row: int) -> str:
-        """The key of an image that is shown; raises IndexError where there is no such row."""
+        """Return the key of an image that is shown; raises IndexError if there is no such row."""
         return self._images[self._shown[_checked(row)]].key
 
     def decide(self, row: int, suspect: bool) -> None:
-        """Say of an image whether it stays on the list; raises IndexError where there is no such row."""
+        """Decide whether an image stays on the list; raises IndexError if there is no such row."""
         with self._lock:
             number = self._shown[_checked(row)]
             self._images[number] = replace(self._images[number], suspect=suspect)
@@ -73,10 +73,10 @@ class ReviewedList:
         return self._written == self._decided
 
     def close(self) -> None:
-        """Write what is not written yet.
+        """Write the decisions that are not written yet.
 
         Raises:
-            DiffcleanError: it cannot be written; the file is as it was written last.
+            DiffcleanError: the list cannot be written; the file keeps its last content.
         """
         self._closing.set()
         self._changed.set()
@@ -93,7 +93,7 @@ class ReviewedList:
         self._write()
 
     def _write(self) -> None:
-        """Write the list, unless somebody else has changed it meanwhile: their work is not destroyed."""
+        """Write the list, unless somebody else has changed it meanwhile, so that their work is not lost."""
         with self._lock:
             now, decided = replace(self._found, images=list(self._images)), self._decided
         if decided == self._written:
@@ -111,7 +111,7 @@ class ReviewedList:
 
 
 def _before(copy: Path, now: SuspectList) -> SuspectList | None:
-    """The list before the first review; None: there was none, or the detector has made the list anew since."""
+    """Return the list before the first review; None if there was no review, or the detector has rewritten it since."""
     if not copy.is_file():
         return None
     before = read_list(copy)

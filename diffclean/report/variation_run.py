@@ -1,4 +1,4 @@
-"""The facts of a folder that `variate` wrote, for a smaller page; and which variation belongs to which image."""
+"""Collects the facts of a folder that `variate` wrote, for a shorter report, and assigns variations to images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ REASONS = 100
 
 
 def variations_of(run: Path, keys: Collection[str]) -> dict[str, str]:
-    """The first variation of each of some images: key -> key below `run`; an image that has none is left out.
+    """Return the first variation of each given image: key -> key below `run`. Images without a variation are left out.
 
     Raises:
         DiffcleanError: the manifest of the run cannot be read.
@@ -34,10 +34,10 @@ def variations_of(run: Path, keys: Collection[str]) -> dict[str, str]:
 
 
 def facts_of_run(run: Path) -> Facts:
-    """What is known of a folder that `variate` wrote.
+    """Return the facts about a folder that `variate` wrote.
 
     Raises:
-        DiffcleanError: it is none, or its run has not ended.
+        DiffcleanError: `variate` did not write the folder, or its run has not ended.
     """
     record = read_run(run)
     if not (run / manifest_name()).is_file():
@@ -62,14 +62,14 @@ def facts_of_run(run: Path) -> Facts:
 
 @dataclass
 class _Tally:
-    """What a manifest comes to. Of all images some are drawn to be shown, each as likely as any other (Vitter 1985).
+    """The totals of a manifest, and a sample of images to show, each drawn with equal probability (Vitter 1985).
 
     Attributes:
-        images: how many there are.
-        made: how many have a variation.
-        unreadable: how many were never read.
-        classes: label -> how many images.
-        reasons: key -> why an image has no variation, of some.
+        images: how many images there are.
+        made: how many images have a variation.
+        unreadable: how many images could not be read.
+        classes: label -> how many images it has.
+        reasons: key -> why an image has no variation, for some images.
         pairs: the sample.
     """
 
@@ -112,7 +112,7 @@ def _engine(record: RunRecord) -> EngineFacts:
 
 
 def _settings(record: RunRecord) -> dict[str, Any]:
-    """The identity of the run, a level deep: what decides the bytes of its output."""
+    """Return the identity of the run, one level deep: the settings that decide the bytes of its output."""
     flat: dict[str, Any] = {}
     for name, value in record.identity.items():
         flat |= value if isinstance(value, dict) else {name: value}

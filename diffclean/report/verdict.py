@@ -21,7 +21,7 @@ _NAMED = 5
 
 
 class Tone(StrEnum):
-    """How the verdict is coloured."""
+    """The colour of the verdict."""
 
     GOOD = "good"
     MIXED = "mixed"
@@ -31,12 +31,12 @@ class Tone(StrEnum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a run comes to.
+    """The verdict on a run.
 
     Attributes:
-        tone: for colour.
+        tone: the colour.
         sentence: the verdict.
-        reasons: what it rests on, and what speaks against it.
+        reasons: what supports the verdict, and what speaks against it.
     """
 
     tone: Tone
@@ -45,7 +45,7 @@ class Verdict:
 
 
 def verdict(facts: Facts) -> Verdict:
-    """Judge a run by what was measured; where little was measured, little is claimed."""
+    """Judge a run by its measurements. If little was measured, little is claimed."""
     reasons = [*facts.not_done, *_on_accuracy(facts.outcome), *_on_suspects(facts), *_on_self_test(facts.self_test)]
     missed = [check for check in facts.gate if not check.passed]
     if missed:
@@ -102,7 +102,7 @@ def _on_attack(outcome: Outcome) -> tuple[Tone, str]:
 
 
 def _loss(outcome: Outcome | None) -> float | None:
-    """Clean accuracy that the student lacks beside the teacher; None where it is not known."""
+    """Return how far the student's clean accuracy lies below the teacher's; None if it is not known."""
     if outcome is None or not (_known(outcome.before.clean_accuracy) and _known(outcome.after.clean_accuracy)):
         return None
     assert outcome.before.clean_accuracy is not None

@@ -1,4 +1,4 @@
-"""The page of a folder: of one that `clean` wrote, or a smaller one of what `variate` wrote."""
+"""Writes the report on a folder that `clean` wrote, or a shorter one on a folder that `variate` wrote."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ _BEGINS = b"<!doctype html>"
 
 @dataclass(frozen=True)
 class WrittenReport:
-    """A page that was written.
+    """A report that was written.
 
     Attributes:
-        page: its file.
-        tone: how the verdict is coloured: good, mixed, bad or plain.
-        verdict: the sentence that it begins with.
-        reasons: what that rests on.
+        page: the file of the report.
+        tone: the colour of the verdict: good, mixed, bad or plain.
+        verdict: the first sentence of the report.
+        reasons: the reasons for the verdict.
     """
 
     page: Path
@@ -37,16 +37,16 @@ class WrittenReport:
 
 
 def write_report(folder: Path, out: Path | None = None, dry_run: bool = False) -> WrittenReport:
-    """Write the page of a folder.
+    """Write the report on a folder.
 
     Args:
-        folder: that `clean` or `variate` wrote.
-        out: the file; None: `report.html` in the folder.
+        folder: a folder that `clean` or `variate` wrote.
+        out: the file of the report. None: `report.html` in the folder.
         dry_run: whether only to say what would be written.
 
     Raises:
-        DiffcleanError: there is nothing to tell of the folder, or `out` is another kind of file.
-        WriteError: the page cannot be written.
+        DiffcleanError: there is nothing to report on the folder, or `out` is another kind of file.
+        WriteError: the report cannot be written.
     """
     facts = facts_of(folder)
     place = folder / PAGE_FILE if out is None else out
@@ -58,7 +58,7 @@ def write_report(folder: Path, out: Path | None = None, dry_run: bool = False) -
 
 
 def facts_of(folder: Path) -> Facts:
-    """What is known of a folder; raises as `write_report`."""
+    """Return the facts about a folder; raises like `write_report`."""
     if not folder.is_dir():
         raise DiffcleanError(f"There is no folder {folder}.", "Give the folder that `diffclean clean` wrote.")
     if (folder / REPORT_FILE).exists():
@@ -72,7 +72,7 @@ def facts_of(folder: Path) -> Facts:
 
 
 def _with_changes(facts: Facts, folder: Path) -> Facts:
-    """The same, with a word where the list of suspects is no longer the one that the run was made with."""
+    """Add a note to the facts if the list of suspects has changed since the run."""
     name = facts.folders.suspects
     written = facts.hashes.get(name)
     if not written or not (path := contained(folder, name)).is_file() or sha256_of(path) == written:
@@ -85,7 +85,7 @@ def _with_changes(facts: Facts, folder: Path) -> Facts:
 
 
 def _check_place(place: Path) -> None:
-    """Refuse to write over something that is no page."""
+    """Refuse to overwrite a file that is not a report."""
     if place.is_dir():
         raise DiffcleanError(f"{place} is a folder.", f"Name a file: -o {place / PAGE_FILE}")
     try:

@@ -1,4 +1,4 @@
-"""What a plan costs, and what is given up so that it keeps to a budget."""
+"""Estimates what a plan costs, and reduces the plan until it fits a budget."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SELF_TEST_S = 1200.0
 
 
 def priced(plan: Plan, config: CleanConfig, found: Looked, costs: Costs) -> Plan:
-    """The plan with the time and disk that it is expected to take."""
+    """Return the plan with the time and the disk space that it is expected to take."""
     chain = _chain_seconds(plan, found.images, costs, config.teacher is None)
     seconds = dict(chain)
     if plan.self_test:
@@ -48,9 +48,9 @@ def _chain_seconds(plan: Plan, images: int, costs: Costs, trains_first: bool) ->
 
 
 def within_budget(plan: Plan, config: CleanConfig, found: Looked, costs: Costs) -> Plan:
-    """The plan, cut down until it fits the budget; what was given up stands in `gave_up`.
+    """Return the plan, reduced until it fits the budget; `gave_up` says what was given up.
 
-    Without a budget only a self-test that nobody asked for and that would take long is cut.
+    Without a budget, only a self-test that nobody asked for is given up, and only if it would take long.
 
     Raises:
         DiffcleanError: even the smallest plan takes longer.

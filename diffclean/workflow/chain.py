@@ -1,6 +1,6 @@
-"""The whole job in order.
+"""Runs the steps of the whole job in order.
 
-Teacher, variations, suspects, teacher anew, variations of what is kept, student, evaluation.
+The steps are: teacher, variations, suspects, new teacher, variations of the kept images, student, evaluation.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ class Step(StrEnum):
 
 @dataclass(frozen=True)
 class Places:
-    """Where the outcome of each step lies.
+    """The places of the outcomes of the steps.
 
     Attributes:
-        teacher: trained on the data as they are.
-        variations: of what is kept, for the student.
-        student: what it is all for.
+        teacher: the teacher that is trained on the data as it is.
+        variations: the variations of the kept images, for the student.
+        student: the student, which is the goal of the job.
         suspects: the list of suspects.
-        teacher_anew: trained without the suspects.
-        looks: the variations that a detector looks at, where it needs some.
-        evaluation: what was measured, as JSON; None: it is not kept, and measured anew each time.
+        teacher_anew: the teacher that is trained without the suspects.
+        looks: the variations that the detector looks at, if it needs any.
+        evaluation: the measurements as JSON. None: they are not kept, and are measured again each time.
     """
 
     teacher: Path
@@ -58,31 +58,32 @@ class Places:
 
     @classmethod
     def below(cls, folder: Path) -> Places:
-        """Everything in one folder."""
+        """Return the places for all outcomes in one folder."""
         names = ("teacher.pt", "variations", "student.pt", "suspects.json", "teacher-anew.pt", "looks")
         return cls(*(folder / name for name in names))
 
 
 @dataclass(frozen=True)
 class Chain:
-    """What is done.
+    """Everything that determines the steps.
 
     Attributes:
         data: the suspect training set.
         teaching: how the teacher is trained.
         distilling: how the student is distilled.
-        settings: of the variations that the student sees; None: they lie at `Places.variations` already.
-        detector: that looks for suspects; None: no image is left out, and there is no teacher anew.
-        look_settings: of the variations that the detector looks at, where it needs some; None: the same variations
-            that the student sees.
-        teaching_anew: how the teacher is trained without the suspects; None: as before.
+        settings: the settings of the student's variations. None: the variations are at `Places.variations` already.
+        detector: the detector that looks for suspects. None: no image is left out, and no new teacher is trained.
+        look_settings: the settings of the variations that the detector looks at, if it needs any. None: it looks at
+            the student's variations.
+        teaching_anew: how the teacher is trained without the suspects. None: like the first teacher.
         test: a clean test set; None: classifiers are not measured.
         poison: the poison manifest of the data; None: the attack is not known.
-        seed: of the detector.
-        teacher: a classifier that is there already and stands for the first teacher; None: one is trained.
-        measures_variations: whether it is measured what the variations keep of labels and trigger.
-        digest: a sha256 of the data; for runners with a ledger.
-        test_digest: the same of the test set.
+        seed: the seed of the detector.
+        teacher: an existing classifier that takes the place of the first teacher. None: a teacher is trained.
+        measures_variations: whether to measure how well the variations preserve labels and how often the trigger
+            survives.
+        digest: a sha256 of the data, for runners with a ledger.
+        test_digest: a sha256 of the test set, for the same purpose.
     """
 
     data: Path
@@ -103,14 +104,14 @@ class Chain:
 
 @dataclass(frozen=True)
 class ChainResult:
-    """What came out.
+    """The results of the chain.
 
     Attributes:
-        places: where the outcomes lie.
-        suspects: what was found; None: no detector was asked.
-        taught_by: the teacher that the student learned from.
-        measured: what was measured of classifiers and variations.
-        seconds: of each step that was done now.
+        places: the places of the outcomes.
+        suspects: the suspects that were found. None: no detector was asked.
+        taught_by: the teacher from which the student was distilled.
+        measured: the measurements of the classifiers and variations.
+        seconds: how long each step took that was done in this call.
     """
 
     places: Places
@@ -131,16 +132,16 @@ class ChainResult:
 
 
 def run_chain(chain: Chain, places: Places, runner: Runner) -> ChainResult:
-    """Do every step whose outcome is not there yet.
+    """Do every step whose outcome does not exist yet.
 
     Args:
-        chain: what to do.
-        places: where outcomes go.
+        chain: determines the steps.
+        places: where the outcomes are written.
         runner: does the steps.
 
     Raises:
         DiffcleanError: a step cannot be done.
-        Interrupted: somebody wants the work to end; the same call goes on with the step that was interrupted.
+        Interrupted: the work was asked to stop; the same call continues with the interrupted step.
     """
     train_first(chain, places, runner)
     found = search(chain, places, runner)
@@ -148,7 +149,7 @@ def run_chain(chain: Chain, places: Places, runner: Runner) -> ChainResult:
 
 
 def train_first(chain: Chain, places: Places, runner: Runner) -> None:
-    """The first step alone: train the teacher on the data as they are, unless one is given."""
+    """Do the first step alone: train the teacher on the data as it is, unless one is given."""
     if chain.teacher is None:
         runner.do(
             Step.TEACHER,
@@ -159,7 +160,7 @@ def train_first(chain: Chain, places: Places, runner: Runner) -> None:
 
 
 def search(chain: Chain, places: Places, runner: Runner) -> FoundSuspects | None:
-    """Look for suspects; None: no detector is asked."""
+    """Look for suspects; return None if no detector is asked."""
     from diffclean.detection.registry import get
 
     if chain.detector is None:
@@ -185,7 +186,7 @@ def search(chain: Chain, places: Places, runner: Runner) -> FoundSuspects | None
 
 
 def finish(chain: Chain, places: Places, runner: Runner, found: FoundSuspects | None) -> ChainResult:
-    """All that follows when the suspects are known: teacher anew, variations, student, evaluation."""
+    """Do all steps that follow the search for suspects: new teacher, variations, student, evaluation."""
     hands = runner.hands
     without = places.suspects if found is not None and found.suspects else None
     left_out = found.keys if found is not None else frozenset()
@@ -199,7 +200,7 @@ def finish(chain: Chain, places: Places, runner: Runner, found: FoundSuspects | 
             made_of.teacher(chain.digest, how, left_out),
         )
     if chain.settings is not None:
-        # `variate` takes no list, so the suspects are varied too; the student leaves their variations out.
+        # `variate` takes no list, so the suspects are regenerated too. The student leaves their variations out.
         _vary(Step.KEPT_VARIATIONS if without else Step.VARIATIONS, chain.settings, chain, places.variations, runner)
     runner.do(
         Step.STUDENT,
@@ -212,12 +213,12 @@ def finish(chain: Chain, places: Places, runner: Runner, found: FoundSuspects | 
 
 
 def first_teacher(chain: Chain, places: Places) -> Classifier:
-    """The classifier that knows the data as they are."""
+    """Return the classifier that was trained on the data as it is."""
     return chain.teacher or places.teacher
 
 
 def _vary(step: Step, settings: Settings, chain: Chain, out: Path, runner: Runner) -> None:
-    # Never skipped by name: `variate` looks itself whether everything is there, and remakes what is lost.
+    # This step is never skipped by its name: `variate` itself checks that nothing is missing.
     runner.do(
         step,
         lambda: steps.make_variations(chain.data, out, settings, runner.hands),
@@ -227,7 +228,7 @@ def _vary(step: Step, settings: Settings, chain: Chain, out: Path, runner: Runne
 
 
 def _measured(chain: Chain, places: Places, runner: Runner, anew: bool) -> Evaluations:
-    """Classifiers on the test set, and what the variations kept."""
+    """Measure the classifiers on the test set, and what the variations preserve."""
     if chain.test is None and not chain.measures_variations:
         return Evaluations()
     found: list[Evaluations] = []

@@ -1,4 +1,4 @@
-"""What does not go together is said before any work: data, test set, poison manifest, teacher, folder."""
+"""Checks before any work that data, test set, poison manifest, teacher and folder belong together."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from diffclean.workflow.look_first import Looked
 
 
 def check_same_data(found: Looked, ledger: Ledger, out: Path) -> None:
-    """Refuse a folder that belongs to a data set which has no image in common with this one.
+    """Refuse a folder that belongs to a data set with no image in common with this one.
 
     Raises:
-        DiffcleanError: its outcomes would be thrown away, and the data may just be mistyped.
+        DiffcleanError: the folder belongs to other data. Its outcomes would be thrown away, and the user may just have
+            mistyped the name of the data.
     """
     before = ledger.notes.get("look") or {}
     sketch = set(before.get("sketch") or ())
@@ -28,10 +29,10 @@ def check_same_data(found: Looked, ledger: Ledger, out: Path) -> None:
 
 
 def check_labels(found: Looked) -> None:
-    """Refuse data that no classifier can be trained on because of how they lie.
+    """Refuse data on which no classifier can be trained because of its folders.
 
     Raises:
-        DiffcleanError: no class folders, one class, or a class without an image.
+        DiffcleanError: there are no class folders, there is only one class, or a class has no image.
     """
     hint = (
         "Expected DATA/<class>/image, or a label beside each image in other formats. Without labels, images can still "
@@ -56,11 +57,11 @@ def check_labels(found: Looked) -> None:
 
 
 def check_others(config: CleanConfig, found: Looked, test: Looked | None) -> None:
-    """Look whether test set, poison manifest and teacher go with the data, before hours are spent.
+    """Check that test set, poison manifest and teacher fit the data, before hours are spent.
 
     Raises:
-        UsageError: they do not.
-        DiffcleanError: one cannot be read.
+        UsageError: one of them does not fit.
+        DiffcleanError: one of them cannot be read.
     """
     from diffclean.attacks.manifest import MANIFEST_FILE, read_poison_manifest
     from diffclean.classifiers.networks import check_arch, pick_device

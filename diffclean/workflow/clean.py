@@ -39,25 +39,26 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class CleanResult:
-    """What came out.
+    """The results of the job.
 
     Attributes:
         out: the folder of the job.
-        report: the page.
-        verdict: its first sentence.
-        reasons: what that rests on.
-        student: the clean classifier (beside it lie the same as .safetensors and .onnx); None: none could be trained.
-        images: that could be read.
+        report: the file of the report.
+        verdict: the first sentence of the report.
+        reasons: the reasons for the verdict.
+        student: the clean classifier, which is also stored beside it as .safetensors and .onnx. None: no student could
+            be trained.
+        images: how many images could be read.
         kept: how many of them are not left out.
-        suspects: what was found; None: nothing was looked for.
-        cleaned: the cleaned data set; None: it was not asked for.
-        measured: classifiers and variations.
-        self_test: what was tried; None: it is not known.
+        suspects: the suspects that were found. None: there was no search.
+        cleaned: the cleaned data set. None: it was not asked for.
+        measured: the measurements of the classifiers and variations.
+        self_test: the result of the self-test. None: it is not known.
         gate: the limits that were set.
         cannot: what could not be done and why, in sentences.
         gave_up: what was given up to keep to the budget, in sentences.
-        failed: key -> why an image could not be read; it was left out of everything.
-        seconds: step -> how long it took, in all runs together.
+        failed: key -> the reason why an image could not be read. Such images were left out of everything.
+        seconds: step -> how long it took in all runs together.
     """
 
     out: Path
@@ -79,7 +80,7 @@ class CleanResult:
 
     @property
     def exit_code(self) -> ExitCode:
-        """A limit was missed; there is no student, or images could not be read; or done."""
+        """The exit code: a limit was missed, no student or images that could not be read, or done."""
         if any(not check.passed for check in self.gate):
             return ExitCode.GATE_MISSED
         return ExitCode.SOME_FAILED if self.failed or self.student is None else ExitCode.DONE
@@ -89,13 +90,13 @@ def clean(prepared: Prepared, hands: Hands, command: str = "") -> CleanResult:
     """Do the whole job, or what is left of it.
 
     Args:
-        prepared: what was decided.
-        hands: who follows it.
-        command: what was typed, for the report.
+        prepared: the job with its decisions.
+        hands: the progress and the stop event.
+        command: the command that was typed, for the report.
 
     Raises:
         DiffcleanError: a step cannot be done.
-        Interrupted: somebody wants the work to end; the same call goes on.
+        Interrupted: the work was asked to stop; the same call continues it.
     """
     config, ledger = prepared.config, prepared.ledger
     make_folders(config.out)
@@ -135,7 +136,7 @@ def clean(prepared: Prepared, hands: Hands, command: str = "") -> CleanResult:
 
 
 def _note(prepared: Prepared) -> None:
-    """Write down what this job is, and forget what is to be done again."""
+    """Record what this job is, and forget the steps that are to be done again."""
     config, ledger = prepared.config, prepared.ledger
     ledger.note("asked", config.asked())
     ledger.note("plan", asdict(prepared.plan))
@@ -149,7 +150,7 @@ def _note(prepared: Prepared) -> None:
 
 
 def _steps(prepared: Prepared, runner: Runner) -> Outcome:
-    """Every step that is not done yet."""
+    """Do every step that is not done yet."""
     config, plan = prepared.config, prepared.plan
     chain, places = chain_of(prepared), places_of(config.out)
     outcome = Outcome(cannot=tuple(plan.cannot), kept=dict(prepared.found.classes))
@@ -180,7 +181,7 @@ def _steps(prepared: Prepared, runner: Runner) -> Outcome:
 
 
 def _with_suspects(outcome: Outcome, prepared: Prepared, found: FoundSuspects) -> Outcome:
-    """Note what was found; the list is written as CSV too, and a person may have changed it since."""
+    """Add the suspects to the outcome. The list, which a person may have changed since, is written as CSV too."""
     listed = found.listed
     assert isinstance(listed, SuspectList)
     listed.write(prepared.config.out / "suspects.csv")
@@ -192,7 +193,7 @@ def _with_suspects(outcome: Outcome, prepared: Prepared, found: FoundSuspects) -
 
 
 def _untrainable(kept: dict[str, int]) -> str:
-    """Why no classifier can be trained on what is left; empty where one can."""
+    """Say why no classifier can be trained on the images that are left; empty if one can."""
     gone = [label for label, count in kept.items() if count <= 0]
     if not gone:
         return ""
@@ -209,7 +210,7 @@ def _left_out(prepared: Prepared, outcome: Outcome) -> frozenset[str]:
 
 
 def _self_tested(prepared: Prepared, chain: Chain, outcome: Outcome, runner: Runner) -> SelfTest:
-    """What the same settings do to triggers of our own on these data."""
+    """Measure how the same settings affect triggers of our own on this data."""
     plan, place = prepared.plan, prepared.config.out / "work" / "self-test.json"
     if not plan.self_test or not outcome.trained:
         return SelfTest(skipped=plan.no_self_test or "there is no student whose way could be tried.")

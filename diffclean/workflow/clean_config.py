@@ -1,4 +1,4 @@
-"""What `clean` is asked for; no torch here, so that a dry run is quick."""
+"""The settings of `clean`. This module does not import torch, so that a dry run is quick."""
 
 from __future__ import annotations
 
@@ -47,32 +47,32 @@ _NOT_ASKED = (
 
 @dataclass(frozen=True)
 class CleanConfig:
-    """All that `clean` is told. None means that it is chosen by the data.
+    """All settings of `clean`. A setting that is None is chosen according to the data.
 
     Attributes:
         data: the suspect training set, in any format.
         out: the folder of the job.
         test: a clean test set.
-        poison: the poison manifest of the data, where the attack is known.
-        teacher: a classifier that was trained on the data as they are; None: one is trained.
-        arch: of teacher and student, as in `train`; "auto": by the images' size and number.
-        size: side in px that classifiers see.
-        epochs: of each training.
-        engine: as in `variate`.
-        strength: as in `variate`; None: the engine's.
-        variations: of each image.
-        detector: as in `suspects`.
-        augment: as in `train`; False where a mirrored image would mean something else.
-        cleaned: what lies in the cleaned data set: "originals", "variations" or "none" for no such folder.
-        self_test: whether a part of the data is poisoned as a test; None: where there is time for it.
-        budget_s: seconds that all of it may take; None: no limit.
-        max_asr: the highest attack success rate, in percent, that passes the gate; None: no such limit.
-        max_loss: the largest loss of clean accuracy, in percentage points, that passes; None: no such limit.
-        from_step: the name of a stage: it and all that follow are done again.
-        price_per_hour: of this machine, for the report.
-        currency: of that price.
-        seed: of everything that is random.
-        device: a torch device; None: CUDA where it works, else the CPU.
+        poison: the poison manifest of the data, if the attack is known.
+        teacher: a classifier that was trained on the data as it is. None: a teacher is trained.
+        arch: the architecture of teacher and student, as in `train`. "auto" chooses it by size and number of images.
+        size: the side in px to which images are resized for the classifiers.
+        epochs: the number of epochs of each training.
+        engine: the engine that makes variations, as in `variate`.
+        strength: how far a variation may differ from its source, as in `variate`. None: the engine's default.
+        variations: the number of variations of each image.
+        detector: the name of the detector, as in `suspects`.
+        augment: random crops and flips, as in `train`. Use False if a mirrored image would mean something else.
+        cleaned: what the cleaned data set holds: "originals" or "variations"; "none" for no cleaned data set.
+        self_test: whether a part of the data is poisoned as a test. None: if there is time for it.
+        budget_s: the number of seconds that the whole job may take. None: no limit.
+        max_asr: the highest attack success rate, in percent, that passes the gate. None: no such limit.
+        max_loss: the largest loss of clean accuracy, in percentage points, that passes the gate. None: no such limit.
+        from_step: the name of a stage. This stage and all later ones are done again.
+        price_per_hour: the price of this machine per hour, for the report.
+        currency: the currency of that price.
+        seed: the seed of everything that is random.
+        device: a torch device. None: CUDA if it works, otherwise the CPU.
     """
 
     data: Path
@@ -100,10 +100,10 @@ class CleanConfig:
     device: str | None = None
 
     def check(self) -> None:
-        """Refuse what makes no sense, before any work.
+        """Check the settings before any work.
 
         Raises:
-            UsageError: with every mistake in it.
+            UsageError: a setting makes no sense; the message lists every mistake.
         """
         limits = {"max_asr": self.max_asr, "max_loss": self.max_loss}
         rules = (
@@ -129,15 +129,15 @@ class CleanConfig:
             )
 
     def asked(self) -> dict[str, Any]:
-        """What decides the plan, as JSON can say it."""
+        """Return the settings that decide the plan, as JSON values."""
         return {name: value for name, value in asdict(self).items() if name not in _NOT_ASKED}
 
 
 def seconds_of(text: str) -> float:
-    """`2h`, `90m`, `1.5h`, `1h30m` or `3600` (seconds) in seconds.
+    """Convert `2h`, `90m`, `1.5h`, `1h30m` or `3600` (seconds) into seconds.
 
     Raises:
-        UsageError: it is no such time.
+        UsageError: the text is no such time.
     """
     parts = re.findall(r"(\d+(?:\.\d+)?)([smhd]?)", text.strip().lower())
     whole = "".join(number + unit for number, unit in parts) == text.strip().lower()

@@ -1,4 +1,4 @@
-"""What the report is told of a finished `clean`."""
+"""Collects the facts about a finished `clean` for the report."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ _FILES = {
 
 
 def facts_of(prepared: Prepared, done: Done, command: str) -> Facts:
-    """The facts of a job.
+    """Return the facts about a job.
 
     Args:
-        prepared: what was decided.
-        done: what was achieved.
-        command: what was typed.
+        prepared: the job with its decisions.
+        done: what the steps achieved.
+        command: the command that was typed.
     """
     config, out = prepared.config, prepared.config.out
     run = places_of(out).variations

@@ -1,4 +1,4 @@
-"""The job of `clean` as a chain of steps, its places, and what the steps achieve."""
+"""The job of `clean` as a chain of steps, with the places of their outcomes and what they achieve."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class Outcome:
     """What the steps achieved.
 
     Attributes:
-        suspects: what was found; None: nothing was looked for.
-        trained: whether there is a student.
-        measured: classifiers and variations.
-        self_test: None: it is not known whether there was one.
+        suspects: the suspects that were found. None: there was no search.
+        trained: whether a student was trained.
+        measured: the measurements of the classifiers and variations.
+        self_test: the result of the self-test. None: it is not known whether there was one.
         gate: the limits that were set.
         cannot: what could not be done and why, in sentences.
-        cleaned: the cleaned data set; None: it was not asked for.
-        kept: label -> images that are not left out.
+        cleaned: the cleaned data set. None: it was not asked for.
+        kept: label -> how many images are not left out.
     """
 
     suspects: FoundSuspects | None = None
@@ -40,7 +40,7 @@ class Outcome:
 
 
 def chain_of(prepared: Prepared) -> Chain:
-    """The steps with everything that was decided."""
+    """Return the chain of steps with every decision that was made."""
     config, plan = prepared.config, prepared.plan
     loop = LoopConfig(
         epochs=plan.epochs,
@@ -69,7 +69,7 @@ def chain_of(prepared: Prepared) -> Chain:
 
 
 def places_of(out: Path) -> Places:
-    """What people look for lies in the folder itself, the rest in `work`."""
+    """Return the places of the outcomes: what users look for in the folder itself, the rest in `work`."""
     return replace(
         Places.below(out / "work"), suspects=out / "suspects.json", evaluation=out / "work" / "evaluation.json"
     )

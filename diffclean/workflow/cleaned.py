@@ -1,4 +1,4 @@
-"""The cleaned data set: what is kept of the suspect one, without copying where the disk can do without."""
+"""Writes the cleaned data set: the kept images of the suspect data set, without copying them if the disk allows it."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ def write_cleaned(
         data: the suspect data set, in any format.
         out: the cleaned one; it appears when it is complete, in place of an earlier one.
         listing: a CSV file with a row for each file in it: `file`, the key of its `original`, its `label`.
-        left_out: keys of the suspects, and of what cannot be read.
-        variations: what `variate` made of the data: take these; None: take the originals.
-        hands: who follows it.
+        left_out: the keys of the suspects and of the images that cannot be read.
+        variations: the output of `variate`, whose variations are taken. None: the originals are taken.
+        hands: the progress and the stop event.
 
     Returns:
-        How many files there are.
+        The number of files.
 
     Raises:
-        WriteError: it cannot be written.
-        Interrupted: somebody wants the work to end.
+        WriteError: the data set cannot be written.
+        Interrupted: the work was asked to stop.
     """
     progress = hands.progress or NoProgress()
     part = out.with_name(f".{out.name}.part")
@@ -69,7 +69,7 @@ def write_cleaned(
             except ItemError as error:
                 log.warning("%s is left out of %s: %s", original, out, error.message)
             progress.advance()
-        os.sync()  # once for all: a folder that is not whole is made anew
+        os.sync()  # One sync for all files is enough: an incomplete folder is made again.
         shutil.rmtree(out, ignore_errors=True)
         part.rename(out)
     except OSError as error:
@@ -134,7 +134,7 @@ def _put_file(found: Path, name: str, root: Path) -> str:
 
 
 def share(found: Path, place: Path) -> None:
-    """Let `place` hold what a file holds: by reflink, else by hard link, else by a copy."""
+    """Give `place` the content of a file: by reflink, otherwise by hard link, otherwise by a copy."""
     try:
         with found.open("rb") as there, place.open("xb") as here:
             fcntl.ioctl(here.fileno(), _FICLONE, there.fileno())

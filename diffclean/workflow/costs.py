@@ -1,4 +1,4 @@
-"""What the parts of the job cost on this machine, measured in some seconds before any work."""
+"""Measures in some seconds, before any work, what the parts of the job cost on this machine."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _STEPS = 3
 
 @dataclass(frozen=True)
 class Costs:
-    """Seconds and bytes for one image.
+    """The cost of one image in seconds and bytes.
 
     Attributes:
-        training_s: to learn from an image once.
+        training_s: seconds to train on an image once.
         searching_s: the same for a network of the default detector.
-        variation_s: to make one variation.
-        variation_bytes: that it takes on disk.
-        engine: what makes variations: fingerprint, runtime and precision.
+        variation_s: seconds to make one variation.
+        variation_bytes: bytes that a variation takes on disk.
+        engine: the engine that makes variations: fingerprint, runtime and precision.
     """
 
     training_s: float
@@ -45,16 +45,16 @@ def measured_costs(
 
     Args:
         data: the suspect data set.
-        out: where the variations will lie.
-        settings: of the variations.
-        arch: of the classifiers.
-        side: of the images that they see, in px.
-        classes: how many there are.
-        batch: images a training step.
+        out: the folder in which the variations will be written.
+        settings: the settings of the variations.
+        arch: the architecture of the classifiers.
+        side: the side in px of the images that the classifiers see.
+        classes: the number of classes.
+        batch: the number of images per training step.
         device: as in `train`.
 
     Raises:
-        DiffcleanError: as `variate`: no such engine, nothing that runs it, no image that can be read.
+        DiffcleanError: as in `variate`: there is no such engine, no runtime for it, or no image that can be read.
     """
     from diffclean.variation.estimate import estimate
 
@@ -70,7 +70,7 @@ def measured_costs(
 
 
 def training_pace(arch: str, side: int, classes: int, batch: int, device: str | None = None) -> float:
-    """Seconds that a network takes to learn from one image, in steps of `batch`; the quickest of a few."""
+    """Return the seconds that a network takes to train on one image in steps of `batch`: the fastest of a few steps."""
     import torch
     from torch.nn import functional as F
 
@@ -89,6 +89,6 @@ def training_pace(arch: str, side: int, classes: int, batch: int, device: str | 
         with autocast(where, precision):
             loss = F.cross_entropy(model(images), labels)
         loss.backward()
-        loss.item()  # waits for a GPU
+        loss.item()  # This waits until the GPU is done.
         quickest = min(quickest, time.monotonic() - started)
     return quickest / batch

@@ -22,20 +22,20 @@ from diffclean.workflow.steps import Hands
 
 @dataclass(frozen=True)
 class DemoConfig:
-    """What the demo does.
+    """The settings of the demo.
 
     Attributes:
-        out: its folder: data sets, and the folder of the job; what is done there is not done again.
-        train_images: a class.
-        test_images: a class.
-        size: of the pictures, in pixels.
-        attack: as in `attacks.registry`.
-        rate: poison rate.
-        target: the class that the trigger stands for.
-        arch: of teacher and student.
-        epochs: of both.
-        engine: that regenerates the pictures.
-        seed: of everything.
+        out: the folder for the data sets and for the job. What is done there is not done again.
+        train_images: the number of training images per class.
+        test_images: the number of test images per class.
+        size: the side of the pictures in pixels.
+        attack: the name of an attack in `attacks.registry`.
+        rate: the poison rate.
+        target: the target class.
+        arch: the architecture of teacher and student.
+        epochs: the number of epochs of each training.
+        engine: the engine that regenerates the pictures.
+        seed: the seed of everything that is random.
     """
 
     out: Path
@@ -53,7 +53,7 @@ class DemoConfig:
 
 @dataclass(frozen=True)
 class _Folders:
-    """Where the demonstration keeps what it makes."""
+    """The folders of the demonstration."""
 
     out: Path
 
@@ -73,16 +73,16 @@ class _Folders:
 def demo(config: DemoConfig, progress: Progress | None = None, stop: Event | None = None) -> CleanResult:
     """Run the demonstration in `config.out`.
 
-    Where the attack does not work on the teacher, the report says so: then there was nothing to defend against.
+    If the attack does not work on the teacher, the report says so: there was nothing to defend against.
 
     Raises:
         UsageError: there is no such attack, architecture or sign.
         DiffcleanError: a step failed; the folder holds something else.
-        Interrupted: `stop` was set; the same call goes on with the step that was interrupted.
+        Interrupted: `stop` was set; the same call continues with the interrupted step.
     """
     from diffclean.classifiers.networks import check_arch
 
-    get(config.attack)  # what is wrong is said before any work
+    get(config.attack)  # Mistakes are reported before any work.
     check_arch(config.arch)
     if config.target not in FACES:
         raise UsageError(f"There is no sign {config.target!r}.", f"There are: {', '.join(FACES)}.")
@@ -102,14 +102,14 @@ def _job(config: DemoConfig, folders: _Folders) -> CleanConfig:
         arch=config.arch,
         epochs=config.epochs,
         engine=config.engine,
-        augment=False,  # nothing is mirrored: a sign to the left would become one to the right
-        self_test=False,  # the attack is known, and a demonstration should take minutes
+        augment=False,  # Nothing is mirrored: a sign that points left would point right.
+        self_test=False,  # The attack is known, and a demonstration should take minutes.
         seed=config.seed,
     )
 
 
 def _draw(config: DemoConfig, signs: Path, hands: Hands) -> None:
-    """The data set; drawn anew where it is not whole."""
+    """Draw the data set, unless it is complete already."""
     begun, whole = signs / ".drawing", signs / ".drawn"
     said = f"{replace(config, out=Path())}"
     known = [path.read_text() for path in (begun, whole) if path.is_file()]
@@ -128,7 +128,7 @@ def _draw(config: DemoConfig, signs: Path, hands: Hands) -> None:
 
 
 def _poison(config: DemoConfig, folders: _Folders, hands: Hands) -> None:
-    """A copy of the training set with the trigger on some pictures."""
+    """Make a copy of the training set with the trigger on some pictures."""
     from diffclean.attacks.plan import training_plan
     from diffclean.attacks.poison import write
 

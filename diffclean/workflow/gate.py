@@ -1,4 +1,4 @@
-"""The gate: limits that the outcome must keep, so that a job that runs each week can stop."""
+"""The gate: limits that the results must meet, so that a weekly job can be stopped."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from diffclean.workflow.measured import Evaluations
 def checks(
     max_asr: float | None, max_loss: float | None, measured: Evaluations, self_test: SelfTest | None
 ) -> tuple[GateCheck, ...]:
-    """Hold the limits against what was measured.
+    """Compare the measurements with the limits.
 
-    An attack of the self-test that did not work on its teacher shows nothing, and is not counted. What could not be
-    measured at all does not pass.
+    An attack of the self-test that did not work on its teacher shows nothing and is not counted. A limit whose value
+    could not be measured at all counts as missed.
 
     Args:
-        max_asr: the highest attack success rate, in percent; None: no limit.
-        max_loss: the largest loss of clean accuracy, in percentage points; None: no limit.
-        measured: on the test set.
-        self_test: None: there was none.
+        max_asr: the highest attack success rate, in percent. None: no limit.
+        max_loss: the largest loss of clean accuracy, in percentage points. None: no limit.
+        measured: the measurements on the test set.
+        self_test: the result of the self-test. None: there was none.
     """
     found = []
     if max_asr is not None:
@@ -53,7 +53,7 @@ def _success(measured: Evaluations, self_test: SelfTest | None) -> dict[str, flo
 
 
 def _losses(measured: Evaluations, self_test: SelfTest | None) -> dict[str, float]:
-    """On the test set; only without one, in the self-test, which learns from fewer images."""
+    """Return the loss on the test set or, without a test set, in the self-test, which trains on fewer images."""
     if measured.teacher is not None and measured.student is not None:
         return {"on the test set": _lost(measured.teacher.clean_accuracy, measured.student.clean_accuracy)}
     return {

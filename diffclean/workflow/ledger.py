@@ -1,4 +1,4 @@
-"""`state.json`: what was done in a folder, by content, so that the same command does only what is left."""
+"""`state.json` records by content what was done in a folder, so that the same command does only what is left."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _LIMIT_BYTES = 64 * 2**20
 
 
 class Ledger:
-    """What was done in one folder.
+    """The record of what was done in one folder.
 
-    An outcome is done if it was made from the same (`of`: hashes of data, and settings) and its file is as it was
-    written. Where what it is made of differs it is made anew, and so is everything that is made of it.
+    An outcome is done if it was made from the same inputs (`of`: hashes of data, and settings) and its file is
+    unchanged since it was written. If its inputs differ, it is made again, and so is everything that is made from it.
 
     Args:
-        folder: where `state.json` and the outcomes lie; it need not exist yet.
+        folder: the folder of `state.json` and the outcomes. It need not exist yet.
 
     Raises:
-        DiffcleanError: `state.json` is damaged, or of another format.
+        DiffcleanError: `state.json` is damaged or has another format.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -44,12 +44,12 @@ class Ledger:
             self._read()
 
     def is_done(self, outcome: Path, of: Mapping[str, Any], editable: bool = False) -> bool:
-        """Whether an outcome is there, was made of the same, and is as it was written.
+        """Whether an outcome exists, was made from the same inputs, and is unchanged since it was written.
 
         Args:
-            outcome: a file. A folder is never done: who fills it looks itself at what is in it.
-            of: what it is made of, as JSON can say it.
-            editable: people may change it; it is done in whatever form it is there.
+            outcome: a file. A folder is never done: the step that fills it checks its content itself.
+            of: the inputs of the outcome, as JSON values.
+            editable: whether people may change the file. It then counts as done with any content.
         """
         entry = self._outcomes.get(self._name(outcome), {})
         if entry.get("of") != plain(of) or not entry.get("sha256") or not outcome.is_file():
@@ -57,14 +57,14 @@ class Ledger:
         return editable or sha256_of(outcome) == entry["sha256"]
 
     def was_edited(self, outcome: Path) -> bool:
-        """Whether a file that was written whole is there and is no longer as it was written."""
+        """Whether a file that was completely written exists and has been changed since."""
         written = self._outcomes.get(self._name(outcome), {}).get("sha256")
         return bool(written) and outcome.is_file() and sha256_of(outcome) != written
 
     def begin(self, step: str, outcome: Path, of: Mapping[str, Any]) -> None:
-        """Note that an outcome is being made. A folder that was made of something else is removed.
+        """Record that an outcome is being made. A folder that was made from other inputs is removed.
 
-        What a training left behind stays: it says itself what it was made of.
+        The files of an unfinished training stay, because they record their own inputs.
         """
         name, made_of = self._name(outcome), plain(of)
         entry = self._outcomes.get(name, {})
@@ -78,25 +78,25 @@ class Ledger:
         self.write()
 
     def spent(self, outcome: Path, seconds: float) -> None:
-        """Add the time that was worked on an outcome that was begun."""
+        """Add the time that was spent on an outcome that was begun."""
         entry = self._outcomes[self._name(outcome)]
         entry["seconds"] = round(entry.get("seconds", 0.0) + seconds, 1)
         self.write()
 
     def end(self, outcome: Path) -> None:
-        """Note that an outcome is whole."""
+        """Record that an outcome is complete."""
         entry = self._outcomes[self._name(outcome)]
         entry["sha256"] = sha256_of(outcome) if outcome.is_file() else None
         entry["done"] = True
         self.write()
 
     def note(self, name: str, value: Any) -> None:
-        """Remember something about the whole."""
+        """Record something about the whole job."""
         self.notes[name] = plain(value)
         self.write()
 
     def forget(self, steps: Sequence[str]) -> None:
-        """Forget the outcomes of some steps, so that they are made anew."""
+        """Forget the outcomes of some steps, so that they are made again."""
         dropped = [name for name, entry in self._outcomes.items() if entry["step"] in steps]
         for name in dropped:
             del self._outcomes[name]
@@ -107,7 +107,7 @@ class Ledger:
 
     @property
     def seconds(self) -> dict[str, float]:
-        """Step -> seconds, in all runs together, in the order in which they were first done."""
+        """Step -> seconds in all runs together, in the order in which the steps were first done."""
         told: dict[str, float] = {}
         for entry in self._outcomes.values():
             told[entry["step"]] = round(told.get(entry["step"], 0.0) + entry.get("seconds", 0.0), 1)
@@ -115,11 +115,11 @@ class Ledger:
 
     @property
     def done(self) -> list[str]:
-        """The steps that came to their end."""
+        """The steps that were finished."""
         return list(dict.fromkeys(entry["step"] for entry in self._outcomes.values() if entry.get("done")))
 
     def write(self) -> None:
-        """Write `state.json`, whole."""
+        """Write `state.json` as a whole."""
         content = {"format": FORMAT, "format_version": FORMAT_VERSION, "notes": self.notes, "outcomes": self._outcomes}
         write_whole(self.path, (json_text(content) + "\n").encode())
 
@@ -140,7 +140,7 @@ class Ledger:
 
 
 def _is_entry(pair: tuple[str, Any]) -> bool:
-    """Whether an entry of `state.json` may be believed. It may be anybody's, and folders are removed by its names."""
+    """Whether an entry of `state.json` is valid. Anyone may have written it, and folders are removed by its names."""
     name, entry = pair
     kinds: dict[str, Any] = {"step": str, "of": dict, "sha256": str | None, "seconds": int | float}
     return (

@@ -1,4 +1,4 @@
-"""What there is, before any work: classes, sizes, unreadable images, copies, and a hash of all of it."""
+"""The first look at a data set, before any work: classes, sizes, unreadable images, copies, and a hash of all."""
 
 from __future__ import annotations
 
@@ -31,25 +31,25 @@ _AT_ONCE = 512
 
 @dataclass(frozen=True)
 class Looked:
-    """What is in a data set.
+    """The contents of a data set.
 
     Attributes:
         where: the data set.
-        stamps: a sha256 of every image's key and stamp: while it stays the same, nothing need be read again.
+        stamps: a sha256 of every image's key and stamp. While it stays the same, no image has to be read again.
         digest: a sha256 of every image's key and bytes.
-        sketch: a few short hashes, by which it is told from a data set that has nothing in common with it.
-        images: that can be read.
-        bytes: that all files take.
-        classes: name -> images that can be read, in the order of the class numbers; empty where there are no labels.
+        sketch: a few short hashes that distinguish it from a data set that has no image in common with it.
+        images: how many images can be read.
+        bytes: the size of all files together.
+        classes: name -> how many images can be read, in the order of the class numbers. Empty without labels.
         sizes: "WIDTHxHEIGHT" -> images, the most frequent first.
-        usual_side: the longer side of the image in the middle, in pixels: half of them are no larger.
+        usual_side: the median of the longer sides of the images, in pixels.
         largest_side: the longest side of any image, in pixels.
-        unreadable: key -> why, of every image that cannot be read.
-        copies: images whose bytes another image has too, beyond the first of each.
-        copies_across: those of them that lie in another class than the first.
-        alike: images that look like another one (the same difference hash of 64 bits) and are no exact copies, beyond
-            the first of each. Small or plain images may look alike by chance.
-        passed_over: kind of file -> how many were not taken.
+        unreadable: key -> the reason, for every image that cannot be read.
+        copies: how many images are exact copies, not counting the first of each group of copies.
+        copies_across: how many of the copies lie in another class than the first image of their group.
+        alike: how many images look like another one (the same difference hash of 64 bits) without being exact copies,
+            not counting the first of each group. Small or plain images may look alike by chance.
+        passed_over: kind of file -> how many files were not read.
         notes: what else was passed over, in sentences.
     """
 
@@ -72,13 +72,13 @@ class Looked:
 
     @property
     def fewest(self) -> int:
-        """Images of the smallest class."""
+        """The number of images in the smallest class."""
         return min(self.classes.values(), default=0)
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """One image: `problem`, or everything else."""
+    """What was found about one image: either `problem` or all other fields."""
 
     key: str
     label: str
@@ -96,9 +96,9 @@ def look(
 
     Args:
         data: the data set.
-        before: what an earlier look found: where all stamps are the same, it is believed.
-        progress: told of each image.
-        stop: set by someone who wants it to end.
+        before: the result of an earlier look, which is returned if all stamps are the same.
+        progress: is advanced for each image.
+        stop: an event that ends the work when it is set.
 
     Raises:
         DiffcleanError: there is no such data set, it holds no image, or its folders look like the parts of one.
@@ -124,7 +124,7 @@ def look(
 
 
 def _in_threads(source: Source, items: list[Item]) -> Iterator[_Seen]:
-    """In the order of the items; a few hundred are in flight at once."""
+    """Look at the items in threads and yield the results in order; a few hundred are in flight at once."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for begin in range(0, len(items), _AT_ONCE):
             yield from pool.map(lambda item: _seen(source, item), items[begin : begin + _AT_ONCE])
@@ -140,7 +140,7 @@ def _seen(source: Source, item: Item) -> _Seen:
 
 
 def difference_hash(pixels: np.ndarray) -> bytes:
-    """Eight bytes that images have in common if they look alike.
+    """Return eight bytes that are equal for images that look alike.
 
     Whether each of 8x8 grey values is larger than its right neighbour ("dHash", N. Krawetz, 2013, hackerfactor.com).
 
@@ -180,7 +180,7 @@ def _told(data: Path, stamps: str, source: Source, seen: list[_Seen]) -> Looked:
 
 
 def _copies(seen: list[_Seen]) -> tuple[int, int]:
-    """Images beyond the first with the same bytes, and those of them in another class than the first."""
+    """Count the copies beyond the first of each group, and those of them that lie in another class than the first."""
     first: dict[str, str] = {}
     copies = across = 0
     for one in seen:

@@ -1,4 +1,4 @@
-"""What each outcome of the chain is made of: hashes of data and files, and settings, as JSON can say it."""
+"""The inputs of each outcome of the chain: hashes of data and files, and settings, as JSON values."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ if TYPE_CHECKING:
 
 
 def teacher(data: str, teaching: Teaching, left_out: Collection[str] = ()) -> dict[str, Any]:
-    """A teacher.
+    """Return the inputs of a teacher.
 
     Args:
         data: a sha256 of the training set.
-        teaching: how it is trained.
-        left_out: keys of images that it does not see.
+        teaching: how the teacher is trained.
+        left_out: the keys of the images that it does not see.
     """
     how = {"arch": teaching.arch, "size": teaching.size, "loop": teaching.loop.identity()}
     return {"data": data, "training": how, "suspects": _keys(left_out)}
 
 
 def suspects(data: str, detector: str, seed: int, asked: Classifier | None, looks: Settings | None) -> dict[str, Any]:
-    """A list of suspects, of what its detector is given."""
+    """Return the inputs of a list of suspects: what its detector is given."""
     return {
         "data": data,
         "detector": detector,
@@ -39,7 +39,7 @@ def suspects(data: str, detector: str, seed: int, asked: Classifier | None, look
 
 
 def variations(settings: Settings | None) -> dict[str, Any]:
-    """Variations: of their settings alone, since `variate` follows changes of the data itself."""
+    """Return the inputs of variations: only their settings, because `variate` itself follows changes of the data."""
     return {} if settings is None else {"settings": asdict(settings) | {"size": str(settings.size)}}
 
 
@@ -50,7 +50,7 @@ def student(
     distilling: Distilling,
     left_out: Collection[str],
 ) -> dict[str, Any]:
-    """A student."""
+    """Return the inputs of a student."""
     how: dict[str, Any] = {"arch": distilling.arch, "size": distilling.size, "loop": distilling.loop.identity()}
     how |= {"temperature": distilling.temperature, "alpha": distilling.alpha}
     return {
@@ -63,7 +63,7 @@ def student(
 
 
 def evaluation(first: Classifier, last: Path, anew: Path | None, test: str, poison: Path | None) -> dict[str, Any]:
-    """What was measured of teacher, student and the teacher that was trained anew."""
+    """Return the inputs of the measurements of the teacher, the student and the new teacher."""
     return {
         "teacher": classifier(first),
         "student": classifier(last),
@@ -74,7 +74,7 @@ def evaluation(first: Classifier, last: Path, anew: Path | None, test: str, pois
 
 
 def classifier(asked: Classifier | None) -> Any:
-    """A classifier by the hash of its file, and what else was told of it."""
+    """Identify a classifier by the hash of its file and by the other settings that were given for it."""
     if asked is None:
         return None
     if isinstance(asked, Path):

@@ -1,4 +1,4 @@
-"""What was measured of the classifiers and variations of one chain, written and read back."""
+"""Measures the classifiers and variations of one chain, and writes and reads the measurements."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _LIMIT_BYTES = 64 * 2**20
 
 @dataclass(frozen=True)
 class Evaluations:
-    """What was measured; None: it was not.
+    """The measurements. A measurement that was not made is None.
 
     Attributes:
         teacher: the first teacher, on the test set.
-        student: the student, beside the first teacher where the attack is known.
+        student: the student, compared with the first teacher if the attack is known.
         anew: the teacher that was trained without the suspects.
-        variations: what the variations keep of labels and trigger.
+        variations: the label preservation and the trigger survival of the variations.
     """
 
     teacher: Evaluation | None = field(default=None, metadata=WHERE_MEASURED)
@@ -37,14 +37,14 @@ class Evaluations:
 
 @dataclass(frozen=True)
 class Asked:
-    """What is measured on what.
+    """The classifiers to measure, and the data to measure them on.
 
     Attributes:
-        teacher: the first.
+        teacher: the first teacher.
         student: the student.
-        anew: the teacher that was trained without the suspects; None: there is none.
-        test: a clean test set; None: there is none.
-        poison: the poison manifest of the training set; None: the attack is not known.
+        anew: the teacher that was trained without the suspects. None: there is none.
+        test: a clean test set. None: there is none.
+        poison: the poison manifest of the training set. None: the attack is not known.
     """
 
     teacher: Classifier
@@ -58,9 +58,9 @@ def measure_all(asked: Asked, variations: Path | None, hands: Hands) -> Evaluati
     """Measure everything.
 
     Args:
-        asked: classifiers and test set.
-        variations: an output folder of `variate` that is looked at with the first teacher; None: none is.
-        hands: who follows it.
+        asked: the classifiers and the test set.
+        variations: an output folder of `variate` whose images the first teacher judges. None: there is none.
+        hands: the progress and the stop event.
     """
     teacher = student = anew = None
     if (test := asked.test) is not None:
@@ -73,16 +73,16 @@ def measure_all(asked: Asked, variations: Path | None, hands: Hands) -> Evaluati
 
 
 def write(found: Evaluations, path: Path) -> None:
-    """Write it as JSON, whole."""
+    """Write the measurements as JSON, as a whole."""
     make_folders(path.parent)
     write_whole(path, (json_text(found) + "\n").encode())
 
 
 def read(path: Path) -> Evaluations:
-    """Read what `write` wrote.
+    """Read the measurements that `write` wrote.
 
     Raises:
-        DiffcleanError: it is missing or damaged.
+        DiffcleanError: the file is missing or damaged.
     """
     try:
         return from_json(Evaluations, read_json(path, _LIMIT_BYTES))

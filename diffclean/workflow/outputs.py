@@ -1,4 +1,4 @@
-"""What comes out of `clean` beside the report: the student in three forms, and the cleaned data set."""
+"""Writes the results of `clean` other than the report: the student in three forms, and the cleaned data set."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def write_student(student: Path, out: Path, runner: Runner) -> None:
     """Write a classifier into a folder as `.pt`, `.safetensors` and `.onnx`.
 
     Args:
-        student: its file.
+        student: the file of the student.
         out: the folder.
-        runner: does it, where it is not done.
+        runner: does the step if it is not done yet.
 
     Raises:
-        DiffcleanError: torch cannot export it, or it cannot be written.
+        DiffcleanError: torch cannot export the student, or a file cannot be written.
     """
     from diffclean.classifiers import checkpoints
     from diffclean.export.classifier import onnx_from_classifier
@@ -59,14 +59,14 @@ def write_kept(
     Args:
         kind: "originals", "variations", or "none".
         data: the suspect data set.
-        digest: a sha256 of it.
-        out: the folder of the job; the data set is `cleaned` in it, and `cleaned.csv` lists it.
-        variations: what `variate` made of the data.
-        left_out: keys of the suspects, and of what cannot be read.
-        runner: does it, where it is not done.
+        digest: a sha256 of the suspect data set.
+        out: the folder of the job. The data set is its folder `cleaned`, and `cleaned.csv` lists the files.
+        variations: the output of `variate` for the data.
+        left_out: the keys of the suspects and of the images that cannot be read.
+        runner: does the step if it is not done yet.
 
     Returns:
-        Its folder; None: there is none.
+        The folder of the data set, or None if there is none.
     """
     place, listing = out / "cleaned", out / "cleaned.csv"
     if kind == "none":
@@ -82,13 +82,13 @@ def write_kept(
 
 
 def remove_student(out: Path) -> None:
-    """Remove the student of an earlier run, where there is none any more."""
+    """Remove the student of an earlier run, if this run has none."""
     for name in STUDENT:
         (out / name).unlink(missing_ok=True)
 
 
 def remove_cleaned(out: Path) -> None:
-    """Remove a cleaned data set that was not asked for any more."""
+    """Remove a cleaned data set of an earlier run that is no longer asked for."""
     if (out / "cleaned.csv").is_file():  # ours
         shutil.rmtree(out / "cleaned", ignore_errors=True)
         (out / "cleaned.csv").unlink()

@@ -1,4 +1,4 @@
-"""What `clean` will do: every decision that nobody took, by the data and by the time there is."""
+"""Plans what `clean` will do: makes the decisions that the user left open, by the data and by the available time."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ _SELF_TEST = 2000
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be done.
+    """The decisions of a job.
 
     Attributes:
-        arch: of teacher and student.
-        size: side in px that they see; None: the images as they are.
-        batch_size: images a training step.
-        epochs: of each teacher.
-        student_epochs: of the student.
-        variations: of each image.
-        self_test: images of the sample on which the self-test is done; 0: there is none.
-        no_self_test: why there is none.
+        arch: the architecture of teacher and student.
+        size: the side in px to which images are resized for them. None: the images as they are.
+        batch_size: the number of images per training step.
+        epochs: the number of epochs of each teacher.
+        student_epochs: the number of epochs of the student.
+        variations: the number of variations of each image.
+        self_test: the number of images in the sample for the self-test. 0: there is no self-test.
+        no_self_test: why there is no self-test.
         trains: whether classifiers are trained at all.
         searches: whether suspects are looked for.
-        cannot: what cannot be done with these data and why, in sentences.
+        cannot: what cannot be done with this data and why, in sentences.
         gave_up: what was given up to keep to the budget, in sentences.
         seconds: step -> how long it is expected to take.
-        bytes: that the job is expected to take on disk.
-        engine: what makes variations.
+        bytes: the disk space that the job is expected to take.
+        engine: the engine that makes variations.
     """
 
     arch: str
@@ -62,17 +62,17 @@ class Plan:
 
     @property
     def total_s(self) -> float:
-        """Seconds that all of it is expected to take."""
+        """The number of seconds that the whole job is expected to take."""
         return sum(self.seconds.values())
 
 
 def first_plan(config: CleanConfig, found: Looked, has_gpu: bool) -> Plan:
-    """What would be done if time did not matter.
+    """Return the plan that would be carried out if time did not matter.
 
     Args:
         config: what was asked for.
-        found: what there is.
-        has_gpu: whether classifiers are trained on one.
+        found: what the data set contains.
+        has_gpu: whether classifiers are trained on a GPU.
     """
     size = config.size or side_for(found, has_gpu)
     side = size or found.largest_side
@@ -94,12 +94,12 @@ def first_plan(config: CleanConfig, found: Looked, has_gpu: bool) -> Plan:
 
 
 def student_epochs(epochs: int) -> int:
-    """Of a student whose teacher had so many: it learns from softer pictures, which takes longer."""
+    """Return the epochs of a student for those of its teacher. A student needs more: its images are softer."""
     return round(1.5 * epochs)
 
 
 def arch_for(side: int, images: int, has_gpu: bool) -> str:
-    """An architecture for images of that side, in px, and so many of them."""
+    """Choose an architecture by the side of the images in px and by their number."""
     if side > SMALL_SIDE:
         return "resnet18"
     if has_gpu and images >= 2000:
@@ -108,7 +108,7 @@ def arch_for(side: int, images: int, has_gpu: bool) -> str:
 
 
 def side_for(found: Looked, has_gpu: bool) -> int | None:
-    """The side in px at which classifiers see the images; None: as they are."""
+    """Choose the side in px to which images are resized for the classifiers; None: not resized."""
     if found.largest_side <= SMALL_SIDE and len(found.sizes) == 1:
         return None
     if found.usual_side <= SMALL_SIDE:
@@ -117,7 +117,7 @@ def side_for(found: Looked, has_gpu: bool) -> int | None:
 
 
 def batch_for(images: int) -> int:
-    """Images a training step: fewer where there are few, so that an epoch has some twenty steps."""
+    """Choose the images per training step: fewer for a small data set, so that an epoch has some twenty steps."""
     batch = 128
     while batch > 8 and images / batch < 20:
         batch //= 2
@@ -125,7 +125,7 @@ def batch_for(images: int) -> int:
 
 
 def impossible(found: Looked, trains: bool, searches: bool) -> list[str]:
-    """What cannot be done with these data, in sentences."""
+    """Say in sentences what cannot be done with this data."""
     said = []
     if not trains:
         said.append(
@@ -142,7 +142,7 @@ def impossible(found: Looked, trains: bool, searches: bool) -> list[str]:
 
 
 def with_self_test(plan: Plan, config: CleanConfig, found: Looked) -> Plan:
-    """The plan with a self-test, or with the reason why there is none."""
+    """Return the plan with a self-test, or with the reason why there is none."""
     if config.self_test is False:
         return replace(plan, no_self_test="it was switched off.")
     if not plan.trains or not plan.searches or found.images < FEWEST_TO_TEST or len(found.classes) < 2:
@@ -151,7 +151,7 @@ def with_self_test(plan: Plan, config: CleanConfig, found: Looked) -> Plan:
 
 
 def duration(seconds: float) -> str:
-    """`40 s`, `12 min`, `3.5 h`."""
+    """Format a duration, such as `40 s`, `12 min` or `3.5 h`."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

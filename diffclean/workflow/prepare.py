@@ -1,4 +1,4 @@
-"""The first part of `clean`: look at the data, decide everything, and say what it will take. Nothing is written."""
+"""The first part of `clean`: looks at the data, makes all decisions, and estimates the cost. It writes nothing."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ LOOK_STRENGTH, LOOKS = 0.4, 4
 
 @dataclass(frozen=True)
 class Prepared:
-    """A job that is decided and not begun.
+    """A job that has been planned and not begun.
 
     Attributes:
-        config: what was asked for.
-        found: what is in the data.
-        plan: what will be done.
-        test: what is in the test set.
-        device: that trains, as people call it.
-        engine_side: the side in px of the square that the engine looks at; larger images are looked at in windows.
-        licence: of the engine's weights.
-        free_bytes: on the disk of the output.
-        goes_on: steps that an earlier run has done.
-        ledger: of the job's folder.
+        config: the settings.
+        found: the contents of the data set.
+        plan: the decisions.
+        test: the contents of the test set.
+        device: the device that trains, as people call it.
+        engine_side: the side in px of the engine's square. Larger images are regenerated in windows.
+        licence: the licence of the engine's weights.
+        free_bytes: the free space on the disk of the output.
+        goes_on: the steps that an earlier run has done.
+        ledger: the ledger of the job's folder.
     """
 
     config: CleanConfig
@@ -56,7 +56,7 @@ class Prepared:
 
     @property
     def notes(self) -> list[str]:
-        """What is worth knowing before one believes the result, in sentences."""
+        """What a reader should know before trusting the result, in sentences."""
         found, said = self.found, list(self.found.notes)
         if found.copies:
             across = f", {found.copies_across} of them in another class than the first" if found.copies_across else ""
@@ -75,11 +75,11 @@ def prepare(config: CleanConfig, hands: Hands) -> Prepared:
     """Look at the data and decide what will be done.
 
     Args:
-        config: what is asked for.
-        hands: who follows it.
+        config: the settings.
+        hands: the progress and the stop event.
 
     Raises:
-        UsageError: a setting makes no sense, or test set, manifest or teacher do not go with the data.
+        UsageError: a setting makes no sense, or test set, manifest or teacher do not fit the data.
         DiffcleanError: the data cannot be used; the folder of the job holds something else; the budget is too small.
     """
     from diffclean.variation.settings import locate, recipe_of
@@ -109,10 +109,10 @@ def prepare(config: CleanConfig, hands: Hands) -> Prepared:
 
 
 def opened_ledger(out: Path) -> Ledger:
-    """The ledger of the job's folder.
+    """Open the ledger of the job's folder.
 
     Raises:
-        DiffcleanError: something else is there.
+        DiffcleanError: the folder holds something else.
     """
     ledger = Ledger(out)
     if out.exists() and not out.is_dir():
@@ -128,28 +128,28 @@ def opened_ledger(out: Path) -> Ledger:
 
 
 def looked_at(data: Path, before: Any, hands: Hands) -> Looked:
-    """What is in a data set; what an earlier run found there is believed where no image has changed since."""
+    """Look at a data set. The result of an earlier run is reused if no image has changed since."""
     try:
         known = from_json(Looked, before) if before is not None else None
-    except ValueError:  # of another version: look again
+    except ValueError:  # Another version wrote it: look again.
         known = None
     return look(data, known, hands.progress, hands.stop)
 
 
 def settings_of(config: CleanConfig, variations: int) -> Settings:
-    """The settings of the variations that the student sees."""
+    """Return the settings of the variations that the student sees."""
     return Settings(
         engine=config.engine, strength=config.strength, variations=variations, seed=config.seed, full_names=True
     )
 
 
 def look_settings_of(config: CleanConfig) -> Settings:
-    """The settings of the variations that a detector looks at."""
+    """Return the settings of the variations that a detector looks at."""
     return Settings(engine=config.engine, strength=LOOK_STRENGTH, variations=LOOKS, seed=config.seed, full_names=True)
 
 
 def trains_on(name: str | None) -> tuple[str, bool]:
-    """What classifiers are trained on, as people call it, and whether it is a GPU."""
+    """Return the name of the device that trains classifiers, and whether it is a GPU."""
     from diffclean import environment
     from diffclean.classifiers.networks import pick_device
 
@@ -163,7 +163,7 @@ def trains_on(name: str | None) -> tuple[str, bool]:
 
 
 def known_plan(config: CleanConfig, ledger: Ledger) -> Plan | None:
-    """The plan of an earlier run of the same command, so that a resumed job stays the same; None: there is none."""
+    """Return the plan of an earlier run of the same command, if any, so that a resumed job stays the same."""
     if ledger.notes.get("asked") != plain(config.asked()):
         return None
     try:
@@ -173,10 +173,10 @@ def known_plan(config: CleanConfig, ledger: Ledger) -> Plan | None:
 
 
 def decided(config: CleanConfig, found: Looked, settings: Settings, has_gpu: bool) -> Plan:
-    """The plan for data that are looked at for the first time: measures for some seconds."""
+    """Make the plan for data that is seen for the first time. This measures the machine for some seconds."""
     plan = first_plan(config, found, has_gpu)
     side = plan.size or found.largest_side
-    nowhere = config.out / ".diffclean-none"  # an estimate counts what is there already: nothing
+    nowhere = config.out / ".diffclean-none"  # The estimate counts variations that exist already: there are none.
     costs = measured_costs(
         config.data, nowhere, settings, plan.arch, side, len(found.classes), plan.batch_size, config.device
     )

@@ -1,4 +1,4 @@
-"""Who does the steps of a job one after another, each where it is not done."""
+"""Runs the steps of a job one after another, each of them only if it is not done yet."""
 
 from __future__ import annotations
 
@@ -20,9 +20,8 @@ log = logging.getLogger(__name__)
 class Runner:
     """Does steps one after another, and remembers how long each took.
 
-    With a ledger, a step is done again where what it is made of has changed. Without one, a step whose outcome lies at
-    its place is not done again; its name is all that is looked at, so the caller gives places that no other settings
-    lead to.
+    With a ledger, a step is done again if its inputs have changed. Without a ledger, a step is done if its outcome
+    exists: only the name of the outcome is checked. The caller therefore chooses places that other settings never use.
     """
 
     hands: Hands
@@ -37,17 +36,17 @@ class Runner:
         of: Mapping[str, Any] | None = None,
         editable: bool = False,
     ) -> None:
-        """Do a step, unless its outcome is there.
+        """Do a step, unless its outcome exists.
 
         Args:
-            step: its name.
-            work: does it.
-            outcome: a file that it writes, or a folder; None: it is always done.
-            of: what the outcome is made of; for the ledger.
+            step: the name of the step.
+            work: the function that does the step.
+            outcome: the file or folder that the step writes. None: the step is done every time.
+            of: the inputs of the outcome, for the ledger.
             editable: see `Ledger.is_done`.
 
         Raises:
-            Interrupted: someone wants the work to end; the same call goes on from here.
+            Interrupted: the work was asked to stop; the same call continues from here.
         """
         if self.hands.stop is not None and self.hands.stop.is_set():
             raise Interrupted("Interrupted.", "The same command goes on from here.")
@@ -78,7 +77,7 @@ class Runner:
 
 
 def _keep_edited(outcome: Path) -> None:
-    """Put aside what a person has changed, before it is made anew."""
+    """Keep a copy of a file that a person has changed, before it is made again."""
     kept = outcome.with_name(f"{outcome.stem}.edited{outcome.suffix}")
     outcome.replace(kept)
     log.warning(

@@ -1,4 +1,4 @@
-"""Signs as a camera on a car meets them: turned, tilted, lit from a side, blurred, before sky, walls and leaves."""
+"""Draws signs as a camera on a car sees them: turned, tilted, lit from a side, blurred, before sky, wall or leaves."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ def draw_data_set(
     """Draw `folder/split/<class>/<number>.jpg`, the same for the same arguments.
 
     Args:
-        folder: of the data set.
-        split: its part; `train` and `test` share no image.
-        count: images a class.
-        size: their side, in pixels.
-        seed: of all that is random.
-        progress: told of every image.
+        folder: the folder of the data set.
+        split: the part of the data set. `train` and `test` share no image.
+        count: the number of images per class.
+        size: the side of the images in pixels.
+        seed: the seed of everything that is random.
+        progress: is advanced for every image.
 
     Returns:
         `folder/split`.
@@ -49,7 +49,7 @@ def draw_data_set(
 
 
 def draw_scene(name: str, size: int, rng: np.random.Generator) -> Image.Image:
-    """One picture of a sign: (size, size) RGB."""
+    """Draw one picture of a sign: (size, size) RGB."""
     scene = _background(rng)
     side = int(_SHOT * rng.uniform(0.62, 0.92))
     sign = _tilted(_face(name), side, rng)
@@ -72,7 +72,7 @@ def _face(name: str) -> Image.Image:
 
 
 def _background(rng: np.random.Generator) -> Image.Image:
-    """Sky over ground, a wall, or leaves: two colours, and cells of several sizes."""
+    """Draw sky over ground, a wall, or leaves: two colours, and cells of several sizes."""
     upper, lower = rng.integers(40, 230, 3), rng.integers(30, 190, 3)
     horizon = rng.uniform(0.2, 1.1) * _SHOT
     rows = np.arange(_SHOT, dtype=np.float32)[:, None, None]
@@ -98,7 +98,7 @@ def _tilted(face: Image.Image, side: int, rng: np.random.Generator) -> Image.Ima
 
 
 def _homography(target: NDArray[np.float64], source: NDArray[np.float64]) -> list[float]:
-    """The eight numbers of Pillow's PERSPECTIVE that take (4, 2) `target` corners to `source` corners."""
+    """Return the eight numbers for Pillow's PERSPECTIVE that map (4, 2) `target` corners to `source` corners."""
     rows, values = [], []
     for (x, y), (u, v) in zip(target, source, strict=True):
         rows += [[x, y, 1, 0, 0, 0, -u * x, -u * y], [0, 0, 0, x, y, 1, -v * x, -v * y]]
@@ -107,7 +107,7 @@ def _homography(target: NDArray[np.float64], source: NDArray[np.float64]) -> lis
 
 
 def _lit(scene: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """Light from a side, a shadow's edge, and a camera's exposure."""
+    """Add light from a side, the edge of a shadow, and the exposure of a camera."""
     y, x = np.mgrid[0:_SHOT, 0:_SHOT] / _SHOT - 0.5
     angle = rng.uniform(0, 2 * np.pi)
     along = x * np.cos(angle) + y * np.sin(angle)

@@ -1,4 +1,4 @@
-"""The self-test: what this pipeline does on these data, tried with triggers of our own on a part of them."""
+"""The self-test: measures what this pipeline does on this data by adding triggers of our own to a part of it."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ class Sample:
     """The part of the data that is poisoned.
 
     Attributes:
-        train: its folder.
-        test: clean images that the triggers are put on.
-        images: in `train`.
+        train: the folder of the images that are trained on.
+        test: clean images to which the triggers are added.
+        images: the number of images in `train`.
         held_back: whether `test` was taken from the suspect data, so that its labels are suspect too.
-        target: the class that the triggers stand for.
+        target: the target class of the triggers.
         digest: a sha256 of what was chosen.
     """
 
@@ -61,18 +61,18 @@ class Sample:
 
 
 def self_test(chain: Chain, left_out: Iterable[str], images: int, work: Path, hands: Hands) -> SelfTest:
-    """Poison a sample with each trigger, and do to it what was done to the data.
+    """Poison a sample with each trigger, and process it like the data.
 
     Args:
-        chain: what was done to the data; the sample gets the same settings.
-        left_out: keys of images that are not taken: suspects, and what cannot be read.
-        images: of the sample.
-        work: a folder for it; what is not needed any more is removed again.
-        hands: who follows it.
+        chain: the steps that the data went through. The sample gets the same settings.
+        left_out: the keys of images that are not taken: suspects, and images that cannot be read.
+        images: the number of images in the sample.
+        work: a folder for the self-test. Files that are no longer needed are removed.
+        hands: the progress and the stop event.
 
     Raises:
         DiffcleanError: a step cannot be done.
-        Interrupted: somebody wants the work to end; the same call goes on.
+        Interrupted: the work was asked to stop; the same call continues it.
     """
     make_folders(work)
     sample = draw(chain, frozenset(left_out), images, work)
@@ -92,7 +92,7 @@ def self_test(chain: Chain, left_out: Iterable[str], images: int, work: Path, ha
 
 
 def settings_of(chain: Chain) -> dict[str, Any]:
-    """What of a chain decides the outcome of its self-test, beside the sample, as JSON can say it."""
+    """Return the settings of a chain that decide the outcome of its self-test, beside the sample, as JSON values."""
     return {
         "teacher": made_of.teacher("", chain.teaching),
         "student": made_of.student("", None, chain.settings, chain.distilling, ()),
@@ -102,7 +102,7 @@ def settings_of(chain: Chain) -> dict[str, Any]:
 
 
 def draw(chain: Chain, left_out: frozenset[str], images: int, work: Path) -> Sample:
-    """Share some images of each class with a folder of their own; by their names, so that they are always the same."""
+    """Put some images of each class into a folder; chosen by their names, so that they are always the same."""
     chosen: dict[str, list[Item]] = {}
     for item in open_source(chain.data).items():
         if item.key not in left_out and item.problem is None:
@@ -133,7 +133,7 @@ def _link(items: Iterable[Item], data: Path, out: Path) -> None:
 
 
 def _row(attack: str, chain: Chain, sample: Sample, work: Path, hands: Hands) -> SelfTestRow:
-    """One trigger; what can't be done with these data is told and not raised."""
+    """Try one trigger. An attack that cannot be made with this data is reported in the row and not raised."""
     empty = SelfTestRow(attack, RATE, get(attack).like_corruptions)
     try:
         done = _tried(attack, chain, sample, work, hands)
@@ -166,7 +166,7 @@ def _tried(attack: str, chain: Chain, sample: Sample, work: Path, hands: Hands) 
 
     def poison() -> None:
         shutil.rmtree(poisoned, ignore_errors=True)
-        # SIG's own labels are clean ones, which need more images of the target class than a sample has.
+        # SIG is a clean-label attack, which needs more images of the target class than a sample has.
         plan = training_plan(sample.train, attack, RATE, sample.target, chain.seed, labels=Labels.ALL_TO_ONE)
         write(plan, poisoned, hands.progress, hands.stop)
 
@@ -186,5 +186,5 @@ def _tried(attack: str, chain: Chain, sample: Sample, work: Path, hands: Hands) 
 
 
 def measured_of(found: Evaluation) -> Measured:
-    """What was measured of one classifier, as the report has it."""
+    """Return the measurements of one classifier in the form that the report uses."""
     return Measured(found.clean_accuracy, found.attack_success_rate, found.robust_accuracy)

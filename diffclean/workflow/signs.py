@@ -1,6 +1,6 @@
-"""Road signs, drawn: a face a class, in the manner of the Vienna Convention. One picture is a pure function of a seed.
+"""Draws road signs in the style of the Vienna Convention, one face per class. A picture is a pure function of its seed.
 
-The faces are drawn large and flat here; `scenes` photographs them.
+This module draws the faces large and flat; `scenes` turns them into photographs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Points = Sequence[tuple[float, float]]
 
 
 class Face:
-    """A transparent square that is drawn on in units of its side, the origin in the middle, y downwards."""
+    """A transparent square to draw on, in units of its side, with the origin in the middle and y downwards."""
 
     def __init__(self) -> None:
         self.image = Image.new("RGBA", (SIDE, SIDE), (0, 0, 0, 0))
@@ -34,29 +34,29 @@ class Face:
         self._draw.ellipse((*_pixel(x - radius, y - radius), *_pixel(x + radius, y + radius)), fill=colour)
 
     def ring(self, radius: float, width: float, colour: Colour, x: float = 0, y: float = 0) -> None:
-        """A circle's line; `radius` is its outer edge."""
+        """Draw a circle as a line; `radius` is its outer edge."""
         box = (*_pixel(x - radius, y - radius), *_pixel(x + radius, y + radius))
         self._draw.ellipse(box, outline=colour, width=round(width * SIDE))
 
     def line(self, points: Points, width: float, colour: Colour) -> None:
-        """A line with round corners and ends."""
+        """Draw a line with round corners and ends."""
         pixels = [_pixel(x, y) for x, y in points]
         self._draw.line(pixels, fill=colour, width=round(width * SIDE), joint="curve")
         for x, y in (points[0], points[-1]):
             self.disc(width / 2, colour, x, y)
 
     def bar(self, width: float, height: float, colour: Colour, y: float = 0) -> None:
-        """A horizontal bar in the middle."""
+        """Draw a horizontal bar in the middle."""
         self._draw.rectangle((*_pixel(-width / 2, y - height / 2), *_pixel(width / 2, y + height / 2)), fill=colour)
 
     def text(self, text: str, height: float, colour: Colour) -> None:
-        """Bold letters in the middle."""
+        """Draw bold letters in the middle."""
         font = ImageFont.load_default(size=height * SIDE)
         stroke = round(0.018 * SIDE)
         self._draw.text(_pixel(0, 0), text, colour, font, anchor="mm", stroke_width=stroke, stroke_fill=colour)
 
     def arrow(self, points: Points, width: float, colour: Colour) -> None:
-        """A line that ends in an arrow's head."""
+        """Draw a line that ends in an arrowhead."""
         self.line(points, width, colour)
         (x0, y0), (x1, y1) = points[-2], points[-1]
         angle = math.atan2(y1 - y0, x1 - x0)
@@ -237,7 +237,7 @@ FACES: dict[str, Callable[[Face], None]] = {
 
 
 def face_of(name: str) -> Image.Image:
-    """(SIDE, SIDE) RGBA face of a class, transparent around the sign."""
+    """Return the (SIDE, SIDE) RGBA face of a class, transparent around the sign."""
     face = Face()
     FACES[name](face)
     return face.image

@@ -1,4 +1,4 @@
-"""The steps of the whole job, each a function with a typed result. They do their work whatever is there already."""
+"""The steps of the whole job, each a function with a typed result. They do their work even if outcomes exist."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Teaching:
     """How a teacher is trained.
 
     Attributes:
-        arch: as in `train`.
-        loop: how long, and how.
-        size: side in px that images are resized to; None: as they are.
+        arch: the architecture, as in `train`.
+        loop: the settings of the training loop.
+        size: the side in px to which images are resized. None: they are not resized.
     """
 
     arch: str
@@ -46,11 +46,11 @@ class Distilling:
     """How a student is distilled.
 
     Attributes:
-        arch: as in `train`; None: the teacher's.
-        loop: how long, and how.
+        arch: the architecture, as in `train`. None: the teacher's.
+        loop: the settings of the training loop.
         temperature: as in `distill`.
         alpha: as in `distill`.
-        size: side in px that images are resized to; None: the teacher's.
+        size: the side in px to which images are resized. None: the teacher's.
     """
 
     arch: str | None = None
@@ -62,11 +62,11 @@ class Distilling:
 
 @dataclass(frozen=True)
 class Hands:
-    """Who follows the work, and who may stop it.
+    """How the caller follows the work and stops it.
 
     Attributes:
-        progress: told of each image; None: nobody is.
-        stop: set by someone who wants the work to end; None: nobody does.
+        progress: is advanced for each image. None: no progress is shown.
+        stop: an event that ends the work when it is set. None: the work is not stopped.
     """
 
     progress: Progress | None = None
@@ -74,13 +74,13 @@ class Hands:
 
 
 def train_teacher(data: Path, out: Path, teaching: Teaching, hands: Hands, without: Path | None = None) -> TrainResult:
-    """Train a classifier on suspect data as they are, or without the images on a list.
+    """Train a classifier on the suspect data as it is, or without the images on a list.
 
     Args:
         data: the training set.
         out: the classifier's file.
-        teaching: how.
-        hands: who follows it.
+        teaching: how the classifier is trained.
+        hands: the progress and the stop event.
         without: a list of suspects, which are left out.
     """
     from diffclean.training.train import train
@@ -91,7 +91,7 @@ def train_teacher(data: Path, out: Path, teaching: Teaching, hands: Hands, witho
 
 
 def make_variations(data: Path, out: Path, settings: Settings, hands: Hands) -> VariateResult:
-    """Regenerate every image of a data set; what an earlier call with the same settings made is kept.
+    """Regenerate every image of a data set. Variations from an earlier call with the same settings are kept.
 
     Of a data set in any format a folder is made: nothing has to be packed, and each variation can be linked to.
 
@@ -99,7 +99,7 @@ def make_variations(data: Path, out: Path, settings: Settings, hands: Hands) -> 
         data: the training set.
         out: the folder of the variations.
         settings: see `variate`.
-        hands: who follows it.
+        hands: the progress and the stop event.
     """
     from diffclean.variation.variate import variate
 
@@ -120,13 +120,13 @@ def list_suspects(
 
     Args:
         data: the training set.
-        out: the list.
-        detector: its name.
-        hands: who follows it.
+        out: the file of the list.
+        detector: the name of the detector.
+        hands: the progress and the stop event.
         teacher: a classifier that was trained on the data, for detectors that need one.
-        variations: of the data, for detectors that need them.
-        poison: the poison manifest of the data, where there is one: the list is compared with it.
-        seed: of everything that is random.
+        variations: variations of the data, for detectors that need them.
+        poison: the poison manifest of the data, if there is one. The list is compared with it.
+        seed: the seed of everything that is random.
     """
     from diffclean.detection.find import find_suspects
     from diffclean.workflow.suspects import found_suspects
@@ -142,11 +142,11 @@ def distil_student(
     """Distil a student from a teacher's answers.
 
     Args:
-        teacher: whose answers.
-        images: what the student sees: variations.
+        teacher: the teacher.
+        images: the variations that the student sees.
         out: the student's file.
-        distilling: how.
-        hands: who follows it.
+        distilling: how the student is distilled.
+        hands: the progress and the stop event.
         without: a list of suspects, whose variations are left out.
     """
     from diffclean.training.distill import distill
@@ -169,14 +169,14 @@ def distil_student(
 def measure(
     model: Classifier, test: Path, poison: Path | None, hands: Hands, undefended: Classifier | None = None
 ) -> Evaluation:
-    """Measure a classifier on a clean test set; with a poison manifest, on triggered images too.
+    """Measure a classifier on a clean test set and, with a poison manifest, on triggered images too.
 
     Args:
         model: the classifier.
         test: the test set.
-        poison: the poison manifest of the training set; None: the attack is not known.
-        hands: who follows it.
-        undefended: the classifier before the defence, to compare with; only with `poison`.
+        poison: the poison manifest of the training set. None: the attack is not known.
+        hands: the progress and the stop event.
+        undefended: the classifier before the defence, for comparison; only with `poison`.
     """
     from diffclean.evaluation.evaluate import evaluate
 
@@ -184,7 +184,7 @@ def measure(
 
 
 def measure_variations(teacher: Classifier, variations: Path, hands: Hands) -> RunEvaluation:
-    """Measure what the variations keep of the labels, and where the attack is known, of the trigger."""
+    """Measure the label preservation of the variations and, if the attack is known, the trigger survival."""
     from diffclean.evaluation.variation_run import evaluate_run
 
     return evaluate_run(teacher, variations, progress=hands.progress)

@@ -1,4 +1,4 @@
-"""What `suspects` found, in the form in which it is told."""
+"""The result of `suspects` as it is reported."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FoundSuspects:
-    """A list of suspects that was written, and what it is worth where that is known.
+    """A list of suspects that was written, with its precision and recall if they are known.
 
     Attributes:
-        out: the file of the list; None: it was not written.
+        out: the file of the list. None: the list was not written.
         detector: the detector's name.
         source: the data set that was judged.
         images: how many images were judged.
         suspects: how many of them are listed.
-        classes: what was found of each class.
-        failed: key -> why an image was not judged.
-        against_manifest: precision and recall, where a poison manifest was given.
+        classes: the findings for each class.
+        failed: key -> the reason why an image was not judged.
+        against_manifest: precision and recall, if a poison manifest was given.
         listed: the list itself, with every image.
     """
 
@@ -47,18 +47,18 @@ class FoundSuspects:
         return self.listed.keys
 
     def to_pandas(self) -> DataFrame:
-        """A row an image: key, label, score, probability, suspect. Needs pandas."""
+        """Return a table with a row per image: key, label, score, probability, suspect. Needs pandas."""
         assert self.listed is not None
         return table(self.listed.images)
 
 
 def found_suspects(found: SuspectList, out: Path | None, poison: Path | None = None) -> FoundSuspects:
-    """A list as it is told.
+    """Return the result for a list.
 
     Args:
         found: the list.
-        out: its file.
-        poison: the poison manifest of the data, to compare it with.
+        out: the file of the list.
+        poison: the poison manifest of the data, with which the list is compared.
     """
     figures = measure_list(found, poison) if poison else None
     counts = len(found.images), len(found.keys)
@@ -66,5 +66,5 @@ def found_suspects(found: SuspectList, out: Path | None, poison: Path | None = N
 
 
 def reread(path: Path, poison: Path | None = None) -> FoundSuspects:
-    """The same of a list that was written before."""
+    """Return the result for a list that was written before."""
     return found_suspects(read_list(path), path, poison)

@@ -1,4 +1,4 @@
-"""What there is and what will be done, in lines for people."""
+"""Describes, before the work begins, what the data contains and what will be done."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from diffclean.workflow.prepare import Prepared
 
 
 def told(prepared: Prepared) -> list[str]:
-    """What there is and what will be done, in lines for people."""
+    """Return lines that tell the user what the data contains and what will be done."""
     found, plan, config = prepared.found, prepared.plan, prepared.config
     sizes = list(found.sizes)
     lines = [
