@@ -55,8 +55,9 @@ def clean(
     or has changed. Of arguments that are not described here, `docs/clean.md` tells more.
 
     Args:
-        data: the suspect training set, one folder of images a class.
-        out: the folder of the job; None: `data` with `-clean` added to its name.
+        data: the suspect training set: one folder of images a class, or a data set in another format of
+            docs/formats.md.
+        out: the folder of the job; None: `data` with `-clean` added to its name, as `variate` names its output.
         test: a clean test set with the same classes, for accuracies.
         poison: the poison manifest of the data, where you poisoned them yourself: adds attack success rates.
         teacher: a classifier that was trained on the data as they are; None: one is trained. What is told of it beside

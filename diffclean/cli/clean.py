@@ -27,7 +27,7 @@ STAGES = ("teacher", "suspects", "teacher-anew", "variations", "student", "evalu
 @click.option(
     "--test",
     type=click.Path(path_type=Path),
-    metavar="FOLDER",
+    metavar="DATA",
     help="A clean test set with the same classes. The report then states the accuracies.",
 )
 @click.option("-y", "--yes", is_flag=True, help="Begin without asking, even on a terminal.")
@@ -112,7 +112,7 @@ STAGES = ("teacher", "suspects", "teacher-anew", "variations", "student", "evalu
 @click.option("--seed", type=click.IntRange(0), help="The seed of everything that is random.")
 @click.option("--device", help="cpu, cuda, cuda:1.  [default: CUDA where it works, else the CPU]")
 def command(run: frame.Run, yes: bool, **options: Any) -> frame.Result:
-    """Do the whole job on DATA, a suspect training set with one folder of images a class.
+    """Do the whole job on DATA, a suspect training set with one folder of images for each class, or in another format.
 
     The command trains a teacher on the data as it is, looks for poisoned images, trains a new teacher without them,
     regenerates every image, and distils a student from the images that are kept. OUT then holds the student, the list

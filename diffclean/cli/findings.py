@@ -8,6 +8,8 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from diffclean.api.variate import beside
+
 if TYPE_CHECKING:
     from diffclean.data.suspects import JudgedClass, SuspectList
     from diffclean.evaluation.listed import ListFigures
@@ -118,8 +120,7 @@ def _variations_of(source: Path) -> tuple[Path, bool]:
     from diffclean.data.run_record import source_of
     from diffclean.datasets.variations import MANIFEST, is_variation_run
 
-    plain = source.resolve() if source.name in ("", "..") else source  # as `variate` names its output
-    usual = Path(f"{plain}-variations")
+    usual = beside(source)
     finished = is_variation_run(usual) and (usual / MANIFEST).is_file()
     if finished and source_of(usual).resolve() == source.resolve():
         return usual, True

@@ -19,7 +19,7 @@ from diffclean.data.archive import Archive, Entry, Head
 from diffclean.data.atomic import make_folders, sync_folders, whole_file, write_error
 from diffclean.data.decode import decode
 from diffclean.data.division import divided
-from diffclean.data.formats import HEAD_BYTES, sniffed
+from diffclean.data.formats import extension_of
 from diffclean.data.item import Item, ItemError
 from diffclean.data.keys import NameCollisionError, check_collisions, variation_name
 from diffclean.data.registry import archive_of, format_of, open_sink, open_source
@@ -29,8 +29,6 @@ from diffclean.errors import DiffcleanError, ExitCode, Interrupted
 from diffclean.progress import NoProgress, Progress
 
 log = logging.getLogger(__name__)
-
-_EXTENSIONS = {"JPEG": "jpg", "JPEG2000": "jp2", "TIFF": "tif", "HEIF": "heic", "DIB": "dib"}
 
 
 @dataclass(frozen=True)
@@ -134,8 +132,8 @@ class _Conversion:
         sink.check_keys(self.survey.names, 1, "png", full_names=True)
         for item, data in self._read():
             name = self.source.name(item)
-            own = self.source.part_of(item) == ""  # The names of a folder already have their extensions.
-            sink.write(name if own else f"{name}.{_extension(data)}", data)
+            own = self.source.part_of(item) == ""  # a folder's own names have their extensions
+            sink.write(name if own else f"{name}.{extension_of(data)}", data)
         sink.sync()
         sink.finish(lambda: [], self.source, self.survey.class_to_idx)
 
@@ -162,7 +160,7 @@ class _Conversion:
             name = variation_name(item.key, 0, "x", self.full_names).removesuffix("_v00.x")
             stem = item.key[len(part) + 1 :] if part else name
             number = head.class_to_idx.get(item.label)
-            yield Entry(stem, data, _extension(data), item.label, number, self.source.about(item))
+            yield Entry(stem, data, extension_of(data), item.label, number, self.source.about(item))
 
     def _names_differ_in_extensions(self) -> bool:
         """Whether some names, such as `1.jpg` and `1.png`, differ in their extensions only."""
@@ -188,8 +186,3 @@ class _Conversion:
                 self.written += 1
                 yield item, data
             self.progress.advance(failed=len(self.failed))
-
-
-def _extension(data: bytes) -> str:
-    kind = sniffed(data[:HEAD_BYTES], data[-18:])
-    return _EXTENSIONS.get(kind, kind.lower()) if kind else "img"

@@ -104,6 +104,15 @@ def sniffed(head: bytes, tail: bytes = b"") -> str | None:
     return "TGA" if tail[-18:] == _TGA_FOOTER else None
 
 
+_EXTENSION_OF = {"JPEG": "jpg", "JPEG2000": "jp2", "TIFF": "tif", "HEIF": "heic", "DIB": "dib"}
+
+
+def extension_of(data: bytes) -> str:
+    """The extension, without its dot, that suits the content of an image file; `img` if that is not recognised."""
+    kind = sniffed(data[:HEAD_BYTES], data[-18:])
+    return _EXTENSION_OF.get(kind, kind.lower()) if kind else "img"
+
+
 def is_taken(extension: str) -> bool:
     """Whether a file with this extension is treated as an image without looking into it (lower case, no dot)."""
     return extension in EXTENSIONS or (extension in HEIF_EXTENSIONS and heif_is_there())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from pathlib import Path
 
 from diffclean.data.item import Item
@@ -12,8 +13,12 @@ from diffclean.data.run_record import read_run
 from diffclean.data.sources import Source
 
 
-def outputs_of(root: Path) -> tuple[Source, dict[str, Item]]:
-    """Return the output of a finished run as a source, and where each variation is in it.
+def outputs_of(root: Path, keys: Container[str] | None = None) -> tuple[Source, dict[str, Item]]:
+    """A finished run's output as a source, and where each variation is in it.
+
+    Args:
+        root: the folder that `variate` wrote.
+        keys: of the variations that are wanted, as the manifest names them; None: all. Only they are remembered.
 
     Raises:
         DiffcleanError: the output cannot be read.
@@ -21,10 +26,10 @@ def outputs_of(root: Path) -> tuple[Source, dict[str, Item]]:
     format = str(read_run(root).identity.get("to", FOLDER))
     source = open_source(root)
     if format == FOLDER:
-        return source, {item.key: item for item in source.items()}
+        return source, {item.key: item for item in source.stream() if keys is None or item.key in keys}
     sink = open_sink(root, format)
     assert isinstance(sink, PackedSink)
     assert isinstance(source, PackedSource)
-    packed = sink.packed()
+    packed = {key: found for key, found in sink.packed().items() if keys is None or key in keys}
     source.also_known({key: part for key, (part, _) in packed.items()})
     return source, {key: item for key, (_, item) in packed.items()}

@@ -16,11 +16,16 @@ from typing import Any
 
 from diffclean.data.classes import checked_classes
 from diffclean.data.records import FolderRecords, Records
+from diffclean.data.registry import is_there
 from diffclean.errors import DiffcleanError
 
 FORMAT_VERSION = 2
 _READABLE = (1, FORMAT_VERSION)
 RUN_FILE = "run.json"
+
+
+class OtherRunError(DiffcleanError):
+    """The folder holds a run with other settings or of another engine."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,8 @@ def open_run(out: Path | Records, record: RunRecord) -> RunRecord | None:
         The record of the run that is resumed, as it was found; None if the run starts now.
 
     Raises:
-        DiffcleanError: `out` holds another run (the message names every setting that differs) or other files.
+        OtherRunError: `out` holds another run; the message names every setting that differs.
+        DiffcleanError: `out` holds other files.
     """
     records = FolderRecords(out) if isinstance(out, Path) else out
     found = _found(records)
@@ -88,9 +94,9 @@ def open_run(out: Path | Records, record: RunRecord) -> RunRecord | None:
     return None if records.write_new(RUN_FILE, record.as_json().encode()) else open_run(records, record)
 
 
-def other_run(records: Records, different: list[str]) -> DiffcleanError:
+def other_run(records: Records, different: list[str]) -> OtherRunError:
     """The error for a run that is started in the folder of another run; `different` comes from `differences`."""
-    return DiffcleanError(
+    return OtherRunError(
         f"{records.where} holds a run with other settings:\n  " + "\n  ".join(_first(different)),
         "Name another output folder (`out`), or give the settings with which the run was started.",
     )
@@ -139,9 +145,10 @@ def source_of(out: Path) -> Path:
         DiffcleanError: as for `read_run`.
     """
     record = read_run(out)
+    if not record.source_from_here or is_there(record.source):
+        return Path(record.source)
     beside = Path(os.path.normpath(out.resolve() / record.source_from_here))
-    recorded = Path(record.source)
-    return beside if record.source_from_here and not recorded.exists() and beside.exists() else recorded
+    return beside if is_there(beside) else Path(record.source)
 
 
 def _found(records: Records) -> RunRecord | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
+from diffclean.data.registry import FOLDER, format_of, open_source
 from diffclean.data.run_record import source_of
 from diffclean.data.suspects import JudgedImage, SuspectList
 from diffclean.detection.base import Detector, Evidence, Judgement
@@ -70,8 +71,9 @@ def checked(data: Path | None, detector: str, teacher: object | None, variations
     chosen = get(detector)
     _check_needs(chosen, teacher, variations)
     source = data or _source_of(variations)
-    if not source.is_dir():
+    if format_of(str(source)) == FOLDER and not source.is_dir():
         raise DiffcleanError(f"There is no folder {source}.", "Name the suspect data set: diffclean suspects DATA")
+    open_source(source)  # says what is wrong where there is no such file
     return chosen, source
 
 
@@ -146,7 +148,6 @@ def _own_size(source: Path) -> tuple[int, int]:
 def sampled_sizes(source: Path) -> set[tuple[int, int]]:
     """Every (height, width) that occurs among about 64 images from the whole data set."""
     from diffclean.data.item import ItemError
-    from diffclean.data.registry import open_source
     from diffclean.datasets.pixels import read_pixels
 
     folder = open_source(source)

@@ -16,6 +16,7 @@ from typing import Any
 from diffclean.data.apart import path_from
 from diffclean.data.atomic import make_folders, write_whole
 from diffclean.data.json_file import read_json
+from diffclean.data.registry import is_there
 from diffclean.errors import DiffcleanError
 from diffclean.evaluation.listed import ListFigures
 from diffclean.evaluation.metrics import Rate
@@ -32,7 +33,7 @@ LIMIT_BYTES = 64 * 2**20
 
 @dataclass(frozen=True)
 class Folder:
-    """A folder that can be found again when it is moved together with the folder that `report.json` lies in.
+    """A folder, or another data set, that can be found again when it is moved together with `report.json`.
 
     Attributes:
         path: the absolute path when the report was written. Empty if there is no such folder.
@@ -55,7 +56,7 @@ class Folder:
         if "://" in self.path:
             return self.path
         beside = os.path.normpath(os.path.realpath(here) + "/" + self.from_here) if self.from_here else ""
-        return next((path for path in (beside, self.path) if path and Path(path).is_dir()), None)
+        return next((path for path in (beside, self.path) if path and is_there(path)), None)
 
 
 @dataclass(frozen=True)

@@ -137,8 +137,9 @@ def _of_pair(pair: Pair) -> Suspect:
 
 
 def _cards(images: Sequence[Suspect], facts: Facts, folder: Path) -> list[Card]:
-    originals = Album(facts.folders.data.found(folder), (image.key for image in images))
-    variations = Album(facts.folders.variations.found(folder), (image.variation for image in images if image.variation))
+    originals = Album.of_data(facts.folders.data.found(folder), (image.key for image in images))
+    run, outputs = facts.folders.variations.found(folder), (image.variation for image in images if image.variation)
+    variations = Album.of_run(run, outputs)
     return [
         Card(
             image,

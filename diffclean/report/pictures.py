@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from diffclean.data.decode import DecodeError, decoded
 from diffclean.data.item import Item, ItemError
+from diffclean.data.outputs import outputs_of
 from diffclean.data.registry import open_source
 from diffclean.data.sources import Source
 from diffclean.errors import DiffcleanError
@@ -22,6 +24,9 @@ LIMIT_BYTES = 12 * 1024
 """Of one thumbnail: a page of the most pictures that it shows then stays below 5 MB."""
 _LOSSLESS_SIDE = 64
 """Pictures up to this side are kept pixel by pixel where that is small enough: a trigger may be three pixels wide."""
+
+_Find = Callable[[str, frozenset[str]], tuple[Source, dict[str, Item]]]
+"""Opens a data set, and finds some images in it."""
 
 
 @dataclass(frozen=True)
@@ -91,29 +96,41 @@ def picture_of(text: str) -> Thumbnail | None:
 
 
 class Album:
-    """Thumbnails of some images of one data set.
+    """Thumbnails of some images of one data set, of whatever format.
 
     Args:
-        where: the data set. None: it is gone, and there are no pictures.
-        keys: the keys of the images that may be asked for. Only these are remembered when the data set is listed.
+        opened: gives the data set, and where each of the images is in it; called once.
 
     Attributes:
         problem: why there are no pictures at all. Empty if there are pictures.
     """
 
-    def __init__(self, where: str | None, keys: Iterable[str]) -> None:
-        self.problem = ""
+    def __init__(self, opened: Callable[[], tuple[Source, dict[str, Item]]] | None, problem: str = "") -> None:
+        self.problem = problem
         self._source: Source | None = None
         self._items: dict[str, Item] = {}
-        wanted = set(keys)
-        if where is None:
-            self.problem = "the folder is no longer there"
-        elif wanted:
+        if opened is not None:
             try:
-                self._source = open_source(where)
-                self._items = {item.key: item for item in self._source.stream() if item.key in wanted}
+                self._source, self._items = opened()
             except DiffcleanError as error:
                 self.problem = error.message
+
+    @classmethod
+    def of_data(cls, where: str | None, keys: Iterable[str]) -> Album:
+        """Of a data set; `keys` are those of the images that may be asked for. None: it is gone."""
+        return cls._of(where, keys, _items_of)
+
+    @classmethod
+    def of_run(cls, run: str | None, outputs: Iterable[str]) -> Album:
+        """Of what `variate` wrote; `outputs` are named as in its manifest. None: it is gone."""
+        return cls._of(run, outputs, lambda where, wanted: outputs_of(Path(where), wanted))
+
+    @classmethod
+    def _of(cls, where: str | None, keys: Iterable[str], find: _Find) -> Album:
+        wanted = frozenset(keys)
+        if where is None:
+            return cls(None, "the folder is no longer there")
+        return cls((lambda: find(where, wanted)) if wanted else None)
 
     def thumbnail(self, key: str, side: int = SIDE) -> Thumbnail | str:
         """Return the picture of one image, or the reason why there is none."""
@@ -128,3 +145,8 @@ class Album:
             return thumbnail(self._source.read(item), side)
         except (DecodeError, ItemError) as error:
             return str(error)
+
+
+def _items_of(where: str, wanted: frozenset[str]) -> tuple[Source, dict[str, Item]]:
+    source = open_source(where)
+    return source, {item.key: item for item in source.stream() if item.key in wanted}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from diffclean.data.atomic import contained
 from diffclean.data.manifest import manifest_name
+from diffclean.data.registry import is_there
 from diffclean.data.suspects import SUSPECTS_FILE, read_list
 from diffclean.errors import DiffcleanError
 from diffclean.report.facts import REPORT_FILE, read_facts
@@ -69,7 +70,7 @@ def _source_of(path: Path) -> str:
     """Find the data set from which a list was made: the path in the list, seen from here or from the list's folder."""
     source = read_list(path).source
     for place in (source, str(path.parent / source)):
-        if source and ("://" in place or Path(place).is_dir()):
+        if source and ("://" in place or is_there(place)):
             return place
     said = f"It says {source}, which is not there" if source else "It does not say where they are"
     raise DiffcleanError(f"The images of {path} cannot be found. {said}.", "Name the data set: --data DATA")
@@ -89,8 +90,9 @@ class Pictures:
         self._listed = listed
         keys = [row.key for row in listed.rows()]
         self._variation_of = variations_of(places.variations, keys) if places.variations else {}
-        self._originals = Album(places.data, keys)
-        self._variations = Album(str(places.variations), self._variation_of.values()) if self._variation_of else None
+        self._originals = Album.of_data(places.data, keys)
+        outputs = self._variation_of.values()
+        self._variations = Album.of_run(str(places.variations), outputs) if outputs else None
         self._made: OrderedDict[tuple[str, int], Thumbnail | str] = OrderedDict()
         self._lock = threading.Lock()
 

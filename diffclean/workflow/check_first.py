@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
-from diffclean.data.registry import open_source
+from diffclean.data.registry import FOLDER, format_of, open_source
 from diffclean.errors import DiffcleanError, UsageError
 from diffclean.workflow.clean_config import CleanConfig
 from diffclean.workflow.ledger import Ledger
@@ -34,14 +35,16 @@ def check_labels(found: Looked) -> None:
         DiffcleanError: there are no class folders, there is only one class, or a class has no image.
     """
     hint = (
-        f"Expected DATA/<class>/image. Without labels, images can still be regenerated: diffclean variate {found.where}"
+        "Expected DATA/<class>/image, or a label beside each image in other formats. Without labels, images can still "
+        f"be regenerated: diffclean variate {shlex.quote(found.where)}"
     )
+    lie_in, place = ("lie in", "class folder") if format_of(found.where) == FOLDER else ("have", "label")
     if not found.classes or set(found.classes) == {""}:
-        raise DiffcleanError(f"The images in {found.where} lie in no class folders.", hint)
+        raise DiffcleanError(f"The images in {found.where} {lie_in} no {place}s.", hint)
     if "" in found.classes:
         raise DiffcleanError(
-            f"Some images in {found.where} lie in no class folder ({found.classes['']} of {found.images}).",
-            "Move them into the folder of their class, or out of the data.",
+            f"Some images in {found.where} {lie_in} no {place} ({found.classes['']} of {found.images}).",
+            "Give them the label of their class (a folder of images: move them into its folder), or take them out.",
         )
     if len(found.classes) == 1:
         raise DiffcleanError(f"{found.where} has one class only, {next(iter(found.classes))}.", hint)
@@ -49,7 +52,7 @@ def check_labels(found: Looked) -> None:
     if empty:
         raise DiffcleanError(
             f"{found.where} has classes without an image that can be read: {', '.join(empty[:10])}.",
-            "Add images, or remove the folder where the class is not meant.",
+            "Add images, or remove the class (a folder of images: its folder) where it is not meant.",
         )
 
 

@@ -12,8 +12,9 @@ from typing import Any
 from diffclean.data.atomic import make_folders, write_whole
 from diffclean.data.json_file import read_json
 from diffclean.data.lock import Lock
+from diffclean.data.run_record import OtherRunError
 from diffclean.data.suspects import SuspectList
-from diffclean.errors import ExitCode, Interrupted
+from diffclean.errors import DiffcleanError, ExitCode, Interrupted
 from diffclean.report.card import write_card
 from diffclean.report.facts import GateCheck, SelfTest
 from diffclean.report.reading import from_json
@@ -106,6 +107,9 @@ def clean(prepared: Prepared, hands: Hands, command: str = "") -> CleanResult:
         except Interrupted as error:
             done = ", ".join(ledger.done) or "nothing yet"
             raise Interrupted(f"Interrupted. Done so far: {done}.", error.hint) from error
+        except OtherRunError as error:
+            hint = "To make the variations and all that follows anew, add to the same command: `from_step` variations"
+            raise DiffcleanError(error.message, hint) from error
         facts = facts_of(prepared, outcome, command)
         facts.write(config.out)
         if outcome.cleaned is not None:

@@ -50,7 +50,7 @@ class CleanConfig:
     """All settings of `clean`. A setting that is None is chosen according to the data.
 
     Attributes:
-        data: the suspect training set, with one folder of images per class.
+        data: the suspect training set, in any format.
         out: the folder of the job.
         test: a clean test set.
         poison: the poison manifest of the data, if the attack is known.

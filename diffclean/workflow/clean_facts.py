@@ -9,6 +9,7 @@ from typing import Any
 
 from diffclean.attacks.manifest import read_poison_manifest
 from diffclean.data.hashes import sha256_of
+from diffclean.data.registry import stem_of
 from diffclean.environment import package_versions
 from diffclean.report.detected import chosen, detection
 from diffclean.report.facts import (
@@ -57,7 +58,7 @@ def facts_of(prepared: Prepared, done: Done, command: str) -> Facts:
     run = places_of(out).variations
     varied = facts_of_run(run)
     return Facts(
-        name=config.data.resolve().name,
+        name=Path(stem_of(str(config.data))).resolve().name,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         command=command,
         folders=Folders(
@@ -79,7 +80,7 @@ def facts_of(prepared: Prepared, done: Done, command: str) -> Facts:
         hashes={name: sha256_of(out / name) for name in _HASHED if (out / name).is_file()},
         files={name: what for name, what in _FILES.items() if (out / name).exists()},
         not_done=done.cannot,
-        not_tested=_not_tested(prepared, done),
+        not_tested=_not_tested(done),
     )
 
 
@@ -166,10 +167,8 @@ def _settings(prepared: Prepared, varied: Facts) -> dict[str, dict[str, Any]]:
     }
 
 
-def _not_tested(prepared: Prepared, done: Done) -> tuple[str, ...]:
-    said = []
-    if done.self_test is not None and done.self_test.rows:
-        said.append(f"Attacks other than {', '.join(ATTACKS)} were not tried in the self-test.")
-    if prepared.config.test is None and done.trained:
-        said.append("There was no test set, so the clean accuracy on these data was not measured.")
-    return tuple(said)
+def _not_tested(done: Done) -> tuple[str, ...]:
+    """What `report.limits` does not say of itself."""
+    if done.self_test is None or not done.self_test.rows:
+        return ()
+    return (f"Attacks other than {', '.join(ATTACKS)} were not tried in the self-test.",)

@@ -5,18 +5,24 @@ from __future__ import annotations
 import csv
 import fcntl
 import io
+import logging
 import os
 import shutil
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
 from pathlib import Path
 
 from diffclean.data.atomic import contained, make_folders, write_error, write_whole
-from diffclean.data.item import ItemError
+from diffclean.data.formats import extension_of
+from diffclean.data.item import Item, ItemError
 from diffclean.data.manifest import Status, latest, manifest_name, read_run_manifest
 from diffclean.data.registry import open_source
+from diffclean.data.sources import Source
 from diffclean.errors import Interrupted
 from diffclean.progress import NoProgress
 from diffclean.workflow.steps import Hands
+
+log = logging.getLogger(__name__)
 
 _FICLONE = 0x40049409
 """ioctl(2) of Linux: let a file share the blocks of another one."""
@@ -28,12 +34,13 @@ def write_cleaned(
 ) -> int:
     """Put the kept images, or their variations, into a folder of their own, and list them.
 
-    Originals and variations are shared with the new folder by reflink if the disk supports it, otherwise by hard link,
-    and are copied if neither works. Suspects and images that cannot be read are left out.
+    Files are shared with the new folder by reflink where the disk can do that, else by hard link, else copied. Images
+    that lie in files of many (tars, tables, arrays) become files of their own. Suspects and images that cannot be read
+    are left out.
 
     Args:
-        data: the suspect data set.
-        out: the folder of the cleaned data set. It appears when it is complete, in place of an earlier one.
+        data: the suspect data set, in any format.
+        out: the cleaned one; it appears when it is complete, in place of an earlier one.
         listing: a CSV file with a row for each file in it: `file`, the key of its `original`, its `label`.
         left_out: the keys of the suspects and of the images that cannot be read.
         variations: the output of `variate`, whose variations are taken. None: the originals are taken.
@@ -54,16 +61,13 @@ def write_cleaned(
     progress.begin("Writing the cleaned data set", len(kept))
     try:
         make_folders(part)
-        for name, original, label, found in kept:
+        for original, label, put_into in kept:
             if hands.stop is not None and hands.stop.is_set():
                 raise Interrupted("Interrupted.", "The same command goes on from here.")
-            place = contained(part, name)
-            make_folders(place.parent)
-            if isinstance(found, Path):
-                share(found, place)
-            else:
-                place.write_bytes(found)
-            rows.append((name, original, label))
+            try:
+                rows.append((put_into(part), original, label))
+            except ItemError as error:
+                log.warning("%s is left out of %s: %s", original, out, error.message)
             progress.advance()
         os.sync()  # One sync for all files is enough: an incomplete folder is made again.
         shutil.rmtree(out, ignore_errors=True)
@@ -79,26 +83,54 @@ def write_cleaned(
 
 def _kept(
     data: Path, left_out: Collection[str], variations: Path | None
-) -> Iterator[tuple[str, str, str, Path | bytes]]:
-    """Yield name, key of the original, label, and file (or bytes, if it is not a file) of everything that is kept."""
+) -> Iterator[tuple[str, str, Callable[[Path], str]]]:
+    """Of everything that is kept: the key of the original, its label, and what puts it into a folder (see `put`)."""
     if variations is not None:
         rows = latest(read_run_manifest(variations / manifest_name())).values()
         for row in rows:
             if row.status is Status.OK and row.key not in left_out:
-                yield row.output, row.key, row.label, contained(variations, row.output)
+                yield row.key, row.label, partial(_put_file, contained(variations, row.output), row.output)
         return
     source = open_source(data)
     for item in source.items():
-        if item.key in left_out or item.problem is not None:
-            continue
-        place = Path(item.where)
-        if data.is_dir() and place.is_file():
-            yield item.key, item.key, item.label, place
-            continue
-        try:
-            yield item.key, item.key, item.label, source.read(item)
-        except ItemError:
-            continue
+        if item.key not in left_out and item.problem is None:
+            yield item.key, item.label, partial(put, source, item)
+
+
+def put(source: Source, item: Item, root: Path) -> str:
+    """Put one image into a folder of images that has a folder for each class.
+
+    A file is shared (see `share`); an image that lies in a file of many is written as a file of its own, whose name
+    says where it comes from.
+
+    Args:
+        source: the data set, in any format.
+        item: the image.
+        root: the folder.
+
+    Returns:
+        The key of the image in that folder.
+
+    Raises:
+        ItemError: the image cannot be read.
+        OSError: it cannot be written.
+    """
+    if not source.part_of(item):
+        return _put_file(item.path, item.key, root)
+    data = source.read(item)
+    name = f"{source.name(item)}.{extension_of(data)}"
+    place = contained(root, name)
+    make_folders(place.parent)
+    with place.open("xb") as file:
+        file.write(data)
+    return name
+
+
+def _put_file(found: Path, name: str, root: Path) -> str:
+    place = contained(root, name)
+    make_folders(place.parent)
+    share(found, place)
+    return name
 
 
 def share(found: Path, place: Path) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from diffclean.data.registry import FOLDER
+
 if TYPE_CHECKING:
     from diffclean.variation.settings import Settings
 
@@ -56,7 +58,7 @@ def measured_costs(
     """
     from diffclean.variation.estimate import estimate
 
-    found = estimate(data, out, settings)
+    found = estimate(data, out, settings, to=FOLDER)
     training_s = training_pace(arch, side, classes, batch, device)
     searching_s = training_pace(SEARCHER, min(side, SEARCH_SIDE), classes, 128, device)
     each = (

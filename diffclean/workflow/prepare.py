@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from diffclean.data.apart import check_separate
+from diffclean.data.apart import check_all_separate
+from diffclean.data.registry import open_source
 from diffclean.environment import disk_free_bytes
 from diffclean.errors import DiffcleanError
 from diffclean.report.reading import from_json
@@ -84,7 +85,7 @@ def prepare(config: CleanConfig, hands: Hands) -> Prepared:
     from diffclean.variation.settings import locate, recipe_of
 
     config.check()
-    check_separate(config.data, config.out)
+    check_all_separate(open_source(config.data).places(), config.out)
     ledger = opened_ledger(config.out)
     found = looked_at(config.data, ledger.notes.get("look"), hands)
     check_same_data(found, ledger, config.out)

@@ -13,7 +13,7 @@ from typing import Any
 from diffclean.attacks.base import Labels
 from diffclean.attacks.manifest import MANIFEST_FILE
 from diffclean.attacks.registry import get
-from diffclean.data.atomic import contained, make_folders, write_whole
+from diffclean.data.atomic import make_folders, write_whole
 from diffclean.data.item import Item
 from diffclean.data.json_file import read_json
 from diffclean.data.registry import open_source
@@ -25,7 +25,7 @@ from diffclean.report.reading import from_json
 from diffclean.results import json_text
 from diffclean.workflow import made_of
 from diffclean.workflow.chain import Chain, ChainResult, Places, run_chain
-from diffclean.workflow.cleaned import share
+from diffclean.workflow.cleaned import put
 from diffclean.workflow.ledger import Ledger
 from diffclean.workflow.runner import Runner
 from diffclean.workflow.steps import Hands
@@ -129,12 +129,7 @@ def draw(chain: Chain, left_out: frozenset[str], images: int, work: Path) -> Sam
 def _link(items: Iterable[Item], data: Path, out: Path) -> None:
     source = open_source(data)
     for item in items:
-        place = contained(out, item.key)
-        make_folders(place.parent)
-        if Path(item.where).is_file():
-            share(Path(item.where), place)
-        else:
-            place.write_bytes(source.read(item))
+        put(source, item, out)
 
 
 def _row(attack: str, chain: Chain, sample: Sample, work: Path, hands: Hands) -> SelfTestRow:

@@ -8,6 +8,7 @@ from threading import Event
 from typing import TYPE_CHECKING
 
 from diffclean.classifiers.classifier_file import ClassifierFile
+from diffclean.data.registry import FOLDER
 from diffclean.progress import Progress
 from diffclean.training.distill_config import DistillConfig
 from diffclean.training.loop_config import LoopConfig
@@ -92,6 +93,8 @@ def train_teacher(data: Path, out: Path, teaching: Teaching, hands: Hands, witho
 def make_variations(data: Path, out: Path, settings: Settings, hands: Hands) -> VariateResult:
     """Regenerate every image of a data set. Variations from an earlier call with the same settings are kept.
 
+    Of a data set in any format a folder is made: nothing has to be packed, and each variation can be linked to.
+
     Args:
         data: the training set.
         out: the folder of the variations.
@@ -100,7 +103,7 @@ def make_variations(data: Path, out: Path, settings: Settings, hands: Hands) -> 
     """
     from diffclean.variation.variate import variate
 
-    return variate(data, out, settings, progress=hands.progress, stop=hands.stop)
+    return variate(data, out, settings, to=FOLDER, progress=hands.progress, stop=hands.stop)
 
 
 def list_suspects(

@@ -22,6 +22,7 @@ def command(verb: str) -> click.Command:
         ("train", "name another `out`", "name another --out"),
         ("train", "`variate` made them, and `strength` is not asked for here", None),
         ("poison", "`from_` takes all, no `parameters`", "--from takes all, no --parameter"),
+        ("clean", "add: `from_step` variations", "add: --from variations"),
         ("suspects", "no `data`", "no DATA"),
         ("variate", "`guidance_interval` 1:0", "--guidance-interval 1:0"),
     ],

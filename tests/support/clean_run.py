@@ -13,6 +13,7 @@ from PIL import Image
 from diffclean.data.keys import key_from_path, label_of, path_from_key
 from diffclean.data.manifest import Row, Status, write_manifest
 from diffclean.data.png import png_from_pixels
+from diffclean.data.run_record import RunRecord, open_run
 from diffclean.data.suspects import JudgedClass, JudgedImage, SuspectList
 from diffclean.evaluation.metrics import rate
 from diffclean.report.detected import chosen, detection
@@ -102,12 +103,14 @@ def clean_run(root: Path, suspects: int = 10, side: int = 48, hostile: bool = Fa
     shown, beside = chosen(found)
     pairs = beside[:6]
     variations = {}
+    numbers = {name: number for number, name in enumerate(classes)}
+    open_run(varied, RunRecord({}, numbers, source=str(data)))
     for image in [*shown, *beside]:
         draw(data, image.key, side, triggered=image.suspect)
         variations[image.key] = f"{image.key[:-4]}_v00.png"
         draw(varied, variations[image.key], side, blur=True)
     rows = [Row(key, 0, output, label_of(key), Status.OK) for key, output in variations.items()]
-    write_manifest(varied, rows, class_to_idx={name: number for number, name in enumerate(classes)})
+    write_manifest(varied, rows, class_to_idx=numbers)
     replace(found, source=str(data)).write(out / "suspects.json")
     poisoned = {image.key: image.suspect for image in found.images}
     facts = Facts(
