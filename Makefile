@@ -9,6 +9,8 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 EXTRA ?= $(if $(shell nvidia-smi -L 2>/dev/null),gpu,cpu)
 # [dev] brings the CPU wheel along: beside [gpu] it lives in an environment of its own.
 DEV_VENV ?= $(if $(filter cpu,$(EXTRA)),$(VENV),$(VENV)/dev)
+# One process a core with one thread each: several threads in each of several processes hold one another up.
+PYTEST = OMP_NUM_THREADS=1 "$(DEV_VENV)/bin/python" -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal
 PIP_INSTALL = -m pip install --disable-pip-version-check --quiet
 ARGS ?=
 
@@ -32,10 +34,10 @@ doctor: $(VENV)/.installed-$(EXTRA) ## Say what this machine can run, and why no
 	@"$(VENV)/bin/diffclean" doctor $(ARGS)
 
 test: $(DEV_VENV)/.installed-dev ## Run the tests that are quick: make test [ARGS="tests/cli -k config"]
-	@"$(DEV_VENV)/bin/python" -m pytest -m "not slow" $(ARGS)
+	@$(PYTEST) -m "not slow" $(ARGS)
 
 test-all: $(DEV_VENV)/.installed-dev ## Run all tests, also those that take longer than about ten seconds each.
-	@"$(DEV_VENV)/bin/python" -m pytest $(ARGS)
+	@$(PYTEST) $(ARGS)
 
 lint: $(DEV_VENV)/.installed-dev ## Check style and types.
 	@"$(DEV_VENV)/bin/ruff" check .
