@@ -151,7 +151,14 @@ class _Search:
         guilty = [verdict for verdict in verdicts if verdict.is_poisoned]
         refinements = [
             partial(
-                refined, self.bench, self.labels, left, verdict.group, self.doubts(verdict), seed + 500 + 10 * number
+                refined,
+                self.bench,
+                self.labels,
+                left,
+                verdict.group,
+                self.doubts(verdict),
+                1 - verdict.others_kept,
+                seed + 500 + 10 * number,
             )
             for number, verdict in enumerate(guilty)
         ]

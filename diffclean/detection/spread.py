@@ -37,7 +37,7 @@ _HOPELESS = 0.03
 """If the first network finds a smaller share of the seeds again than this, the second could hardly compensate for it,
 so it is not trained."""
 _ROUNDS, _OVERSIZED_ROUNDS = 3, 5
-_FASTEST = 4
+_FASTEST, _OVERSIZED_FASTEST = 4, 2
 """The largest factor by which the number of seeds may grow in a round. The images with the highest scores become seeds
 first, so that a mistake does not spread."""
 _SETTLED = 0.9
@@ -49,7 +49,8 @@ _ACCEPTED = 0.99
 """An image is accepted if its score is above that of this share of the images of *other* labels, which do not belong to
 the group."""
 _REFINE_ACCEPTED, _DOUBTED_ACCEPTED = 0.98, 0.8
-"""The same share once the label is known to be poisoned, and the share for an image whose label is doubted."""
+"""The same share once the label is known to be poisoned, and the smallest share for an image whose label is doubted:
+see `_doubted_share`."""
 _UNDOUBTED = 0.1
 """The quantile of the scores of accepted doubted images that the score of an image whose label is not doubted must
 exceed."""
@@ -104,7 +105,8 @@ def spread(bench: Workbench, labels: Tensor, chosen: Tensor, proposal: Proposal,
     round_ = _Round(bench, labels, chosen, proposal, seed, _WIDTH, _STEPS)
     seeds, clean = proposal.seeds, proposal.clean
     agreement, before = 0.0, np.zeros(0, np.int64)
-    for number in range(_OVERSIZED_ROUNDS if proposal.oversized else _ROUNDS):
+    rounds, fastest = (_OVERSIZED_ROUNDS, _OVERSIZED_FASTEST) if proposal.oversized else (_ROUNDS, _FASTEST)
+    for number in range(rounds):
         halves = replace(round_, seed=seed + number).halves(seeds, clean)
         first = next(halves)
         if number == 0 and round_.recall(first.scores, seeds) < _HOPELESS:
@@ -119,9 +121,9 @@ def spread(bench: Workbench, labels: Tensor, chosen: Tensor, proposal: Proposal,
                 return None
         else:
             agreement = len(np.intersect1d(before, members)) / max(1, len(np.union1d(before, members)))
-            if agreement >= _SETTLED and len(members) <= _FASTEST * len(seeds):
+            if agreement >= _SETTLED and len(members) <= fastest * len(seeds):
                 break
-        count = int(np.clip(len(members), len(seeds), _FASTEST * len(seeds)))
+        count = int(np.clip(len(members), len(seeds), fastest * len(seeds)))
         seeds, clean, before = ranked[:count], rest, members
     if agreement < _AGREEMENT:
         return None
@@ -129,7 +131,13 @@ def spread(bench: Workbench, labels: Tensor, chosen: Tensor, proposal: Proposal,
 
 
 def refined(
-    bench: Workbench, labels: Tensor, chosen: Tensor, group: Group, doubted: NDArray[np.bool_], seed: int
+    bench: Workbench,
+    labels: Tensor,
+    chosen: Tensor,
+    group: Group,
+    doubted: NDArray[np.bool_],
+    doubted_clean: float,
+    seed: int,
 ) -> Group:
     """Find the same group more thoroughly, once its label is known to be poisoned.
 
@@ -142,6 +150,7 @@ def refined(
         group: a result of `spread`.
         doubted: (N,) bool, the images whose label makes it more likely that they belong to the group: where labels are
             dirty, the images to which a network that has not learned the trigger gives another label.
+        doubted_clean: the share of clean images of the label that it doubts as well, in [0, 1].
         seed: the seed of the networks.
     """
     if doubted[group.members].any():  # members whose label is not doubted are mostly clean
@@ -149,7 +158,8 @@ def refined(
     for number in range(_REFINE_ROUNDS):
         round_ = _Round(bench, labels, chosen, group.proposal, seed + number, _REFINE_WIDTH, _REFINE_STEPS)
         scores, networks = _joined(*round_.halves(group.members, group.rest))
-        limit, doubted_limit = (round_.limit(scores, share) for share in (_REFINE_ACCEPTED, _DOUBTED_ACCEPTED))
+        shares = (_REFINE_ACCEPTED, _doubted_share(doubted_clean))
+        limit, doubted_limit = (round_.limit(scores, share) for share in shares)
         ranked = round_.ranked(scores)
         surely = scores[ranked[doubted[ranked] & (scores[ranked] > doubted_limit)]]
         if len(surely):
@@ -169,6 +179,15 @@ def refined(
             networks=networks,
         )
     return group
+
+
+def _doubted_share(doubted_clean: float) -> float:
+    """The share of other images that a doubted image must surpass.
+
+    The more clean images of the label are doubted, the less a doubt says. The share is such that doubts add no more
+    clean images of the label to the group than are expected in it anyway.
+    """
+    return 1 - min(1 - _DOUBTED_ACCEPTED, (1 - _REFINE_ACCEPTED) / max(doubted_clean, 1e-9))
 
 
 @dataclass(frozen=True)

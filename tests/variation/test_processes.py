@@ -209,7 +209,7 @@ def test_a_write_that_fails(source: Path, settings: Settings, tmp_path: Path, un
     with pytest.raises(Interrupted):
         variate(source, out, settings, concurrency=TWO, stop=stop)
     (out / "dog").write_text("in the way")
-    with pytest.raises(DiffcleanError, match=r"Cannot write .*File exists"):
+    with pytest.raises(DiffcleanError, match=r"Cannot write .*: something that is no folder is in its way"):
         variate(source, out, settings, concurrency=TWO)
     (out / "dog").unlink()
     variate(source, out, settings, concurrency=TWO)
