@@ -37,8 +37,8 @@ SMALL = {
     "DIFFCLEAN_PRETRAIN_LAYERS": "1",
     "DIFFCLEAN_PRETRAIN_HEADS": "2",
 }
-ELSEWHERE = {"clean", "convert", "merge", "completion", "review"}
-"""Verbs of other pages. `clean` does what these commands do one by one; `review` waits for a person."""
+ELSEWHERE = {"merge", "completion", "review"}
+"""Verbs of other pages; `review` waits for a person."""
 ALLOWED = {"demo": (0, 1), "export": (0, 1)}
 OF_OTHERS = {"--gpus", "--user", "--compiler"}
 """Options of `docker run` and of a benchmark, which the pages name as well."""
@@ -58,11 +58,7 @@ def test_the_commands_of_the_index_run_in_their_order(
     monkeypatch.chdir(tmp_path)
     for name, value in {**SMALL, "DIFFCLEAN_ENGINE": str(tiny_model)}.items():
         monkeypatch.setenv(name, value)
-    assert {command[0] for command in COMMANDS} == set(VERBS) - {
-        "merge",
-        "completion",
-        "review",
-    }  # `review` waits for a person
+    assert {command[0] for command in COMMANDS} == set(VERBS) - ELSEWHERE
     for command in COMMANDS:
         code = main(command)
         said = capsys.readouterr()
