@@ -18,10 +18,10 @@ from diffclean.data.archive import Entry, Head, Look, label_text, row_key
 from diffclean.data.arrays import Array, array_archive, arrays_in, loaded, unpacked
 from diffclean.data.decode import decode
 from diffclean.data.encode import encode
-from diffclean.data.item import Item, ReadError
+from diffclean.data.item import Item
 from diffclean.data.packed_sink import PackedSink
 from diffclean.data.packed_source import PackedSource
-from diffclean.data.shard_files import is_of, stamp_at
+from diffclean.data.shard_files import check_unchanged, is_of, stamp_at
 from diffclean.errors import DiffcleanError, UsageError
 
 if TYPE_CHECKING:
@@ -77,8 +77,7 @@ class ArrayFile:
         stamp, row = item.where.rsplit(" ", 1)
         with self._using:
             now, images = self._mapped(path)
-        if stamp and stamp != now:
-            raise ReadError(f"{path.name} was changed after it was listed; type the same command again")
+        check_unchanged(path, stamp, now)
         image = np.asarray(images[int(row)])
         if image.ndim == 2:
             image = image[..., None]
@@ -87,11 +86,11 @@ class ArrayFile:
         return encode(np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], 3))))
 
     def about(self, path: Path, item: Item) -> Mapping[str, Any]:
-        """Nothing."""
+        """Return nothing: an array holds pixels alone."""
         return {}
 
     def fields(self, paths: list[Path]) -> pa.Schema:
-        """None."""
+        """Return no types, because nothing travels along with the images."""
         import pyarrow as pa
 
         return pa.schema([])
@@ -129,7 +128,7 @@ class ArrayFile:
         return [f" {row}" for row in range(count)]
 
     def complete(self, folder: Path, names: list[str], head: Head) -> None:
-        """Nothing."""
+        """Add no file: one `.npz` file is the whole data set."""
 
     def _contents(self, path: Path) -> tuple[str, Array, NDArray[Any] | None, list[str]]:
         """Return the stamp, the array of images, the labels, and the names of classes."""

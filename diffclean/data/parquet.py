@@ -24,7 +24,7 @@ from diffclean.data.columns import Columns, columns_of, image_bytes, written_bat
 from diffclean.data.item import Item, ReadError
 from diffclean.data.packed_sink import PackedSink
 from diffclean.data.packed_source import PackedSource
-from diffclean.data.shard_files import check_one_split, holds, is_of, opened, stamp_at, stamp_of
+from diffclean.data.shard_files import check_one_split, check_unchanged, holds, is_of, opened, stamp_at, stamp_of
 from diffclean.errors import DiffcleanError
 
 if TYPE_CHECKING:
@@ -182,8 +182,7 @@ class Parquet:
     def _group(self, path: Path, stamp: str, row: int) -> tuple[_Group, int]:
         """Return the row group of a row, and the first row of the group."""
         now = stamp_at(path)
-        if stamp and stamp != now:
-            raise ReadError(f"{path.name} was changed after it was listed; type the same command again")
+        check_unchanged(path, stamp, now)
         starts = self._starts_of(path, now)
         number = bisect_right(starts, row) - 1
         if row >= starts[-1]:

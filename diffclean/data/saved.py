@@ -22,7 +22,7 @@ from diffclean.data.item import Item, ReadError
 from diffclean.data.json_file import read_json
 from diffclean.data.packed_sink import PackedSink
 from diffclean.data.packed_source import PackedSource
-from diffclean.data.shard_files import is_of, opened, stamp_at
+from diffclean.data.shard_files import check_unchanged, is_of, opened, stamp_at
 from diffclean.errors import DiffcleanError
 
 if TYPE_CHECKING:
@@ -131,8 +131,7 @@ class Saved:
     def _cell(self, path: Path, item: Item, column: str) -> Any:
         stamp, text = item.where.rsplit(" ", 1)
         stream = self._opened(path)
-        if stamp and stamp != stream.stamp:
-            raise ReadError(f"{path.name} was changed after it was listed; type the same command again")
+        check_unchanged(path, stamp, stream.stamp)
         row = int(text)
         if row >= stream.starts[-1]:
             raise ReadError("its row is not there any more")

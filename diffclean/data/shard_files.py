@@ -25,11 +25,6 @@ _LOOKED_AT = 10_000
 """Names in a folder after which it is taken to be what it was so far."""
 
 
-def is_pattern(where: str) -> bool:
-    """Whether a path stands for several files: `x-{0000..0099}.tar`, `{a,b}.tar`, `*.tar`."""
-    return bool(_BRACES.search(where)) or glob.has_magic(where)
-
-
 def plain_stem(where: str, suffix: str) -> str:
     """Return the name for a data set: `a/x-{000..099}.tar` -> `a/x`, `a/x.tar` -> `a/x`, `a/*.tar` -> `a`."""
     folder, _, name = where.rpartition("/")
@@ -146,6 +141,16 @@ def stamp_at(path: Path) -> str:
     return f"{found.st_size}:{found.st_mtime_ns}"
 
 
+def check_unchanged(path: Path, listed: str, now: str) -> None:
+    """Check that a file still has the stamp that it was listed with; the stamp `""` allows any.
+
+    Raises:
+        ReadError: the file has changed since.
+    """
+    if listed and listed != now:
+        raise ReadError(f"{path.name} was changed after it was listed; type the same command again")
+
+
 def read_range(path: Path, stamp: str, offset: int, size: int) -> bytes:
     """Return a range of bytes of a file, which must still have the listed stamp; the stamp `""` allows any file.
 
@@ -154,8 +159,7 @@ def read_range(path: Path, stamp: str, offset: int, size: int) -> bytes:
     """
     try:
         with opened(path) as file:
-            if stamp and stamp_of(file) != stamp:
-                raise ReadError(f"{path.name} was changed after it was listed; type the same command again")
+            check_unchanged(path, stamp, stamp_of(file))
             data = os.pread(file.fileno(), size, offset)
             while len(data) < size and (more := os.pread(file.fileno(), size - len(data), offset + len(data))):
                 data += more

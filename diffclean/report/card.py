@@ -54,7 +54,7 @@ _MIME = {
 }
 
 
-def write_card(folder: Path, facts: Facts, variations: bool, cleaned: str = "cleaned", licence: str = "") -> Path:
+def write_card(folder: Path, facts: Facts, variations: bool, cleaned: str = "cleaned") -> Path:
     """Write the data card of a cleaned data set.
 
     Args:
@@ -63,7 +63,6 @@ def write_card(folder: Path, facts: Facts, variations: bool, cleaned: str = "cle
         variations: whether the cleaned data set holds variations; otherwise it holds originals.
         cleaned: the name of the data set, a folder in `folder`. `<cleaned>.csv` beside it has a row for each file
             (`file`, the key of its `original`, its `label`).
-        licence: the licence of the suspect data, as an address or a name of spdx.org. Empty if it is not known.
 
     Returns:
         The file of the card.
@@ -72,11 +71,11 @@ def write_card(folder: Path, facts: Facts, variations: bool, cleaned: str = "cle
         OSError: the list of files cannot be read.
         WriteError: the card cannot be written.
     """
-    write_whole(folder / CARD_FILE, (json_text(_card(folder, facts, variations, cleaned, licence)) + "\n").encode())
+    write_whole(folder / CARD_FILE, (json_text(_card(folder, facts, variations, cleaned)) + "\n").encode())
     return folder / CARD_FILE
 
 
-def _card(folder: Path, facts: Facts, variations: bool, cleaned: str, licence: str) -> dict[str, Any]:
+def _card(folder: Path, facts: Facts, variations: bool, cleaned: str) -> dict[str, Any]:
     listing = f"{cleaned}.csv"
     count, kinds = _files(folder / listing)
     found = {
@@ -86,7 +85,6 @@ def _card(folder: Path, facts: Facts, variations: bool, cleaned: str, licence: s
         "name": f"{facts.name}, cleaned",
         "description": _description(facts, count, variations),
         "version": "1.0.0",
-        "license": licence,
         "datePublished": facts.created,
         "distribution": [_listing(folder, listing), _images(cleaned, kinds, variations, facts)],
         "recordSet": [_image_records(cleaned), _rows(listing)],

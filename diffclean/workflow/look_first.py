@@ -70,11 +70,6 @@ class Looked:
     passed_over: Mapping[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    @property
-    def fewest(self) -> int:
-        """The number of images in the smallest class."""
-        return min(self.classes.values(), default=0)
-
 
 @dataclass(frozen=True)
 class _Seen:

@@ -67,7 +67,7 @@ def test_originals_are_not_said_to_be_generated(tmp_path: Path) -> None:
 
 def test_a_run_of_which_little_is_known_has_a_card_too(tmp_path: Path) -> None:
     (tmp_path / "cleaned.csv").write_text("file,original,label\n")
-    write_card(tmp_path, Facts("<b>photos"), variations=False, licence="https://spdx.org/licenses/CC0-1.0.html")
+    write_card(tmp_path, Facts("<b>photos"), variations=False)
     card = json.loads((tmp_path / CARD_FILE).read_text())
-    assert card["license"] == "https://spdx.org/licenses/CC0-1.0.html"
+    assert card["name"] == "<b>photos, cleaned"
     assert card["distribution"][1]["includes"] == ["cleaned/**/*"]
