@@ -226,10 +226,11 @@ def _self_tested(prepared: Prepared, chain: Chain, outcome: Outcome, runner: Run
 
 
 def _cleaned(prepared: Prepared, places: Places, outcome: Outcome, runner: Runner) -> Path | None:
+    """Write the cleaned data set. Originals that nobody has judged are not called clean, so they are not written."""
     config = prepared.config
-    if config.cleaned == "none":
+    unjudged = config.cleaned == "originals" and outcome.suspects is None
+    kind = "none" if unjudged else config.cleaned
+    if kind == "none":
         outputs.remove_cleaned(config.out)
     left_out = _left_out(prepared, outcome)
-    return outputs.write_kept(
-        config.cleaned, config.data, prepared.found.digest, config.out, places.variations, left_out, runner
-    )
+    return outputs.write_kept(kind, config.data, prepared.found.digest, config.out, places.variations, left_out, runner)

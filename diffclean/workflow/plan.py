@@ -133,10 +133,9 @@ def impossible(found: Looked, trains: bool, searches: bool) -> list[str]:
             f"{FEWEST_A_CLASS} a class. So there is no teacher and no student."
         )
     if not searches:
+        reason = f"no class has {FEWEST_TO_JUDGE} images, which a detector needs" if trains else "there are too few"
         said.append(
-            f"Nobody can say which images are poisoned: no class has {FEWEST_TO_JUDGE} images, which a detector needs."
-            if trains
-            else "Nobody can say which images are poisoned: there are too few to compare them."
+            f"Nobody can say which images are poisoned: {reason}. So no originals are handed on as a cleaned data set."
         )
     return said
 

@@ -188,6 +188,8 @@ def test_two_images_a_class_are_regenerated_and_reported_and_no_more(
     assert done.report.is_file()
     assert len(list((config.out / "work" / "variations").rglob("*_v00.png"))) == 6
     assert done.kept == 6
+    assert done.cleaned is None, "nobody has judged the originals"
+    assert not (config.out / "cleaned").exists()
 
 
 def test_a_class_that_is_suspect_as_a_whole_leaves_no_student(config: CleanConfig) -> None:
