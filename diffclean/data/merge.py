@@ -8,7 +8,7 @@ import os
 import shutil
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby, zip_longest
@@ -264,7 +264,8 @@ def _bring(source: Path, target: Path) -> None:
             if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):
                 raise
             write_whole(target, source.read_bytes(), sync_folder=False)
-            shutil.copymode(source, target)
+            with suppress(PermissionError):  # disks of other systems have no modes
+                shutil.copymode(source, target)
         sync_folders(target.parent)
     except OSError as error:
         raise write_error(error, target) from error

@@ -249,7 +249,7 @@ class _Index:
         for line in log.lines():
             try:
                 self._take(json.loads(line))
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 break  # A kill cut this line off: its file counts as not written and is packed from the spool again.
         log.close()
 

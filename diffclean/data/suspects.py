@@ -10,17 +10,21 @@ import csv
 import io
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from diffclean.data.atomic import clean_temporaries, make_folders, write_whole
+from diffclean.data.json_file import json_of, read_limited
 from diffclean.errors import DiffcleanError
 
 SUSPECTS_FILE = "suspects.json"
 FORMAT = "diffclean-suspects"
 FORMAT_VERSION = 2
 _READABLE = (1, FORMAT_VERSION)
+_LIMIT_BYTES = 512 * 2**20
+"""The largest list that is read, for about three million images."""
 _KEPT = ("0", "false", "no", "")
 """The values of the column `suspect` in a CSV file that mark an image to be kept."""
 
@@ -150,14 +154,14 @@ def read_list(path: Path) -> SuspectList:
         DiffcleanError: the file is missing, damaged, or not a list of suspects.
     """
     try:
-        data = path.read_bytes()
-    except OSError as error:
+        data = read_limited(path, _LIMIT_BYTES)
+    except DiffcleanError as error:
         raise DiffcleanError(
-            f"The list of suspects {path} cannot be read ({error.strerror}).", "To make it: diffclean suspects DATA"
+            f"The list of suspects cannot be used. {error.message}", "To make it: diffclean suspects DATA"
         ) from error
     try:
         return _from_csv(data) if _is_csv(path) else _from_json(data)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, csv.Error) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, csv.Error) as error:
         raise DiffcleanError(
             f"{path} is not a list of suspects ({type(error).__name__}: {error}).",
             f"Give the {SUSPECTS_FILE} that `diffclean suspects` wrote, a JSON array of keys, or a .csv file with a "
@@ -170,7 +174,7 @@ def _is_csv(path: Path) -> bool:
 
 
 def _from_json(data: bytes) -> SuspectList:
-    content: Any = json.loads(data)
+    content: Any = json_of(data, infinities=True, file_names=True)
     if isinstance(content, list):
         if not all(isinstance(key, str) for key in content):
             raise ValueError("the array must hold keys only")
@@ -182,14 +186,26 @@ def _from_json(data: bytes) -> SuspectList:
         "variation-drop" if first else str(content["detector"]),
         "" if first else str(content["source"]),
         str(content["teacher"]),
-        [JudgedClass(**{name: row[name] for name in _CLASS_FIELDS & row.keys()}) for row in content["classes"]],
+        [_class(row) for row in content["classes"]],
         [_from_version_1(row) if first else _image(row) for row in content["images"]],
         {str(key): str(why) for key, why in content["missing"].items()},
         {} if first else dict(content["settings"]),
     )
 
 
-_CLASS_FIELDS = {column.name for column in fields(JudgedClass)}
+_KINDS = {"str": str, "int": int, "float": (int, float), "bool": bool}
+_CLASS_FIELDS = {column.name: _KINDS[str(column.type)] for column in fields(JudgedClass)}
+
+
+def _class(row: Mapping[str, Any]) -> JudgedClass:
+    values = {name: row[name] for name in _CLASS_FIELDS if name in row}
+    for name, value in values.items():
+        kind = _CLASS_FIELDS[name]
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise TypeError(f"{name} of a class is {value!r:.80}")
+        if kind == (int, float):
+            values[name] = float(value)
+    return JudgedClass(**values)
 
 
 def _image(row: dict[str, Any]) -> JudgedImage:

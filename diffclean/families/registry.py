@@ -135,7 +135,7 @@ def load_recipe(name: str) -> Recipe:
         )
     try:
         content = tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{path} is not valid TOML: {error}.") from error
     try:
         family, source = content["family"], dict(content["source"])

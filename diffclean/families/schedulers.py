@@ -46,6 +46,7 @@ same equation."""
 MOST_TIMESTEPS = 10_000
 _PREDICTIONS = ("epsilon", "sample", "v_prediction")
 _SPACINGS = ("leading", "linspace", "trailing")
+_BETAS = ("linear", "scaled_linear", "squaredcos_cap_v2")
 _OTHER = "diffclean can sample only models with a table of betas that predict the noise, the sample or the velocity."
 
 
@@ -131,6 +132,8 @@ def check_scheduler(config: Mapping[str, Any], where: str) -> None:
     _be(prediction in _PREDICTIONS, where, "prediction_type", ", ".join(_PREDICTIONS), prediction)
     spacing = config.get("timestep_spacing", "leading")
     _be(spacing in _SPACINGS, where, "timestep_spacing", ", ".join(_SPACINGS), spacing)
+    curve = config.get("beta_schedule", "linear")
+    _be(curve in _BETAS or betas is not None, where, "beta_schedule", ", ".join(_BETAS), curve)
     offset = config.get("steps_offset", 0)
     _be(_is_whole(offset, 0, trained), where, "steps_offset", f"0 to {trained}", offset)
     order = config.get("solver_order", 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,8 @@ def test_keys_alone_have_no_score(tmp_path: Path) -> None:
         ("list.json", "7"),
         ("list.json", '{"format": "diffclean-poison"}'),
         ("list.json", "[" * 100_000),
+        ("list.json", "[" * 150 + "]" * 150),
+        ("list.json", '["a/\\ud800.png"]'),
         ("list.json", '{"format": 1, "x": 2}'),
         ("list.json", '{"format": "diffclean-suspects", "format_version": 3}'),
         ("list.json", '{"format": "diffclean-suspects", "format_version": 2, "images": [7]}'),
@@ -116,3 +119,33 @@ def test_a_list_that_is_none(name: str, content: str, tmp_path: Path) -> None:
 def test_a_list_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(DiffcleanError, match=r"(?s)No such file.*diffclean suspects DATA"):
         read_suspects(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    ("part", "change"),
+    [
+        ("images", {"score": 10**400}),
+        ("images", {"probability": "sure"}),
+        ("images", {"score": None}),
+        ("classes", {"name": ["dog"]}),
+        ("classes", {"images": "many"}),
+        ("classes", {"suspects": True}),
+        ("classes", {"separation": 10**400}),
+        ("classes", {"picture": 5}),
+        ("classes", {"too_few": 1}),
+    ],
+)
+def test_wrong_values_in_a_list_are_messages(part: str, change: dict[str, object], tmp_path: Path) -> None:
+    FOUND.write(tmp_path / "list.json")
+    content = json.loads((tmp_path / "list.json").read_text())
+    content[part][0] |= change
+    (tmp_path / "list.json").write_text(json.dumps(content))
+    with pytest.raises(DiffcleanError, match="is not a list of suspects"):
+        read_list(tmp_path / "list.json")
+
+
+def test_a_pipe_in_place_of_a_list_is_not_waited_for(tmp_path: Path) -> None:
+    for name in ("list.json", "list.csv"):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(DiffcleanError, match="not a plain file"):
+            read_list(tmp_path / name)
