@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -149,3 +151,16 @@ def test_a_pipe_in_place_of_a_list_is_not_waited_for(tmp_path: Path) -> None:
         os.mkfifo(tmp_path / name)
         with pytest.raises(DiffcleanError, match="not a plain file"):
             read_list(tmp_path / name)
+
+
+def test_a_killed_writer_leaves_nothing_once_a_list_was_written(tmp_path: Path) -> None:
+    script = (
+        "import os, signal, sys; from pathlib import Path; from diffclean.data import suspects\n"
+        "os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "suspects.SuspectList('d', 's', '', [], [], {}).write(Path(sys.argv[1]))"
+    )
+    killed = subprocess.run([sys.executable, "-c", script, str(tmp_path / "list.json")], check=False)
+    assert killed.returncode == -9
+    assert [path.suffix for path in tmp_path.iterdir()] == [".part"]
+    FOUND.write(tmp_path / "list.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["list.json"]
