@@ -48,7 +48,7 @@ LOADERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "quiet": ("", lambda path: os._exit(0)),
     "write": ("", write),
     "connect": ("", connect),
-    "large": ("", lambda path: len(bytes(320 * 2**20))),
+    "large": ("", lambda path: len(bytearray(b"x") * 320 * 2**20)),
     "endless": ("", compute),
 }
 
