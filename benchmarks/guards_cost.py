@@ -19,6 +19,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,9 @@ def drawn(folder: Path, kind: str, count: int) -> Path:
     (folder / "in" / "class").mkdir(parents=True)
     rng = np.random.default_rng(0)
     for number in range(count):
-        coarse = Image.fromarray(rng.integers(0, 256, (6, 8, 3), np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
+        coarse = Image.fromarray(rng.integers(0, 256, (6, 8, 3), np.uint8)).resize(
+            (width, height), Image.Resampling.BICUBIC
+        )
         pixels = np.asarray(coarse) + rng.normal(0, 6, (height, width, 3))
         image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
         image.save(folder / "in" / "class" / f"{number:03d}.{extension}", **how)
@@ -73,13 +76,19 @@ def measured(folder: Path, rounds: int) -> dict[str, float]:
     found: dict[str, list[float]] = {"variate": [], "guarded": [], "bare": []}
     for number in range(rounds):
         out = folder / f"out{number}"
-        found["variate"].append(seconds(lambda: diffclean.variate(folder / "in", out, progress=False, processes=1)))
-        found["guarded"].append(seconds(lambda: [guarded(source, item, out) for item in items]))
-        found["bare"].append(seconds(lambda: [bare(folder / "in" / item.key, out, item.key) for item in items]))
+        run = partial(diffclean.variate, folder / "in", out, progress=False, processes=1, threads=1)
+        found["variate"].append(seconds(run))
+        found["guarded"].append(seconds(partial(_each, partial(guarded, source, out=out), items)))
+        found["bare"].append(seconds(partial(_each, partial(bare, folder / "in", out=out), items)))
     each = {f"{name}_s": statistics.median(times) / len(items) for name, times in found.items()}
     differences = [a - b for a, b in zip(found["guarded"], found["bare"], strict=True)]
     each["guards_s"] = statistics.median(differences) / len(items)
     return each | {"share": each["guards_s"] / each["variate_s"]}
+
+
+def _each(work: Callable[[Item], object], items: list[Item]) -> None:
+    for item in items:
+        work(item)
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -95,11 +104,11 @@ def guarded(source: ImageFolder, item: Item, out: Path) -> Path:
         return contained(out, item.key)
 
 
-def bare(path: Path, out: Path, key: str) -> Path:
+def bare(folder: Path, item: Item, out: Path) -> Path:
     """The same without any check."""
-    with Image.open(io.BytesIO(path.read_bytes())) as image:
+    with Image.open(io.BytesIO((folder / item.key).read_bytes())) as image:
         np.array(ImageOps.exif_transpose(image).convert("RGB"))
-    return out / key
+    return out / item.key
 
 
 def of_a_run() -> dict[str, float]:

@@ -14,8 +14,8 @@ from diffclean.errors import DiffcleanError
 LIMIT_BYTES = 4 * 2**20
 """The limit for configuration files. In the worst case, Python needs about twenty times as much memory."""
 _DEEPEST = 100
-"""The most objects and lists inside one another. Python's own limit is near a thousand, and much less for what copies or
-writes the value afterwards."""
+"""The most objects and lists inside one another. Python's own limit is near a thousand when it reads JSON, and lower
+when a value is copied or written."""
 
 
 ObjectHook = Callable[[dict[str, Any]], Any]

@@ -13,7 +13,6 @@ from types import TracebackType
 from diffclean.data.atomic import open_plain, write_error
 from diffclean.errors import DiffcleanError
 
-
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 

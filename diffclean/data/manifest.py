@@ -282,7 +282,7 @@ def _texts(path: Path, schema: pa.Schema) -> list[str]:
             texts.append(column.name)
         elif not kinds.is_integer(kind):
             raise DiffcleanError(
-                f"{path} is not a diffclean manifest: its column {column.name:.80} holds {str(kind):.80}; expected are "
+                f"{path} is not a diffclean manifest: its column {column.name:.80} holds {kind!s:.80}; expected are "
                 "texts and whole numbers."
             )
     if len(set(schema.names)) < len(schema.names):

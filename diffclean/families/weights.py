@@ -93,15 +93,15 @@ def weights_in(folder: Path) -> Weights | None:
 
 
 def _check_index(path: Path, shards: set[str]) -> None:
-    """Refuse an index that names a file elsewhere, or one that was not checked: a library would open whatever it names."""
+    """Refuse an index that names other files than the shards, since a library would open whatever it names."""
     content = read_json(path, _INDEX_BYTES)
     named = content.get("weight_map") if isinstance(content, dict) else None
     if not isinstance(named, dict):
         raise DiffcleanError(f"{path} is damaged: it has no weight_map.")
     if strange := [str(name) for name in named.values() if not isinstance(name, str) or name not in shards]:
         raise DiffcleanError(
-            f"The weights in {path.parent} cannot be read: {path.name} names {strange[0]:.200}, which is not one of the "
-            "shards beside it.",
+            f"The weights in {path.parent} cannot be read: {path.name} names {strange[0]:.200}, which is not one of "
+            "the shards beside it.",
             "They may be incomplete. Copy them again.",
         )
 

@@ -299,5 +299,5 @@ def test_a_tiff_of_endless_tags_is_refused() -> None:
     with pytest.raises(DecodeError, match="TIFF of more than 4096 tags"):
         decode(b"MM\0*\0\0\0\x08" + struct.pack(">H", 65_535) + bytes(12) * 65_535)
     for cut in (b"II*\0\xff\xff\xff\xff", b"II+\0\x08\0\0\0" + b"\xff" * 8):
-        with pytest.raises(DecodeError, match="truncated|damaged"):
+        with pytest.raises(DecodeError, match=r"truncated|damaged"):
             decode(cut + bytes(100))

@@ -133,7 +133,8 @@ def test_a_teacher_says_what_the_variation_shows(
 
 
 @pytest.mark.parametrize(
-    "name", ["../../out", "a/b", "..", ".hidden", "", "CAT", "run.json", "manifest.parquet", "journal-1-of-2.jsonl", "a\0"]
+    "name",
+    ["../../out", "a/b", "..", ".hidden", "", "CAT", "run.json", "manifest.parquet", "journal-1-of-2.jsonl", "a\0"],
 )
 def test_a_class_that_leads_elsewhere_is_refused(source: Path, settings: Settings, tmp_path: Path, name: str) -> None:
     """The teacher's file names the folders."""
