@@ -44,6 +44,8 @@ NEAREST = {
 same equation."""
 
 MOST_TIMESTEPS = 10_000
+_LARGEST = 1e9
+"""The greatest number that is taken for one; NaN and infinities are not."""
 _PREDICTIONS = ("epsilon", "sample", "v_prediction")
 _SPACINGS = ("leading", "linspace", "trailing")
 _BETAS = ("linear", "scaled_linear", "squaredcos_cap_v2")
@@ -155,7 +157,7 @@ def _is_whole(value: Any, lowest: int, highest: int) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+    return type(value) in (int, float) and -_LARGEST < value < _LARGEST  # whole numbers may exceed any float
 
 
 def _be(holds: bool, where: str, key: str, expected: str, found: Any) -> None:
