@@ -49,6 +49,22 @@ def test_the_order_that_fits_is_found(kind: str) -> None:
     assert better_order(labels, labels, table) is None
 
 
+@pytest.mark.parametrize(
+    ("assumed", "order", "title"),
+    [
+        (["Bee", "Dog", "ant", "cat"], ["ant", "Bee", "cat", "Dog"], "order without regard to capitals"),
+        (["0", "2", "10"], ["0", "10", "2"], "order of their bytes"),
+        (["a", "B", "c"], ["c", "a", "B"], "the order that its answers suggest"),
+    ],
+)
+def test_other_orders_are_found_by_name(assumed: list[str], order: list[str], title: str) -> None:
+    table = {name: number for number, name in enumerate(assumed)}
+    true = assumed * 20
+    labels = torch.tensor([table[name] for name in true])
+    answers = torch.tensor([order.index(name) for name in true])
+    assert better_order(answers, labels, table) == (title, order, 1.0)
+
+
 class Levels(nn.Module):
     """Twelve grey levels, told apart in natural order."""
 
@@ -88,6 +104,9 @@ def test_evaluate_says_that_natural_order_fits(
     said_now = capsys.readouterr()
     assert "100.0 %" in said_now.out
     assert "agrees with only" not in said_now.err
+    listed.write_text(json.dumps(sorted(str(n) for n in range(12))))
+    assert main(["evaluate", str(weights), str(data), *told, "--teacher-classes", str(listed)]) == 0
+    assert "in natural order it would agree with 100 %" in capsys.readouterr().err
 
 
 def test_distill_warns_of_twelve_numbers_in_another_order(
