@@ -45,8 +45,8 @@ _PIECE = 130
 LIMIT_S, KILLED_AFTER_CPU_S, KILLED_AFTER_S = 2.0, 20, 600
 """CPU time that a load may take; CPU and wall time after which it is ended, on a machine that others use too."""
 LIMIT_MB, ADDRESS_SPACE_MB = 300, 4096
-CASES_A_CHILD, GROWN_MB = 200, 100
-"""Cases after which a child is replaced, and the memory of a case after which it is."""
+CASES_A_CHILD, GROWN_MB, LEFT_MB = 200, 100, 1
+"""Cases after which a child is replaced, the memory of a case after which it is, and that after which it is tidied."""
 GRAPH = "graph of an engine"
 HOSTILE: tuple[Any, ...] = (
     *(None, True, -1, 0, 1e300, 10**9, 10**30, float("inf"), float("nan"), "", "x", "../../x", "/etc/passwd"),
@@ -202,9 +202,11 @@ def _serve(asked: int, tell: int, seeds: dict[str, Path], work: Path, show: bool
     trim = getattr(ctypes.CDLL(None), "malloc_trim", lambda _: 0)
     with os.fdopen(asked) as kinds:
         for kind in map(str.strip, kinds):
-            gc.collect()
-            trim(0)  # what an earlier case has left would hide what this one takes
-            os.write(tell, json.dumps(_loaded(partial(LOADERS[kind][1], seeds[kind]), show)).encode() + b"\n")
+            outcome = _loaded(partial(LOADERS[kind][1], seeds[kind]), show)
+            os.write(tell, json.dumps(outcome).encode() + b"\n")
+            if outcome["mb"] > LEFT_MB:
+                gc.collect()
+                trim(0)  # what this case has left would hide what the next one takes
     os._exit(0)
 
 
