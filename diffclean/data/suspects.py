@@ -193,7 +193,7 @@ def _from_json(data: bytes) -> SuspectList:
     )
 
 
-_KINDS = {"str": str, "int": int, "float": (int, float), "bool": bool}
+_KINDS: dict[str, Any] = {"str": str, "int": int, "float": (int, float), "bool": bool}
 _CLASS_FIELDS = {column.name: _KINDS[str(column.type)] for column in fields(JudgedClass)}
 
 
