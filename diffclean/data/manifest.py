@@ -31,7 +31,7 @@ _TEXT_BYTES = 64 * 2**20
 """The most that the texts of `_ROWS_AT_ONCE` rows may take: 2 KiB a row, where real rows have a few hundred bytes."""
 _UNPACKED, _SPARE_BYTES = 64, 64 * 2**20
 """A manifest may unpack to so many times its size, plus this many bytes."""
-_SHARD_NAME = re.compile(r"manifest-(\d+)-of-(\d+)\.parquet")
+_SHARD_NAME = re.compile(r"manifest-([0-9]{1,6})-of-([0-9]{1,6})\.parquet")
 
 
 class Status(StrEnum):
@@ -218,8 +218,9 @@ def read_manifest_classes(path: Path) -> dict[str, int]:
 
 def shard_manifests(out: Path) -> dict[Shard, Path]:
     """The manifests that shards have written to `out`."""
-    found = ((_SHARD_NAME.fullmatch(path.name), path) for path in out.iterdir())
-    return {Shard(int(match[1]), int(match[2])): path for match, path in found if match}
+    named = ((_SHARD_NAME.fullmatch(path.name), path) for path in out.iterdir())
+    found = ((int(match[1]), int(match[2]), path) for match, path in named if match)
+    return {Shard(index, count): path for index, count, path in found if 1 <= index <= count}
 
 
 def _schema(class_to_idx: Mapping[str, int]) -> pa.Schema:

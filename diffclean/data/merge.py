@@ -43,6 +43,9 @@ from diffclean.data.run_record import differences, read_run, update_run
 from diffclean.data.shard import Shard
 from diffclean.errors import DiffcleanError
 
+_SHOWN = 20
+"""The missing shards that a message names."""
+
 
 @dataclass(frozen=True)
 class _Opened:
@@ -203,8 +206,10 @@ def _complete(folders: list[Path]) -> dict[Shard, Path]:
         )
     missing = [Shard(index, counts[0]) for index in range(1, counts[0] + 1) if Shard(index, counts[0]) not in found]
     if missing:
-        begun = [shard for shard in missing if any(journal_path(folder, shard).exists() for folder in folders)]
-        lines = [f"shard {s.name} {'has not finished' if s in begun else 'is missing'}" for s in missing]
+        shown = missing[:_SHOWN]
+        begun = [shard for shard in shown if any(journal_path(folder, shard).exists() for folder in folders)]
+        lines = [f"shard {s.name} {'has not finished' if s in begun else 'is missing'}" for s in shown]
+        lines += [f"and {len(missing) - _SHOWN} more"] * (len(missing) > _SHOWN)
         raise DiffcleanError(
             "Not all shards are here: " + ", ".join(lines) + ".",
             "Let them finish, then merge again and name every folder that they wrote to.",
