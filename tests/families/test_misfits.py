@@ -57,6 +57,16 @@ def test_sizes_in_every_form(copied: Path) -> None:
         ("unet", {"down_block_types": ["\\x1b[31m"]}, "cannot be read"),
         ("text_encoder", {"num_hidden_layers": 10**5}, "num_hidden_layers"),
         ("vae", {"block_out_channels": [8] * 1000}, "1000 entries"),
+        ("vae", {"latent_channels": 8}, "cannot be read"),
+        ("vae", {"in_channels": 1, "out_channels": 1}, "cannot be read"),
+        ("vae", {"latent_channels": None}, "cannot be read|do not fit together"),
+        ("unet", {"in_channels": 9}, "cannot be read"),
+        ("unet", {"addition_embed_type": "text"}, "not those of a UNet2DConditionModel: add_embedding"),
+        ("unet", {"time_cond_proj_dim": 7}, "cannot be read|missing"),
+        ("unet", {"_class_name": "UNet2DModel"}, "a UNet2DConditionModel was expected"),
+        ("text_encoder", {"hidden_size": 64}, "cannot be read|do not fit together"),
+        ("text_encoder", {"vocab_size": 10**5}, "cannot be read|do not fit together"),
+        ("text_encoder", {"max_position_embeddings": 0}, "cannot be read|do not fit together"),
     ],
 )
 def test_configurations_that_do_not_fit_the_weights(
