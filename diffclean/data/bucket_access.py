@@ -7,22 +7,26 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from diffclean.data.address import SCHEMES, Address
-from diffclean.data.bucket_errors import no_credentials
+from diffclean.data.bucket_errors import no_credentials, not_reached
 from diffclean.errors import DiffcleanError, MissingExtraError
 
 EXTRA = "cloud"
 _LIBRARY = "obstore"
 _FRESH = timedelta(minutes=5)
 """How long credentials of a profile or a role are used before they are asked for again."""
-_RETRIES = {
+_ATTEMPTS, _CONNECT_S = 3, 5.0
+_RETRIES: Any = {
     "max_retries": 10,
     "backoff": {"init_backoff": timedelta(milliseconds=200), "max_backoff": timedelta(seconds=20), "base": 2},
     "retry_timeout": timedelta(minutes=3),
@@ -89,9 +93,9 @@ def opened_bucket(address: Address) -> Any:
 def _open_s3(address: Address) -> Any:
     from obstore.store import S3Store
 
-    config: dict[str, Any] = {}
+    config: Any = {}
     endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
-    provider = None
+    provider: Any = None
     if not any(os.environ.get(name) for name in _S3_OWN):
         session = _profile()
         credentials = session.get_credentials()
@@ -102,6 +106,7 @@ def _open_s3(address: Address) -> Any:
         if not os.environ.get("AWS_REGION") and (region := session.get_config_variable("region")):
             config["region"] = region
     if endpoint:
+        _check_reached(address, endpoint)
         config["endpoint"] = endpoint
     return S3Store(
         address.bucket,
@@ -135,7 +140,7 @@ def _open_az(address: Address) -> Any:
 _OPENERS: Mapping[str, Callable[[Address], Any]] = {"s3": _open_s3, "gs": _open_gs, "az": _open_az}
 
 
-def _client(plain: bool = False) -> dict[str, Any]:
+def _client(plain: bool = False) -> Any:
     """Options of the connections; `plain` permits HTTP, which a store on one's own machine may speak."""
     from diffclean import __version__
 
@@ -158,6 +163,22 @@ def _profile() -> Any:
             f"The profile of AWS_PROFILE cannot be used ({type(error).__name__}).", "See: aws configure list-profiles"
         ) from None
     return session
+
+
+def _check_reached(address: Address, endpoint: str) -> None:
+    """Say at once that nobody listens at an endpoint; requests would be repeated for a minute before."""
+    parts = urlsplit(endpoint)
+    if getproxies() or parts.hostname is None:
+        return
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    for attempt in range(_ATTEMPTS):
+        try:
+            socket.create_connection((parts.hostname, port), _CONNECT_S).close()
+            return
+        except OSError as error:
+            if attempt + 1 == _ATTEMPTS:
+                raise not_reached(address) from error
+        time.sleep(1)
 
 
 def _asked_again(credentials: Any) -> Callable[[], dict[str, Any]]:

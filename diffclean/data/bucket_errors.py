@@ -13,6 +13,7 @@ AGAIN = "run the same command again: it resumes."
 _CODE = re.compile(r"<Code>(\w+)</Code>|\"reason\": ?\"(\w+)\"|x-ms-error-code[\"': ]+(\w+)")
 _STATUS = re.compile(r"\b(?:status|Status)(?: code)?[:( ]+([345]\d\d)")
 _EXPECTED_REGION = re.compile(r"expecting '([a-z0-9-]+)'|<Region>([a-z0-9-]+)</Region>")
+_NO_PATH = re.compile(r"path segment|illegal character|Error parsing Path", re.I)
 _UNREACHED = re.compile(r"error sending request|connect|dns error|timed? ?out|HTTP error", re.I)
 _NO_CREDENTIALS = re.compile(r"169\.254\.|metadata\.google|instance metadata|token request|credential", re.I)
 
@@ -52,6 +53,14 @@ def no_credentials(address: Address) -> StoreError:
     return StoreError(f"There are no credentials for {address}.", _WHERE_THEY_ARE[address.scheme])
 
 
+def not_reached(bucket: Address) -> StoreError:
+    """The error for a store that does not answer at all."""
+    hint = "AWS_ENDPOINT_URL" if bucket.scheme == "s3" else "the endpoint"
+    return StoreError(
+        f"The store of {bucket} cannot be reached.", f"Check the network, and {hint} if it is set; then {AGAIN}"
+    )
+
+
 def explained(error: Exception, doing: str, bucket: Address, name: str) -> StoreError | None:
     """Say what an error of the library means.
 
@@ -79,9 +88,9 @@ def explained(error: Exception, doing: str, bucket: Address, name: str) -> Store
         return ChangedError(f"{where} was changed meanwhile.", AGAIN.capitalize())
     if kind in ("PermissionDeniedError", "UnauthenticatedError"):
         return _refused(code or kind, where, doing)
-    if kind == "InvalidPathError" or "path segment" in text:
+    if kind == "InvalidPathError" or _NO_PATH.search(text):
         return BadNameError(
-            f"{where} has objects with names that are no paths, such as a//b or a/../b.",
+            f"{where} has objects whose names are no paths, such as a//b, a/../b, or a name with control characters.",
             "Rename these objects, or name a folder without them.",
         )
     return _other(text, code, doing, where, bucket)
@@ -103,11 +112,7 @@ def _other(text: str, code: str, doing: str, where: str, bucket: Address) -> Sto
     if _NO_CREDENTIALS.search(text):
         return no_credentials(bucket)
     if _UNREACHED.search(text):
-        hint = "AWS_ENDPOINT_URL" if bucket.scheme == "s3" else "the endpoint"
-        return StoreError(
-            f"Cannot {doing} {where}: the store cannot be reached.",
-            f"Check the network, and {hint} if it is set; then {AGAIN}",
-        )
+        return not_reached(bucket)
     return StoreError(f"Cannot {doing} {where}{f' ({code})' if code else ''}.", f"Mend that, then {AGAIN}")
 
 

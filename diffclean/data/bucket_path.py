@@ -72,12 +72,12 @@ class BucketPath:
 
     def is_dir(self) -> bool:
         """Whether something lies below it."""
-        return next(self.store.list(self.address.path), None) is not None
+        return next(self.store.below(self.address.path), None) is not None
 
     def entries(self) -> Iterator[tuple[str, bool]]:
         """The names in this folder, each with whether it is a folder. What lies below is listed as far as is asked."""
         last = ""
-        for chunk in self.store.list(self.address.path):
+        for chunk in self.store.below(self.address.path):
             for found in chunk:
                 name, slash, _ = found.name[len(self.address.path) :].lstrip("/").partition("/")
                 if name != last:

@@ -185,7 +185,7 @@ class BucketLog:
                 raise DiffcleanError(f"{self.where} is being written.", "Wait, then try again.") from error
         self._begin = self._size
         with ThreadPoolExecutor(_LOADED_AT_ONCE) as pool:
-            for chunk in self._store.list(self._folder):
+            for chunk in self._store.below(self._folder):
                 later = [piece for piece in chunk if self._offset(piece) >= self._begin]
                 for piece, data in zip(later, pool.map(self._content, later), strict=True):
                     if self._offset(piece) != self._size:
@@ -210,7 +210,7 @@ class BucketLog:
         with os.fdopen(os.dup(self._file.fileno()), "rb") as file:
             self._store.put(self._whole, file)
         self._begin, self._pieces = self._size, 0
-        pieces = [piece.name for chunk in self._store.list(self._folder) for piece in chunk]
+        pieces = [piece.name for chunk in self._store.below(self._folder) for piece in chunk]
         with suppress(StoreError):  # what is left is ignored, since the whole holds it
             self._store.delete(*pieces)
 

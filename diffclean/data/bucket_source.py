@@ -53,7 +53,7 @@ class BucketFolder:
         self._store, self._prefix = self.root.store, self.root.address.path
         self._layout, self._labels, self._passed_over = Layout(), set[str](), PassedOver()
         self._is_listed = False
-        if next(self._store.list(self._prefix), None) is None:
+        if next(self._store.below(self._prefix), None) is None:
             raise DiffcleanError(f"There is nothing in {self.root}.", "Give the address of a folder that holds images.")
 
     @property
@@ -165,7 +165,7 @@ class BucketFolder:
     def _walk(self, passed_over: PassedOver) -> Iterator[Item]:
         last = b""
         with ThreadPoolExecutor(_LOOKED_AT_ONCE, "look") as pool:
-            for chunk in self._store.list(self._prefix):
+            for chunk in self._store.below(self._prefix):
                 unnamed = [found for found in chunk if found.size and not _extension(found.name)]
                 formats = dict(zip(unnamed, pool.map(self._format, unnamed), strict=True))
                 for found in chunk:

@@ -49,7 +49,8 @@ class Lease:
         self._since = datetime.now(UTC).isoformat(timespec="seconds")
         self._renewed = 0.0
         self._lost, self._done = False, threading.Event()
-        self._renewing = threading.Thread(target=self._renew, daemon=True, name="lease")
+        self._writing = threading.Lock()
+        self._keeping = threading.Thread(target=self._keep, daemon=True, name="lease")
 
     def __enter__(self) -> Lease:
         mine = self.store.create(self.name, self._content())
@@ -63,14 +64,14 @@ class Lease:
                 "Name a folder on this machine as `out`, and copy it to the bucket afterwards.",
             )
         self._mine, self._renewed = mine, time.monotonic()
-        self._renewing.start()
+        self._keeping.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._done.set()
-        self._renewing.join()
+        self._keeping.join()
         if self._mine is not None and not self._lost:
             with suppress(StoreError):  # it is taken for dead after a while
                 self.store.replace(self._mine, b"{}\n")
@@ -79,31 +80,36 @@ class Lease:
         """Refuse to go on if another process may have taken the lock.
 
         Raises:
-            DiffcleanError: it was lost, or could not be renewed for too long.
+            DiffcleanError: it was lost, or it could not be renewed for too long and still cannot be.
         """
-        if self._lost or time.monotonic() - self._renewed > self.life_s:
+        if time.monotonic() - self._renewed > self.life_s:
+            self._renew()  # the store was away for a while; whether the lock is still ours it says itself
+        if self._lost:
             raise DiffcleanError(
-                f"The lock on {self.place} could not be renewed in time; another run may have begun to write there.",
-                "Check that no other run writes there; then type the same command again: it resumes.",
+                f"The lock on {self.place} was taken by another run: this one gave no sign of life for a while.",
+                "Let the other run finish. If there is none any more, type the same command again: it resumes.",
             )
 
     def _content(self) -> bytes:
         who = {"host": socket.gethostname(), "pid": os.getpid(), "since": self._since}
         return json.dumps(who | {"token": self._token, "beat": self._beat}).encode() + b"\n"
 
+    def _keep(self) -> None:
+        while not self._lost and not self._done.wait(self.life_s / 4):
+            with suppress(StoreError):  # `check` tries again when this has lasted too long
+                self._renew()
+
     def _renew(self) -> None:
-        while not self._done.wait(self.life_s / 4):
+        with self._writing:
+            if self._lost or self._mine is None:
+                return
             self._beat += 1
             begun = time.monotonic()
-            try:
-                assert self._mine is not None
-                mine = self.store.replace(self._mine, self._content())
-            except StoreError:
-                continue  # `check` notices when it has lasted too long
+            mine = self.store.replace(self._mine, self._content())
             if mine is None:
                 self._lost = True
-                return
-            self._mine, self._renewed = mine, begun
+            else:
+                self._mine, self._renewed = mine, begun
 
 
 def wait_until_free(store: Store, name: str, place: str, life_s: float | None = None) -> Found | None:

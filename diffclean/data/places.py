@@ -86,6 +86,6 @@ def remove(path: AnyFile) -> None:
 def remove_below(folder: AnyFile) -> None:
     """Remove a folder with what is in it, as far as that is possible."""
     if isinstance(folder, BucketPath):
-        folder.store.delete(*(found.name for chunk in folder.store.list(folder.address.path) for found in chunk))
+        folder.store.delete(*(found.name for chunk in folder.store.below(folder.address.path) for found in chunk))
     else:
         shutil.rmtree(folder, ignore_errors=True)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, BinaryIO, TypeVar
 
 from diffclean.data.address import Address
@@ -61,7 +61,7 @@ class Store:
         self.address = Address(address.scheme, address.bucket)
         self._seen: dict[str, tuple[float, Found | None]] = {}
 
-    def list(self, folder: str) -> Iterator[list[Found]]:
+    def below(self, folder: str) -> Iterator[list[Found]]:
         """All objects below a folder (`""`: all of the bucket), about a thousand at a time, in the store's order."""
         obstore = library()
         chunks = self._call("list", folder, lambda: obstore.list(self._bucket, folder or None, chunk_size=_AT_ONCE))
@@ -148,7 +148,7 @@ class Store:
             for name in some:
                 self._seen.pop(name, None)
             try:
-                self._call("write", some[0], lambda some=some: obstore.delete(self._bucket, some))
+                self._call("write", some[0], partial(obstore.delete, self._bucket, some))
             except MissingError:
                 if len(some) > 1:
                     for name in some:

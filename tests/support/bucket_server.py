@@ -54,7 +54,7 @@ class Bucket:
         """Name below a folder -> content."""
         cut = len(folder) + 1 if folder else 0
         store = self.store
-        return {each.name[cut:]: store.get(each.name) for chunk in store.list(folder) for each in chunk}
+        return {each.name[cut:]: store.get(each.name) for chunk in store.below(folder) for each in chunk}
 
     def bytes_read(self, ending: str) -> list[str]:
         """The ranges that were read of objects with this ending."""

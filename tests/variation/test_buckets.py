@@ -276,6 +276,7 @@ def test_the_command_line_takes_addresses_and_names_what_cannot_be_done_with_the
     engine = ["--engine", str(tiny_model), "--runtime", "onnxruntime", "--steps", "1", "--batch", "2", "--detail", "16"]
     assert main(["variate", bucket / "in", *engine, "--dry-run"]) == 0
     assert f"written to {bucket / 'in-variations'}." in capsys.readouterr().out
+    assert bucket.objects("in-variations") == {}
     assert main(["variate", bucket / "in", *engine, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["out"] == bucket / "in-variations"
     assert len(images(bucket.objects("in-variations"))) == 5
