@@ -74,13 +74,17 @@ def s3_server() -> Iterator[tuple[str, int]]:
         server.stop()
 
 
-@contextmanager
-def bucket_on(server: tuple[str, int], name: str) -> Iterator[Bucket]:
-    """A new bucket, seen through a proxy."""
+def make_bucket(server: tuple[str, int], name: str) -> None:
     connection = http.client.HTTPConnection(*server)
     connection.request("PUT", f"/{name}", headers={"Authorization": "AWS4-HMAC-SHA256 Credential=a/b/us-east-1/s3/x"})
     assert connection.getresponse().status == 200
     connection.close()
+
+
+@contextmanager
+def bucket_on(server: tuple[str, int], name: str) -> Iterator[Bucket]:
+    """A new bucket, seen through a proxy."""
+    make_bucket(server, name)
     bucket = Bucket(name, "")
     proxy = ThreadingHTTPServer(("127.0.0.1", 0), _handler(server, bucket))
     proxy.daemon_threads = True

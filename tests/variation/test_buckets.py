@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -12,15 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bucket_server import Bucket
+from bucket_server import Bucket, make_bucket
 from data_sets import content, files_below, picture, shards, tar
 
 from diffclean.api.variate import beside
 from diffclean.cli.main import main
 from diffclean.data import lease
+from diffclean.data.address import Address
 from diffclean.data.convert import convert
 from diffclean.data.registry import open_sink, open_source
 from diffclean.data.shard import Shard
+from diffclean.data.store import Store
 from diffclean.errors import DiffcleanError, Interrupted
 from diffclean.variation.settings import Settings
 from diffclean.variation.variate import Concurrency, VariateResult, variate
@@ -183,7 +187,12 @@ def test_a_run_that_is_killed_by_the_system_goes_on_to_the_same_bytes(
     child = subprocess.Popen([sys.executable, "-m", "diffclean.cli.main", *command], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 120
     while child.poll() is None and time.monotonic() < deadline:
-        if len([1 for method, path, _ in bucket.requests if method == "PUT" and "/.diffclean-log/" in path]) >= 2:
+        if (
+            len(
+                [1 for method, path, _ in bucket.requests if method == "PUT" and path.startswith("out/.diffclean-log/")]
+            )
+            >= 2
+        ):
             child.send_signal(signal.SIGKILL)
             break
     child.wait(120)
@@ -268,6 +277,49 @@ def test_a_table_in_a_bucket_is_counted_without_reading_its_images(bucket: Bucke
         first, last = part.removeprefix("bytes=").split("-")
         read += int(last) - int(first) + 1
     assert 0 < read < table.stat().st_size / 4
+
+
+def test_what_trains_measures_and_attacks_reads_a_bucket_as_it_reads_a_folder(
+    bucket: Bucket, shapes: tuple[Path, Path], tiny_archs: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, folder in zip(("train", "test"), shapes, strict=True):
+        bucket.put({f"{name}/{key}": data for key, data in files_below(folder).items()})
+    monkeypatch.chdir(tmp_path)
+    for where, train, test in (("disk", *map(str, shapes)), ("bucket", bucket / "train", bucket / "test")):
+        assert main(["train", train, "-o", f"{where}.pt", "--arch", "tiny", "--epochs", "1"]) == 0
+        assert main(["poison", train, "--attack", "badnets", "--target", "square", "-o", f"{where}-poisoned"]) == 0
+        assert main(["evaluate", f"{where}.pt", test, "--poison", f"{where}-poisoned/poison.json"]) == 0
+    assert images(files_below(tmp_path / "bucket-poisoned")) == images(files_below(tmp_path / "disk-poisoned"))
+    assert not (tmp_path / "s3:").exists()
+
+
+def test_the_commands_of_the_page_run_as_they_stand_there(
+    bucket: Bucket,
+    s3_server: tuple[str, int],
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    page = (Path(__file__).parents[2] / "docs/buckets.md").read_text()
+    commands = [shlex.split(line, comments=True)[1:] for line in re.findall(r"^diffclean .*$", page, re.MULTILINE)]
+    assert {command[0] for command in commands} == {"doctor", "variate", "convert"}
+    for name in ("photos", "shards", "clean"):
+        make_bucket(s3_server, name)
+    photos, many = (Store(Address("s3", name)) for name in ("photos", "shards"))
+    for number in range(2):
+        photos.put(f"2026-11/cat/{number}.png", picture(number))
+    for number in range(10):
+        shard = tar(tmp_path / "x.tar", [(f"{number}.png", picture(number)), (f"{number}.cls", b"0")])
+        many.put(f"train-{number:04d}.tar", shard.read_bytes())
+    monkeypatch.chdir(tmp_path)
+    for option, value in {"ENGINE": str(tiny_model), "VARIATE_STEPS": "1", "VARIATE_DETAIL": "16"}.items():
+        monkeypatch.setenv(f"DIFFCLEAN_{option}", value)
+    for command in commands:
+        assert main(command) == 0, f"{command}: {capsys.readouterr().err}"
+    assert len(list((tmp_path / "variations/cat").iterdir())) == 2
+    assert len(list((tmp_path / "photos/cat").iterdir())) == 2
+    assert len(content("s3://clean/train")) == 10
 
 
 def test_the_command_line_takes_addresses_and_names_what_cannot_be_done_with_them(
