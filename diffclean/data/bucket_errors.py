@@ -15,7 +15,7 @@ _STATUS = re.compile(r"\b(?:status|Status)(?: code)?[:( ]+([345]\d\d)")
 _EXPECTED_REGION = re.compile(r"expecting '([a-z0-9-]+)'|<Region>([a-z0-9-]+)</Region>")
 _NO_PATH = re.compile(r"path segment|illegal character|Error parsing Path", re.I)
 _UNREACHED = re.compile(r"error sending request|connect|dns error|timed? ?out|HTTP error", re.I)
-_NO_CREDENTIALS = re.compile(r"169\.254\.|metadata\.google|instance metadata|token request|credential", re.I)
+_ROLE = re.compile(r"169\.254\.\d|metadata\.google|/metadata/identity")
 
 _WHERE_THEY_ARE = {
     "s3": "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give this machine a role; for a public "
@@ -97,8 +97,10 @@ def explained(error: Exception, doing: str, bucket: Address, name: str) -> Store
 
 
 def _other(text: str, code: str, doing: str, where: str, bucket: Address) -> StoreError:
-    if "redirect" in text.lower():
+    if "redirect without LOCATION" in text:
         return _region(code, where, bucket, text)
+    if _ROLE.search(text):  # the machine was asked for its role, and has none
+        return no_credentials(bucket)
     status = _STATUS.search(text)
     if status:
         number = status[1]
@@ -109,8 +111,6 @@ def _other(text: str, code: str, doing: str, where: str, bucket: Address) -> Sto
             why += " again and again"
         what = "Wait" if number.startswith("5") else "Mend that"
         return StoreError(f"Cannot {doing} {where}: {why}.", f"{what}, then {AGAIN}")
-    if _NO_CREDENTIALS.search(text):
-        return no_credentials(bucket)
     if _UNREACHED.search(text):
         return not_reached(bucket)
     return StoreError(f"Cannot {doing} {where}{f' ({code})' if code else ''}.", f"Mend that, then {AGAIN}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections import OrderedDict
+import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from threading import Lock
@@ -22,8 +22,7 @@ from diffclean.data.shard import Shard
 from diffclean.data.sources import Description, Source
 
 log = logging.getLogger(__name__)
-_FOLDERS = 4
-"""The folders whose lists are held in memory while an earlier run is compared with what is there."""
+_CACHE_KIB = 16_384
 
 
 class BucketSink:
@@ -38,7 +37,7 @@ class BucketSink:
         self.root = BucketPath.of(where)
         self.records: Records = BucketRecords(self.root)
         self._owner = owner
-        self._sizes: OrderedDict[str, dict[str, int]] = OrderedDict()
+        self._sizes: _Sizes | None = None
         self._listing = Lock()
 
     @property
@@ -76,16 +75,11 @@ class BucketSink:
         """Nothing is left to do: an object is safe once its request was answered."""
 
     def size(self, key: str) -> int | None:
-        """The size of an image; None if there is none. The folder is listed once, not asked about each image."""
-        name = self._name(key)
-        folder = name.rpartition("/")[0]
+        """The size of an image; None if there is none. All is listed once, instead of asking about each image."""
         with self._listing:
-            if folder not in self._sizes:
-                self._sizes[folder] = {found.name: found.size for found in self.root.store.within(folder)[1]}
-                while len(self._sizes) > _FOLDERS:
-                    self._sizes.popitem(last=False)
-            self._sizes.move_to_end(folder)
-            return self._sizes[folder].get(name)
+            if self._sizes is None:
+                self._sizes = _Sizes(self.root)
+            return self._sizes.get(self._name(key))
 
     def read(self, key: str) -> bytes:
         """The bytes of an image."""
@@ -123,10 +117,33 @@ class BucketSink:
         return (self.root.address / relative).path
 
     def _note(self, name: str, size: int | None) -> None:
-        """Bring the lists in memory up to date."""
+        """Bring the list up to date, if there is one."""
         with self._listing:
-            there = self._sizes.get(name.rpartition("/")[0])
-            if there is not None:
-                there.pop(name, None)
-                if size is not None:
-                    there[name] = size
+            if self._sizes is not None:
+                self._sizes.note(name, size)
+
+
+class _Sizes:
+    """The sizes of all objects in a folder, in a private database that SQLite moves to a temporary file if it grows."""
+
+    def __init__(self, root: BucketPath) -> None:
+        self._database = sqlite3.connect("", isolation_level=None, check_same_thread=False)
+        for setting in (f"cache_size = -{_CACHE_KIB}", "journal_mode = OFF", "synchronous = OFF"):
+            self._database.execute(f"PRAGMA {setting}")
+        self._database.execute("CREATE TABLE sizes (name TEXT PRIMARY KEY, size INTEGER) WITHOUT ROWID")
+        self._database.execute("BEGIN")
+        for chunk in root.store.below(root.address.path):
+            found = ((each.name, each.size) for each in chunk)
+            self._database.executemany("INSERT OR REPLACE INTO sizes VALUES (?, ?)", found)
+        self._database.execute("COMMIT")
+
+    def get(self, name: str) -> int | None:
+        """The size of an object; None if there is none."""
+        found = self._database.execute("SELECT size FROM sizes WHERE name = ?", (name,)).fetchone()
+        return None if found is None else int(found[0])
+
+    def note(self, name: str, size: int | None) -> None:
+        """Record that an object was written, or removed."""
+        self._database.execute("DELETE FROM sizes WHERE name = ?", (name,))
+        if size is not None:
+            self._database.execute("INSERT INTO sizes VALUES (?, ?)", (name, size))

@@ -160,8 +160,8 @@ class Store:
 
     def _get(self, name: str, tag: str, **options: Any) -> bytes:
         obstore = library()
-        if tag.startswith(('"', "W/")):
-            options["if_match"] = tag
+        if tag.startswith(('"', "W/", "0x")):  # Azure lists its tags without quotation marks
+            options["if_match"] = f'"{tag}"' if tag.startswith("0x") else tag
         return self._call("read", name, lambda: bytes(obstore.get(self._bucket, name, options=options).bytes()))
 
     def _conditional(self, name: str, data: bytes, mode: Any) -> Found | None:
