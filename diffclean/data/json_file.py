@@ -6,9 +6,9 @@ import json
 import math
 import stat
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NoReturn
 
+from diffclean.data.bucket_path import AnyFile
 from diffclean.errors import DiffcleanError
 
 LIMIT_BYTES = 4 * 2**20
@@ -22,7 +22,7 @@ ObjectHook = Callable[[dict[str, Any]], Any]
 
 
 def read_json(
-    path: Path,
+    path: AnyFile,
     limit_bytes: int = LIMIT_BYTES,
     object_hook: ObjectHook | None = None,
     infinities: bool = False,
@@ -47,7 +47,7 @@ def read_json(
         raise DiffcleanError(f"{path} is damaged: {error}.") from error
 
 
-def read_limited(path: Path, limit_bytes: int) -> bytes:
+def read_limited(path: AnyFile, limit_bytes: int) -> bytes:
     """Read a file that should be small.
 
     Args:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from diffclean.data.classes import checked_classes
 from diffclean.data.json_file import json_of
 from diffclean.data.keys import key_bytes
+from diffclean.data.places import place_of
 from diffclean.data.records import FolderRecords, Records
 from diffclean.data.shard import Shard, file_name
 from diffclean.errors import DiffcleanError
@@ -237,16 +238,18 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    place = place_of(path)
     try:
-        if path.exists() and not path.is_file():  # opening a pipe of that name would wait for ever
+        # Opening a pipe of that name would wait for ever.
+        if isinstance(place, Path) and place.exists() and not place.is_file():
             raise DiffcleanError(f"{path} is not a plain file.")
         # Not read_table, which would take a folder name like `a=b` in the path for a column.
         # One thread everywhere: Arrow's own threads release the bytes late, perhaps after Python has ended.
-        with pq.ParquetFile(path.open("rb")) as first:
-            _check_size(path, first.metadata, path.stat().st_size)
+        with pq.ParquetFile(place.open("rb")) as first:
+            _check_size(path, first.metadata, place.stat().st_size)
             texts = _texts(path, first.schema_arrow)
         # A text that many rows have stays one text, until it is known how much room all of them need.
-        opened = pq.ParquetFile(path.open("rb"), read_dictionary=texts)
+        opened = pq.ParquetFile(place.open("rb"), read_dictionary=texts)
     except FileNotFoundError:
         raise DiffcleanError(f"{path} does not exist.") from None
     except (OSError, pa.ArrowException) as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from diffclean.data.classes import check_labelled, checked_classes
 from diffclean.data.json_file import read_json
+from diffclean.data.places import place_of
 from diffclean.data.sources import Source
 from diffclean.errors import DiffcleanError, UsageError
 
@@ -17,7 +18,7 @@ _LIMIT_BYTES = 512 * 2**20
 
 def stored_classes(root: Path) -> dict[str, int] | None:
     """The `class_to_idx` that diffclean stored with a data set (`run.json`, `poison.json`); None if it stored none."""
-    for path in (root / name for name in _STORED_IN):
+    for path in (place_of(root) / name for name in _STORED_IN):
         if path.is_file():
             content = read_json(path, _LIMIT_BYTES, infinities=True, file_names=True)
             if not isinstance(content, dict):
