@@ -164,6 +164,17 @@ def test_a_missing_part_is_a_message(
     assert message in capsys.readouterr().err
 
 
+def test_an_adapter_alone_is_called_so(copied: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "alone"
+    folder.mkdir()
+    shutil.copy(adapter_of(copied), folder)
+    for place in (folder, folder / ADAPTER):
+        assert main(["export", str(place)]) == 1
+        said = capsys.readouterr().err
+        assert "is an IP-Adapter, not a whole model" in said
+        assert "--engine ip-adapter" in said
+
+
 def test_an_adapter_that_is_damaged(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
     adapter_of(copied).write_bytes(adapter_of(copied).read_bytes()[:500])
     assert main(["export", str(copied)]) == 1
