@@ -14,7 +14,10 @@ from diffclean.errors import DiffcleanError, UsageError
 from diffclean.progress import NoProgress, Progress
 
 if TYPE_CHECKING:
+    import torch
+
     from diffclean.classifiers.classifier_file import ClassifierFile
+    from diffclean.classifiers.loading import LoadedClassifier
     from diffclean.datasets.samples import Samples
 
 DEFAULT_DETECTOR = "isolate"
@@ -123,12 +126,43 @@ def _gathered(
     memory = memory_limit(None, 1 if run is None else 2)
     original = folder_samples(source, shape, classes, labelled=classifier is None, memory=memory, progress=progress)
     missing = dict(original.failed)
+    if classifier is not None:
+        _check_order(classifier, teacher, original, source, where)
     varied = None
     if run is not None:
         varied = load_variations(run, classes, shape, labelled=False, memory=memory, progress=progress)
         original, varied = paired(original, varied, missing, source, run)
     sha256 = classifier.sha256 if classifier is not None else ""
     return Evidence(original, where, classifier, varied, seed, stop), missing, sha256
+
+
+_LOOKED_AT = 512
+"""The number of images, drawn from the whole data set, on which the class order of a teacher is checked."""
+
+
+def _check_order(
+    classifier: LoadedClassifier,
+    teacher: Path | ClassifierFile | None,
+    images: Samples,
+    source: Path,
+    device: torch.device,
+) -> None:
+    """Warn if the classes of a teacher seem to be in another order than was assumed or given."""
+    import torch
+
+    from diffclean.classifiers.class_order import check_agreement
+    from diffclean.classifiers.networks import unit_floats
+
+    told = teacher is not None and not isinstance(teacher, Path) and teacher.classes is not None
+    numbers = torch.arange(0, len(images.pixels), max(1, len(images.pixels) // _LOOKED_AT))
+    if not (classifier.classes_assumed or told) or not len(numbers):
+        return
+    parts = images.pixels.batches(numbers.split(64))
+    answers = torch.cat([classifier.logits(unit_floats(part.to(device))).argmax(1).cpu() for part in parts])
+    labels = images.labels[numbers]
+    known = labels >= 0
+    order, role = classifier.class_to_idx, classifier.role
+    check_agreement(classifier.name, answers[known], labels[known], order, str(source), role)
 
 
 _LARGEST = 64

@@ -129,3 +129,17 @@ def test_distill_warns_of_twelve_numbers_in_another_order(
                               loop=LoopConfig(epochs=1, tensorboard=False)))  # fmt: skip
     assert "The teacher agrees with only 4 of 24 labels of the variations (17 %)" in caplog.text
     assert "in natural order it would agree with 100 %" in caplog.text
+
+
+def test_suspects_are_not_judged_by_a_teacher_in_another_order_without_a_word(
+    greys: tuple[Path, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    from diffclean.classifiers.classifier_file import ClassifierFile
+    from diffclean.detection.find import find_suspects
+
+    data, weights = greys
+    teacher = ClassifierFile(weights, arch="levels", mean=(0, 0, 0), std=(1, 1, 1))
+    with caplog.at_level(logging.WARNING):
+        find_suspects(data, "spectral", teacher, device="cpu")
+    assert "agrees with only 4 of 24 labels" in caplog.text
+    assert "in natural order it would agree with 100 %" in caplog.text

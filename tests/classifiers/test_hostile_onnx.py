@@ -122,6 +122,24 @@ def test_a_graph_that_could_harm_is_refused(
         read(model, folder)
 
 
+@pytest.mark.parametrize("shape", [("n", 3, 10**9, 10**9), ("n", 3, 2**40, 1), (10**9, 3, 16, 16), (1000, 3, 16, 16)])
+def test_images_of_extreme_size_are_not_made_for_a_graph(shape: tuple[Any, ...], tmp_path: Path) -> None:
+    with pytest.raises(
+        DiffcleanError, match=r"expected are at most (256 at once, of at most 2048 x 2048 px|268,435,456)"
+    ):
+        read(graph(shape), tmp_path)
+
+
+def test_names_that_are_no_text_stay_out_of_standard_output(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """ONNX Runtime prints what it cannot decode, unless it is told not to."""
+    data = graph().SerializeToString()
+    at = data.rindex(b"\x01m")  # where the last node names its input
+    (tmp_path / "t.onnx").write_bytes(data[:at] + b"\x01\xff" + data[at + 2 :])
+    with pytest.raises(DiffcleanError):
+        loading.load(ClassifierFile(tmp_path / "t.onnx"), DATA, CPU)
+    assert capfd.readouterr().out == ""
+
+
 @pytest.mark.parametrize("how", ["Softmax, Mul", "Sigmoid"])
 def test_probabilities_are_recognised_by_their_values(how: str, tmp_path: Path) -> None:
     """A softmax that is not the last node, or one that is spelled otherwise."""
