@@ -3,8 +3,8 @@
 The driver keeps the records. Each actor has one call of its `exchange` in flight, which brings jobs and takes outcomes
 (`ray_desk`). The driver remembers which jobs each actor holds; when an actor is lost, with or without its node, the
 jobs whose outcomes were not recorded go to the next actor that asks. An actor is started wherever the cluster has room,
-so nodes may come and go during the run. A few more actors than there is room for are asked for, which is how an autoscaler
-learns that another node would be used. An actor ends when there are no more jobs, which frees its node.
+so nodes may come and go during the run. A few more actors than there is room for are asked for, which is how an
+autoscaler learns that another node would be used. An actor ends when there are no more jobs, which frees its node.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def nodes() -> Iterator[Any]:
 def on_ray(nodes: Any) -> Iterator[Ray]:
     with connected(OnRay(nodes.address)) as cluster:
         assert cluster is not None
-        yield Ray(cluster, Share(), lot=4)
+        yield Ray(cluster, Share(), lot=16)
 
 
 @pytest.fixture(params=[*EXECUTORS, RAY])

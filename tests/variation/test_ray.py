@@ -1,4 +1,4 @@
-"""`variate` on a Ray cluster: nothing but the time differs, and whatever ends an actor, a node or the driver loses nothing."""
+"""`variate` on a Ray cluster: only the time differs, and the end of an actor, a node or the driver loses nothing."""
 
 from __future__ import annotations
 
