@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 from record import write_result
 from variate_throughput import gathered
@@ -59,13 +60,18 @@ class Rows:
 
     def _row(self, job: int) -> Row:
         key, digest = f"class-{job % 1000:03d}/image-{job:09d}", f"{job:064x}"
-        row = Row(f"{key}.jpg", 0, f"{key}_v00.png", key[:9], source_label=key[:9], seed=job, engine=digest[:16])
-        return Row(**vars_of(row) | {"source_sha256": digest, "output_sha256": digest, "output_bytes": 300_000})
-
-
-def vars_of(row: Row) -> dict[str, object]:
-    """The fields of a row."""
-    return {name: getattr(row, name) for name in row.__dataclass_fields__}
+        return Row(
+            f"{key}.jpg",
+            0,
+            f"{key}_v00.png",
+            key[:9],
+            source_label=key[:9],
+            seed=job,
+            engine=digest[:16],
+            source_sha256=digest,
+            output_sha256=digest,
+            output_bytes=300_000,
+        )
 
 
 def main() -> None:
@@ -93,7 +99,7 @@ def measured(options: argparse.Namespace, work: Path) -> dict[str, object]:
     photos = gathered(options.photos, work / "photos", options.images, LONGEST_PX)
     settings = Settings(runtime=options.runtime, steps=options.steps, batch=options.batch, detail=options.detail)
     rates = {"local": rate(photos, work / "out", settings, Concurrency(1, threads=1))}
-    node = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
+    node: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=node)
     try:
         for _ in range(max(options.actors) - 1):

@@ -192,7 +192,7 @@ class Cluster:
         """
         import ray
 
-        remote = ray.remote(num_cpus=self.needs.cpus, num_gpus=self.needs.gpus, max_calls=1)(question)
+        remote = ray.remote(num_cpus=self.needs.cpus, num_gpus=self.needs.gpus)(question)
         answer = remote.remote(*given)
         say_at = time.monotonic() + _SAY_S
         while not ray.wait([answer], timeout=_LOOK_S)[0]:
@@ -204,7 +204,7 @@ class Cluster:
                 log.warning("Still waiting for a node of the cluster with %s free.", self.needs)
                 say_at = float("inf")
         try:
-            return ray.get(answer)  # type: ignore[no-any-return]
+            return ray.get(answer)
         except ray.exceptions.RayTaskError as error:
             raise error.cause from error
         except ray.exceptions.RayError as error:
