@@ -161,7 +161,7 @@ def test_the_driver_is_ended_and_the_same_command_goes_on(
     assert [path.name for path in out.rglob("*.part")] == []
 
 
-def until(done: Callable[[], bool], seconds: float = 120) -> None:
+def until(done: Callable[[], bool], seconds: float = 600) -> None:
     deadline = time.monotonic() + seconds
     while not done():
         assert time.monotonic() < deadline
