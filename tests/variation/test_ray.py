@@ -165,7 +165,7 @@ def until(done: Callable[[], bool], seconds: float = 600) -> None:
     deadline = time.monotonic() + seconds
     while not done():
         assert time.monotonic() < deadline
-        time.sleep(0.01)
+        time.sleep(0.2)
 
 
 @pytest.mark.slow
