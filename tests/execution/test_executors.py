@@ -12,7 +12,7 @@ from threading import Event, Thread
 from typing import Any
 
 import pytest
-from small_cluster import NODE, actors_of, small_cluster
+from small_cluster import NODE, small_cluster, wait_for_the_end
 from squares import Square, Squares
 
 from diffclean.errors import DiffcleanError, MissingExtraError, UsageError
@@ -182,7 +182,7 @@ def test_a_job_that_ends_its_actor_each_time_is_given_up(on_ray: Ray) -> None:
     assert "`batch`" in caught.value.hint
     assert 500 * 500 not in recorder.squares
     assert len(recorder.squares) == len(set(recorder.squares))
-    assert actors_of(os.getpid()) == []
+    wait_for_the_end(os.getpid())
 
 
 @pytest.mark.slow
@@ -208,7 +208,7 @@ def test_a_cluster_without_gpus(nodes: Any) -> None:
 def test_a_node_that_is_waited_for(nodes: Any) -> None:
     """As an autoscaler would start it, which learns of actors that find no room."""
     recorder = Recorder()
-    with connected(OnRay(nodes.address, cpus=2, wait_s=60)) as cluster:
+    with connected(OnRay(nodes.address, cpus=2, wait_s=600)) as cluster:
         assert cluster is not None
         assert cluster.room() == 0
         adding = Thread(target=lambda: nodes.add_node(**NODE | {"num_cpus": 2}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +39,14 @@ def actors_of(parent: int) -> list[int]:
     """Process ids of the actors on the nodes that a process started."""
     named = (int(path.parent.name) for path in Path("/proc").glob("[0-9]*/cmdline") if b"ray::Desk" in _read(path))
     return sorted(process for process in named if parent in _ancestors(process))
+
+
+def wait_for_the_end(parent: int, seconds: float = 120) -> None:
+    """Wait until no actor of a process is left: Ray ends them without being waited for."""
+    deadline = time.monotonic() + seconds
+    while left := actors_of(parent):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.1)
 
 
 def _ancestors(process: int) -> Iterator[int]:

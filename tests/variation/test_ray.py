@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from in_memory import MemorySink, MemorySource
-from small_cluster import NODE, actors_of, small_cluster
+from small_cluster import NODE, actors_of, small_cluster, wait_for_the_end
 
 from diffclean.api.variate import variate as door
 from diffclean.data.journal import journal_path, read_journal
@@ -90,7 +90,7 @@ def test_the_bytes_are_those_of_one_process(nodes: Any, source: Path, settings: 
     assert files(tmp_path / "out") == local(source, settings, tmp_path / "local")
     again = variate(source, tmp_path / "out", settings, concurrency=on(nodes))
     assert (again.made, again.kept) == (0, 2 * COUNT)
-    assert actors_of(os.getpid()) == []
+    wait_for_the_end(os.getpid())
 
 
 @pytest.mark.slow
@@ -133,7 +133,7 @@ def test_stopped_and_resumed_here(nodes: Any, source: Path, slow: Settings, tmp_
     done = read_journal(journal_path(out))
     assert 3 <= len(done) < COUNT
     assert len(files(out)) == len(done)
-    assert actors_of(os.getpid()) == []
+    wait_for_the_end(os.getpid())
     variate(source, out, slow, concurrency=Concurrency(threads=1))
     assert files(out) == local(source, slow, tmp_path / "local")
 
@@ -154,7 +154,7 @@ def test_the_driver_is_ended_and_the_same_command_goes_on(
         until(lambda: len(read_journal(journal_path(out))) >= 3)
         process.send_signal(number)
     assert process.returncode == (ExitCode.INTERRUPTED if number == signal.SIGTERM else -signal.SIGKILL)
-    until(lambda: actors_of(os.getpid()) == [])
+    wait_for_the_end(os.getpid())
     assert len(read_journal(journal_path(out))) < COUNT
     assert subprocess.run(command, check=False).returncode == ExitCode.DONE
     assert files(out) == local(source, slow, tmp_path / "local")
