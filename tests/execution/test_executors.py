@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event
 from typing import Any
 
 import pytest
@@ -211,11 +212,12 @@ def test_a_node_that_is_waited_for(nodes: Any) -> None:
     with connected(OnRay(nodes.address, cpus=2, wait_s=600)) as cluster:
         assert cluster is not None
         assert cluster.room() == 0
-        adding = Thread(target=lambda: nodes.add_node(**NODE | {"num_cpus": 2}))
-        adding.start()
-        found = recorder.of(Ray(cluster, Share(), lot=4), range(100)).found
-        adding.join()
-        nodes.remove_node(nodes.list_all_nodes()[-1])
+        executor = Ray(cluster, Share(), lot=4)
+        with ThreadPoolExecutor(1) as pool:  # a node can be added from the main thread only
+            running = pool.submit(recorder.of, executor, range(100))
+            added = nodes.add_node(**NODE | {"num_cpus": 2})
+            found = running.result().found
+        nodes.remove_node(added)
     assert {threads for _, _, threads in found} == {2}
     assert len(recorder.squares) == 100
 
