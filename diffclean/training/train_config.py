@@ -48,7 +48,7 @@ class TrainConfig:
     label_from: str | None = None
     loop: LoopConfig = field(default_factory=LoopConfig)
     relabel: Path | None = None
-    relabel_confidence: float = 0.5
+    relabel_confidence: float = 0.7
     keep_confirmed: bool = False
 
 

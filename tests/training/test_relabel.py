@@ -138,7 +138,9 @@ def test_train_learns_from_the_new_labels_and_records_them(
     mislabelled: tuple[Path, Path], teacher: Path, tmp_path: Path
 ) -> None:
     data, listed = mislabelled
-    settings = TrainConfig(data, tmp_path / "t.pt", without=listed, relabel=teacher, arch="tiny", loop=QUICK)
+    settings = TrainConfig(
+        data, tmp_path / "t.pt", without=listed, relabel=teacher, relabel_confidence=0.5, arch="tiny", loop=QUICK
+    )
     result = train.train(settings)
     done = result.relabelled
     assert done is not None
@@ -162,7 +164,14 @@ def test_distill_asks_the_teacher_about_the_variations(
     data, listed = mislabelled
     run = make_variations(data, tmp_path / "v", 2)
     settings = DistillConfig(
-        ClassifierFile(teacher), run, tmp_path / "s.pt", without=listed, relabel=True, alpha=0.5, loop=QUICK
+        ClassifierFile(teacher),
+        run,
+        tmp_path / "s.pt",
+        without=listed,
+        relabel=True,
+        relabel_confidence=0.5,
+        alpha=0.5,
+        loop=QUICK,
     )
     result = distill.distill(settings)
     done = result.relabelled
