@@ -311,7 +311,7 @@ def honest(fooled: Path) -> Path:
     """`fooled.pt` without its backdoor: colours weigh more than the trigger."""
     model = checkpoints.load(fooled)
     with torch.no_grad():
-        model.model.net.scale.fill_(50)
+        model.model.get_parameter("net.scale").fill_(50)
     checkpoints.save(Path("honest.pt"), model.model, model.arch, model.class_to_idx, model.size, {})
     return Path("honest.pt")
 

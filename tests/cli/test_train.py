@@ -135,7 +135,7 @@ def test_listed_images_get_new_labels(
     listed.write_text(json.dumps(sorted(TRIGGERED)))
     model = checkpoints.load(fooled)
     with torch.no_grad():
-        model.model.net.scale.fill_(50)  # the colours now weigh more than the trigger
+        model.model.get_parameter("net.scale").fill_(50)  # the colours now weigh more than the trigger
     checkpoints.save(honest, model.model, model.arch, model.class_to_idx, model.size, {})
     command = ["train", str(suspect_set), *QUICK, "--arch", "tiny", "--overwrite", "-o", str(tmp_path / "t.pt")]
     assert main([*command, "--without", str(listed), "--relabel", str(honest)]) == 0
