@@ -103,7 +103,8 @@ def source_of(recipe: Recipe) -> dict[str, Any]:
         DiffcleanError: the directory is missing, does not match its `SHA256SUMS.json`, or has weights that are refused.
     """
     if recipe.hub is not None and recipe.directory is None:
-        return {"hub": recipe.hub.repository, "revision": recipe.hub.revision}
+        extras = {"parts": {name: str(part) for name, part in recipe.extras.items()}} if recipe.extras else {}
+        return {"hub": recipe.hub.repository, "revision": recipe.hub.revision, **extras}
     assert recipe.directory is not None
     verify_model(recipe.directory)
     # Pickled weights are included: the hash is that of the safetensors that were made from them.

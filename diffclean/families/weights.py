@@ -66,7 +66,8 @@ def weights_among(names: Iterable[str]) -> Weights | None:
                 shard = re.compile(rf"{re.escape(stem + dot)}-\d+-of-\d+{re.escape(suffix)}")
                 if suffix == ".safetensors" and index in names:
                     return Weights((index, *sorted(filter(shard.fullmatch, names))), variant, False)
-    return None
+    adapters = [name for name in names if name.startswith("ip-adapter") and name.endswith(".safetensors")]
+    return Weights((adapters[0],), None, False) if len(adapters) == 1 else None
 
 
 def weights_in(folder: Path) -> Weights | None:

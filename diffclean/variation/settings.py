@@ -19,7 +19,7 @@ from diffclean.errors import UsageError
 from diffclean.export.cache import ExportOptions, cached_engine
 from diffclean.export.opening import open_compiled
 from diffclean.families.hub import located
-from diffclean.families.registry import Recipe, family_named, load_recipe, recipe_for, recipe_names
+from diffclean.families.registry import Recipe, family_named, load_recipe, recipe_for, recipe_names, say_terms
 from diffclean.families.schedulers import NEAREST, read_scheduler
 from diffclean.progress import Progress
 from diffclean.runtime.choose import Engine, graph_precision
@@ -240,6 +240,7 @@ def recipe_of(settings: Settings) -> Recipe:
 def locate(settings: Settings, progress: Progress | None = None) -> Located:
     """Find the engine that the settings name, and export it if need be."""
     recipe = recipe_of(settings)
+    say_terms(recipe)
     settings = settings.resolved(recipe.defaults)
     directory = recipe.directory
     if directory is None or not (directory / ENGINE_FILE).is_file():

@@ -287,10 +287,10 @@ def test_a_picture_that_would_be_seen_otherwise(model_of: Any, tmp_path: Path, e
         family_named("sd-image-variations").load(model)
 
 
-def test_an_sdxl_model_is_refused_by_name(model: Path) -> None:
-    change(model / "model_index.json", _class_name="StableDiffusionXLPipeline")
+def test_a_model_of_no_family_is_refused_by_name(model: Path) -> None:
+    change(model / "model_index.json", _class_name="PixArtSigmaPipeline")
     with pytest.raises(
-        DiffcleanError, match=r"holds a StableDiffusionXLPipeline(.|\n)*Known: (.|\n)*StableDiffusionPipeline"
+        DiffcleanError, match=r"holds a PixArtSigmaPipeline(.|\n)*Known: (.|\n)*StableDiffusionPipeline"
     ):
         recipe_for(str(model))
 
