@@ -10,8 +10,9 @@ import csv
 import io
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,41 @@ class SuspectList:
         writer.writerow(_COLUMNS)
         writer.writerows((*list(vars(image).values())[:-1], int(image.suspect)) for image in self.images)
         return text.getvalue()
+
+
+def merged(first: SuspectList, found: SuspectList) -> SuspectList:
+    """One list with the suspects of two lists of the same data set.
+
+    Args:
+        first: an earlier list, in any form that `read_list` reads.
+        found: a list with a row for every image that was judged. The scores and what was found about each class are
+            taken from it.
+
+    Returns:
+        The list. An image on both has the higher of the two probabilities. The counts of the classes include the images
+        of both lists, and the reasons say how many of them are new.
+    """
+    before = {image.key: image for image in first.images if image.suspect}
+    images = [
+        replace(image, suspect=True, probability=max(image.probability, before[image.key].probability))
+        if image.key in before
+        else image
+        for image in found.images
+    ]
+    judged = {image.key for image in images}
+    unjudged = [image for key, image in before.items() if key not in judged]
+    listed = Counter(image.label for image in images if image.suspect)
+    known = Counter(image.label for image in images if image.key in before)
+    classes = [_with_both(each, listed[each.name], known[each.name]) for each in found.classes]
+    settings = found.settings | {"first_list": {"detector": first.detector, "suspects": len(before)}}
+    return replace(found, images=images + unjudged, classes=classes, settings=settings)
+
+
+def _with_both(judged: JudgedClass, listed: int, known: int) -> JudgedClass:
+    """A class of a list that two lists were merged into: `listed` suspects, of which `known` were on the first list."""
+    if not listed:
+        return judged
+    return replace(judged, suspects=listed, why=f"{judged.why} New among them: {listed - known}.".strip())
 
 
 _COLUMNS = tuple(column.name for column in fields(JudgedImage))

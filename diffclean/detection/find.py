@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from diffclean.data.registry import FOLDER, format_of, open_source
 from diffclean.data.run_record import source_of
-from diffclean.data.suspects import JudgedImage, SuspectList
+from diffclean.data.suspects import JudgedImage, SuspectList, merged
 from diffclean.detection.base import Detector, Evidence, Judgement
 from diffclean.errors import DiffcleanError, UsageError
 from diffclean.progress import NoProgress, Progress
@@ -33,6 +34,8 @@ def find_suspects(
     seed: int = 1,
     progress: Progress | None = None,
     stop: Event | None = None,
+    retrained: Path | None = None,
+    first: SuspectList | None = None,
 ) -> SuspectList:
     """Judge every image of a suspect training set.
 
@@ -47,24 +50,36 @@ def find_suspects(
         seed: the seed of all random numbers.
         progress: shows how far the work is.
         stop: an event; once it is set, the work stops.
+        retrained: a classifier of diffclean that was trained like the teacher, but without the suspects on `first`;
+            some detectors need it.
+        first: an earlier list of suspects of the same data set, which the result includes.
 
     Raises:
-        UsageError: there is no such detector, or an input that it needs is missing.
+        UsageError: there is no such detector, an input that it needs is missing, or `first` belongs to other data.
         DiffcleanError: a file or folder cannot be read, or the data and the variations do not belong together.
         Interrupted: `stop` was set.
     """
-    chosen, source = checked(data, detector, teacher, variations)
+    chosen, source = checked(data, detector, teacher, variations, retrained, first)
     progress = progress or NoProgress()
     evidence, missing, sha256 = _gathered(chosen, source, teacher, variations, size, device, seed, stop, progress)
+    evidence = _second_pass(evidence, source, retrained, first)
     found = chosen.judge(evidence, progress)
     images = _judged(evidence.images, found)
     settings: dict[str, Any] = {"seed": seed, "size": list(evidence.images.pixels.shape)}
     if evidence.teacher is not None:
         settings["arch"] = evidence.teacher.arch
-    return SuspectList(detector, str(source), sha256, found.classes, images, missing, settings)
+    made = SuspectList(detector, str(source), sha256, found.classes, images, missing, settings)
+    return made if first is None else merged(first, made)
 
 
-def checked(data: Path | None, detector: str, teacher: object | None, variations: Path | None) -> tuple[Detector, Path]:
+def checked(
+    data: Path | None,
+    detector: str,
+    teacher: object | None,
+    variations: Path | None,
+    retrained: Path | None = None,
+    first: SuspectList | None = None,
+) -> tuple[Detector, Path]:
     """Return the detector and the folder of the suspect data without doing any work.
 
     The arguments and errors are those of `find_suspects`.
@@ -73,6 +88,7 @@ def checked(data: Path | None, detector: str, teacher: object | None, variations
 
     chosen = get(detector)
     _check_needs(chosen, teacher, variations)
+    _check_second_pass(chosen, retrained, first)
     source = data or _source_of(variations)
     if format_of(str(source)) == FOLDER and not source.is_dir():
         raise DiffcleanError(f"There is no folder {source}.", "Name the suspect data set: diffclean suspects DATA")
@@ -88,6 +104,39 @@ def _check_needs(detector: Detector, teacher: object, variations: object) -> Non
         lacking.append("variations (`variations` FOLDER, from: diffclean variate DATA --strength 0.4 --variations 4)")
     if lacking:
         raise UsageError(f"The detector {detector.name} needs {' and '.join(lacking)}.")
+
+
+def _check_second_pass(detector: Detector, retrained: Path | None, first: SuspectList | None) -> None:
+    """Refuse a retrained teacher that the detector does not use, and the lack of one that it needs."""
+    from diffclean.detection.logit_difference import LogitDifference
+
+    compares = isinstance(detector, LogitDifference)
+    if retrained is not None and not compares:
+        raise UsageError(
+            f"The detector {detector.name} does not use `retrained`.", f"Name the one that does: {LogitDifference.name}"
+        )
+    if compares and (retrained is None or first is None):
+        raise UsageError(
+            f"The detector {detector.name} needs a list of suspects (`first_list` suspects.json) and a teacher that "
+            "was trained without them (`retrained` MODEL).",
+            "Train one: diffclean train DATA --without suspects.json -o teacher-anew.pt",
+        )
+
+
+def _second_pass(evidence: Evidence, source: Path, retrained: Path | None, first: SuspectList | None) -> Evidence:
+    """The evidence with the earlier list, and with the teacher that was trained without the suspects on it."""
+    if first is not None and first.keys:
+        from diffclean.datasets.samples import check_listed
+
+        keys = evidence.images.keys
+        check_listed(len(keys), sum(key not in first.keys for key in keys), source)
+        evidence = replace(evidence, listed=first.keys)
+    if retrained is None:
+        return evidence
+    from diffclean.training.relabel import open_second
+
+    classes = evidence.images.class_to_idx
+    return replace(evidence, retrained=open_second(retrained, "retrained", classes, source, evidence.device))
 
 
 def _source_of(variations: Path | None) -> Path:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from diffclean.data.suspects import JudgedClass, JudgedImage, SuspectList, read_list, read_suspects
+from diffclean.data.suspects import JudgedClass, JudgedImage, SuspectList, merged, read_list, read_suspects
 from diffclean.errors import DiffcleanError
 
 IMAGES = [
@@ -164,3 +164,20 @@ def test_a_killed_writer_leaves_nothing_once_a_list_was_written(tmp_path: Path) 
     assert [path.suffix for path in tmp_path.iterdir()] == [".part"]
     FOUND.write(tmp_path / "list.json")
     assert [path.name for path in tmp_path.iterdir()] == ["list.json"]
+
+
+def test_two_lists_of_a_data_set_become_one() -> None:
+    first = SuspectList("other", "data set", "", [], [JudgedImage("dog/3.png", "", math.nan, 0.7, True)], {})
+    both = merged(first, FOUND)
+    assert both.keys == {'dog/"2".png', "dog/3.png"}
+    assert both.images[2] == JudgedImage("dog/3.png", "dog", -1.0, 0.7, True), "the score is the new one"
+    assert (both.detector, both.missing) == ("some-detector", FOUND.missing)
+    assert both.settings == {"seed": 1, "first_list": {"detector": "other", "suspects": 1}}
+    cat, dog = both.classes
+    assert cat == FOUND.classes[0]
+    assert (dog.suspects, dog.why) == (2, "It stands out. New among them: 1.")
+
+
+def test_an_image_of_the_first_list_that_cannot_be_read_any_more_stays_on_it() -> None:
+    gone = JudgedImage("dog/4.png", "dog", 1.0, 0.9, True)
+    assert merged(SuspectList("other", "", "", [], [gone], {}), FOUND).images == [*IMAGES, gone]
