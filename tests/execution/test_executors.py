@@ -24,7 +24,7 @@ from diffclean.execution.ray_actors import Ray
 from diffclean.execution.ray_cluster import Needs, OnRay, connected
 
 EXECUTORS = {"here": Here(Share(threads=2)), "processes": Processes(2, Share(threads=2, workers=2))}
-RAY = pytest.param("ray", marks=pytest.mark.slow)
+RAY = pytest.param("ray", marks=pytest.mark.cluster)
 
 
 @pytest.fixture(autouse=True)
@@ -136,7 +136,7 @@ def test_a_process_that_dies_without_a_word_is_missed() -> None:
     assert 500 * 500 not in recorder.squares
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_both_nodes_work(on_ray: Ray) -> None:
     recorder = Recorder()
 
@@ -148,7 +148,7 @@ def test_both_nodes_work(on_ray: Ray) -> None:
     assert recorder.squares == [number * number for number in range(len(recorder.found))]
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_a_node_that_is_added_later_works_too(on_ray: Ray, nodes: Any) -> None:
     recorder = Recorder()
     added = []
@@ -169,13 +169,13 @@ def test_a_node_that_is_added_later_works_too(on_ray: Ray, nodes: Any) -> None:
     assert recorder.squares == [number * number for number in range(len(recorder.found))]
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_no_more_actors_than_were_asked_for(on_ray: Ray) -> None:
     found = Recorder().of(replace(on_ray, most=1), range(1001)).found
     assert len({process for _, process, _ in found}) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_a_job_that_ends_its_actor_each_time_is_given_up(on_ray: Ray) -> None:
     recorder = Recorder()
     with pytest.raises(DiffcleanError, match=r"3 actors have ended while they worked on the same images") as caught:
@@ -186,7 +186,7 @@ def test_a_job_that_ends_its_actor_each_time_is_given_up(on_ray: Ray) -> None:
     wait_for_the_end(os.getpid())
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_nodes_that_cannot_work_are_named_before_the_work(on_ray: Ray) -> None:
     recorder = Recorder()
     with pytest.raises(DiffcleanError, match=r"(?s)2 of 2 nodes cannot work on this run:.*It is not at home") as caught:
@@ -195,7 +195,7 @@ def test_nodes_that_cannot_work_are_named_before_the_work(on_ray: Ray) -> None:
     assert recorder.found == []
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_a_cluster_without_gpus(nodes: Any) -> None:
     with (
         pytest.raises(DiffcleanError, match=r"needs 1 CPU and 1 GPU, and no node .*: of its 2 nodes") as caught,
@@ -205,7 +205,7 @@ def test_a_cluster_without_gpus(nodes: Any) -> None:
     assert "`num_gpus` 0" in caught.value.hint
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_a_node_that_is_waited_for(nodes: Any) -> None:
     """As an autoscaler would start it, which learns of actors that find no room."""
     recorder = Recorder()

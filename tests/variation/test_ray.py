@@ -81,7 +81,7 @@ class At(NoProgress):
             self.act()
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_the_bytes_are_those_of_one_process(nodes: Any, source: Path, settings: Settings, tmp_path: Path) -> None:
     (source / "dog/text.png").write_text("no image")
     settings = replace(settings, variations=2)
@@ -93,7 +93,7 @@ def test_the_bytes_are_those_of_one_process(nodes: Any, source: Path, settings: 
     wait_for_the_end(os.getpid())
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 @pytest.mark.parametrize("format", ["webdataset", "parquet"])
 def test_other_formats(nodes: Any, source: Path, settings: Settings, tmp_path: Path, format: str) -> None:
     variate(source, tmp_path / "out", settings, concurrency=on(nodes), to=format)
@@ -105,7 +105,7 @@ def test_other_formats(nodes: Any, source: Path, settings: Settings, tmp_path: P
     assert made == expected
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_an_actor_that_is_killed(nodes: Any, source: Path, slow: Settings, tmp_path: Path, caplog: Any) -> None:
     kill = At(3, lambda: os.kill(actors_of(os.getpid())[0], signal.SIGKILL))
     report = variate(source, tmp_path / "out", slow, concurrency=on(nodes), progress=kill)
@@ -114,7 +114,7 @@ def test_an_actor_that_is_killed(nodes: Any, source: Path, slow: Settings, tmp_p
     assert files(tmp_path / "out") == local(source, slow, tmp_path / "local")
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_a_node_that_is_killed(nodes: Any, source: Path, slow: Settings, tmp_path: Path, caplog: Any) -> None:
     """Two of three remain."""
     third = nodes.add_node(**NODE)
@@ -124,7 +124,7 @@ def test_a_node_that_is_killed(nodes: Any, source: Path, slow: Settings, tmp_pat
     assert files(tmp_path / "out") == local(source, slow, tmp_path / "local")
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_stopped_and_resumed_here(nodes: Any, source: Path, slow: Settings, tmp_path: Path) -> None:
     """What is in flight is kept; a run can go on with another executor."""
     out, stop = tmp_path / "out", threading.Event()
@@ -138,7 +138,7 @@ def test_stopped_and_resumed_here(nodes: Any, source: Path, slow: Settings, tmp_
     assert files(out) == local(source, slow, tmp_path / "local")
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_the_driver_is_ended_and_the_same_command_goes_on(
     nodes: Any, source: Path, slow: Settings, tmp_path: Path, number: signal.Signals
@@ -168,7 +168,7 @@ def until(done: Callable[[], bool], seconds: float = 600) -> None:
         time.sleep(0.2)
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_what_exists_in_this_process_only(nodes: Any, settings: Settings) -> None:
     source = MemorySource({"1": {"cat/a.png": b"no image"}})
     with pytest.raises(DiffcleanError, match="exists in this process only") as caught:
