@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +124,9 @@ def _weights(folder: Path) -> Weights:
     return weights
 
 
-def load_unet(directory: Path, part: str, context: int, class_embeds: str | None = None) -> Any:
+def load_unet(
+    directory: Path, part: str, context: int, class_embeds: str | None = None, may_have: Collection[str] = ()
+) -> Any:
     """Read a U-Net that is conditioned by cross-attention, and that needs no other input.
 
     Args:
@@ -132,6 +134,7 @@ def load_unet(directory: Path, part: str, context: int, class_embeds: str | None
         part: the folder of the network.
         context: the width of one token of its context.
         class_embeds: the expected `class_embed_type`.
+        may_have: the keys of other inputs that the caller provides if the network has them.
 
     Raises:
         DiffcleanError: as for `load_part`, or the network needs another input.
@@ -150,11 +153,15 @@ def load_unet(directory: Path, part: str, context: int, class_embeds: str | None
         "encoder_hid_dim_type": None,
     }
     found = {name: unet.config.get(name) for name in expected}
-    wrong = [f"{name} {found[name]} (expected {value})" for name, value in expected.items() if found[name] != value]
+    wrong = [
+        f"{name} {found[name]} (expected {value})"
+        for name, value in expected.items()
+        if found[name] != value and name not in may_have
+    ]
     if wrong:
         raise DiffcleanError(
             f"The network in {directory / part} is not the one that its pipeline names: {', '.join(wrong)}.",
-            "This family cannot run inpainting, distilled (LCM) and adapted checkpoints.",
+            "This family cannot run inpainting and adapted checkpoints. For LCM there is the family sd-img2img.",
         )
     return unet
 

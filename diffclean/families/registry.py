@@ -88,6 +88,9 @@ class Recipe:
         defaults: steps, strength, scheduler, guidance, batch, detail; "" as scheduler stands for the model's own.
         license_note: what the weights may be used for.
         hub: the hub's model to fetch.
+        lora: a file or folder with a LoRA that is fused into the model (`adapted`).
+        lora_scale: the factor of the LoRA; 1 is the LoRA as it was trained.
+        scheduler: what replaces entries in the configuration of the model's scheduler.
     """
 
     name: str
@@ -96,6 +99,9 @@ class Recipe:
     defaults: dict[str, Any]
     license_note: str = ""
     hub: HubModel | None = None
+    lora: Path | None = None
+    lora_scale: float = 1.0
+    scheduler: Mapping[str, Any] = field(default_factory=dict)
 
 
 _DEFAULTS: dict[str, tuple[type, ...]] = {
@@ -143,14 +149,18 @@ def load_recipe(name: str) -> Recipe:
         complete = all(isinstance(defaults[key], kind) for key, kind in _DEFAULTS.items())
         hub = HubModel(source["hub"], source["revision"], dict(source.get("sha256", {}))) if "hub" in source else None
         place = None if hub else (path.parent / source["path"]).resolve()
+        lora = (path.parent / source["lora"]).resolve() if "lora" in source else None
+        lora_scale, scheduler = float(source.get("lora_scale", 1)), dict(content.get("scheduler", {}))
     except (KeyError, TypeError, ValueError):
         complete = False
     if not complete or not isinstance(family, str):
         raise UsageError(
             f"{path} is not a recipe: it needs `family`, `[source]` with a `path` or with `hub` and `revision`, and "
-            "`[defaults]` with numbers for steps, strength, guidance and batch, and the name of a scheduler."
+            "`[defaults]` with numbers for steps, strength, guidance and batch, and the name of a scheduler. "
+            "`[source]` may also have a `lora` with a `lora_scale`, and `[scheduler]` may change the model's scheduler."
         )
-    return Recipe(path.stem, family, place, defaults, str(content.get("license", "")), hub)
+    license_note = str(content.get("license", ""))
+    return Recipe(path.stem, family, place, defaults, license_note, hub, lora, lora_scale, scheduler)
 
 
 def recipe_for(engine: str) -> Recipe:

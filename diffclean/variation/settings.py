@@ -18,6 +18,7 @@ from diffclean.engine.manifest import EngineManifest, read_engine_manifest
 from diffclean.errors import UsageError
 from diffclean.export.cache import ExportOptions, cached_engine
 from diffclean.export.opening import open_compiled
+from diffclean.families.adapted import adapted
 from diffclean.families.hub import located
 from diffclean.families.registry import Recipe, family_named, load_recipe, recipe_for, recipe_names
 from diffclean.families.schedulers import NEAREST, read_scheduler
@@ -244,7 +245,7 @@ def locate(settings: Settings, progress: Progress | None = None) -> Located:
     directory = recipe.directory
     if directory is None or not (directory / ENGINE_FILE).is_file():
         if directory is not None and directory.is_dir():
-            _check_schedule(recipe, directory, settings)
+            _check_schedule(recipe, adapted(recipe) if recipe.scheduler else directory, settings)
         directory = cached_engine(
             recipe, ExportOptions(graph_precision(settings.runtime, settings.precision)), progress
         )

@@ -25,6 +25,8 @@ DRAWS = {
     "diffusers.models.autoencoders.vae": "vae_encoder",
 }
 """Where diffusers draws noise the size of a latent -> which of the sampler's it gets instead."""
+STEPPING = [f"diffusers.schedulers.scheduling_{name}" for name in ("euler_ancestral_discrete", "lcm", "tcd")]
+"""Where diffusers draws noise between steps, one after another."""
 
 
 @pytest.fixture(scope="session")
@@ -66,6 +68,9 @@ def by_diffusers(monkeypatch: pytest.MonkeyPatch) -> Callable[..., np.ndarray]:
 
         for place, name in DRAWS.items():
             monkeypatch.setattr(f"{place}.randn_tensor", drawn(name))
+        for place in STEPPING:
+            between = iter([value for name, value in noise.items() if name.startswith("after step")])
+            monkeypatch.setattr(f"{place}.randn_tensor", lambda *_, draws=between, **__: next(draws))
         if "Img2Img" in type(pipeline).__name__:
             arguments["prompt"] = ""
         images = pipeline(image=Image.fromarray(square), output_type="np", **arguments).images

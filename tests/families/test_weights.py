@@ -301,7 +301,7 @@ def test_an_sdxl_model_is_refused_by_name(model: Path) -> None:
         ("DDIMScheduler", "ddim"),
         ("PNDMScheduler", "ddim"),
         ("EulerDiscreteScheduler", "euler"),
-        ("EulerAncestralDiscreteScheduler", "euler"),
+        ("EulerAncestralDiscreteScheduler", "euler-a"),
         ("DPMSolverMultistepScheduler", "dpm++"),
         ("UniPCMultistepScheduler", "unipc"),
         ("LMSDiscreteScheduler", "euler"),
