@@ -1,8 +1,8 @@
 """The model directory that an engine is made from: the recipe's model, with what the recipe changes of it.
 
-A recipe may fuse a LoRA and change the configuration of the scheduler; models for few steps are often published in this
-way. The changed model is a directory in the cache in diffusers' layout, with links to the files that did not change, so
-that export, hashes and the runtime `torch` treat it like any other model.
+A recipe may add the parts of a second model, fuse a LoRA, and change the configuration of the scheduler; models for few
+steps are often published in this way. The changed model is a directory in the cache in diffusers' layout, with links to
+the files that did not change, so that export, hashes and the runtime `torch` treat it like any other model.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from diffclean.data.atomic import temporary_folder, write_whole
-from diffclean.data.hashes import sha256_of
+from diffclean.data.hashes import hashes_below, sha256_of
 from diffclean.data.json_file import read_json
 from diffclean.environment import cache_dir
 from diffclean.errors import DiffcleanError
+from diffclean.families.hub import fetched
 from diffclean.families.lora import fuse_lora, lora_file
-from diffclean.families.registry import Recipe, family_named
+from diffclean.families.registry import HubModel, Recipe, family_named
 from diffclean.families.weights import with_safetensors
 
 
@@ -33,6 +34,10 @@ def changes_of(recipe: Recipe) -> dict[str, Any]:
         changes |= {"lora": sha256_of(lora_file(recipe.lora)), "lora_scale": recipe.lora_scale}
     if recipe.scheduler:
         changes["scheduler"] = dict(recipe.scheduler)
+    if isinstance(recipe.also, HubModel):
+        changes["also"] = f"{recipe.also.repository}@{recipe.also.revision}"
+    elif recipe.also is not None:
+        changes["also"] = hashes_below(recipe.also, (".safetensors", ".json"))
     return changes
 
 
@@ -51,17 +56,20 @@ def adapted(recipe: Recipe) -> Path:
     changes = changes_of(recipe)
     if not changes:
         return base
-    files = sorted(path for name in ("model_index.json", *parts) for path in base.glob(name) if path.is_file())
-    listing = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in files]
+    files = _files(base, ("model_index.json", *parts))
+    if recipe.also is not None:
+        place = fetched(recipe.also, parts) if isinstance(recipe.also, HubModel) else recipe.also
+        lacking = tuple(pattern for pattern in parts if not (base / pattern.split("/")[0]).is_dir())
+        files = _files(with_safetensors(place, lacking), lacking) | files
+    listing = [(name, str(path), path.stat().st_size, path.stat().st_mtime_ns) for name, path in files.items()]
     key = hashlib.sha256(json.dumps([listing, changes], sort_keys=True).encode()).hexdigest()
     place = cache_dir() / "models" / f"{recipe.name}-{key[:16]}"
     if not place.is_dir():
         place.parent.mkdir(parents=True, exist_ok=True)
         with temporary_folder(place) as temporary:
-            for path in files:
-                link = temporary / path.relative_to(base)
-                link.parent.mkdir(parents=True, exist_ok=True)
-                link.symlink_to(path.resolve())
+            for name, path in files.items():
+                (temporary / name).parent.mkdir(parents=True, exist_ok=True)
+                (temporary / name).symlink_to(path)
             if recipe.lora is not None:
                 fuse_lora(lora_file(recipe.lora), recipe.lora_scale, base, temporary)
             if recipe.scheduler:
@@ -69,6 +77,12 @@ def adapted(recipe: Recipe) -> Path:
             if not place.is_dir():
                 temporary.rename(place)
     return place
+
+
+def _files(directory: Path, patterns: tuple[str, ...]) -> dict[str, Path]:
+    """The files of a model that match, by their path inside it."""
+    found = sorted(path for pattern in patterns for path in directory.glob(pattern) if path.is_file())
+    return {str(path.relative_to(directory)): path.resolve() for path in found}
 
 
 def _change_scheduler(base: Path, target: Path, changes: dict[str, Any]) -> None:

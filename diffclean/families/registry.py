@@ -16,6 +16,7 @@ from diffclean.families.base import Family, Model
 from diffclean.families.lookalikes import check_known
 
 FAMILIES = {
+    "flux-redux": "diffclean.families.flux_redux:FluxRedux",
     "micro": "diffclean.families.micro:Micro",
     "sd-image-variations": "diffclean.families.sd_image_variations:SdImageVariations",
     "sd-img2img": "diffclean.families.sd_img2img:SdImg2Img",
@@ -91,6 +92,7 @@ class Recipe:
         lora: a file or folder with a LoRA that is fused into the model (`adapted`).
         lora_scale: the factor of the LoRA; 1 is the LoRA as it was trained.
         scheduler: what replaces entries in the configuration of the model's scheduler.
+        also: a second model, whose parts are added to those of the first.
     """
 
     name: str
@@ -102,6 +104,7 @@ class Recipe:
     lora: Path | None = None
     lora_scale: float = 1.0
     scheduler: Mapping[str, Any] = field(default_factory=dict)
+    also: HubModel | Path | None = None
 
 
 _DEFAULTS: dict[str, tuple[type, ...]] = {
@@ -147,7 +150,10 @@ def load_recipe(name: str) -> Recipe:
         family, source = content["family"], dict(content["source"])
         defaults = {"detail": 1, **content["defaults"]}  # 1 stands for one window, whatever the size of the square
         complete = all(isinstance(defaults[key], kind) for key, kind in _DEFAULTS.items())
-        hub = HubModel(source["hub"], source["revision"], dict(source.get("sha256", {}))) if "hub" in source else None
+        hub = _hub_of(source) if "hub" in source else None
+        also = source.get("also")
+        if also is not None:
+            also = _hub_of(also) if isinstance(also, dict) else (path.parent / also).resolve()
         place = None if hub else (path.parent / source["path"]).resolve()
         lora = (path.parent / source["lora"]).resolve() if "lora" in source else None
         lora_scale, scheduler = float(source.get("lora_scale", 1)), dict(content.get("scheduler", {}))
@@ -160,7 +166,11 @@ def load_recipe(name: str) -> Recipe:
             "`[source]` may also have a `lora` with a `lora_scale`, and `[scheduler]` may change the model's scheduler."
         )
     license_note = str(content.get("license", ""))
-    return Recipe(path.stem, family, place, defaults, license_note, hub, lora, lora_scale, scheduler)
+    return Recipe(path.stem, family, place, defaults, license_note, hub, lora, lora_scale, scheduler, also)
+
+
+def _hub_of(source: Mapping[str, Any]) -> HubModel:
+    return HubModel(source["hub"], source["revision"], dict(source.get("sha256", {})))
 
 
 def recipe_for(engine: str) -> Recipe:
@@ -181,7 +191,8 @@ def recipe_for(engine: str) -> Recipe:
         own = {"scheduler": ""} if family != "micro" else {}
         recipe = load_recipe(family)
         name = directory.resolve().name
-        return replace(recipe, name=name, directory=directory.resolve(), defaults={**recipe.defaults, **own}, hub=None)
+        defaults = {**recipe.defaults, **own}
+        return replace(recipe, name=name, directory=directory.resolve(), defaults=defaults, hub=None, also=None)
     if (match := _HUB_ID.fullmatch(engine)) and not engine.endswith(".toml"):
         # The family is found when the model has been fetched, see `hub.located`.
         repository, revision = match[1], match[2] or "main"

@@ -66,6 +66,10 @@ class Sampler:
                 engine.manifest.family,
             )
             settings = replace(settings, guidance=1.0)
+        # A model that was distilled with guidance is given its scale, and needs no second half.
+        self._distilled = settings.guidance if "guidance" in inputs else None
+        if self._distilled is not None:
+            settings = replace(settings, guidance=1.0)
         self.engine = engine
         self.settings = settings
         self.image_size = engine.manifest.image_size
@@ -96,6 +100,8 @@ class Sampler:
         pixels = pixels.to(device, non_blocking=True)
         look = self._look if own is None else replace(self._look, own=_as_tensor(own))
         condition = engine.family.condition(engine.call, pixels, noise, look)
+        if self._distilled is not None:
+            condition["guidance"] = noise["sample"].new_full((len(pixels),), self._distilled)
         both = _stacked(engine.family.withhold(condition), condition) if self.settings.guidance != 1 else condition
         of_latent, of_noise = schedule.start
         sample = noise["sample"] * of_noise

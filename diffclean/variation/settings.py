@@ -21,7 +21,7 @@ from diffclean.export.opening import open_compiled
 from diffclean.families.adapted import adapted
 from diffclean.families.hub import located
 from diffclean.families.registry import Recipe, family_named, load_recipe, recipe_for, recipe_names
-from diffclean.families.schedulers import NEAREST, read_scheduler
+from diffclean.families.schedulers import LATENT, NEAREST, read_scheduler
 from diffclean.progress import Progress
 from diffclean.runtime.choose import Engine, graph_precision
 from diffclean.variation import defaults
@@ -265,5 +265,9 @@ def open_for(settings: Settings, threads: int | None = None, progress: Progress 
 def _check_schedule(recipe: Recipe, directory: Path, settings: Settings) -> None:
     """Check the schedule before an export, which takes minutes."""
     assert settings.steps is not None
-    config = read_scheduler(directory, steps_offset=getattr(family_named(recipe.family), "steps_offset", None))
+    family = family_named(recipe.family)
+    parametrisations = getattr(family, "parametrisations", LATENT)
+    config = read_scheduler(directory, "scheduler", getattr(family, "steps_offset", None), parametrisations)
+    if config.get("use_dynamic_shifting"):
+        config["mu"] = 1.0  # the family finds the real one; it does not decide whether the steps can be taken
     schedule_of(settings.scheduler or NEAREST[config["_class_name"]], config, settings.steps)

@@ -75,7 +75,7 @@ def halves(pipeline: Any) -> Halves:
         weight = layer_of(pipeline, name).weight
         down = torch.randn(RANK, *weight.shape[1:], generator=generator)
         up = torch.randn(len(weight), RANK, *[1] * (weight.ndim - 2), generator=generator)
-        made[name] = (0.3 * down, 0.3 * up)
+        made[name] = (0.7 * down, 0.7 * up)
     return made
 
 
