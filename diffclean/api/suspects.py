@@ -7,7 +7,7 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from diffclean.api.common import AnyPath, Colour, classifier_file, following, path_of
+from diffclean.api.common import AnyPath, Colour, classifier_file, data_path_of, following, path_of
 from diffclean.classifiers.classifier_file import ClassifierFile
 from diffclean.data.suspects import SUSPECTS_FILE
 from diffclean.errors import DiffcleanError, UsageError
@@ -128,7 +128,17 @@ def request(
     if looks is None and get(name).needs_variations:
         looks = find_variations(Path(), "`variations`")
     config = classifier_file(teacher, dict(about), "teacher") if teacher is not None else None
-    return Request(path_of(data), name, config, looks)
+    return Request(_readable(data), name, config, looks)
+
+
+def _readable(data: AnyPath | None) -> Path | None:
+    """The data, of which a folder of images cannot lie in a bucket yet."""
+    from diffclean.data.address import is_address
+    from diffclean.data.registry import FOLDER, format_of
+
+    if data is None or (is_address(data) and format_of(str(data)) == FOLDER):
+        return path_of(data)
+    return data_path_of(data)
 
 
 def check_new(out: Path | None, overwrite: bool) -> None:

@@ -6,7 +6,7 @@ from dataclasses import fields
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from diffclean.api.common import AnyPath, following, with_paths
+from diffclean.api.common import AnyPath, data_path_of, following, with_paths
 from diffclean.progress import Progress
 from diffclean.training.loop_config import LoopConfig
 from diffclean.training.train_config import TrainConfig
@@ -111,7 +111,8 @@ def train(
 def train_config(**options: Any) -> TrainConfig:
     """The configuration of a training, from the arguments of `train`."""
     loop = loop_config(options)
-    return TrainConfig(**with_paths(options, "data", "out", "test", "without", "onnx"), loop=loop)
+    options |= {"data": data_path_of(options["data"])}
+    return TrainConfig(**with_paths(options, "out", "test", "without", "onnx"), loop=loop)
 
 
 def loop_config(options: dict[str, Any]) -> LoopConfig:

@@ -6,7 +6,7 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from diffclean.api.common import AnyPath, following, path_of
+from diffclean.api.common import AnyPath, data_path_of, following
 from diffclean.errors import UsageError
 from diffclean.progress import Progress
 from diffclean.variation import defaults
@@ -57,8 +57,9 @@ def variate(
     again.
 
     Args:
-        source: a folder of images, or a data set in another format of docs/formats.md.
-        out: the folder to write; None stands for `source` with `-variations` added to its name.
+        source: a folder of images, or a data set in another format of docs/formats.md, also in a bucket
+            (`s3://bucket/folder`, see docs/buckets.md).
+        out: the folder to write, also in a bucket; None stands for `source` with `-variations` added to its name.
         engine: the name of a recipe, an engine directory, or a model directory that `pretrain` wrote.
         runtime: the runtime that runs the engine; "auto" takes the best one that works.
         precision: "fp32", "fp16" or "bf16"; None stands for the runtime's best.
@@ -129,11 +130,11 @@ def variate(
         full_names=full_names,
         label_from=label_from,
     )
-    folder = path_of(source)
+    folder = data_path_of(source)
     part = Shard.parse(shard) if shard else None
     who = Concurrency(processes, workers, threads)
     with following(progress) as shown:
-        place = path_of(out) or beside(folder)
+        place = beside(folder) if out is None else data_path_of(out)
         how: dict[str, Any] = {"concurrency": who, "progress": shown, "stop": stop, "verify": verify, "to": to}
         return work(folder, place, settings, shard=part, **how)
 
@@ -160,9 +161,17 @@ def beside(source: Path, what: str = "variations") -> Path:
     For a file or a pattern, such as `a/x-{000..099}.tar`, it is what the names of the files have in common:
     `a/x-variations`.
     """
+    from diffclean.data.address import Address, is_address
     from diffclean.data.registry import stem_of
 
-    source = Path(stem_of(str(source)))
+    stem = stem_of(str(source))
+    if is_address(stem):
+        if not Address.parse(stem).path:
+            raise UsageError(
+                f"{stem} is a whole bucket, beside which there is no folder.", "Say where to write: `out`."
+            )
+        return Path(f"{stem}-{what}")
+    source = Path(stem)
     plain = source.resolve() if source.name in ("", "..") else source
     return Path(f"{plain}-{what}")
 

@@ -10,6 +10,7 @@ import click
 from diffclean.api.variate import beside, settings_of, variate
 from diffclean.cli import frame
 from diffclean.cli.defaults import Interval
+from diffclean.data.address import spelled
 from diffclean.data.registry import FORMATS
 from diffclean.variation.schedule import SCHEDULERS
 
@@ -158,7 +159,8 @@ def command(
     """Regenerate every image of SOURCE with an image-variation model.
 
     SOURCE is a folder of images, or a data set in another format: WebDataset tars such as 'x-{0000..0099}.tar', Parquet
-    files, a saved Hugging Face data set, or one .npz file. A variation keeps what the image shows and weakens a
+    files, a saved Hugging Face data set, or one .npz file. SOURCE and OUT may lie in buckets: s3://BUCKET/FOLDER, gs://
+    and az:// (docs/buckets.md). A variation keeps what the image shows and weakens a
     trigger. The variations are written to the folder OUT in the format of SOURCE, so OUT is a labelled data set like
     SOURCE. Its labels are as suspect as those of SOURCE: see --labels. To continue a run that was stopped, type the
     same command again.
@@ -178,7 +180,7 @@ def command(
     speed = f"{report.images_per_second:.1f} images/s, " if report.made else ""
     if report.windows > report.made + len(report.failed):
         speed += f"{report.windows / report.seconds:.0f} windows/s, "
-    lines = [f"{report.made} variations in {report.out} ({speed}engine {report.engine})."]
+    lines = [f"{report.made} variations in {report.where} ({speed}engine {report.engine})."]
     if report.labels_note:
         lines.append(report.labels_note)
     if report.kept:
@@ -212,6 +214,6 @@ def _estimated(
         *_windows(found),
         f"About {found.seconds:.0f} s at {found.images_per_second:.1f} images/s (measured on one batch, "
         f"{found.engine}).",
-        f"About {megabytes:.1f} MB would be written to {out}. Nothing was written.",
+        f"About {megabytes:.1f} MB would be written to {spelled(out)}. Nothing was written.",
     ]
-    return frame.Result(vars(found) | {"out": out}, lines)
+    return frame.Result(vars(found) | {"out": spelled(out)}, lines)

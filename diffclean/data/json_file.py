@@ -6,9 +6,9 @@ import json
 import math
 import stat
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NoReturn
 
+from diffclean.data.bucket_path import AnyFile
 from diffclean.errors import DiffcleanError
 
 LIMIT_BYTES = 4 * 2**20
@@ -19,7 +19,7 @@ ObjectHook = Callable[[dict[str, Any]], Any]
 
 
 def read_json(
-    path: Path, limit_bytes: int = LIMIT_BYTES, object_hook: ObjectHook | None = None, infinities: bool = False
+    path: AnyFile, limit_bytes: int = LIMIT_BYTES, object_hook: ObjectHook | None = None, infinities: bool = False
 ) -> Any:
     """Read a JSON file.
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from diffclean.data.bucket_path import AnyFile
 from diffclean.data.keys import safe_text
 from diffclean.errors import UsageError
 
@@ -51,7 +52,7 @@ def is_table(label_from: str | None) -> bool:
     return label_from not in (None, FOLDER, SUBFOLDER)
 
 
-def table_of(root: Path, text: str) -> Table:
+def table_of(root: AnyFile, text: str) -> Table:
     """Read a table that lies beside images.
 
     Args:
@@ -84,7 +85,7 @@ def table_of(root: Path, text: str) -> Table:
     )
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
+def _rows(path: AnyFile) -> list[dict[str, Any]]:
     try:
         if path.stat().st_size > _TABLE_BYTES or not path.is_file():
             raise UsageError(f"{path} is not a table of labels: expected a plain file of at most {_TABLE_BYTES} bytes.")

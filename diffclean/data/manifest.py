@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffclean.data.classes import checked_classes
 from diffclean.data.keys import key_bytes
+from diffclean.data.places import place_of
 from diffclean.data.records import FolderRecords, Records
 from diffclean.data.shard import Shard, file_name
 from diffclean.errors import DiffcleanError
@@ -225,16 +226,17 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    place = place_of(path)
     try:
         # Not read_table, which would take a folder name like `a=b` in the path for a column.
         # One thread everywhere: Arrow's own threads release the bytes late, perhaps after Python has ended.
-        opened = pq.ParquetFile(path.open("rb"))
+        opened = pq.ParquetFile(place.open("rb"))
     except FileNotFoundError:
         raise DiffcleanError(f"{path} does not exist.") from None
     except (OSError, pa.ArrowException) as error:
         raise DiffcleanError(f"{path} cannot be read as Parquet: {error}") from error
     with closing(opened):
-        _check_rows(path, opened.metadata.num_rows, path.stat().st_size)
+        _check_rows(path, opened.metadata.num_rows, place.stat().st_size)
         version = (opened.schema_arrow.metadata or {}).get(_VERSION_KEY, b"none").decode("ascii", "replace")
         if version != str(FORMAT_VERSION):
             raise DiffcleanError(

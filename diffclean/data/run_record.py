@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from diffclean.data.classes import checked_classes
-from diffclean.data.records import FolderRecords, Records
+from diffclean.data.places import place_of, records_at
+from diffclean.data.records import Records
 from diffclean.data.registry import is_there
 from diffclean.errors import DiffcleanError
 
@@ -75,7 +76,7 @@ def open_run(out: Path | Records, record: RunRecord) -> RunRecord | None:
         OtherRunError: `out` holds another run; the message names every setting that differs.
         DiffcleanError: `out` holds other files.
     """
-    records = FolderRecords(out) if isinstance(out, Path) else out
+    records = records_at(place_of(out)) if isinstance(out, Path) else out
     found = _found(records)
     if found is not None:
         if different := differences(found, record):
@@ -125,7 +126,7 @@ def read_run(out: Path | Records) -> RunRecord:
     Raises:
         DiffcleanError: the record is missing, damaged, or written by a newer diffclean.
     """
-    records = FolderRecords(out) if isinstance(out, Path) else out
+    records = records_at(place_of(out)) if isinstance(out, Path) else out
     found = _found(records)
     if found is None:
         where = records.where

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from diffclean.data.classes import check_labelled, checked_classes
+from diffclean.data.places import place_of
 from diffclean.data.sources import Source
 from diffclean.errors import DiffcleanError, UsageError
 
@@ -15,7 +16,7 @@ _STORED_IN = ("run.json", "poison.json")
 
 def stored_classes(root: Path) -> dict[str, int] | None:
     """The `class_to_idx` that diffclean stored with a data set (`run.json`, `poison.json`); None if it stored none."""
-    for path in (root / name for name in _STORED_IN):
+    for path in (place_of(root) / name for name in _STORED_IN):
         if path.is_file():
             try:
                 stored = json.loads(path.read_text(encoding="utf-8")).get("class_to_idx")

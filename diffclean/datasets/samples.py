@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffclean.data.address import is_address
 from diffclean.data.keys import key_from_path
 from diffclean.data.passed_over import is_machine_made
 from diffclean.data.registry import FOLDER, format_of, open_source
@@ -230,7 +231,7 @@ def check_trainable(root: Path, samples: Samples) -> None:
         )
     counts = torch.bincount(samples.labels, minlength=len(classes))
     empty = [name for name, number in classes.items() if counts[number] == 0]
-    if format_of(str(root)) == FOLDER:
+    if format_of(str(root)) == FOLDER and not is_address(root):
         empty += _folders_without_images(root, classes)
     if empty:
         raise DiffcleanError(

@@ -70,7 +70,7 @@ class VariateResult:
 
     @property
     def out(self) -> Path:
-        """The output folder."""
+        """The output folder; for one in a bucket use `where`."""
         return Path(self.where)
 
     @property
@@ -88,7 +88,7 @@ class VariateResult:
         failed = [{"key": row.key, "variant": row.variant, "error": row.error} for row in self.failed]
         figures = {"failed": failed, "images_per_second": self.images_per_second, "labels": self.labels_note}
         fields = {name: value for name, value in vars(self).items() if name not in ("where", "classes")}
-        return {"out": self.out} | fields | figures
+        return {"out": self.where} | fields | figures
 
     @property
     def labels_note(self) -> str:
