@@ -59,10 +59,10 @@ class ReduxTransformer(nn.Module):
 
     def __init__(self, transformer: Any, tokens: int, side: int) -> None:
         super().__init__()
-        self.half = side // 2
+        self.across = side // 2
         self.text = (TEXT_TOKENS, transformer.config.joint_attention_dim)
         self.pooled = transformer.config.pooled_projection_dim
-        places = torch.cartesian_prod(torch.arange(self.half), torch.arange(self.half))
+        places = torch.cartesian_prod(torch.arange(self.across), torch.arange(self.across))
         positions = torch.zeros(TEXT_TOKENS + tokens + len(places), 3)
         positions[-len(places) :, 1:] = places
         # Read again by the transformer only to join them; the tables do not depend on them.
@@ -84,10 +84,10 @@ class ReduxTransformer(nn.Module):
             (B, C, H, W) float.
         """
         batch, channels = sample.shape[0], sample.shape[1]
-        packed = sample.reshape(batch, channels, self.half, 2, self.half, 2).permute(0, 2, 4, 1, 3, 5)
+        packed = sample.reshape(batch, channels, self.across, 2, self.across, 2).permute(0, 2, 4, 1, 3, 5)
         positions = self.positions.to(sample.device)
         predicted: Tensor = self.transformer(
-            hidden_states=packed.reshape(batch, self.half**2, 4 * channels),
+            hidden_states=packed.reshape(batch, self.across**2, 4 * channels),
             encoder_hidden_states=torch.cat([tokens.new_zeros(batch, *self.text), tokens], dim=1),
             pooled_projections=tokens.new_zeros(batch, self.pooled),
             timestep=timestep / 1000,
@@ -96,5 +96,5 @@ class ReduxTransformer(nn.Module):
             img_ids=positions[self.texts :],
             return_dict=False,
         )[0]
-        places = predicted.reshape(batch, self.half, self.half, channels, 2, 2).permute(0, 3, 1, 4, 2, 5)
-        return places.reshape(batch, channels, 2 * self.half, 2 * self.half)
+        places = predicted.reshape(batch, self.across, self.across, channels, 2, 2).permute(0, 3, 1, 4, 2, 5)
+        return places.reshape(batch, channels, 2 * self.across, 2 * self.across)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from small_models import SIDE, saved
 from torch import Tensor
@@ -58,6 +59,11 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
     return np.stack(made)
 
 
+def _next(draws: Iterator[Tensor], shape: tuple[int, ...], **_: Any) -> Tensor:
+    """The next noise; when there is none left, zeros, for some draw noise of weight 0 after the last step."""
+    return next(draws, torch.zeros(shape))
+
+
 @pytest.fixture
 def by_diffusers(monkeypatch: pytest.MonkeyPatch) -> Callable[..., np.ndarray]:
     """`by_diffusers(pipeline, square, noise, **arguments)`: the grey levels it makes, with the sampler's noise."""
@@ -69,8 +75,8 @@ def by_diffusers(monkeypatch: pytest.MonkeyPatch) -> Callable[..., np.ndarray]:
         for place, name in DRAWS.items():
             monkeypatch.setattr(f"{place}.randn_tensor", drawn(name))
         for place in STEPPING:
-            between = iter([value for name, value in noise.items() if name.startswith("after step")])
-            monkeypatch.setattr(f"{place}.randn_tensor", lambda *_, draws=between, **__: next(draws))
+            between: Iterator[Tensor] = iter([value for name, value in noise.items() if name.startswith("after step")])
+            monkeypatch.setattr(f"{place}.randn_tensor", partial(_next, between))
         if "Img2Img" in type(pipeline).__name__:
             arguments["prompt"] = ""
         images = pipeline(image=Image.fromarray(square), output_type="np", **arguments).images
