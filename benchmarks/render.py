@@ -26,6 +26,7 @@ from render_gpu import (
     where,
 )
 from render_recipes import micro_recipes
+from render_scale import actors, plan
 from render_windows import windows_table
 
 ROOT = Path(__file__).parents[1]
@@ -327,6 +328,7 @@ PAGES: dict[str, dict[str, Any]] = {
         "distill_speed": distill_speed,
         "tensorrt_rtx": tensorrt_rtx,
     },
+    "docs/scale.md": {"ray_actors": actors, "variate_throughput": plan},
     "docs/detection.md": {"detection": detection_summary},
     "docs/families.md": {"windows_quality": windows_table},
     "docs/operating.md": {"container_start": container, "variate_memory": memory},

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from diffclean.data.bucket_access import Access, accesses
 from diffclean.data.registry import FormatStatus, statuses
 from diffclean.environment import Machine, machine
+from diffclean.families.facts import ModelFacts, lines_about, shipped
 from diffclean.results import WHERE_MEASURED, table
 from diffclean.runtime import probe
 
@@ -71,6 +72,7 @@ class Examination:
         problems: what the user should do something about.
         formats: the formats of data sets, and which of them work here.
         buckets: the schemes of addresses in buckets, and which of them work here.
+        recipes: the variation models that `--engine` knows by name, with their licence, size and need of memory.
     """
 
     machine: Machine
@@ -80,6 +82,7 @@ class Examination:
     problems: list[str]
     formats: list[FormatStatus] = field(default_factory=list)
     buckets: list[Access] = field(default_factory=list)
+    recipes: list[ModelFacts] = field(default_factory=list)
 
     def for_json(self) -> dict[str, Any]:
         """The fields, with the facts about the machine beside them."""
@@ -100,7 +103,8 @@ def examine() -> Examination:
     runtimes = probe.probe()
     best = next((status.name for status in runtimes if status.usable and status.name in probe.DRIVEN), None)
     model = embedded_model()
-    return Examination(facts, runtimes, best, model, _problems(facts, best, model), statuses(), accesses())
+    problems = _problems(facts, best, model)
+    return Examination(facts, runtimes, best, model, problems, statuses(), accesses(), shipped())
 
 
 def embedded_model(name: str = "micro") -> EmbeddedModel:
@@ -200,7 +204,17 @@ def lines(report: Examination) -> list[str]:
     said += ["", "Data in buckets (docs/buckets.md):"]
     for access in report.buckets:
         said += _line(access.scheme, access)
-    return [*said, "", *_model_lines(report.model), *_problem_lines(report.problems)]
+    return [*said, *_recipe_lines(report), "", *_model_lines(report.model), *_problem_lines(report.problems)]
+
+
+def _recipe_lines(report: Examination) -> list[str]:
+    """The recipes, except that of the embedded model, which has lines of its own."""
+    said = ["", "Models for variate --engine (docs/families.md); memory in fp16, the numbers are estimates:"]
+    for facts in report.recipes:
+        if facts.name != report.model.name:
+            first, *others = lines_about(facts)
+            said += [f"  {facts.name:22} {first}", *(f"  {'':22} {line}" for line in others)]
+    return said if len(said) > 2 else []
 
 
 def _line(name: str, status: FormatStatus | Access) -> list[str]:

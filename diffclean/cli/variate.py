@@ -144,6 +144,31 @@ SHOWN_FAILURES = 20
 @click.option(
     "--threads", type=click.IntRange(1, 1024), help="The number of threads of the engine.  [default: all cores]"
 )
+@click.option(
+    "--executor",
+    type=click.Choice(["local", "ray"]),
+    help="Where the work is done: on this machine, or on a Ray cluster, see docs/scale.md. On a cluster, --processes "
+    "is the largest number of actors, --threads the number of CPUs of each actor (1 by default).",
+)
+@click.option(
+    "--ray-address",
+    metavar="ADDRESS",
+    help="The Ray cluster: auto for the one that runs on this machine or that RAY_ADDRESS names, local for one that is "
+    "started for this run, or HOST:PORT.",
+)
+@click.option(
+    "--num-gpus",
+    type=click.FloatRange(0),
+    help="The number of GPUs of each actor on the Ray cluster, such as 1, 0.5 or 0.  [default: 1 if a node of the "
+    "cluster has a GPU, else 0]",
+)
+@click.option(
+    "--ray-wait",
+    "ray_wait_s",
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    help="How long to wait for a node of the Ray cluster that is large enough, if an autoscaler starts it on demand.",
+)
 def command(
     run: frame.Run,
     source: Path,
@@ -154,6 +179,10 @@ def command(
     processes: int | None,
     workers: int | None,
     threads: int | None,
+    executor: str,
+    ray_address: str,
+    num_gpus: float | None,
+    ray_wait_s: float,
     **options: Any,
 ) -> frame.Result:
     """Regenerate every image of SOURCE with an image-variation model.
@@ -174,6 +203,10 @@ def command(
         "processes": processes,
         "workers": workers,
         "threads": threads,
+        "executor": executor,
+        "ray_address": ray_address,
+        "num_gpus": num_gpus,
+        "ray_wait_s": ray_wait_s,
     }
     with run.stopping() as stop:
         report = variate(source, out, **options, progress=run.progress, stop=stop)

@@ -137,7 +137,10 @@ class PackedSink:
         packed = self._index.images.get(key)
         if packed is None:
             raise ReadError("is in no file")
-        return self.archive.read(self._path(packed.file), Item(key, packed.where, ""))
+        try:
+            return self.archive.read(self._path(packed.file), Item(key, packed.where, ""))
+        except (LookupError, TypeError, ValueError) as error:
+            raise ReadError(f"is not where the index {INDEX} says") from error
 
     def remove(self, key: str) -> None:
         """Remove an image from the spool; `finish` rewrites a file that contains it."""
@@ -184,6 +187,9 @@ class PackedSink:
         return self._loaded
 
     def _path(self, file: str) -> AnyFile:
+        """Return the place of a file; raises ValueError if an index names a file that no run writes."""
+        if "/" in file or "\0" in file or not file.endswith(self.archive.suffix):
+            raise ValueError(f"{file!a} is not a file of {self.archive.title}")
         return self.root / self.archive.folder / file
 
     def _division(self, made: Made, source: Source) -> Iterator[tuple[str, list[tuple[Item, Row]]]]:
@@ -248,7 +254,7 @@ class _Index:
         for line in log.lines():
             try:
                 self._take(json.loads(line))
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 break  # A kill cut this line off: its file counts as not written and is packed from the spool again.
         log.close()
 
@@ -292,6 +298,7 @@ class _Index:
 
     def _take(self, content: dict[str, Any]) -> None:
         name = content["file"]
+        self._path_of(name)  # Anyone may have written the index, and a file that it names may be removed.
         old = self.files.pop(name, None)
         for key in old["keys"] if old else ():
             if (found := self.images.get(key)) is not None and found.file == name:
@@ -299,5 +306,12 @@ class _Index:
         self._seen.pop(name, None)
         if not content.get("gone"):
             images = content.pop("images")
+            kinds = {(type(key), type(where), type(size)) for key, where, size in images}
+            if (
+                not kinds <= {(str, str, int)}
+                or type(content["bytes"]) is not int
+                or not isinstance(content["digest"], str)
+            ):
+                raise TypeError("an entry of other types")
             self.files[name] = content | {"keys": [key for key, _, _ in images]}
             self.images |= {key: _Packed(name, where, size) for key, where, size in images}

@@ -105,7 +105,8 @@ def source_of(recipe: Recipe) -> dict[str, Any]:
     changes = changes_of(recipe)
     changed = {"changes": changes} if changes else {}
     if recipe.hub is not None and recipe.directory is None:
-        return {"hub": recipe.hub.repository, "revision": recipe.hub.revision, **changed}
+        extras = {"parts": {name: str(part) for name, part in recipe.extras.items()}} if recipe.extras else {}
+        return {"hub": recipe.hub.repository, "revision": recipe.hub.revision, **extras, **changed}
     assert recipe.directory is not None
     verify_model(recipe.directory)
     # Pickled weights and changes are included: the hash is that of the safetensors that were made from them.

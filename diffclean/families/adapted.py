@@ -1,7 +1,7 @@
 """The model directory that an engine is made from: the recipe's model, with what the recipe changes of it.
 
-A recipe may add the parts of a second model, fuse a LoRA, and change the configuration of the scheduler; models for few
-steps are often published in this way. The changed model is a directory in the cache in diffusers' layout, with links to
+A recipe may fuse a LoRA and change the configuration of the scheduler; models for few steps are often published in this
+way. The changed model is a directory in the cache in diffusers' layout, with links to
 the files that did not change, so that export, hashes and the runtime `torch` treat it like any other model.
 """
 
@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from diffclean.data.atomic import temporary_folder, write_whole
-from diffclean.data.hashes import hashes_below, sha256_of
+from diffclean.data.hashes import sha256_of
 from diffclean.data.json_file import read_json
 from diffclean.environment import cache_dir
 from diffclean.errors import DiffcleanError
-from diffclean.families.hub import fetched
 from diffclean.families.lora import fuse_lora, lora_file
-from diffclean.families.registry import HubModel, Recipe, family_named
+from diffclean.families.registry import Recipe, family_named
 from diffclean.families.weights import with_safetensors
 
 
@@ -34,10 +33,6 @@ def changes_of(recipe: Recipe) -> dict[str, Any]:
         changes |= {"lora": sha256_of(lora_file(recipe.lora)), "lora_scale": recipe.lora_scale}
     if recipe.scheduler:
         changes["scheduler"] = dict(recipe.scheduler)
-    if isinstance(recipe.also, HubModel):
-        changes["also"] = f"{recipe.also.repository}@{recipe.also.revision}"
-    elif recipe.also is not None:
-        changes["also"] = hashes_below(recipe.also, (".safetensors", ".json"))
     return changes
 
 
@@ -57,10 +52,6 @@ def adapted(recipe: Recipe) -> Path:
     if not changes:
         return base
     files = _files(base, ("model_index.json", *parts))
-    if recipe.also is not None:
-        place = fetched(recipe.also, parts) if isinstance(recipe.also, HubModel) else recipe.also
-        lacking = tuple(pattern for pattern in parts if not (base / pattern.split("/")[0]).is_dir())
-        files = _files(with_safetensors(place, lacking), lacking) | files
     listing = [(name, str(path), path.stat().st_size, path.stat().st_mtime_ns) for name, path in files.items()]
     key = hashlib.sha256(json.dumps([listing, changes], sort_keys=True).encode()).hexdigest()
     place = cache_dir() / "models" / f"{recipe.name}-{key[:16]}"

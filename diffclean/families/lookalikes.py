@@ -55,6 +55,12 @@ def _check_file(path: Path) -> None:
         names = safetensors_header(path)
         if any("lora" in name.lower() for name in names):
             raise DiffcleanError(f"{path} is a LoRA, not a whole model.", _MERGE.format(name=str(path)))
+        if any(name.startswith("ip_adapter.") for name in names):
+            raise DiffcleanError(
+                f"{path} is an IP-Adapter, not a whole model.",
+                "Copy it into the folder ip_adapter/ of the model that it was made for, and its image encoder into "
+                "image_encoder/, and give the folder of that model. Or give a recipe: --engine ip-adapter",
+            )
     if path.suffix in (".safetensors", ".ckpt", ".pt", ".pth", ".bin"):
         raise DiffcleanError(
             f"{path} is a single file of weights, but a folder with model_index.json in diffusers' layout is needed.",

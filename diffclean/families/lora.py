@@ -93,7 +93,7 @@ def _read(lora: Path, base: Path) -> tuple[dict[str, Tensor], dict[str, Any], di
     if other := next((name for name in names if any(kind in name for kind in _OTHER_KINDS)), None):
         raise DiffcleanError(f"{lora} is not a plain LoRA: it holds {other:.200}.", _MERGE)
     pipeline = read_json(base / "model_index.json").get("_class_name")
-    cls = getattr(diffusers, str(pipeline), None)
+    cls: Any = getattr(diffusers, str(pipeline), None)
     if not hasattr(cls, "lora_state_dict"):
         raise DiffcleanError(f"diffusers cannot use a LoRA with the model in {base}, a {pipeline}.")
     arguments: dict[str, Any] = {"use_safetensors": True, "local_files_only": True, "return_lora_metadata": True}

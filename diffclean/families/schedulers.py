@@ -57,8 +57,11 @@ NEAREST = {
 same equation."""
 
 MOST_TIMESTEPS = 10_000
+_LARGEST = 1e9
+"""The greatest number that is taken for one; NaN and infinities are not."""
 _PREDICTIONS = ("epsilon", "sample", "v_prediction")
 _SPACINGS = ("leading", "linspace", "trailing")
+_BETAS = ("linear", "scaled_linear", "squaredcos_cap_v2")
 _OTHER = "diffclean does not sample models of another kind, because their pictures would be wrong."
 LATENT = ("betas", "edm")
 """The parametrisations that diffusers' pipelines of U-Nets can sample."""
@@ -169,6 +172,8 @@ def _check_betas(config: Mapping[str, Any], where: str, trained: int) -> None:
     _be(prediction in _PREDICTIONS, where, "prediction_type", ", ".join(_PREDICTIONS), prediction)
     spacing = config.get("timestep_spacing", "leading")
     _be(spacing in _SPACINGS, where, "timestep_spacing", ", ".join(_SPACINGS), spacing)
+    curve = config.get("beta_schedule", "linear")
+    _be(curve in _BETAS or betas is not None, where, "beta_schedule", ", ".join(_BETAS), curve)
     offset = config.get("steps_offset", 0)
     _be(_is_whole(offset, 0, trained), where, "steps_offset", f"0 to {trained}", offset)
     original = config.get("original_inference_steps", 1)
@@ -223,7 +228,7 @@ def _is_whole(value: Any, lowest: int, highest: int) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+    return type(value) in (int, float) and -_LARGEST < value < _LARGEST  # whole numbers may exceed any float
 
 
 def _be(holds: bool, where: str, key: str, expected: str, found: Any) -> None:

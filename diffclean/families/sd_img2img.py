@@ -9,11 +9,10 @@ omits it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diffclean.errors import UsageError
 from diffclean.families import latent_calls
 from diffclean.families.base import Component, Look, Model, Port
 
@@ -37,6 +36,7 @@ class SdImg2Img:
     parts = ("text_encoder/*", "tokenizer/*", "unet/*", "vae/*", "scheduler/*")
     steps_offset = 1
     """The value that diffusers' pipeline sets, whatever the configuration of the scheduler says."""
+    look = staticmethod(latent_calls.share_from_source)
     encode = staticmethod(latent_calls.encode)
     decode = staticmethod(latent_calls.decode)
 
@@ -64,20 +64,6 @@ class SdImg2Img:
             **vae_components(vae, size),
         }
         return Model(self.name, components, scheduler, size)
-
-    def look(self, strength: float, inputs: Collection[str] = ()) -> Look:
-        """The share of the schedule that is run.
-
-        Raises:
-            UsageError: the strength is 1, at which the pictures would have nothing to do with the sources.
-        """
-        if strength >= 1:
-            raise UsageError(
-                "`strength` 1 would leave nothing of the images: denoising would start from noise alone, and this "
-                "model is given no other information about them.",
-                "Give a smaller value, for example: `strength` 0.5",
-            )
-        return latent_calls.share_of_schedule(strength)
 
     def condition(self, call: Call, pixels: Tensor, noise: Mapping[str, Tensor], look: Look) -> dict[str, Tensor]:
         """Nothing: denoising begins at the source, and the denoiser is given nothing else about it."""

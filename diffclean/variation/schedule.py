@@ -163,8 +163,10 @@ def schedule_of(name: str, config: Mapping[str, Any], steps: int, start: float =
         schedule = _worked_out(name, config, steps, start)
     except (
         ArithmeticError,
+        AssertionError,
+        AttributeError,
         ImportError,
-        IndexError,
+        LookupError,
         NotImplementedError,
         RuntimeError,
         TypeError,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -96,6 +98,12 @@ def test_other_parametrisations_end_before_anything_is_built(name: str, tmp_path
         ("trained_betas", [0.1] * 7, {}),
         ("trained_betas", 5, {}),
         ("timestep_spacing", "even", {}),
+        ("beta_schedule", "sigmoid", {"_class_name": "DDPMScheduler"}),
+        ("beta_schedule", ["linear"], {}),
+        ("trained_betas", [2.0] * 1000, {}),
+        ("prediction_type", None, {}),
+        ("num_train_timesteps", 1000.5, {}),
+        ("num_train_timesteps", None, {}),
         ("steps_offset", 10**9, {}),
         ("steps_offset", -5, {}),
         ("solver_order", 10**9, {"_class_name": "UniPCMultistepScheduler"}),
@@ -205,3 +213,27 @@ def test_a_shift_that_depends_on_the_picture_must_be_known() -> None:
     with pytest.raises(DiffcleanError, match="`mu` must be passed"):
         schedule_of("flow", config, 4)
     assert schedule_of("flow", {**config, "mu": 1.0}, 4).timesteps[0] == 1000
+
+
+def test_beta_sigmas_without_scipy_are_a_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    model(tmp_path, {"_class_name": "EulerDiscreteScheduler", **MADE, "use_beta_sigmas": True})
+    with pytest.raises(DiffcleanError, match=r"(?s)use_beta_sigmas, for which diffusers needs scipy.*pip install"):
+        read_scheduler(tmp_path)
+
+
+ODD: tuple[Any, ...] = (None, "x", "", -1, 0, 10**9, 10**400, 1e300, float("inf"), [], {}, ["x"], True)
+
+
+@pytest.mark.parametrize("name", sorted({cls for cls, _ in SCHEDULERS.values()}))
+def test_whatever_a_configuration_says_is_a_schedule_or_a_message(name: str) -> None:
+    """Keys that only the library reads: its errors, of any kind, are messages, and no weight is infinite."""
+    for key in inspect.signature(getattr(diffusers, name).__init__).parameters:
+        for value in ODD if key != "self" else ():
+            config = {"_class_name": name, **MADE, key: value}
+            try:
+                schedule = schedule_of(scheduler_for(config), config, 4)
+            except DiffcleanError:
+                continue
+            numbers = [*schedule.timesteps, *schedule.final, *schedule.start]
+            assert all(math.isfinite(number) for number in numbers), (key, value)
