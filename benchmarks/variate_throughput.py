@@ -8,7 +8,8 @@ Three things are timed in turn, several times over, at equal steps and batch:
 stock: `MicroPipeline`, the model's modules run eagerly in fp32 in diffusers' own loop, on tensors in memory;
 engine: nothing but the engine's components, on tensors in memory, for each runtime;
 variate: the whole of it, from files to files.
-The last two in one process and in one a core, not counting their start.
+The last two in one process and in one a core. What processes of `variate` need to start counts, so a few hundred images
+are too few to judge several processes by.
 Ratios are taken within a round and their median is reported. They compare windows of the engine's own size: a
 photograph has several at the default `--detail`, and stock would have to regenerate as many.
 """
