@@ -12,6 +12,7 @@ from diffclean.cli import frame
 from diffclean.cli.defaults import Interval
 from diffclean.data.address import spelled
 from diffclean.data.registry import FORMATS
+from diffclean.variation.schedule import SCHEDULERS
 
 SHOWN_FAILURES = 20
 
@@ -53,8 +54,10 @@ SHOWN_FAILURES = 20
 )
 @click.option(
     "--scheduler",
-    type=click.Choice(["ddim", "dpm++", "unipc", "euler"]),
-    help="The scheduler, which is the numerical method of the denoising steps.  [default: the engine's]",
+    type=click.Choice(list(SCHEDULERS)),
+    help="The scheduler, which is the numerical method of the denoising steps. lcm and tcd need a model that "
+    "was distilled for them; edm, edm-dpm++ and flow need one that was trained for them; the others fit most models.  "
+    "[default: the engine's]",
 )
 @click.option("--variations", type=int, help="The number of variations to make of each image.")
 @click.option(

@@ -9,10 +9,9 @@ from diffclean.families.bounds import safetensors_header
 
 _LORA_FILES = ("pytorch_lora_weights.safetensors", "pytorch_lora_weights.bin", "adapter_config.json")
 _MERGE = (
-    "A LoRA changes another model and is not a model by itself. Merge the two where you have diffusers:\n"
-    "pipe = StableDiffusionPipeline.from_pretrained(MODEL); pipe.load_lora_weights({name!r}); pipe.fuse_lora(); "
-    "pipe.save_pretrained('merged')\n"
-    "Then give the folder merged."
+    "A LoRA changes another model and is not a model by itself. Name both in a recipe, for example mine.toml with\n"
+    "[source]\npath = 'MODEL'\nlora = {name!r}\n"
+    "and give --engine mine.toml. The section 'Few-step models and LoRAs' of docs/families.md shows a whole recipe."
 )
 _UNPACK = (
     "Convert it into a folder where you have diffusers:\n"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -124,7 +124,7 @@ def _weights(folder: Path) -> Weights:
     return weights
 
 
-def load_unet(directory: Path, part: str, context: int | None, **others: Any) -> Any:
+def load_unet(directory: Path, part: str, context: int | None, *, may_have: Collection[str] = (), **others: Any) -> Any:
     """Read a U-Net that is conditioned by cross-attention, and that needs no other input than those that are named.
 
     Args:
@@ -134,6 +134,7 @@ def load_unet(directory: Path, part: str, context: int | None, **others: Any) ->
         others: what the family expects in the network's configuration, if it is not diffusers' default; for example
             `addition_embed_type="text_time"`. A family whose network does not give as many channels as it takes
             gives the expected `in_channels`.
+        may_have: the keys of other inputs that the caller provides if the network has them.
 
     Raises:
         DiffcleanError: as for `load_part`, or the network needs another input.
@@ -153,12 +154,16 @@ def load_unet(directory: Path, part: str, context: int | None, **others: Any) ->
         **others,
     }
     found = {name: unet.config.get(name) for name in expected}
-    wrong = [f"{name} {found[name]} (expected {value})" for name, value in expected.items() if found[name] != value]
+    wrong = [
+        f"{name} {found[name]} (expected {value})"
+        for name, value in expected.items()
+        if found[name] != value and name not in may_have
+    ]
     if wrong:
         raise DiffcleanError(
             f"The network in {directory / part} is not the one that its pipeline names: {', '.join(wrong)}.",
-            "This family cannot run inpainting, distilled (LCM) and adapted checkpoints. If the parts come from "
-            "different models, copy all of them from one.",
+            "This family cannot run inpainting and adapted checkpoints, and only sd-img2img can run LCM checkpoints. "
+            "If the parts come from different models, copy all of them from one.",
         )
     return unet
 

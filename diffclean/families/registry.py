@@ -19,6 +19,7 @@ from diffclean.families.lookalikes import check_known
 log = logging.getLogger(__name__)
 
 FAMILIES = {
+    "flux-redux": "diffclean.families.flux_redux:FluxRedux",
     "instruct-pix2pix": "diffclean.families.instruct_pix2pix:InstructPix2Pix",
     "ip-adapter": "diffclean.families.ip_adapter:IpAdapter",
     "ip-adapter-sdxl": "diffclean.families.ip_adapter_sdxl:IpAdapterSdxl",
@@ -160,6 +161,9 @@ class Recipe:
         production: whether the licence lets everybody use the weights in production.
         extras: folders of the model that come from other places on a hub, each with its place.
         parameters: how many numbers the networks have, if that is known.
+        lora: a file or folder with a LoRA that is fused into the model (`adapted`).
+        lora_scale: the factor of the LoRA; 1 is the LoRA as it was trained.
+        scheduler: what replaces entries in the configuration of the model's scheduler.
     """
 
     name: str
@@ -171,6 +175,9 @@ class Recipe:
     production: bool = True
     parameters: Parameters | None = None
     extras: Mapping[str, HubPart] = field(default_factory=dict)
+    lora: Path | None = None
+    lora_scale: float = 1.0
+    scheduler: Mapping[str, Any] = field(default_factory=dict)
 
 
 _DEFAULTS: dict[str, tuple[type, ...]] = {
@@ -221,6 +228,8 @@ def load_recipe(name: str) -> Recipe:
         place = None if hub else (path.parent / source["path"]).resolve()
         size = {name: 10**6 * int(count) for name, count in dict(content.get("parameters", {})).items()}  # in millions
         parameters = Parameters(**size) if size else None
+        lora = (path.parent / source["lora"]).resolve() if "lora" in source else None
+        lora_scale, scheduler = float(source.get("lora_scale", 1)), dict(content.get("scheduler", {}))
     except (KeyError, TypeError, ValueError):
         complete = False
     if not complete or not isinstance(family, str) or (extras and hub is None):
@@ -228,10 +237,11 @@ def load_recipe(name: str) -> Recipe:
             f"{path} is not a recipe: it needs `family`, `[source]` with a `path` or with `hub` and `revision`, and "
             "`[defaults]` with numbers for steps, strength, guidance and batch, and the name of a scheduler. "
             "`[parameters]` holds millions of numbers, `engine` and `fetched`. `[source.parts]` goes with a `hub`, and "
-            "its values have the form owner/name@revision:path."
+            "its values have the form owner/name@revision:path. "
+            "`[source]` may also have a `lora` with a `lora_scale`, and `[scheduler]` may change the model's scheduler."
         )
     terms = str(content.get("license", "")), hub, content.get("production", True) is True
-    return Recipe(path.stem, family, place, defaults, *terms, parameters, extras)
+    return Recipe(path.stem, family, place, defaults, *terms, parameters, extras, lora, lora_scale, scheduler)
 
 
 def say_terms(recipe: Recipe) -> None:

@@ -1,4 +1,4 @@
-"""The family `sd-img2img`: any Stable Diffusion 1.x, 2.x or Turbo checkpoint with an empty prompt.
+"""The family `sd-img2img`: any Stable Diffusion 1.x, 2.x, Turbo or LCM checkpoint with an empty prompt.
 
 This is image-to-image with an empty prompt (Meng et al., "SDEdit", arXiv 2108.01073). The source's latent is noised to
 the share s of the schedule, which diffusers calls `strength`, and denoised again. Only s hides the source; low
@@ -27,7 +27,12 @@ class SdImg2Img:
 
     name = "sd-img2img"
     license_note = "that of the checkpoint; CreativeML Open RAIL-M for Stable Diffusion 1.5"
-    pipelines = ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline")
+    pipelines = (
+        "StableDiffusionPipeline",
+        "StableDiffusionImg2ImgPipeline",
+        "LatentConsistencyModelPipeline",
+        "LatentConsistencyModelImg2ImgPipeline",
+    )
     parts = ("text_encoder/*", "tokenizer/*", "unet/*", "vae/*", "scheduler/*")
     steps_offset = 1
     """The value that diffusers' pipeline sets, whatever the configuration of the scheduler says."""
@@ -49,7 +54,7 @@ class SdImg2Img:
 
         scheduler = read_scheduler(directory, steps_offset=self.steps_offset)
         prompt = empty_prompt(directory)
-        unet = load_unet(directory, "unet", context=prompt.shape[-1])
+        unet = load_unet(directory, "unet", context=prompt.shape[-1], may_have=("time_cond_proj_dim",))
         vae = load_part(AutoencoderKL, directory, "vae")
         size = square_of(image_size, unet, vae)
         sample, predicted = (latent_port(name, vae, size) for name in ("sample", "predicted"))

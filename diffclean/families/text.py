@@ -11,6 +11,9 @@ from torch import Tensor, nn
 from diffclean.errors import DiffcleanError
 from diffclean.families.parts import load_part
 
+DISTILLED_GUIDANCE = 8.5
+"""The scale of guidance that latent consistency models are given, the default of diffusers' pipeline for them."""
+
 
 def empty_prompt(directory: Path) -> Tensor:
     """(1, N, D) float, what the `text_encoder/` of a model makes of the text "" from its `tokenizer/`.
@@ -54,21 +57,38 @@ def load_tokenizer(directory: Path, part: str) -> Any:
 
 
 class UntoldUNet(nn.Module):
-    """A U-Net whose prompt is always empty; takes the place `unet`."""
+    """A U-Net whose prompt is always empty; takes the place `unet`.
+
+    A latent consistency model was distilled with guidance, and its U-Net is given the scale of that guidance (Luo et
+    al., arXiv 2310.04378, section 4.2). It is a constant here.
+    """
 
     prompt: Tensor
+    guidance: Tensor | None
 
     def __init__(self, unet: Any, prompt: Tensor) -> None:
         super().__init__()
         self.unet = unet
         self.register_buffer("prompt", prompt)
+        width = unet.config.time_cond_proj_dim
+        self.register_buffer("guidance", None if width is None else _guidance_embedding(DISTILLED_GUIDANCE, width))
 
     def forward(self, sample: Tensor, timestep: Tensor) -> Tensor:
         """(B, C, H, W) noised latent, (B,) timestep -> (B, C, H, W) prediction."""
         # `len(sample)` would put the batch size of the tracing into the exported graph.
         context = self.prompt.expand(sample.shape[0], -1, -1)
-        predicted: Tensor = self.unet(sample, timestep, context, return_dict=False)[0]
+        guidance = None if self.guidance is None else self.guidance.expand(sample.shape[0], -1)
+        predicted: Tensor = self.unet(sample, timestep, context, timestep_cond=guidance, return_dict=False)[0]
         return predicted
+
+
+def _guidance_embedding(scale: float, width: int) -> Tensor:
+    """(1, width) float, how diffusers' pipelines tell a U-Net the scale of guidance."""
+    from diffusers.models.embeddings import get_timestep_embedding
+
+    weight = torch.tensor([scale - 1]) * 1000
+    embedding: Tensor = get_timestep_embedding(weight, width, flip_sin_to_cos=False, downscale_freq_shift=1)
+    return embedding
 
 
 class ClassUNet(nn.Module):

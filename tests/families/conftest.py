@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import cache
+from collections.abc import Callable, Iterator
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from small_models import SIDE, saved
 from torch import Tensor
@@ -31,6 +32,8 @@ DRAWS = {
     "diffusers.models.autoencoders.vae": "vae_encoder",
 }
 """Where diffusers draws noise the size of a latent -> which of the sampler's it gets instead."""
+STEPPING = [f"diffusers.schedulers.scheduling_{name}" for name in ("euler_ancestral_discrete", "lcm", "tcd")]
+"""Where diffusers draws noise between steps, one after another."""
 
 
 def of_image(pipeline: Any, image: Image.Image, **arguments: Any) -> Any:
@@ -103,6 +106,11 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
     return np.stack(made)
 
 
+def _next(draws: Iterator[Tensor], shape: tuple[int, ...], **_: Any) -> Tensor:
+    """The next noise; when there is none left, zeros, for some draw noise of weight 0 after the last step."""
+    return next(draws, torch.zeros(shape))
+
+
 @pytest.fixture
 def by_diffusers(monkeypatch: pytest.MonkeyPatch) -> Callable[..., np.ndarray]:
     """`by_diffusers(pipeline, square, noise, **arguments)`: the grey levels it makes, with the sampler's noise."""
@@ -113,6 +121,9 @@ def by_diffusers(monkeypatch: pytest.MonkeyPatch) -> Callable[..., np.ndarray]:
 
         for place, name in DRAWS.items():
             monkeypatch.setattr(f"{place}.randn_tensor", drawn(name))
+        for place in STEPPING:
+            between: Iterator[Tensor] = iter([value for name, value in noise.items() if name.startswith("after step")])
+            monkeypatch.setattr(f"{place}.randn_tensor", partial(_next, between))
         images = CALLS.get(type(pipeline).__name__, of_image)(
             pipeline, Image.fromarray(square), output_type="np", **arguments
         ).images

@@ -301,7 +301,7 @@ def test_a_model_of_no_family_is_refused_by_name(model: Path) -> None:
         ("DDIMScheduler", "ddim"),
         ("PNDMScheduler", "ddim"),
         ("EulerDiscreteScheduler", "euler"),
-        ("EulerAncestralDiscreteScheduler", "euler"),
+        ("EulerAncestralDiscreteScheduler", "euler-a"),
         ("DPMSolverMultistepScheduler", "dpm++"),
         ("UniPCMultistepScheduler", "unipc"),
         ("LMSDiscreteScheduler", "euler"),
