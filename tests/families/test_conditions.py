@@ -199,6 +199,7 @@ def test_kandinsky_sees_what_diffusers_sees(model_of: Any, squares: np.ndarray) 
     assert (theirs.image_embeds - theirs.negative_image_embeds).abs().max() > 0.01
 
 
+@pytest.mark.slow
 def test_kandinsky_from_the_noised_source(
     model_of: Any, engine_of: Any, squares: np.ndarray, by_diffusers: Any
 ) -> None:
@@ -243,6 +244,7 @@ def test_instruct_pix2pix_is_given_the_latent_as_diffusers_gives_it(model_of: An
     torch.testing.assert_close(unet.prompt, prompt)
 
 
+@pytest.mark.slow
 def test_guidance_without_a_condition_is_left_out_and_said(
     engine_of: Any, squares: np.ndarray, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

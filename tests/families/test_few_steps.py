@@ -44,6 +44,7 @@ def psnr(first: np.ndarray, second: np.ndarray) -> float:
     return 10 * float(np.log10(255**2 / max(float(((first.astype(float) - second) ** 2).mean()), 1e-9)))
 
 
+@pytest.mark.slow
 def test_a_latent_consistency_model(lcm: Path, squares: np.ndarray, by_diffusers: Any) -> None:
     engine = open_engine(cached_engine(recipe_for(str(lcm))), "onnxruntime", threads=1)
     assert scheduler_for(engine.manifest.scheduler) == "lcm"

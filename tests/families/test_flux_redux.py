@@ -27,6 +27,8 @@ from diffclean.families.seeds import noise_for
 from diffclean.runtime.choose import open_engine
 from diffclean.variation.sampler import Sampler, SamplerSettings
 
+pytestmark = pytest.mark.slow  # an export of this model takes about ten seconds
+
 KINDS: dict[str, dict[str, Any]] = {
     "dev": {"guided": True, **SHIFTING},
     "schnell": {"guided": False, "shift": 1.0},
@@ -204,7 +206,6 @@ def test_rotary_tables_are_constants_of_the_graph(engine_of: Any) -> None:
     assert not doubles
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 def test_an_engine_in_half_precision(model_of: Any, precision: str) -> None:
     manifest = read_engine_manifest(cached_engine(recipe_for(str(model_of("dev"))), ExportOptions(precision)))
@@ -212,7 +213,6 @@ def test_an_engine_in_half_precision(model_of: Any, precision: str) -> None:
         assert entry.parity["max_relative"] <= PARITY_LIMITS[precision], name
 
 
-@pytest.mark.slow
 def test_every_component_compiles(engine_of: Any, tmp_path: Path) -> None:
     pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
     from diffclean.engine.tensorrt_targets import Profile

@@ -144,6 +144,7 @@ def psnr(first: np.ndarray, second: np.ndarray) -> float:
     return 10 * float(np.log10(255**2 / max(float(((first.astype(float) - second) ** 2).mean()), 1e-9)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_the_pixels_are_those_of_a_network_with_the_lora(
     form: str,

@@ -10,7 +10,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from small_models import ADAPTER, MODELS
+from small_models import ADAPTER, FAMILIES
 
 from diffclean.engine.manifest import read_engine_manifest
 from diffclean.export.cache import ExportOptions, cached_engine
@@ -53,7 +53,7 @@ THEIRS_TAKES = {"kandinsky": {"ddim", "dpm++", "dpm++-karras"}}
 `step` an argument that others do not take."""
 
 
-@pytest.fixture(scope="module", params=sorted(MODELS))
+@pytest.fixture(scope="module", params=FAMILIES)
 def family(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

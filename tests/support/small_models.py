@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from diffusers import (
     AutoencoderKL,
@@ -356,6 +357,10 @@ MODELS: dict[str, Callable[[], Any]] = {
     "versatile-diffusion": versatile_diffusion,
 }
 """Family -> its small pipeline."""
+QUICK = ("ip-adapter", "sd-img2img")
+"""Families whose engines are made in the quick tests; an export of each of the others takes about ten seconds more."""
+FAMILIES = [pytest.param(family, marks=() if family in QUICK else pytest.mark.slow) for family in sorted(MODELS)]
+"""All families, as parameters of tests that need their engines."""
 
 
 def saved(family: str, folder: Path) -> Path:
