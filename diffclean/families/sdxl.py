@@ -134,7 +134,10 @@ class SdxlUNet(nn.Module):
 
     def added(self, told: Tensor) -> dict[str, Tensor]:
         """The embedding of the text and the numbers about the size, for each row."""
-        return {"text_embeds": chosen(self.pooled, told), "time_ids": self.time_ids.expand(told.shape[0], -1)}
+        # diffusers joins it to sinusoids of the numbers, which are single precision in any network, and ONNX joins only
+        # what has the same precision.
+        pooled = chosen(self.pooled, told).float()
+        return {"text_embeds": pooled, "time_ids": self.time_ids.expand(told.shape[0], -1)}
 
 
 def chosen(halves: Tensor, told: Tensor) -> Tensor:
