@@ -15,10 +15,10 @@ PIP_INSTALL = -m pip install --disable-pip-version-check --quiet
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install clean-data variate doctor test test-all lint format docs bench gpu image docker-test lock sbom audit clean clean-all
+.PHONY: help install clean-data variate doctor test test-all test-cluster lint format docs bench gpu image docker-test lock sbom audit clean clean-all
 
 help: ## List the tasks.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  Variables: VENV=$(VENV)  EXTRA=$(EXTRA) (cpu, gpu or rtx)  PYTHON=$(PYTHON)  ARGS= (further arguments)"
 
@@ -34,10 +34,13 @@ doctor: $(VENV)/.installed-$(EXTRA) ## Say what this machine can run, and why no
 	@"$(VENV)/bin/diffclean" doctor $(ARGS)
 
 test: $(DEV_VENV)/.installed-dev ## Run the tests that are quick: make test [ARGS="tests/cli -k config"]
-	@$(PYTEST) -m "not slow" $(ARGS)
+	@$(PYTEST) -m "not slow and not cluster" $(ARGS)
 
-test-all: $(DEV_VENV)/.installed-dev ## Run all tests, also those that take longer than about ten seconds each.
-	@$(PYTEST) $(ARGS)
+test-all: $(DEV_VENV)/.installed-dev ## Run all tests but those of a cluster, also those that take over ten seconds each.
+	@$(PYTEST) -m "not cluster" $(ARGS)
+
+test-cluster: $(DEV_VENV)/.installed-dev ## Run the tests that start a Ray cluster on this machine, one at a time.
+	@OMP_NUM_THREADS=1 "$(DEV_VENV)/bin/python" -m pytest -m cluster $(ARGS)
 
 lint: $(DEV_VENV)/.installed-dev ## Check style and types.
 	@"$(DEV_VENV)/bin/ruff" check .

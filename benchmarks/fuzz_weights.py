@@ -1,9 +1,11 @@
 """Load thousands of damaged and hostile weight files: each must be read or refused with a message, quickly.
 
 A case is a file of one kind, changed by a random generator that is seeded with the run's seed, the kind and the case's
-number. It is loaded in a process of its own, forked from one that has the libraries in memory, under limits of time and
-memory. A case fails if it raises an exception that is not a message, ends by a signal, takes more than 2 s of CPU time
-or 300 MB, starts a program, writes a file, or contacts an address.
+number. It is loaded in a child process, forked from one that has the libraries in memory, under limits of time and
+memory that are set anew for each case. A child loads many cases, one after another, and is replaced by a new one after
+anything but a file that was read or refused within the limits. A case fails if it raises an exception that is not a
+message, ends by a signal, takes more than 2 s of CPU time or 300 MB, starts a program, writes a file, or contacts an
+address.
 
 python benchmarks/fuzz_weights.py --count 6000 --pieces fuzz_weights.pieces.json   # goes on where it was stopped
 python benchmarks/fuzz_weights.py --only onnx:17        # one case again, with its traceback
@@ -13,17 +15,19 @@ from __future__ import annotations
 
 import argparse
 import copy
+import ctypes
+import gc
 import io
 import json
 import logging
 import os
 import random
 import resource
+import select
 import signal
 import struct
 import sys
 import tempfile
-import time
 import traceback
 import warnings
 import zipfile
@@ -41,6 +45,8 @@ _PIECE = 130
 LIMIT_S, KILLED_AFTER_CPU_S, KILLED_AFTER_S = 2.0, 20, 600
 """CPU time that a load may take; CPU and wall time after which it is ended, on a machine that others use too."""
 LIMIT_MB, ADDRESS_SPACE_MB = 300, 4096
+CASES_A_CHILD, GROWN_MB, LEFT_MB = 200, 100, 1
+"""Cases after which a child is replaced, the memory of a case after which it is, and that after which it is tidied."""
 GRAPH = "graph of an engine"
 HOSTILE: tuple[Any, ...] = (
     *(None, True, -1, 0, 1e300, 10**9, 10**30, float("inf"), float("nan"), "", "x", "../../x", "/etc/passwd"),
@@ -63,14 +69,16 @@ def main() -> int:
         os.environ["DIFFCLEAN_CACHE"] = str(Path(work) / "cache")
         seeds = make_seeds(Path(work) / "seeds")
         kinds = sorted(LOADERS)
+        gc.freeze()  # otherwise a child would touch, and so copy, every object that it has inherited
+        children = Children(seeds, Path(work), show=options.only is not None)
         if options.only:
             kind, _, number = options.only.partition(":")
-            print(json.dumps(outcome_of(kind, int(number), options.seed, seeds[kind], Path(work), show=True)))
+            print(json.dumps(outcome_of(kind, int(number), options.seed, seeds[kind], children)))
             return 0
 
         def piece(first: int, last: int) -> dict[str, Any]:
             cases = [(kinds[n % len(kinds)], n // len(kinds)) for n in range(first, last)]
-            outcomes = [outcome_of(kind, n, options.seed, seeds[kind], Path(work)) for kind, n in cases]
+            outcomes = [outcome_of(kind, n, options.seed, seeds[kind], children) for kind, n in cases]
             return {"found": outcomes, "commit": commit()}
 
         pieces = Pieces(options.pieces, {"seed": options.seed, "kinds": kinds})
@@ -79,6 +87,7 @@ def main() -> int:
             for first in range(0, options.count, _PIECE)
             for last in [min(first + _PIECE, options.count)]
         ]
+        children.end()
     figures = summary([outcome for piece in made for outcome in piece["found"]], options.seed)
     figures["commits"] = sorted({piece["commit"] for piece in made})
     write_result("fuzz_weights", figures, "files of this project's own making, changed at random")
@@ -109,10 +118,10 @@ def summary(found: list[dict[str, Any]], seed: int) -> dict[str, Any]:
     }
 
 
-def outcome_of(kind: str, number: int, seed: int, original: Path, work: Path, show: bool = False) -> dict[str, Any]:
-    """Change a file, load it in a child, and say how that ended."""
+def outcome_of(kind: str, number: int, seed: int, original: Path, children: Children) -> dict[str, Any]:
+    """Change a file, have it loaded in a child, and say how that ended."""
     rng = random.Random(f"{seed}:{kind}:{number}")
-    place, load = LOADERS[kind]
+    place = LOADERS[kind][0]
     path = original / place if place else original
     before = path.read_bytes()
     changed = MUTATIONS.get(path.suffix, mutated_bytes)(before, rng)
@@ -120,64 +129,108 @@ def outcome_of(kind: str, number: int, seed: int, original: Path, work: Path, sh
     engine_json = (original / "engine.json").read_bytes() if kind == GRAPH else b""
     if kind == GRAPH and rng.random() < 0.9:
         recorded(original, place)
-    report, told = os.pipe()
-    child = os.fork()
-    if child == 0:
-        os.close(report)
-        _in_child(lambda: load(original), work, told, show)
-    os.close(told)
-    ended, cpu_s = _waited(child)
-    with os.fdopen(report) as file:
-        said = file.read()
+    outcome = children.loaded(kind)
     path.write_bytes(before)
     if kind == GRAPH:
         (original / "engine.json").write_bytes(engine_json)
-    about = json.loads(said) if said else {"ended": ended, "mb": 0}
-    return {"kind": kind, "number": number, **about, "cpu_s": cpu_s}
+    return {"kind": kind, "number": number, **outcome}
 
 
-def _waited(child: int) -> tuple[str, float]:
-    began = time.monotonic()
-    while True:
-        pid, status, usage = os.wait4(child, os.WNOHANG)
-        if pid:
-            cpu_s = usage.ru_utime + usage.ru_stime
-            return (f"killed: signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else "crashed: no word"), cpu_s
-        if time.monotonic() - began > KILLED_AFTER_S:
-            os.kill(child, signal.SIGKILL)
-            usage = os.wait4(child, 0)[2]
-            return "killed: out of time", usage.ru_utime + usage.ru_stime
-        time.sleep(0.002)
+class Children:
+    """One child at a time, which loads the files that it is told to, and is replaced after anything unusual.
+
+    Args:
+        seeds: the file or folder of each kind.
+        work: the only folder in which a load may write.
+        show: whether errors are printed with their tracebacks.
+    """
+
+    def __init__(self, seeds: dict[str, Path], work: Path, show: bool = False) -> None:
+        self._seeds, self._work, self._show = seeds, work, show
+        self._child, self._cases, self._used_s = 0, 0, 0.0
+
+    def loaded(self, kind: str) -> dict[str, Any]:
+        """How the load of the file of this kind ended, its seconds of CPU time and its megabytes."""
+        if not self._child:
+            self._begin()
+        os.write(self._ask, f"{kind}\n".encode())
+        self._cases += 1
+        in_time = bool(select.select([self._told], [], [], KILLED_AFTER_S)[0])
+        if in_time and (line := self._told.readline()):
+            outcome: dict[str, Any] = json.loads(line)
+            self._used_s += outcome["cpu_s"]
+            if bad(outcome) or outcome["mb"] > GROWN_MB or self._cases >= CASES_A_CHILD:
+                self.end()
+            return outcome
+        return self._gone("" if in_time else "killed: out of time")
+
+    def end(self) -> None:
+        """End the child, if there is one."""
+        if self._child:
+            self._gone("ended")
+
+    def _begin(self) -> None:
+        asked, self._ask = os.pipe()
+        told, tell = os.pipe()
+        self._child, self._cases, self._used_s = os.fork(), 0, 0.0
+        if not self._child:
+            os.close(self._ask)
+            os.close(told)
+            _serve(asked, tell, self._seeds, self._work, self._show)
+        os.close(asked)
+        os.close(tell)
+        self._told = os.fdopen(told)
+
+    def _gone(self, why: str) -> dict[str, Any]:
+        """What is known of a case whose child ended, or is to end now."""
+        if why:
+            os.kill(self._child, signal.SIGKILL)
+        _, status, usage = os.wait4(self._child, 0)
+        os.close(self._ask)
+        self._told.close()
+        self._child = 0
+        ended = f"killed: signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else "crashed: no word"
+        return {"ended": why or ended, "mb": 0, "cpu_s": usage.ru_utime + usage.ru_stime - self._used_s}
 
 
-def _in_child(load: Callable[[], object], work: Path, told: int, show: bool) -> None:
-    """Load, tell how it ended through the pipe, and be gone."""
+_ESCAPES: list[str] = []
+
+
+def _serve(asked: int, tell: int, seeds: dict[str, Path], work: Path, show: bool) -> None:
+    """Load what is asked for until nobody asks any more, and be gone."""
+    sys.addaudithook(partial(_watched, work))
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", lambda _: 0)
+    with os.fdopen(asked) as kinds:
+        for kind in map(str.strip, kinds):
+            outcome = _loaded(partial(LOADERS[kind][1], seeds[kind]), show)
+            os.write(tell, json.dumps(outcome).encode() + b"\n")
+            if outcome["mb"] > LEFT_MB:
+                gc.collect()
+                trim(0)  # what this case has left would hide what the next one takes
+    os._exit(0)
+
+
+def _watched(work: Path, event: str, arguments: tuple[Any, ...]) -> None:
+    """An audit hook that notes programs, addresses, and files written elsewhere."""
+    programs = ("os.system", "subprocess.Popen", "os.exec", "os.posix_spawn")
+    if event in (*programs, "socket.connect", "socket.getaddrinfo"):
+        _ESCAPES.append(event)
+    if event == "open" and isinstance(arguments[0], str) and isinstance(arguments[2], int):
+        writes = arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+        if writes and not arguments[0].startswith((str(work), "/dev/", "/proc/self/clear_refs")):
+            _ESCAPES.append(f"open {arguments[0]}")
+
+
+def _loaded(load: Callable[[], object], show: bool) -> dict[str, Any]:
+    """Load under limits, and say how it ended."""
     from diffclean.errors import DiffcleanError
 
-    escapes: list[str] = []
-
-    def watched(event: str, arguments: tuple[Any, ...]) -> None:
-        if event in (
-            "os.system",
-            "subprocess.Popen",
-            "os.exec",
-            "os.posix_spawn",
-            "socket.connect",
-            "socket.getaddrinfo",
-        ):
-            escapes.append(event)
-        if event == "open" and isinstance(arguments[0], str) and isinstance(arguments[2], int):
-            writes = arguments[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
-            if writes and not arguments[0].startswith((str(work), "/dev/")):
-                escapes.append(f"open {arguments[0]}")
-
-    pages, page = int(Path("/proc/self/statm").read_text().split()[0]), resource.getpagesize()
-    limit = pages * page + ADDRESS_SPACE_MB * 2**20
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-    resource.setrlimit(resource.RLIMIT_CPU, (KILLED_AFTER_CPU_S, KILLED_AFTER_CPU_S))
+    _limit(resource.RLIMIT_AS, _address_space() + ADDRESS_SPACE_MB * 2**20)
+    before = _cpu_s()
+    _limit(resource.RLIMIT_CPU, int(before) + 1 + KILLED_AFTER_CPU_S)
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins here
     first = _peak_mb()
-    sys.addaudithook(watched)
+    _ESCAPES.clear()
     try:
         load()
         ended = "read"
@@ -190,10 +243,22 @@ def _in_child(load: Callable[[], object], work: Path, told: int, show: bool) -> 
         ended = f"crashed: {type(error).__name__} in {Path(where.filename).name}:{where.lineno}: {str(error)[:100]}"
         if show:
             traceback.print_exc()
-    if escapes:
-        ended = f"escaped: {escapes[0]}"
-    os.write(told, json.dumps({"ended": ended, "mb": _peak_mb() - first}).encode())
-    os._exit(0)
+    if _ESCAPES:
+        ended = f"escaped: {_ESCAPES[0]}"
+    return {"ended": ended, "mb": _peak_mb() - first, "cpu_s": _cpu_s() - before}
+
+
+def _limit(kind: int, most: int) -> None:
+    resource.setrlimit(kind, (most, resource.getrlimit(kind)[1]))
+
+
+def _address_space() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+
+
+def _cpu_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return used.ru_utime + used.ru_stime
 
 
 def _peak_mb() -> float:

@@ -26,6 +26,7 @@ from render_gpu import (
     where,
 )
 from render_recipes import micro_recipes
+from render_scale import actors, plan
 from render_windows import windows_table
 
 ROOT = Path(__file__).parents[1]
@@ -96,13 +97,20 @@ def speed(result: dict[str, Any]) -> str:
     windows = figures.get("windows")  # results of before photographs were regenerated in windows do not have it
     counts = "one window a picture"
     if windows is not None:
-        counts = ", ".join(f"{count:g} windows a picture of {kind}" for kind, count in windows.items())
+        each = (f"{count:.3g} window{'s' * (count != 1)} a picture of {kind}" for kind, count in windows.items())
+        counts = ", ".join(each)
     steps = f"{figures['steps']} step{'s' * (figures['steps'] > 1)}"
+    starts = ""
+    if "photographs" in figures:
+        starts = (
+            " With several processes, the seconds in which they start count, which weighs heavily on as few as "
+            f"{figures['images']} small pictures and {figures['photographs']} photographs."
+        )
     lines = [
         f"**Speed: {steps}, {counts}** (batch {figures['batch']}; {where(result)}). Stock is the same model in "
         f"diffusers' own eager fp32 loop, on tensors in memory: {median['stock']:.1f} windows/s. `variate` goes from "
         "files to files; the bare engine runs on tensors in memory, in one process or in as many as `variate`. Ratios "
-        "compare windows with windows.",
+        f"compare windows with windows.{starts}",
         "",
         "| runtime | processes | input | images/s | over stock | of the bare engine, one process | as many |",
         "|---|---|---|---|---|---|---|",
@@ -327,6 +335,7 @@ PAGES: dict[str, dict[str, Any]] = {
         "distill_speed": distill_speed,
         "tensorrt_rtx": tensorrt_rtx,
     },
+    "docs/scale.md": {"ray_actors": actors, "variate_throughput": plan},
     "docs/detection.md": {"detection": detection_summary},
     "docs/families.md": {"windows_quality": windows_table},
     "docs/operating.md": {"container_start": container, "variate_memory": memory},

@@ -8,7 +8,8 @@ Three things are timed in turn, several times over, at equal steps and batch:
 stock: `MicroPipeline`, the model's modules run eagerly in fp32 in diffusers' own loop, on tensors in memory;
 engine: nothing but the engine's components, on tensors in memory, for each runtime;
 variate: the whole of it, from files to files.
-The last two in one process and in one a core, not counting their start.
+The last two in one process and in one a core. What processes of `variate` need to start counts, so a few hundred images
+are too few to judge several processes by.
 Ratios are taken within a round and their median is reported. They compare windows of the engine's own size: a
 photograph has several at the default `--detail`, and stock would have to regenerate as many.
 """
@@ -48,7 +49,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--small", type=Path, required=True, help="images of 32 px")
     parser.add_argument("--photos", type=Path, required=True, help="photographs; they are resized to 500 px")
-    parser.add_argument("--images", type=int, default=480, help="the number of images of each kind per round")
+    parser.add_argument("--images", type=int, default=480, help="the number of small images per round")
+    parser.add_argument("--photo-count", type=int, help="the number of photographs per round; the default is --images")
     parser.add_argument("--steps", type=int, help="the number of steps; the default is the engine's")
     parser.add_argument("--detail", type=int, help="px on the longer side; the default is the engine's")
     parser.add_argument("--batch", type=int, default=32)
@@ -59,7 +61,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as work:
         folders = {
             "32px": gathered(options.small, Path(work) / "small", options.images, None),
-            "500px": gathered(options.photos, Path(work) / "photos", options.images, 500),
+            "500px": gathered(options.photos, Path(work) / "photos", options.photo_count or options.images, 500),
         }
         figures = measure(options, folders, Path(work))
     write_result(options.name, figures, "32 px: CIFAR-10 test images; 500 px: photographs, longest side 500 px")
@@ -132,6 +134,7 @@ def measure(options: argparse.Namespace, folders: dict[str, Path], work: Path) -
         "windows": windows,
         "batch": options.batch,
         "images": options.images,
+        "photographs": options.photo_count or options.images,
         "processes": counts,
         "precision": {name: each.engine.runtime.precision for name, each in opened.items()} | {"stock": "fp32"},
         "median": {key: statistics.median(r[key] for r in rounds) for key in rounds[0]},

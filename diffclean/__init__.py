@@ -65,10 +65,12 @@ _OFFERED = {
     "variate": "diffclean.api.variate",
 }
 
-# Unless this is set before they are imported, ONNX Runtime's wheels report usage to their maker, and Hugging Face's
-# library adds usage data to its requests. Users with confidential data want neither.
+# Unless this is set before they are imported, ONNX Runtime's wheels report usage to their maker, Hugging Face's library
+# adds usage data to its requests, and a Ray cluster that is started here reports too. Users with confidential data want
+# none of that.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 
 def __getattr__(name: str) -> Any:

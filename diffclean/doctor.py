@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from diffclean.data.bucket_access import Access, accesses
 from diffclean.data.registry import FormatStatus, statuses
 from diffclean.environment import Machine, machine
+from diffclean.families.facts import ModelFacts, lines_about, shipped
 from diffclean.results import WHERE_MEASURED, table
 from diffclean.runtime import probe
 
@@ -69,6 +71,8 @@ class Examination:
         model: the model that is shipped with diffclean.
         problems: what the user should do something about.
         formats: the formats of data sets, and which of them work here.
+        buckets: the schemes of addresses in buckets, and which of them work here.
+        recipes: the variation models that `--engine` knows by name, with their licence, size and need of memory.
     """
 
     machine: Machine
@@ -77,6 +81,8 @@ class Examination:
     model: EmbeddedModel
     problems: list[str]
     formats: list[FormatStatus] = field(default_factory=list)
+    buckets: list[Access] = field(default_factory=list)
+    recipes: list[ModelFacts] = field(default_factory=list)
 
     def for_json(self) -> dict[str, Any]:
         """The fields, with the facts about the machine beside them."""
@@ -97,7 +103,8 @@ def examine() -> Examination:
     runtimes = probe.probe()
     best = next((status.name for status in runtimes if status.usable and status.name in probe.DRIVEN), None)
     model = embedded_model()
-    return Examination(facts, runtimes, best, model, _problems(facts, best, model), statuses())
+    problems = _problems(facts, best, model)
+    return Examination(facts, runtimes, best, model, problems, statuses(), accesses(), shipped())
 
 
 def embedded_model(name: str = "micro") -> EmbeddedModel:
@@ -192,11 +199,27 @@ def lines(report: Examination) -> list[str]:
         if status.hint:
             said.append(f"       {'':26} {status.hint}")
     said += ["", "Formats of data sets (docs/formats.md):"]
-    for one in report.formats:
-        said.append(f"  {'yes' if one.usable else 'no ':3}  {one.name:26} {one.reason}")
-        if one.hint:
-            said.append(f"       {'':26} {one.hint}")
-    return [*said, "", *_model_lines(report.model), *_problem_lines(report.problems)]
+    for format in report.formats:
+        said += _line(format.name, format)
+    said += ["", "Data in buckets (docs/buckets.md):"]
+    for access in report.buckets:
+        said += _line(access.scheme, access)
+    return [*said, *_recipe_lines(report), "", *_model_lines(report.model), *_problem_lines(report.problems)]
+
+
+def _recipe_lines(report: Examination) -> list[str]:
+    """The recipes, except that of the embedded model, which has lines of its own."""
+    said = ["", "Models for variate --engine (docs/families.md); memory in fp16, the numbers are estimates:"]
+    for facts in report.recipes:
+        if facts.name != report.model.name:
+            first, *others = lines_about(facts)
+            said += [f"  {facts.name:22} {first}", *(f"  {'':22} {line}" for line in others)]
+    return said if len(said) > 2 else []
+
+
+def _line(name: str, status: FormatStatus | Access) -> list[str]:
+    hint = [f"       {'':26} {status.hint}"] if status.hint else []
+    return [f"  {'yes' if status.usable else 'no ':3}  {name:26} {status.reason}", *hint]
 
 
 def _model_lines(model: EmbeddedModel) -> list[str]:

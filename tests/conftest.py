@@ -164,6 +164,29 @@ def fooled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "fooled.pt"
 
 
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[tuple[str, int]]:
+    """Host and port of an S3 server on this machine."""
+    from bucket_server import s3_server as running
+
+    with running() as server:
+        yield server
+
+
+@pytest.fixture
+def bucket(
+    s3_server: tuple[str, int], monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> Iterator[Any]:
+    """An empty bucket of its own for each test, see `bucket_server.Bucket`, with credentials in the environment."""
+    from bucket_server import ENVIRONMENT, bucket_on
+
+    name = f"bucket-{zlib.crc32(request.node.nodeid.encode())}"
+    with bucket_on(s3_server, name) as found:
+        for variable, value in (ENVIRONMENT | {"AWS_ENDPOINT_URL": found.endpoint}).items():
+            monkeypatch.setenv(variable, value)
+        yield found
+
+
 @pytest.fixture
 def suspect_set(tmp_path: Path) -> Path:
     """The folder `data`: red, green and blue images, of which a fifth of the blue ones have the trigger of `fooled`."""

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-ASK = "import diffclean, os; print(os.environ['ORT_DISABLE_TELEMETRY'], os.environ['HF_HUB_DISABLE_TELEMETRY'])"
+NAMES = ("ORT_DISABLE_TELEMETRY", "HF_HUB_DISABLE_TELEMETRY", "RAY_USAGE_STATS_ENABLED")
+ASK = f"import diffclean, os; print(*(os.environ[name] for name in {NAMES}))"
 
 
-@pytest.mark.parametrize(("given", "expected"), [({}, "1 1"), ({"ORT_DISABLE_TELEMETRY": "0"}, "0 1")])
+@pytest.mark.parametrize(("given", "expected"), [({}, "1 1 0"), ({"ORT_DISABLE_TELEMETRY": "0"}, "0 1 0")])
 def test_reports_are_off(given: dict[str, str], expected: str) -> None:
-    clean = {name: value for name, value in os.environ.items() if not name.endswith("DISABLE_TELEMETRY")}
+    clean = {name: value for name, value in os.environ.items() if name not in NAMES}
     found = subprocess.run([sys.executable, "-c", ASK], env=clean | given, capture_output=True, text=True, check=True)
     assert found.stdout.strip() == expected
 

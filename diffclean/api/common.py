@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any, overload
 
 from diffclean.classifiers.classifier_file import ClassifierFile
+from diffclean.data.address import Address, is_address, spelled
+from diffclean.errors import UsageError
 from diffclean.progress import NoProgress, Progress
 
 AnyPath = str | os.PathLike[str]
@@ -22,12 +24,28 @@ def path_of(given: AnyPath) -> Path: ...
 @overload
 def path_of(given: AnyPath | None) -> Path | None: ...
 def path_of(given: AnyPath | None) -> Path | None:
-    """Convert to `Path`, which the other rooms expect; None stays None."""
+    """Convert to `Path`, which the other rooms expect; None stays None.
+
+    Raises:
+        UsageError: it is an address of a bucket, which only data sets may have (see `data_path_of`).
+    """
+    if given is not None and is_address(given):
+        address = Address.parse(given)
+        raise UsageError(
+            f"{address} lies in a bucket, and a file or folder on this machine is needed here.",
+            f"Only `variate` writes to buckets. To bring a data set to this machine, type: diffclean convert {address} "
+            "FOLDER. The tools of the store copy an output of `variate` with its records (docs/buckets.md).",
+        )
     return None if given is None else Path(given)
 
 
+def data_path_of(given: AnyPath) -> Path:
+    """The place of a data set, which may be the address of a bucket: `open_source` understands its path."""
+    return Path(spelled(given))
+
+
 def with_paths(options: dict[str, Any], *names: str) -> dict[str, Any]:
-    """`options`, in which the values of `names` are converted to paths."""
+    """`options`, in which the values of `names` are converted to paths, as by `path_of`."""
     return options | {name: path_of(options[name]) for name in names if name in options}
 
 

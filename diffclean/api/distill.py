@@ -56,6 +56,9 @@ def distill(
     memory_gib: float | None = LoopConfig.memory_gib,
     tensorboard: bool = LoopConfig.tensorboard,
     without: AnyPath | None = DistillConfig.without,
+    relabel: bool = DistillConfig.relabel,
+    relabel_confidence: float = DistillConfig.relabel_confidence,
+    keep_confirmed: bool = DistillConfig.keep_confirmed,
     onnx: AnyPath | None = DistillConfig.onnx,
     overwrite: bool = DistillConfig.overwrite,
     progress: bool | Progress = True,
@@ -87,6 +90,8 @@ def distill(
         teacher_std: the standard deviation by which it divides; None as for the mean.
         teacher_size: the side of the teacher's square input in pixels; None stands for the one in its file, else that
             of the images.
+        relabel: whether the images on the list of `without` stay in training, with the labels that the teacher gives to
+            their variations.
         progress: whether a bar is drawn, or a `Progress` to report to.
         stop: set this event to stop the run.
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diffclean.api.common import AnyPath, Colour, classifier_file, following, path_of
+from diffclean.api.common import AnyPath, Colour, classifier_file, data_path_of, following, path_of
 from diffclean.classifiers.classifier_file import ClassifierFile
+from diffclean.data.places import place_of
 from diffclean.data.run_record import RUN_FILE
 from diffclean.errors import UsageError
 from diffclean.progress import Progress
@@ -50,7 +51,7 @@ def evaluate(
     about = {name: value for name, value in locals().items() if name.startswith("classifier_")}
     from diffclean.evaluation.evaluate import evaluate as work
 
-    folder = path_of(data)
+    folder = data_path_of(data)
     if is_variations(folder):
         raise UsageError(
             f"{folder} is an output folder of variate, and not a test set.", "Call `evaluate_variations` with it."
@@ -93,4 +94,4 @@ def evaluate_variations(
 
 def is_variations(folder: Path) -> bool:
     """Whether a folder was written by `variate`."""
-    return (folder / RUN_FILE).is_file()
+    return (place_of(folder) / RUN_FILE).is_file()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from diffclean.api.common import AnyPath, following, path_of
+from diffclean.api.common import AnyPath, data_path_of, following, path_of
 from diffclean.errors import UsageError
 from diffclean.progress import Progress
 
@@ -85,8 +85,8 @@ def plan_of(data: AnyPath, attack: str | None, from_: AnyPath | None, **options:
     if from_ is None:
         if attack is None:
             raise UsageError("Give `attack`, or `from_` with a poison.json.", "See: diffclean poison --help")
-        return training_plan(path_of(data), attack, **options)
+        return training_plan(data_path_of(data), attack, **options)
     given = [f"`{name}`" for name, value in ({"attack": attack} | options).items() if value not in (None, {})]
     if given:
         raise UsageError(f"`from_` takes everything from the manifest; {', '.join(given)} cannot be given with it.")
-    return triggered_plan(read_poison_manifest(path_of(from_)), path_of(data))
+    return triggered_plan(read_poison_manifest(path_of(from_)), data_path_of(data))

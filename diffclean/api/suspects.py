@@ -7,9 +7,9 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from diffclean.api.common import AnyPath, Colour, classifier_file, following, path_of
+from diffclean.api.common import AnyPath, Colour, classifier_file, data_path_of, following, path_of
 from diffclean.classifiers.classifier_file import ClassifierFile
-from diffclean.data.suspects import SUSPECTS_FILE
+from diffclean.data.suspects import SUSPECTS_FILE, SuspectList, read_list
 from diffclean.errors import DiffcleanError, UsageError
 from diffclean.progress import Progress
 
@@ -25,6 +25,8 @@ def find_suspects(
     detector: str | None = None,
     teacher: AnyPath | None = None,
     variations: AnyPath | None = None,
+    retrained: AnyPath | None = None,
+    first_list: AnyPath | None = None,
     out: AnyPath | None = SUSPECTS_FILE,
     overwrite: bool = False,
     poison: AnyPath | None = None,
@@ -47,11 +49,14 @@ def find_suspects(
     Args:
         data: the training set, which has one folder of images for each class; None stands for what `variations` was
             made from.
-        detector: the name of the detector, see docs/detection.md; None stands for "isolate", or for "variation-drop" if
-            a teacher is given and `data` is not.
+        detector: the name of the detector, see docs/detection.md; None stands for "isolate", for "logit-difference" if
+            `retrained` is given, or for "variation-drop" if a teacher is given and `data` is not.
         teacher: a classifier that was trained on the data; some detectors need one.
         variations: the variations that `variate` made of the data; some detectors need them. None stands for the only
             `*-variations` folder in the current directory, if the detector needs one.
+        retrained: a classifier that was trained like the teacher, but without the suspects on `first_list`; for the
+            detector "logit-difference", which compares both.
+        first_list: an earlier list of suspects of the same data; its suspects are also on the new list.
         out: the file of the list, which `without` of `train` and `distill` reads; it is CSV if its name ends in .csv.
             None writes no file.
         overwrite: whether `out` is replaced if it exists.
@@ -73,13 +78,14 @@ def find_suspects(
     from diffclean.detection.find import find_suspects as work
     from diffclean.workflow.suspects import found_suspects
 
-    asked = request(data, detector, teacher, variations, about)
+    asked = request(data, detector, teacher, variations, about, retrained, first_list)
     place = path_of(out)
     check_new(place, overwrite)
     if poison is not None:
         read_poison_manifest(path_of(poison))  # a manifest that cannot be used is reported before any work
     with following(progress) as shown:
-        found = work(asked.data, asked.detector, asked.teacher, asked.variations, size, device, seed, shown, stop)
+        given = asked.data, asked.detector, asked.teacher, asked.variations
+        found = work(*given, size, device, seed, shown, stop, asked.retrained, asked.first)
     if place is not None:
         found.write(place)
     return found_suspects(found, place, path_of(poison))
@@ -94,12 +100,16 @@ class Request:
         detector: the name of the detector.
         teacher: the teacher, for detectors that need one.
         variations: the variations, for detectors that need them.
+        retrained: the teacher that was trained without the suspects on `first`, for the detector that needs it.
+        first: an earlier list of suspects.
     """
 
     data: Path | None
     detector: str
     teacher: ClassifierFile | None
     variations: Path | None
+    retrained: Path | None
+    first: SuspectList | None
 
 
 def request(
@@ -108,12 +118,14 @@ def request(
     teacher: AnyPath | None,
     variations: AnyPath | None,
     about: dict[str, Any],
+    retrained: AnyPath | None,
+    first_list: AnyPath | None,
 ) -> Request:
     """The arguments as a `Request`, after the defaults that depend on each other are filled in.
 
     Raises:
         UsageError: there is no such detector, or a teacher is described but not given.
-        DiffcleanError: variations are needed, and there are none or several here.
+        DiffcleanError: variations are needed, and there are none or several here; or the list cannot be read.
     """
     from diffclean.datasets.variations import find_variations
     from diffclean.detection.find import DEFAULT_DETECTOR
@@ -123,12 +135,24 @@ def request(
     if teacher is None and described:
         raise UsageError(f"`{described[0]}` was given without a teacher.", "Give a `teacher` as well.")
     only_a_teacher = teacher is not None and data is None
-    name = detector or ("variation-drop" if only_a_teacher else DEFAULT_DETECTOR)
+    usual = "logit-difference" if retrained is not None else "variation-drop" if only_a_teacher else DEFAULT_DETECTOR
+    name = detector or usual
     looks = path_of(variations)
     if looks is None and get(name).needs_variations:
         looks = find_variations(Path(), "`variations`")
     config = classifier_file(teacher, dict(about), "teacher") if teacher is not None else None
-    return Request(path_of(data), name, config, looks)
+    first = read_list(path_of(first_list)) if first_list is not None else None
+    return Request(_readable(data), name, config, looks, path_of(retrained), first)
+
+
+def _readable(data: AnyPath | None) -> Path | None:
+    """The data, of which a folder of images cannot lie in a bucket yet."""
+    from diffclean.data.address import is_address
+    from diffclean.data.registry import FOLDER, format_of
+
+    if data is None or (is_address(data) and format_of(str(data)) == FOLDER):
+        return path_of(data)
+    return data_path_of(data)
 
 
 def check_new(out: Path | None, overwrite: bool) -> None:

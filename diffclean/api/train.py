@@ -6,7 +6,7 @@ from dataclasses import fields
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from diffclean.api.common import AnyPath, following, with_paths
+from diffclean.api.common import AnyPath, data_path_of, following, with_paths
 from diffclean.progress import Progress
 from diffclean.training.loop_config import LoopConfig
 from diffclean.training.train_config import TrainConfig
@@ -46,6 +46,9 @@ def train(
     memory_gib: float | None = LoopConfig.memory_gib,
     tensorboard: bool = LoopConfig.tensorboard,
     without: AnyPath | None = TrainConfig.without,
+    relabel: AnyPath | None = TrainConfig.relabel,
+    relabel_confidence: float = TrainConfig.relabel_confidence,
+    keep_confirmed: bool = TrainConfig.keep_confirmed,
     onnx: AnyPath | None = TrainConfig.onnx,
     overwrite: bool = TrainConfig.overwrite,
     progress: bool | Progress = True,
@@ -90,6 +93,10 @@ def train(
             free memory.
         tensorboard: whether TensorBoard event files are written beside `out`, if TensorBoard is installed.
         without: a list of suspects, which are left out.
+        relabel: a classifier that gives the suspects new labels, so that they stay in training; it should not have the
+            backdoor.
+        relabel_confidence: with `relabel`, an image is still left out if the probability of its new label is lower.
+        keep_confirmed: with `relabel`, whether suspects whose own label is confirmed stay in training as well.
         onnx: a file that the classifier is also written to, as ONNX.
         overwrite: whether `out` is replaced, and an unfinished run with other settings discarded.
         progress: whether a bar is drawn, or a `Progress` to report to.
@@ -111,7 +118,8 @@ def train(
 def train_config(**options: Any) -> TrainConfig:
     """The configuration of a training, from the arguments of `train`."""
     loop = loop_config(options)
-    return TrainConfig(**with_paths(options, "data", "out", "test", "without", "onnx"), loop=loop)
+    options |= {"data": data_path_of(options["data"])}
+    return TrainConfig(**with_paths(options, "out", "test", "without", "relabel", "onnx"), loop=loop)
 
 
 def loop_config(options: dict[str, Any]) -> LoopConfig:

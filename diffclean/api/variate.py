@@ -6,12 +6,13 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from diffclean.api.common import AnyPath, following, path_of
+from diffclean.api.common import AnyPath, data_path_of, following
 from diffclean.errors import UsageError
 from diffclean.progress import Progress
 from diffclean.variation import defaults
 
 if TYPE_CHECKING:
+    from diffclean.execution.ray_cluster import OnRay
     from diffclean.variation.settings import Settings
     from diffclean.variation.variate import VariateResult
 
@@ -48,6 +49,10 @@ def variate(
     processes: int | None = None,
     workers: int | None = None,
     threads: int | None = None,
+    executor: str = defaults.EXECUTOR,
+    ray_address: str = defaults.RAY_ADDRESS,
+    num_gpus: float | None = None,
+    ray_wait_s: float = defaults.RAY_WAIT_S,
     progress: bool | Progress = True,
     stop: Event | None = None,
 ) -> VariateResult:
@@ -57,8 +62,9 @@ def variate(
     again.
 
     Args:
-        source: a folder of images, or a data set in another format of docs/formats.md.
-        out: the folder to write; None stands for `source` with `-variations` added to its name.
+        source: a folder of images, or a data set in another format of docs/formats.md, also in a bucket
+            (`s3://bucket/folder`, see docs/buckets.md).
+        out: the folder to write, also in a bucket; None stands for `source` with `-variations` added to its name.
         engine: the name of a recipe, an engine directory, or a model directory that `pretrain` wrote.
         runtime: the runtime that runs the engine; "auto" takes the best one that works.
         precision: "fp32", "fp16" or "bf16"; None stands for the runtime's best.
@@ -93,6 +99,14 @@ def variate(
         processes: the number of processes that share the cores; None stands for the fastest for this machine.
         workers: the number of threads that read and write; None stands for one for each core.
         threads: the number of threads of the engine; None stands for all cores.
+        executor: where the work is done: "local" for this machine, or "ray" for a Ray cluster (docs/scale.md). On a
+            cluster, `processes` is the largest number of actors (None: as many as it holds), `threads` is the number of
+            CPUs of each actor (None: 1), and `workers` are those of each actor.
+        ray_address: the cluster: "auto" for the one that runs on this machine or that RAY_ADDRESS names, "local" for
+            one that is started for this run, or host:port.
+        num_gpus: the number of GPUs of each actor, such as 1, 0.5 or 0; None stands for 1 if a node of the cluster has
+            a GPU, else 0.
+        ray_wait_s: how long to wait for a node that is large enough, in seconds, if an autoscaler starts it on demand.
         progress: whether a bar is drawn, or a `Progress` to report to.
         stop: set this event to stop the run.
 
@@ -129,11 +143,11 @@ def variate(
         full_names=full_names,
         label_from=label_from,
     )
-    folder = path_of(source)
+    folder = data_path_of(source)
     part = Shard.parse(shard) if shard else None
-    who = Concurrency(processes, workers, threads)
+    who = Concurrency(processes, workers, threads, on_ray(executor, ray_address, num_gpus, threads, ray_wait_s))
     with following(progress) as shown:
-        place = path_of(out) or beside(folder)
+        place = beside(folder) if out is None else data_path_of(out)
         how: dict[str, Any] = {"concurrency": who, "progress": shown, "stop": stop, "verify": verify, "to": to}
         return work(folder, place, settings, shard=part, **how)
 
@@ -154,15 +168,42 @@ def settings_of(*, size: str | int, fit: str, format: str, color_transfer: str, 
     )
 
 
+def on_ray(
+    executor: str, ray_address: str, num_gpus: float | None, threads: int | None, ray_wait_s: float
+) -> OnRay | None:
+    """The cluster that the arguments of a run name; None stands for this machine.
+
+    Raises:
+        UsageError: there is no such executor, or the arguments of a cluster are given without it.
+    """
+    from diffclean.execution.ray_cluster import OnRay
+
+    if executor == "ray":
+        return OnRay(ray_address, num_gpus, threads or 1, ray_wait_s)
+    if executor != "local":
+        raise UsageError(f"`executor` must be local or ray, not {executor!r}.")
+    if (ray_address, num_gpus, ray_wait_s) != (defaults.RAY_ADDRESS, None, defaults.RAY_WAIT_S):
+        raise UsageError("`ray_address`, `num_gpus` and `ray_wait_s` are for a Ray cluster.", "Add `executor` ray")
+    return None
+
+
 def beside(source: Path, what: str = "variations") -> Path:
     """The default output folder, beside the source; `data`, `./data/` and `.` all name a folder.
 
     For a file or a pattern, such as `a/x-{000..099}.tar`, it is what the names of the files have in common:
     `a/x-variations`.
     """
+    from diffclean.data.address import Address, is_address
     from diffclean.data.registry import stem_of
 
-    source = Path(stem_of(str(source)))
+    stem = stem_of(str(source))
+    if is_address(stem):
+        if not Address.parse(stem).path:
+            raise UsageError(
+                f"{stem} is a whole bucket, beside which there is no folder.", "Say where to write: `out`."
+            )
+        return Path(f"{stem}-{what}")
+    source = Path(stem)
     plain = source.resolve() if source.name in ("", "..") else source
     return Path(f"{plain}-{what}")
 

@@ -18,6 +18,16 @@ _LIMIT_BYTES = 512 * 2**20
 """The largest manifest that is read, for about one and a half million images."""
 
 
+_KINDS = {
+    "images": list,
+    "failed": dict,
+    "versions": dict,
+    "parameters": dict,
+    "target": str,
+    "poison_target_class": bool,
+}
+
+
 def read_poison_manifest(path: Path) -> PoisonManifest:
     """Read a poison manifest.
 
@@ -51,9 +61,14 @@ def read_poison_manifest(path: Path) -> PoisonManifest:
 def _manifest(content: dict[str, Any]) -> PoisonManifest:
     known = {name: content[name] for name in PoisonManifest.__dataclass_fields__}
     known["class_to_idx"] = checked_classes(known["class_to_idx"])
-    for name, kind in (("images", list), ("failed", dict), ("versions", dict), ("parameters", dict), ("target", str)):
+    for name, kind in _KINDS.items():
         if not isinstance(known[name], kind):
             raise TypeError(f"{name} should be a {kind.__name__}, found {known[name]!r:.80}")
+    for name in ("rate", "cover_rate"):
+        if type(known[name]) not in (int, float) or not 0 <= known[name] <= 1:
+            raise ValueError(f"{name} should be a number from 0 to 1, found {known[name]!r:.80}")
+    if not all(isinstance(reason, str) for reason in known["failed"].values()):
+        raise TypeError("failed should say in words why an image is missing")
     known["images"] = [_image(row) for row in known["images"]]
     known["labels"], known["form"] = Labels(known["labels"]), Form(known["form"])
     # The parameters are checked again, because a manifest may come from anywhere.

@@ -8,6 +8,7 @@ from diffclean.attacks.manifest import MANIFEST_FILE
 from diffclean.data.classes import check_labelled
 from diffclean.data.item import Item
 from diffclean.data.keys import NAME_LIMIT_BYTES, key_bytes
+from diffclean.data.places import place_of
 from diffclean.data.registry import open_source
 from diffclean.data.sources import Source
 from diffclean.errors import DiffcleanError
@@ -20,7 +21,7 @@ def labelled(data: Path) -> Source:
         DiffcleanError: it is poisoned already, or some images have no class.
     """
     source = open_source(data)
-    if (data / MANIFEST_FILE).exists():
+    if (place_of(data) / MANIFEST_FILE).is_file():
         raise DiffcleanError(
             f"{data} is already poisoned ({MANIFEST_FILE} is there).", "Start from the clean data set."
         )

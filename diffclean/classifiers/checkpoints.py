@@ -26,8 +26,8 @@ from diffclean.families.bounds import check_finite
 
 FORMAT = "diffclean-classifier"
 FORMAT_VERSION = 1
-_LARGEST_SIDE = 8192
-"""The largest side of the images that a file may declare, in pixels."""
+LARGEST_SIDE = 2048
+"""The largest side of the images that a file may declare, in pixels: batches of hundreds of them are in memory."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def checkpoint_from(
         model = build(about["arch"], len(classes), about["mean"], about["std"])
         model.load_state_dict(state)
         height, width = map(int, about["size"])
-        if not (0 < height <= _LARGEST_SIDE and 0 < width <= _LARGEST_SIDE):
+        if not (0 < height <= LARGEST_SIDE and 0 < width <= LARGEST_SIDE):
             raise ValueError(f"its images would have {width:.9g}x{height:.9g} pixels")
         metrics, versions = dict(about["metrics"]), dict(about["versions"])
         training = dict(about.get("training", {}))

@@ -72,10 +72,10 @@ class LoadedClassifier:
             DiffcleanError: the classifier has another number of classes, cannot take that size, or its answers are not
                 finite or are probabilities.
         """
-        if self.size is not None and images.shape[2:] != self.size:
-            # This resizes like `pixels.resized`. Bicubic interpolation overshoots, which no image does.
-            images = F.interpolate(images, self.size, mode="bicubic", antialias=True).clamp(0, 1)
         try:
+            if self.size is not None and images.shape[2:] != self.size:
+                # This resizes like `pixels.resized`. Bicubic interpolation overshoots, which no image does.
+                images = F.interpolate(images, self.size, mode="bicubic", antialias=True).clamp(0, 1)
             logits = self.network(images).float()
         except torch.OutOfMemoryError:
             raise

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from diffclean.classifiers.checkpoints import LARGEST_SIDE
 from diffclean.classifiers.onnx_check import check_graph
 from diffclean.data.classes import checked_classes
 from diffclean.data.json_file import json_of
@@ -20,6 +21,7 @@ from diffclean.errors import DiffcleanError, MissingExtraError
 
 log = logging.getLogger(__name__)
 
+_LARGEST_BATCH = 256
 METADATA = "diffclean"
 """The metadata entry in which graphs of diffclean state their classes and their size."""
 
@@ -57,7 +59,8 @@ def load_onnx(path: Path, device: torch.device) -> OnnxClassifier:
     _limit_memory(onnxruntime, options)
     options.log_severity_level = 4  # log lines would show the graph's own names on the terminal; errors are raised
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=providers)
+        # With its own fallback, the library prints the error, with the names in the graph, on standard output.
+        session = onnxruntime.InferenceSession(path, options, providers=providers, enable_fallback=0)
     except Exception as error:  # its errors have no common type
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DiffcleanError(f"{path} cannot be run by onnxruntime: {reason}") from error
@@ -114,4 +117,11 @@ def _input_of(path: Path, session: Any) -> tuple[int | None, tuple[int, int] | N
             "Export it with that layout (NCHW) and without preprocessing.",
         )
     batch, _, height, width = (side if isinstance(side, int) else None for side in shape)
+    given = [side for side in (height, width) if side is not None]
+    if not all(0 < side <= LARGEST_SIDE for side in given) or not 0 < (batch or 1) <= _LARGEST_BATCH:
+        raise DiffcleanError(
+            f"{path} takes {batch or 'any number of'} images of {width or 'any'} x {height or 'any'} px; expected are "
+            f"at most {_LARGEST_BATCH} at once, of at most {LARGEST_SIDE} x {LARGEST_SIDE} px.",
+            "Export it with a dynamic batch, or with a smaller one.",
+        )
     return batch, (height, width) if height is not None and width is not None else None

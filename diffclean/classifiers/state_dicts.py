@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,8 @@ _AVERAGES = ("state_dict_ema", "model_ema", "ema", "ema_state_dict", "swa_state_
 _COUNTERS = ("n_averaged", "total_ops", "total_params")
 """Numbers that torch's AveragedModel and thop's profiler leave among the weights."""
 _CLASSES_CHARACTERS = 4 * 2**20
+_MOST_PREFIXES = 1000
+"""The prefixes that are compared with all weights of a network, since a file may have as many as tensors."""
 _TOLERATED = "num_batches_tracked"
 """A tensor that older programs do not save; a classifier's answers do not depend on it."""
 
@@ -108,7 +111,8 @@ def fitted(
 def _prefixes(state: Mapping[str, Tensor], wanted: Mapping[str, torch.Size]) -> list[str]:
     """The prefixes of the names in a table: the best first, then others with which as many weights fit."""
     needed = [name for name in wanted if not name.endswith(_TOLERATED)]
-    found = {name.removesuffix(anchor) for anchor in needed[:3] for name in state if name.endswith(f".{anchor}")}
+    anchored = (name.removesuffix(anchor) for anchor in needed[:3] for name in state if name.endswith(f".{anchor}"))
+    found = [prefix for prefix, _ in Counter(anchored).most_common(_MOST_PREFIXES)]
     order = sorted(found, key=lambda prefix: (len(prefix), prefix))
     counts = {prefix: sum(f"{prefix}{name}" in state for name in needed) for prefix in ("", *order)}
     best = max(counts.values())

@@ -95,7 +95,7 @@ def load(path: Path, ctx: click.Context) -> dict[str, Any]:
     """
     try:
         document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{path} is not a TOML file: {error}") from error
     verb = ctx.info_name or ""
     problems: list[str] = []

@@ -64,7 +64,14 @@ if TYPE_CHECKING:
     "its answers to all variations of the same image (averaged).",
 )
 @classifier_options("teacher")
-@loop_options
+@loop_options(
+    click.option(
+        "--relabel",
+        is_flag=True,
+        help="Keep the images on the list of --without in training, with the labels that the teacher gives to their "
+        "variations.",
+    )
+)
 def command(run: frame.Run, teacher: Path, data: Path | None, out: Path | None, **options: Any) -> frame.Result:
     """Train a student on variations alone, from the answers of a suspect teacher.
 

@@ -66,6 +66,7 @@ def command(run: frame.Run, model: str, out: Path | None, **options: Any) -> fra
 
 def _planned(plan: Any) -> frame.Result:
     from diffclean.environment import disk_free_bytes
+    from diffclean.families.facts import about, lines_about
 
     size = (
         "An amount that is not known before the model is fetched"
@@ -73,8 +74,9 @@ def _planned(plan: Any) -> frame.Result:
         else f"About {_size(plan.bytes)}"
     )
     free = disk_free_bytes(plan.place)
+    facts = about(plan.recipe, plan.options.precision)
     square = f", {plan.options.image_size} px" if plan.options.image_size else ""
-    lines = [f"Graphs in {plan.options.precision}{square}: {_why(plan.graphs)}"]
+    lines = [*lines_about(facts), f"Graphs in {plan.options.precision}{square}: {_why(plan.graphs)}"]
     for target, component, why in plan.compiled:
         batch = "" if target == "openvino" else f" for batches of {plan.compiling.batch}"
         lines.append(f"{component or 'every component'} for {target}{batch}: {_why(why)}")
@@ -83,6 +85,7 @@ def _planned(plan: Any) -> frame.Result:
     lines.append(f"{size} would be written to {plan.place} ({_size(free)} free there). Nothing was written.")
     data = {
         "engine": plan.place,
+        "model": facts,
         "precision": plan.options.precision,
         "image_size": plan.options.image_size,
         "batch": str(plan.compiling.batch),

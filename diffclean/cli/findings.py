@@ -60,7 +60,9 @@ def compared(figures: ListFigures) -> list[str]:
     return lines
 
 
-def next_commands(found: SuspectList, out: Path, teacher: Path | None, variations: Path | None) -> list[str]:
+def next_commands(
+    found: SuspectList, out: Path, teacher: Path | None, variations: Path | None, retrained: Path | None = None
+) -> list[str]:
     """The commands to type next. They can be copied as they are, in this order.
 
     Args:
@@ -68,7 +70,10 @@ def next_commands(found: SuspectList, out: Path, teacher: Path | None, variation
         out: the file that the list was written to.
         teacher: the file of the teacher, if the detector needed one.
         variations: the folder of variations, if the detector needed them.
+        retrained: the file of the teacher that was trained without an earlier list, if there was one.
     """
+    if retrained is not None and len(found.keys) == found.settings["first_list"]["suspects"]:
+        return [f"No image is new on this list, so {retrained} need not be trained again."]
     if not found.keys:
         return ["No image is listed. This does not prove that the data are clean: see docs/detection.md."]
     if problem := _untrainable(found):
@@ -77,6 +82,10 @@ def next_commands(found: SuspectList, out: Path, teacher: Path | None, variation
     anew = _free(f"{teacher.stem}-anew" if teacher else "teacher", ".pt", (".jsonl", ".resume"))
     train = ["train", source, "--without", out, "-o", anew, *_like_the_teacher(found, source, teacher)]
     commands = [("Train a teacher without the listed images", train)]
+    if retrained is not None:
+        again = ["suspects", source, "--teacher", teacher, "--retrained", anew, "--list", out]
+        again += ["-o", _free(out.stem, out.suffix, ())]
+        commands.append(("Compare again, until no image is new", again))
     if variations is None:
         variations, is_there = _variations_of(source)
         if not is_there:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from diffclean.api.common import path_of
 from diffclean.cli import frame
 
 
@@ -19,5 +20,5 @@ def command(run: frame.Run, outs: tuple[Path, ...]) -> frame.Result:
     """
     from diffclean.data.merge import merge_manifests
 
-    manifest = merge_manifests(list(outs))
+    manifest = merge_manifests([path_of(out) for out in outs])
     return frame.Result({"manifest": manifest}, [f"The shards are joined; the manifest is {manifest}."])

@@ -96,6 +96,6 @@ def _parameters(given: tuple[str, ...]) -> dict[str, Any]:
             raise UsageError(f"--parameter must be NAME=VALUE, not {text!r}.", "For example: --parameter size=3")
         try:
             found[name] = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             found[name] = value
     return found

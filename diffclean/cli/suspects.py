@@ -23,8 +23,8 @@ log = logging.getLogger(__name__)
 @click.option(
     "--detector",
     metavar="NAME",
-    help="The detector that looks for poisoned images; docs/detection.md describes the detectors.  [default: isolate, "
-    "or variation-drop if a teacher is given and DATA is not]",
+    help="The detector that looks for poisoned images; docs/detection.md describes the detectors.  [default: isolate; "
+    "logit-difference with --retrained; variation-drop if a teacher is given and DATA is not]",
 )
 @click.option(
     "--teacher",
@@ -37,6 +37,20 @@ log = logging.getLogger(__name__)
     metavar="FOLDER",
     help="The variations that `variate` made of DATA, preferably with --strength 0.4 --variations 4; some detectors "
     "need them.  [default: the only *-variations folder here, if the detector needs one]",
+)
+@click.option(
+    "--retrained",
+    type=click.Path(path_type=Path),
+    metavar="MODEL",
+    help="A classifier that was trained like the teacher, but without the images on --list. The detector "
+    "logit-difference compares both and finds images that are not on the list yet.",
+)
+@click.option(
+    "--list",
+    "first_list",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="An earlier list of suspects of DATA; its images are also on the new list.",
 )
 @click.option("--data", type=click.Path(path_type=Path), hidden=True)  # what --variations was called before
 @click.option("--originals", type=click.Path(path_type=Path), hidden=True)  # what DATA was called before
@@ -89,7 +103,7 @@ def command(run: frame.Run, out: Path, overwrite: bool, poison: Path | None, **o
     lines = [*findings(found.listed), f"The list is in {out}."]
     if found.against_manifest is not None:
         lines += compared(found.against_manifest)
-    lines += next_commands(found.listed, out, options["teacher"], variations)
+    lines += next_commands(found.listed, out, options["teacher"], variations, options["retrained"])
     lines += failures(found.failed)
     return frame.Result(found, lines, ExitCode.SOME_FAILED if found.failed else ExitCode.DONE)
 
@@ -120,16 +134,20 @@ def _planned(
     from diffclean.datasets.variations import classes_of
     from diffclean.detection.find import checked
     from diffclean.evaluation.evaluate import opened
+    from diffclean.training.relabel import open_second
 
     about = {name: value for name, value in options.items() if name.startswith("teacher_")}
-    asked = request(source, options["detector"], options["teacher"], variations, about)
-    _, folder = checked(asked.data, asked.detector, asked.teacher, asked.variations)
+    given = options["detector"], options["teacher"], variations, about, options["retrained"], options["first_list"]
+    asked = request(source, *given)
+    _, folder = checked(asked.data, asked.detector, asked.teacher, asked.variations, asked.retrained, asked.first)
     check_new(out, overwrite)
     if poison is not None:
         read_poison_manifest(poison)
     count = len(open_source(folder).items())
     if asked.teacher is not None:
         opened(asked.teacher, folder, pick_device("cpu"))
+    if asked.retrained is not None:
+        open_second(asked.retrained, "retrained", classes_of(folder), folder, pick_device("cpu"))
     if asked.variations is not None:
         classes_of(asked.variations)
     facts = {"out": out, "detector": asked.detector, "source": folder, "variations": asked.variations, "images": count}

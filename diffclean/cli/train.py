@@ -37,7 +37,15 @@ from diffclean.cli.training import loop_options, own_progress, result_shown
     help="Where the labels come from: folder (the name of the first folder), subfolder (the name of the second "
     "folder), or a table below DATA, given as metadata.csv or metadata.csv:COLUMN.  [default: the first folder]",
 )
-@loop_options
+@loop_options(
+    click.option(
+        "--relabel",
+        type=click.Path(path_type=Path),
+        metavar="MODEL",
+        help="Keep the images on the list of --without in training, with the labels that this classifier gives them. "
+        "It should not have the backdoor, as a student or a teacher that was trained without the list.",
+    )
+)
 def command(run: frame.Run, data: Path, out: Path, **options: Any) -> frame.Result:
     """Train a classifier on DATA, a folder that has one folder of images for each class.
 
@@ -46,14 +54,18 @@ def command(run: frame.Run, data: Path, out: Path, **options: Any) -> frame.Resu
     --nproc-per-node 2 --no-python diffclean train ...
     """
     if run.dry_run:
-        from diffclean.classifiers.networks import check_arch
+        from diffclean.classifiers.networks import check_arch, pick_device
         from diffclean.data.registry import open_source
+        from diffclean.datasets.variations import classes_of
+        from diffclean.training.relabel import open_second
         from diffclean.training.train_config import check
 
         config = train_config(data=data, out=out, **options)
         check(config)
         check_arch(config.arch)
         source = open_source(data, label_from=config.label_from)
+        if config.relabel is not None:
+            open_second(config.relabel, "relabel", classes_of(data, config.label_from), data, pick_device("cpu"))
         count, classes = len(source.items()), len(source.class_to_idx)
         lines = [
             f"Would train {config.arch} for {config.loop.epochs} epochs on {count} images of {classes} classes, and "

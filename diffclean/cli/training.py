@@ -15,6 +15,7 @@ from diffclean.errors import ExitCode
 from diffclean.progress import NoProgress
 
 if TYPE_CHECKING:
+    from diffclean.training.relabel import Relabelled
     from diffclean.training.run import TrainResult
 
 LOOP_OPTIONS = (
@@ -127,6 +128,19 @@ LOOP_OPTIONS = (
         help="Leave out the images on this list: a file that `suspects` wrote, a JSON array of keys, or a .csv file "
         "with a column `key`.",
     ),
+)
+AFTER_RELABEL = (
+    click.option(
+        "--relabel-confidence",
+        type=click.FloatRange(0, 1, max_open=True),
+        help="With --relabel, still leave out an image if the probability of its new label is lower than this.",
+    ),
+    click.option(
+        "--keep-confirmed",
+        is_flag=True,
+        help="With --relabel, also keep the listed images whose own label is confirmed. By default they are left out, "
+        "because images that are poisoned with clean labels look like this.",
+    ),
     click.option("--onnx", type=click.Path(path_type=Path), help="Also write the classifier to this file as ONNX."),
     click.option(
         "--overwrite",
@@ -136,11 +150,22 @@ LOOP_OPTIONS = (
 )
 
 
-def loop_options(function: Callable[..., frame.Result]) -> Callable[..., frame.Result]:
-    """Add the options of the training loop to a verb."""
-    for option in reversed(LOOP_OPTIONS):
-        function = option(function)
-    return function
+Verb = Callable[..., frame.Result]
+
+
+def loop_options(relabel: Callable[[Verb], Verb]) -> Callable[[Verb], Verb]:
+    """Add the options of the training loop to a verb.
+
+    Args:
+        relabel: the option `--relabel`, which is not the same for `train` and `distill`.
+    """
+
+    def decorate(function: Verb) -> Verb:
+        for option in reversed((*LOOP_OPTIONS, relabel, *AFTER_RELABEL)):
+            function = option(function)
+        return function
+
+    return decorate
 
 
 def own_progress(run: frame.Run) -> Any:
@@ -156,5 +181,19 @@ def result_shown(result: TrainResult, what: str) -> frame.Result:
     measured = ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in found.items())
     lines = [f"The {what} is in {result.path} ({measured}; {result.seconds:.0f} s)."]
     lines += [f"The {what} as ONNX is in {result.onnx}."] if result.onnx else []
+    lines += relabelling(result.relabelled) if result.relabelled else []
     lines += failures(result.failed)
     return frame.Result(result, lines, ExitCode.SOME_FAILED if result.failed else ExitCode.DONE)
+
+
+def relabelling(done: Relabelled) -> list[str]:
+    """The lines that say what happened to the images on the list."""
+    new = ", ".join(f"{name} {count}" for name, count in sorted(done.labels.items(), key=lambda pair: -pair[1]))
+    kept = "and stay in training" if done.confirmed_kept else "and are left out (--keep-confirmed keeps them)"
+    lines = [f"{sum(done.labels.values())} of {done.images} listed images have a new label{f': {new}' if new else ''}."]
+    lines += [f"{done.confirmed} have a label that {done.model} confirms, {kept}."] if done.confirmed else []
+    if done.unsure:
+        lines.append(f"{done.unsure} are left out, because no class has a probability of {done.confidence:g} or more.")
+    if done.agreement is not None:
+        lines.append(f"{done.model} agrees with {done.agreement:.0%} of the labels of images that are not on the list.")
+    return lines

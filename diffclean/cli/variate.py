@@ -10,7 +10,9 @@ import click
 from diffclean.api.variate import beside, settings_of, variate
 from diffclean.cli import frame
 from diffclean.cli.defaults import Interval
+from diffclean.data.address import spelled
 from diffclean.data.registry import FORMATS
+from diffclean.variation.schedule import SCHEDULERS
 
 SHOWN_FAILURES = 20
 
@@ -52,8 +54,10 @@ SHOWN_FAILURES = 20
 )
 @click.option(
     "--scheduler",
-    type=click.Choice(["ddim", "dpm++", "unipc", "euler"]),
-    help="The scheduler, which is the numerical method of the denoising steps.  [default: the engine's]",
+    type=click.Choice(list(SCHEDULERS)),
+    help="The scheduler, which is the numerical method of the denoising steps. lcm and tcd need a model that "
+    "was distilled for them; edm, edm-dpm++ and flow need one that was trained for them; the others fit most models.  "
+    "[default: the engine's]",
 )
 @click.option("--variations", type=int, help="The number of variations to make of each image.")
 @click.option(
@@ -140,6 +144,31 @@ SHOWN_FAILURES = 20
 @click.option(
     "--threads", type=click.IntRange(1, 1024), help="The number of threads of the engine.  [default: all cores]"
 )
+@click.option(
+    "--executor",
+    type=click.Choice(["local", "ray"]),
+    help="Where the work is done: on this machine, or on a Ray cluster, see docs/scale.md. On a cluster, --processes "
+    "is the largest number of actors, --threads the number of CPUs of each actor (1 by default).",
+)
+@click.option(
+    "--ray-address",
+    metavar="ADDRESS",
+    help="The Ray cluster: auto for the one that runs on this machine or that RAY_ADDRESS names, local for one that is "
+    "started for this run, or HOST:PORT.",
+)
+@click.option(
+    "--num-gpus",
+    type=click.FloatRange(0),
+    help="The number of GPUs of each actor on the Ray cluster, such as 1, 0.5 or 0.  [default: 1 if a node of the "
+    "cluster has a GPU, else 0]",
+)
+@click.option(
+    "--ray-wait",
+    "ray_wait_s",
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    help="How long to wait for a node of the Ray cluster that is large enough, if an autoscaler starts it on demand.",
+)
 def command(
     run: frame.Run,
     source: Path,
@@ -150,12 +179,17 @@ def command(
     processes: int | None,
     workers: int | None,
     threads: int | None,
+    executor: str,
+    ray_address: str,
+    num_gpus: float | None,
+    ray_wait_s: float,
     **options: Any,
 ) -> frame.Result:
     """Regenerate every image of SOURCE with an image-variation model.
 
     SOURCE is a folder of images, or a data set in another format: WebDataset tars such as 'x-{0000..0099}.tar', Parquet
-    files, a saved Hugging Face data set, or one .npz file. A variation keeps what the image shows and weakens a
+    files, a saved Hugging Face data set, or one .npz file. SOURCE and OUT may lie in buckets: s3://BUCKET/FOLDER, gs://
+    and az:// (docs/buckets.md). A variation keeps what the image shows and weakens a
     trigger. The variations are written to the folder OUT in the format of SOURCE, so OUT is a labelled data set like
     SOURCE. Its labels are as suspect as those of SOURCE: see --labels. To continue a run that was stopped, type the
     same command again.
@@ -169,13 +203,17 @@ def command(
         "processes": processes,
         "workers": workers,
         "threads": threads,
+        "executor": executor,
+        "ray_address": ray_address,
+        "num_gpus": num_gpus,
+        "ray_wait_s": ray_wait_s,
     }
     with run.stopping() as stop:
         report = variate(source, out, **options, progress=run.progress, stop=stop)
     speed = f"{report.images_per_second:.1f} images/s, " if report.made else ""
     if report.windows > report.made + len(report.failed):
         speed += f"{report.windows / report.seconds:.0f} windows/s, "
-    lines = [f"{report.made} variations in {report.out} ({speed}engine {report.engine})."]
+    lines = [f"{report.made} variations in {report.where} ({speed}engine {report.engine})."]
     if report.labels_note:
         lines.append(report.labels_note)
     if report.kept:
@@ -209,6 +247,6 @@ def _estimated(
         *_windows(found),
         f"About {found.seconds:.0f} s at {found.images_per_second:.1f} images/s (measured on one batch, "
         f"{found.engine}).",
-        f"About {megabytes:.1f} MB would be written to {out}. Nothing was written.",
+        f"About {megabytes:.1f} MB would be written to {spelled(out)}. Nothing was written.",
     ]
-    return frame.Result(vars(found) | {"out": out}, lines)
+    return frame.Result(vars(found) | {"out": spelled(out)}, lines)

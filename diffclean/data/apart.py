@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from diffclean.data.address import Address, is_address, spelled
 from diffclean.errors import DiffcleanError
 
 
@@ -16,12 +17,13 @@ def check_separate(source: Path, out: Path) -> None:
         DiffcleanError: says which of these is the case.
     """
     inner_out, inner_source = _is_inside(out, source), _is_inside(source, out)
+    said_source, said_out = spelled(source), spelled(out)
     if inner_out and inner_source:
-        problem = f"The output {out} is the source itself"
+        problem = f"The output {said_out} is the source itself"
     elif inner_out:
-        problem = f"The output {out} lies inside the source {source}: variations would be taken for originals"
+        problem = f"The output {said_out} lies inside the source {said_source}: variations would be taken for originals"
     elif inner_source:
-        problem = f"The source {source} lies inside the output {out}: originals would be taken for variations"
+        problem = f"The source {said_source} lies inside the output {said_out}: originals would be taken for variations"
     else:
         return
     raise DiffcleanError(f"{problem}.", "Name an output folder beside the source: `out`.")
@@ -38,6 +40,9 @@ def check_all_separate(sources: Iterable[Path], out: Path) -> None:
 
 
 def _is_inside(path: Path, folder: Path) -> bool:
+    if is_address(path) or is_address(folder):
+        both = is_address(path) and is_address(folder)
+        return both and Address.parse(folder).contains(Address.parse(path))
     # Compare folders on disk, not their spelling: bind mounts and disks that ignore case give one folder many names.
     try:
         wanted = folder.stat()
@@ -55,7 +60,7 @@ def _is_inside(path: Path, folder: Path) -> bool:
 
 def path_from(here: str, there: str) -> str:
     """The path of one place relative to another; `""` if there is none (another disk, or an address)."""
-    if "://" in here or "://" in there:
+    if is_address(here) or is_address(there):
         return ""
     try:
         return os.path.relpath(there, here)

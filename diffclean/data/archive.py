@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
+from diffclean.data.bucket_path import AnyFile
 from diffclean.data.item import Item
 from diffclean.data.passed_over import PassedOver
 
@@ -113,23 +113,23 @@ class Archive(Protocol):
     folder: str
     single: bool
 
-    def entries(self, part: str, path: Path, look: Look) -> Iterator[Item]:
+    def entries(self, part: str, path: AnyFile, look: Look) -> Iterator[Item]:
         """Yield the images of one file, sorted by the raw bytes of their keys.
 
         Raises:
             DiffcleanError: the file cannot be read at all.
         """
 
-    def read(self, path: Path, item: Item) -> bytes:
+    def read(self, path: AnyFile, item: Item) -> bytes:
         """Return the encoded bytes of one image; raises ReadError."""
 
-    def about(self, path: Path, item: Item) -> Mapping[str, Any]:
+    def about(self, path: AnyFile, item: Item) -> Mapping[str, Any]:
         """Return the other data of an image; raises ReadError."""
 
-    def fields(self, paths: list[Path]) -> pa.Schema:
+    def fields(self, paths: list[AnyFile]) -> pa.Schema:
         """Return names and types of the other data, after the listing. Metadata is kept if formats support it."""
 
-    def class_names(self, paths: list[Path]) -> dict[str, int]:
+    def class_names(self, paths: list[AnyFile]) -> dict[str, int]:
         """Return the number of each class if the data set itself states it; otherwise empty."""
 
     def pack(self, file: BinaryIO, entries: Iterator[Entry], count: int, head: Head) -> list[str]:
@@ -142,7 +142,7 @@ class Archive(Protocol):
             head: the information that all files share.
         """
 
-    def complete(self, folder: Path, names: list[str], head: Head) -> None:
+    def complete(self, folder: AnyFile, names: list[str], head: Head) -> None:
         """Write what else belongs to a data set of these files."""
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from diffclean.data.archive import Entry, Head, Look, label_text, row_key
 from diffclean.data.arrays import Array, array_archive, arrays_in, loaded, unpacked
+from diffclean.data.bucket_path import AnyFile
 from diffclean.data.decode import decode
 from diffclean.data.encode import encode
 from diffclean.data.item import Item
@@ -63,16 +63,16 @@ class ArrayFile:
     def __init__(self, label_from: str | None = None) -> None:
         self._label_from = label_from
         self._using = Lock()
-        self._open: tuple[Path, str, NDArray[np.uint8]] | None = None
+        self._open: tuple[AnyFile, str, NDArray[np.uint8]] | None = None
 
-    def entries(self, part: str, path: Path, look: Look) -> Iterator[Item]:
+    def entries(self, part: str, path: AnyFile, look: Look) -> Iterator[Item]:
         """Yield one item per image."""
         stamp, images, labels, _ = self._contents(path)
         for row in range(images.shape[0]):
             label = look.label(None if labels is None else labels[row].item())
             yield Item(row_key(part, row), f"{stamp} {row}", label, None, stamp)
 
-    def read(self, path: Path, item: Item) -> bytes:
+    def read(self, path: AnyFile, item: Item) -> bytes:
         """Return the image as PNG: the same pixels always give the same bytes."""
         stamp, row = item.where.rsplit(" ", 1)
         with self._using:
@@ -85,17 +85,17 @@ class ArrayFile:
             image = image.transpose(1, 2, 0)
         return encode(np.ascontiguousarray(np.broadcast_to(image, (*image.shape[:2], 3))))
 
-    def about(self, path: Path, item: Item) -> Mapping[str, Any]:
+    def about(self, path: AnyFile, item: Item) -> Mapping[str, Any]:
         """Return nothing: an array holds pixels alone."""
         return {}
 
-    def fields(self, paths: list[Path]) -> pa.Schema:
+    def fields(self, paths: list[AnyFile]) -> pa.Schema:
         """Return no types, because nothing travels along with the images."""
         import pyarrow as pa
 
         return pa.schema([])
 
-    def class_names(self, paths: list[Path]) -> dict[str, int]:
+    def class_names(self, paths: list[AnyFile]) -> dict[str, int]:
         """Return the class names from an array of names in the file."""
         return {name: number for number, name in enumerate(self._contents(paths[0])[3])}
 
@@ -127,10 +127,10 @@ class ArrayFile:
                     np.lib.format.write_array(target, values, allow_pickle=False)
         return [f" {row}" for row in range(count)]
 
-    def complete(self, folder: Path, names: list[str], head: Head) -> None:
+    def complete(self, folder: AnyFile, names: list[str], head: Head) -> None:
         """Add no file: one `.npz` file is the whole data set."""
 
-    def _contents(self, path: Path) -> tuple[str, Array, NDArray[Any] | None, list[str]]:
+    def _contents(self, path: AnyFile) -> tuple[str, Array, NDArray[Any] | None, list[str]]:
         """Return the stamp, the array of images, the labels, and the names of classes."""
         with array_archive(path) as (stamp, archive):
             arrays = arrays_in(archive)
@@ -152,7 +152,7 @@ class ArrayFile:
             )
         return stamp, images, values, names if len(set(names)) == len(names) else []
 
-    def _mapped(self, path: Path) -> tuple[str, NDArray[np.uint8]]:
+    def _mapped(self, path: AnyFile) -> tuple[str, NDArray[np.uint8]]:
         """Return the stamp of the file and its images, unpacked to a temporary file as they may be compressed."""
         stamp = stamp_at(path)
         if self._open is None or self._open[:2] != (path, stamp):
@@ -167,7 +167,7 @@ def _may_label(array: Array, count: int) -> bool:
     return array.dtype.kind in "iuU" and array.shape in ((count,), (count, 1)) and array.name not in ("keys", *_NAMES)
 
 
-def _chosen(path: Path, every: list[Array], fit: list[Array], usual: tuple[str, ...], what: str) -> Array:
+def _chosen(path: AnyFile, every: list[Array], fit: list[Array], usual: tuple[str, ...], what: str) -> Array:
     for name in usual:
         for array in fit:
             if array.name.lower() == name:

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from diffclean.data.bucket_path import AnyFile
 from diffclean.data.item import ReadError
 from diffclean.data.shard_files import opened, stamp_of
 
@@ -107,7 +107,7 @@ def loaded(archive: zipfile.ZipFile, array: Array) -> NDArray[Any]:
 
 
 @contextmanager
-def array_archive(path: Path) -> Iterator[tuple[str, zipfile.ZipFile]]:
+def array_archive(path: AnyFile) -> Iterator[tuple[str, zipfile.ZipFile]]:
     """Open an .npz file and return it with its stamp; its errors become ReadErrors."""
     try:
         with opened(path) as file, zipfile.ZipFile(file) as archive:

@@ -39,7 +39,7 @@ _REASONS = {
     errno.EINVAL: ("this disk does not take such a name", "Rename the image in the source"),
 }
 _OF_THE_NAME = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EISDIR)
-_NO_FOLDER_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF, errno.ENOSYS)
+_NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 class WriteError(DiffcleanError):
@@ -147,7 +147,21 @@ def _locked(descriptor: int, path: Path) -> bool:
 
 def _make_durable(file: BinaryIO) -> None:
     file.flush()
-    os.fsync(file.fileno())
+    sync_file(file.fileno())
+
+
+def sync_file(descriptor: int) -> None:
+    """Make the content of an open file durable; on a disk that cannot do this, one warning says so.
+
+    Raises:
+        OSError: the disk is full or damaged.
+    """
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
+        _warn_of_sync("the content of files")
 
 
 def write_new(path: Path, data: bytes) -> bool:
@@ -201,27 +215,33 @@ def sync_folders(*folders: Path) -> None:
         try:
             os.fsync(descriptor)
         except OSError as error:
-            if error.errno not in _NO_FOLDER_SYNC:
+            if error.errno not in (*_NO_SYNC, errno.EBADF):
                 raise
-            _warn_of_folder_sync()
+            _warn_of_sync("names")
         finally:
             os.close(descriptor)
 
 
 @cache
-def _warn_of_folder_sync() -> None:
-    log.warning("The disk cannot make names durable: after a power cut, files written last may be missing.")
+def _warn_of_sync(what: str) -> None:
+    log.warning("The disk cannot make %s durable: after a power cut, files written last may be missing.", what)
 
 
-def read_plain(path: Path) -> bytes:
+def read_plain(path: Path, limit_bytes: int = 64 * 2**20) -> bytes:
     """Return the bytes of a plain file. This follows no link, and never waits as reading a pipe would.
 
     Raises:
         OSError: the file cannot be read.
-        DiffcleanError: the path is not a plain file.
+        DiffcleanError: the path is not a plain file, or the file is larger than `limit_bytes`.
     """
     with os.fdopen(open_plain(path, os.O_RDONLY), "rb") as file:
-        return file.read()
+        data = file.read(limit_bytes + 1)
+    if len(data) > limit_bytes:
+        raise DiffcleanError(
+            f"{str(path)!a} is larger than {limit_bytes / 2**20:.0f} MiB, the limit for such a file.",
+            "Something other than diffclean wrote it: move it away, or name another `out`.",
+        )
+    return data
 
 
 def open_plain(path: Path, flags: int) -> int:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffclean.data.archive import Entry, Head, label_text
 from diffclean.data.item import ReadError
+from diffclean.data.json_file import json_of
 from diffclean.data.keys import safe_text
 from diffclean.errors import DiffcleanError, UsageError
 
@@ -159,8 +160,8 @@ def _fitting(value: Any, type: pa.DataType) -> Any:
 def _features(schema: pa.Schema) -> dict[str, dict[str, Any]]:
     """Return the notes of `datasets` on each column; empty if there are none that can be used."""
     try:
-        found = json.loads((schema.metadata or {}).get(_FEATURES, b"{}"))["info"]["features"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+        found = json_of((schema.metadata or {}).get(_FEATURES, b"{}"))["info"]["features"]
+    except (ValueError, KeyError, TypeError):
         return {}
     names = set(schema.names)
     usable = isinstance(found, dict)

@@ -16,12 +16,13 @@ from threading import Event
 from typing import Any
 
 from diffclean.data.archive import Archive, Entry, Head
-from diffclean.data.atomic import make_folders, sync_folders, whole_file, write_error
+from diffclean.data.atomic import sync_folders, write_error
 from diffclean.data.decode import decode
 from diffclean.data.division import divided
 from diffclean.data.formats import extension_of
 from diffclean.data.item import Item, ItemError
 from diffclean.data.keys import NameCollisionError, check_collisions, variation_name
+from diffclean.data.places import whole_at
 from diffclean.data.registry import archive_of, format_of, open_sink, open_source
 from diffclean.data.sources import Source
 from diffclean.data.survey import Survey
@@ -148,8 +149,7 @@ class _Conversion:
         read = ((item, len(data), data) for item, data in self._read(archive.single))
         for name, some in divided(read, self.source, archive):
             path = self.root / archive.folder / name
-            make_folders(path.parent)
-            with whole_file(path) as file:
+            with whole_at(path) as file:
                 archive.pack(file, self._entries(some, head), count, head)
             names.append(name)
         archive.complete(self.root, names, head)

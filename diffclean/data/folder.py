@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffclean.data import classes
+from diffclean.data.address import is_address
 from diffclean.data.apart import check_all_separate
 from diffclean.data.atomic import Writer, contained, write_error
 from diffclean.data.beneath import Beneath, why_not_opened
+from diffclean.data.bucket_sink import BucketSink
+from diffclean.data.bucket_source import BucketFolder
 from diffclean.data.formats import NAMED
 from diffclean.data.item import Item, ReadError
 from diffclean.data.keys import check_collisions, path_from_key
@@ -36,18 +39,18 @@ _SAID: set[tuple[str, str]] = set()
 
 
 def reads(where: str) -> bool:
-    """Whether `where` can be a folder: every path can. Whether the folder exists is checked when it is opened."""
-    return "://" not in where
+    """Whether `where` can be a folder: everything can. Whether the folder exists is checked when it is opened."""
+    return True
 
 
-def open_source(where: str, **options: Any) -> ImageFolder:
-    """See `ImageFolder`."""
-    return ImageFolder(where, **options)
+def open_source(where: str, **options: Any) -> ImageFolder | BucketFolder:
+    """See `ImageFolder`, and `BucketFolder` for an address."""
+    return BucketFolder(where, **options) if is_address(where) else ImageFolder(where, **options)
 
 
-def open_sink(where: str, **options: Any) -> FolderSink:
-    """See `FolderSink`."""
-    return FolderSink(where, **options)
+def open_sink(where: str, **options: Any) -> FolderSink | BucketSink:
+    """See `FolderSink`, and `BucketSink` for an address."""
+    return BucketSink(where, **options) if is_address(where) else FolderSink(where, **options)
 
 
 @dataclass

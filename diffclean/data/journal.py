@@ -20,8 +20,9 @@ from types import TracebackType
 from typing import Any
 
 from diffclean.data.journal_index import Found, JournalIndex
+from diffclean.data.json_file import json_of
 from diffclean.data.keys import BadKeyError, key_bytes
-from diffclean.data.manifest import Row, row_from_dict, rows_as_lines, with_source_label
+from diffclean.data.manifest import GREATEST, Row, row_from_dict, rows_as_lines, with_source_label
 from diffclean.data.records import FileLog, Log, Records
 from diffclean.data.shard import Shard, file_name
 from diffclean.errors import DiffcleanError
@@ -192,7 +193,8 @@ def _good_lines(log: Log) -> Iterator[tuple[bytes, Row | dict[str, Any]]]:
         try:
             if not line.endswith(b"\n"):
                 raise ValueError("no end of line")
-            content = _said(json.loads(line))
+            # Only an escape can spell half of a character; looking for them costs most lines nothing.
+            content = _said(json_of(line) if b"\\u" in line else json.loads(line))
         except (ValueError, TypeError, AttributeError, RecursionError, BadKeyError):
             bad_line = bad_line or number
             continue
@@ -207,7 +209,8 @@ def _good_lines(log: Log) -> Iterator[tuple[bytes, Row | dict[str, Any]]]:
 def _said(values: Any) -> Row | dict[str, Any]:
     """Convert the values of a line to a row or a note; raises ValueError for anything else."""
     if "forget" in values:
-        if isinstance(values["forget"], str) and type(values.get("variant")) is int:
+        variant = values.get("variant")
+        if isinstance(values["forget"], str) and type(variant) is int and 0 <= variant <= GREATEST["variant"]:
             key_bytes(values["forget"])
             return dict(values)
     elif "stamp" in values:

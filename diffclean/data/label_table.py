@@ -8,11 +8,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from diffclean.data.bucket_path import AnyFile
+from diffclean.data.json_file import json_of
 from diffclean.data.keys import safe_text
 from diffclean.errors import UsageError
 
@@ -24,6 +26,8 @@ LABEL_HINT = "To say where the labels are (variate, train): `label_from` "
 _NAMES = ("file_name", "filename", "image", "path")
 _LABELS = ("label", "labels", "class", "class_name", "category")
 _TABLE_BYTES = 256 * 2**20
+_FEW_CELLS = 10_000
+"""A table of so many cells may be small; each cell above takes a byte at least, if only for the comma beside it."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ def is_table(label_from: str | None) -> bool:
     return label_from not in (None, FOLDER, SUBFOLDER)
 
 
-def table_of(root: Path, text: str) -> Table:
+def table_of(root: AnyFile, text: str) -> Table:
     """Read a table that lies beside images.
 
     Args:
@@ -84,7 +88,7 @@ def table_of(root: Path, text: str) -> Table:
     )
 
 
-def _rows(path: Path) -> list[dict[str, Any]]:
+def _rows(path: AnyFile) -> list[dict[str, Any]]:
     try:
         if path.stat().st_size > _TABLE_BYTES or not path.is_file():
             raise UsageError(f"{path} is not a table of labels: expected a plain file of at most {_TABLE_BYTES} bytes.")
@@ -96,17 +100,26 @@ def _rows(path: Path) -> list[dict[str, Any]]:
         raise UsageError(f"{path} is not text in UTF-8: {error}.") from error
     try:
         if path.suffix in (".jsonl", ".ndjson"):
-            return _json_rows(content)
-        return list(csv.DictReader(io.StringIO(content)))
+            rows = (json_of(line) for line in content.splitlines() if line.strip())
+            return _rectangle(rows, len(content))
+        return _rectangle(csv.DictReader(io.StringIO(content)), len(content))
     except (ValueError, csv.Error, RecursionError) as error:
         raise UsageError(f"{path} cannot be parsed: {error}.") from error
 
 
-def _json_rows(content: str) -> list[dict[str, Any]]:
-    rows = [json.loads(line) for line in content.splitlines() if line.strip()]
-    if not all(isinstance(row, dict) for row in rows):
-        raise ValueError("a line is not a JSON object")
-    return rows
+def _rectangle(rows: Iterable[Any], characters: int) -> list[dict[str, Any]]:
+    """All rows; raises ValueError if the first names far more columns than the file could fill.
+
+    Each row has a cell for each column, so that many short rows below a long one would take memory without end.
+    """
+    found: list[dict[str, Any]] = []
+    for row in rows:
+        if not isinstance(row, dict):
+            raise ValueError("a line is not a JSON object")
+        found.append(row)
+        if (cells := len(found) * len(found[0])) > characters + _FEW_CELLS:
+            raise ValueError(f"{len(found[0]):,} columns make {cells:,} cells, but it has {characters:,} characters")
+    return found
 
 
 def _type_of(values: list[Any]) -> pa.DataType:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
+from diffclean.data.bucket_path import AnyFile
 from diffclean.data.item import Item
 from diffclean.data.keys import label_of
 from diffclean.data.label_table import FOLDER, LABEL_HINT, SUBFOLDER, table_of
@@ -15,7 +15,7 @@ SPLITS = frozenset("train training val valid validation test testing dev eval ho
 _TABLES = ("metadata.csv", "metadata.jsonl")
 
 
-def labelled_from(root: Path, items: Iterable[Item], label_from: str | None) -> Iterator[Item]:
+def labelled_from(root: AnyFile, items: Iterable[Item], label_from: str | None) -> Iterator[Item]:
     """Give the items, one by one, the labels that `label_from` defines.
 
     Args:
@@ -57,7 +57,7 @@ class Layout:
         self.firsts.add(first if slash else "")
         self.deep = self.deep and "/" in rest
 
-    def check(self, root: Path) -> None:
+    def check(self, root: AnyFile) -> None:
         """Refuse to guess if the first folders do not look like classes, or if a table may hold the labels.
 
         Raises:

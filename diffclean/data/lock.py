@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -11,6 +12,8 @@ from types import TracebackType
 
 from diffclean.data.atomic import open_plain, write_error
 from diffclean.errors import DiffcleanError
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
 
 class Lock:
@@ -64,6 +67,14 @@ class Lock:
                 f"{self.out} is being written by {_holder(descriptor)}.",
                 "Wait for it to finish, stop it, or name another output folder: `out`.",
             ) from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            raise DiffcleanError(
+                f"The disk of {self.out} has no locks ({error.strerror}), so that two runs could spoil each other's "
+                "images.",
+                "Name an output folder on another disk (`out`), or mount this one with locks.",
+            ) from error
         os.ftruncate(descriptor, 0)
         if mode == fcntl.LOCK_EX:
             os.pwrite(descriptor, json.dumps({"pid": os.getpid(), "host": socket.gethostname()}).encode(), 0)
@@ -77,5 +88,5 @@ def _holder(descriptor: int) -> str:
     try:
         holder = json.loads(os.pread(descriptor, 4096, 0))
         return f"process {holder['pid']} on {holder['host']}"
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return "another diffclean (one or more shards of it)"

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffclean.data.classes import checked_classes
+from diffclean.data.json_file import json_of
 from diffclean.data.keys import key_bytes
+from diffclean.data.places import place_of
 from diffclean.data.records import FolderRecords, Records
 from diffclean.data.shard import Shard, file_name
 from diffclean.errors import DiffcleanError
@@ -26,7 +28,11 @@ FORMAT_VERSION = 1
 _ROWS_AT_ONCE = 32_768
 _VERSION_KEY, _CLASSES_KEY = b"diffclean.format_version", b"diffclean.class_to_idx"
 _MANY_ROWS = 100_000
-_SHARD_NAME = re.compile(r"manifest-(\d+)-of-(\d+)\.parquet")
+_TEXT_BYTES = 64 * 2**20
+"""The most that the texts of `_ROWS_AT_ONCE` rows may take: 2 KiB a row, where real rows have a few hundred bytes."""
+_UNPACKED, _SPARE_BYTES = 64, 64 * 2**20
+"""A manifest may unpack to so many times its size, plus this many bytes."""
+_SHARD_NAME = re.compile(r"manifest-([0-9]{1,6})-of-([0-9]{1,6})\.parquet")
 
 
 class Status(StrEnum):
@@ -92,6 +98,9 @@ class Row:
 COLUMNS = tuple(column.name for column in fields(Row) if column.compare)
 """The columns of the manifest."""
 _JOURNAL_ONLY = frozenset(column.name for column in fields(Row)) - frozenset(COLUMNS)
+GREATEST = dict.fromkeys((c.name for c in fields(Row) if c.type == "int"), 2**31 - 1)
+GREATEST |= {"seed": 2**64 - 1, "output_bytes": 2**63 - 1}
+"""The greatest number that a field may hold; none may be negative."""
 
 
 def row_from_dict(values: Mapping[str, Any]) -> Row:
@@ -107,8 +116,11 @@ def row_from_dict(values: Mapping[str, Any]) -> Row:
         if column.name not in values:
             continue
         expected = int if column.type == "int" else str
-        if not isinstance(values[column.name], expected) or isinstance(values[column.name], bool):
-            raise ValueError(f"{column.name} must be {expected.__name__}; found {values[column.name]!r}")
+        value = values[column.name]
+        if not isinstance(value, expected) or isinstance(value, bool):
+            raise ValueError(f"{column.name} must be {expected.__name__}; found {value!r:.80}")
+        if isinstance(value, int) and not 0 <= value <= GREATEST[column.name]:
+            raise ValueError(f"{column.name} must be 0 to {GREATEST[column.name]}; found {value!r:.80}")
     return Row(**values)
 
 
@@ -188,7 +200,7 @@ def manifest_rows(path: Path) -> Iterator[Row]:
     with _opened(path) as file:
         try:
             for batch in file.iter_batches(_ROWS_AT_ONCE, use_threads=False):
-                yield from map(row_from_dict, batch.to_pylist())
+                yield from map(row_from_dict, _unfolded(batch).to_pylist())
         except (OSError, pa.ArrowException) as error:
             raise DiffcleanError(f"{path} cannot be read as Parquet: {error}") from error
         except ValueError as error:
@@ -200,15 +212,16 @@ def read_manifest_classes(path: Path) -> dict[str, int]:
     with _opened(path) as file:
         stored = file.schema_arrow.metadata.get(_CLASSES_KEY, b"null")
     try:
-        return checked_classes(json.loads(stored))
+        return checked_classes(json_of(stored))
     except ValueError as error:
         raise DiffcleanError(f"{path} holds a damaged class_to_idx: {error}.") from error
 
 
 def shard_manifests(out: Path) -> dict[Shard, Path]:
     """The manifests that shards have written to `out`."""
-    found = ((_SHARD_NAME.fullmatch(path.name), path) for path in out.iterdir())
-    return {Shard(int(match[1]), int(match[2])): path for match, path in found if match}
+    named = ((_SHARD_NAME.fullmatch(path.name), path) for path in out.iterdir())
+    found = ((int(match[1]), int(match[2]), path) for match, path in named if match)
+    return {Shard(index, count): path for index, count, path in found if 1 <= index <= count}
 
 
 def _schema(class_to_idx: Mapping[str, int]) -> pa.Schema:
@@ -225,16 +238,23 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    place = place_of(path)
     try:
+        # Opening a pipe of that name would wait for ever.
+        if isinstance(place, Path) and place.exists() and not place.is_file():
+            raise DiffcleanError(f"{path} is not a plain file.")
         # Not read_table, which would take a folder name like `a=b` in the path for a column.
         # One thread everywhere: Arrow's own threads release the bytes late, perhaps after Python has ended.
-        opened = pq.ParquetFile(path.open("rb"))
+        with pq.ParquetFile(place.open("rb")) as first:
+            _check_size(path, first.metadata, place.stat().st_size)
+            texts = _texts(path, first.schema_arrow)
+        # A text that many rows have stays one text, until it is known how much room all of them need.
+        opened = pq.ParquetFile(place.open("rb"), read_dictionary=texts)
     except FileNotFoundError:
         raise DiffcleanError(f"{path} does not exist.") from None
     except (OSError, pa.ArrowException) as error:
         raise DiffcleanError(f"{path} cannot be read as Parquet: {error}") from error
     with closing(opened):
-        _check_rows(path, opened.metadata.num_rows, path.stat().st_size)
         version = (opened.schema_arrow.metadata or {}).get(_VERSION_KEY, b"none").decode("ascii", "replace")
         if version != str(FORMAT_VERSION):
             raise DiffcleanError(
@@ -244,10 +264,47 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
         yield opened
 
 
-def _check_rows(path: Path, rows: int, size_bytes: int) -> None:
-    """Refuse a small file that claims many rows before they are read: each real row has its own seed of 8 bytes."""
+def _check_size(path: Path, metadata: pq.FileMetaData, size_bytes: int) -> None:
+    """Refuse a small file that claims to hold much before it is read: each real row has its own seed of 8 bytes."""
+    rows = metadata.num_rows
     if rows > _MANY_ROWS and 8 * rows > size_bytes:
         raise DiffcleanError(f"{path} is not a diffclean manifest: {size_bytes} bytes cannot hold {rows:,} images.")
+    groups = map(metadata.row_group, range(metadata.num_row_groups))
+    unpacked = sum(group.column(n).total_uncompressed_size for group in groups for n in range(group.num_columns))
+    if unpacked > _UNPACKED * size_bytes + _SPARE_BYTES:
+        raise DiffcleanError(f"{path} is not a diffclean manifest: {size_bytes:,} bytes unpack to {unpacked:,}.")
+
+
+def _texts(path: Path, schema: pa.Schema) -> list[str]:
+    """The names of the columns of texts; refuses a table whose columns are neither texts nor whole numbers."""
+    import pyarrow.types as kinds
+
+    texts = []
+    for column in schema:
+        kind = column.type.value_type if kinds.is_dictionary(column.type) else column.type
+        if kinds.is_string(kind) or kinds.is_large_string(kind):
+            texts.append(column.name)
+        elif not kinds.is_integer(kind):
+            raise DiffcleanError(
+                f"{path} is not a diffclean manifest: its column {column.name:.80} holds {kind!s:.80}; expected are "
+                "texts and whole numbers."
+            )
+    if len(set(schema.names)) < len(schema.names):
+        raise DiffcleanError(f"{path} is not a diffclean manifest: it has two columns of the same name.")
+    return texts
+
+
+def _unfolded(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Rows with a text of their own in each cell; raises ValueError if those would take too much memory."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    folded = [column for column in batch.columns if pa.types.is_dictionary(column.type)]
+    lengths = (pc.binary_length(column.dictionary).take(column.indices) for column in folded)
+    if (whole := sum(pc.sum(each).as_py() or 0 for each in lengths)) > _TEXT_BYTES:
+        raise ValueError(f"the texts of {len(batch):,} rows would take {whole:,} bytes")
+    columns = [each.dictionary_decode() if pa.types.is_dictionary(each.type) else each for each in batch.columns]
+    return pa.RecordBatch.from_arrays(columns, batch.schema.names)
 
 
 def rows_as_lines(rows: Iterable[Row]) -> bytes:

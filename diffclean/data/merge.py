@@ -8,7 +8,7 @@ import os
 import shutil
 import stat
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby, zip_longest
@@ -42,6 +42,9 @@ from diffclean.data.records import FileLog, FolderRecords
 from diffclean.data.run_record import differences, read_run, update_run
 from diffclean.data.shard import Shard
 from diffclean.errors import DiffcleanError
+
+_SHOWN = 20
+"""The missing shards that a message names."""
 
 
 @dataclass(frozen=True)
@@ -203,8 +206,10 @@ def _complete(folders: list[Path]) -> dict[Shard, Path]:
         )
     missing = [Shard(index, counts[0]) for index in range(1, counts[0] + 1) if Shard(index, counts[0]) not in found]
     if missing:
-        begun = [shard for shard in missing if any(journal_path(folder, shard).exists() for folder in folders)]
-        lines = [f"shard {s.name} {'has not finished' if s in begun else 'is missing'}" for s in missing]
+        shown = missing[:_SHOWN]
+        begun = [shard for shard in shown if any(journal_path(folder, shard).exists() for folder in folders)]
+        lines = [f"shard {s.name} {'has not finished' if s in begun else 'is missing'}" for s in shown]
+        lines += [f"and {len(missing) - _SHOWN} more"] * (len(missing) > _SHOWN)
         raise DiffcleanError(
             "Not all shards are here: " + ", ".join(lines) + ".",
             "Let them finish, then merge again and name every folder that they wrote to.",
@@ -264,7 +269,8 @@ def _bring(source: Path, target: Path) -> None:
             if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):
                 raise
             write_whole(target, source.read_bytes(), sync_folder=False)
-            shutil.copymode(source, target)
+            with suppress(PermissionError):  # disks of other systems have no modes
+                shutil.copymode(source, target)
         sync_folders(target.parent)
     except OSError as error:
         raise write_error(error, target) from error

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +16,15 @@ from typing import Any
 
 from diffclean.data.apart import check_all_separate
 from diffclean.data.archive import Archive, Entry, Head
-from diffclean.data.atomic import make_folders, whole_file, write_error
+from diffclean.data.bucket_path import AnyFile
 from diffclean.data.division import divided
 from diffclean.data.item import Item, ReadError
 from diffclean.data.manifest import Row, Status
-from diffclean.data.records import FolderRecords, Records
+from diffclean.data.places import place_of, real, records_at, remove, remove_below, whole_at
+from diffclean.data.records import Log, Records
 from diffclean.data.registry import FOLDER, open_sink
 from diffclean.data.shard import Shard
+from diffclean.data.sinks import Sink
 from diffclean.data.sources import Description, Source
 from diffclean.errors import DiffcleanError, UsageError
 
@@ -75,7 +75,7 @@ class PackedSink:
     """
 
     def __init__(self, archive: Archive, root: Path | str, owner: str = "") -> None:
-        self.archive, self.root = archive, Path(root)
+        self.archive, self.root = archive, place_of(root)
         if self.root.is_file() or self.root.suffix == archive.suffix:
             raise UsageError(
                 f"{root} is named like a file; a run writes a folder with its files and records.",
@@ -87,9 +87,9 @@ class PackedSink:
                     f"{folder} is a link: what is written would lie elsewhere.",
                     "Remove the link, or give another `out`.",
                 )
-        self.records: Records = FolderRecords(self.root)
-        self._spool = open_sink(Description(FOLDER, str(self.root / SPOOL), {"owner": owner}))
+        self.records: Records = records_at(self.root)
         self._owner = owner
+        self._spool = self._opened_spool()
         self._loaded: _Index | None = None
 
     @property
@@ -108,7 +108,7 @@ class PackedSink:
 
     def check_apart(self, source: Source) -> None:
         """See `check_all_separate`."""
-        check_all_separate(source.places(), self.root)
+        check_all_separate(source.places(), Path(str(self.root)))
 
     def check_keys(self, keys: Iterable[str], variants: int, extension: str, full_names: bool = False) -> None:
         """Check the keys as for a folder, because the spool is one."""
@@ -137,7 +137,10 @@ class PackedSink:
         packed = self._index.images.get(key)
         if packed is None:
             raise ReadError("is in no file")
-        return self.archive.read(self._path(packed.file), Item(key, packed.where, ""))
+        try:
+            return self.archive.read(self._path(packed.file), Item(key, packed.where, ""))
+        except (LookupError, TypeError, ValueError) as error:
+            raise ReadError(f"is not where the index {INDEX} says") from error
 
     def remove(self, key: str) -> None:
         """Remove an image from the spool; `finish` rewrites a file that contains it."""
@@ -155,6 +158,7 @@ class PackedSink:
             DiffcleanError: the other data of an image cannot be read.
         """
         head = Head(class_to_idx, source.fields)
+        self._spool = self._opened_spool()  # other processes may have written to it
         files = {name: self._planned(name, rows, head) for name, rows in self._division(made, source)}
         if self._index.files:
             self._rescue(rows for name, rows in self._division(made, source) if files[name].is_stale)
@@ -163,14 +167,18 @@ class PackedSink:
                 self._pack(name, rows, files[name].digest, source, head)
         for name in [name for name in self._index.files if name not in files]:
             self._index.forget(name)
-            self._remove(self._path(name))
+            remove(self._path(name))
         if files:
             self.archive.complete(self.root, list(files), head)
-        shutil.rmtree(self.root / SPOOL, ignore_errors=True)
+        self._index.close()
+        remove_below(self.root / SPOOL)
 
     def describe(self) -> Description:
         """Describe the sink by its real path and its owner."""
-        return Description(self.archive.name, os.path.realpath(self.root), {"owner": self._owner})
+        return Description(self.archive.name, real(self.root), {"owner": self._owner})
+
+    def _opened_spool(self) -> Sink:
+        return open_sink(Description(FOLDER, str(self.root / SPOOL), {"owner": self._owner}))
 
     @property
     def _index(self) -> _Index:
@@ -178,7 +186,10 @@ class PackedSink:
             self._loaded = _Index(self.records, self._path)
         return self._loaded
 
-    def _path(self, file: str) -> Path:
+    def _path(self, file: str) -> AnyFile:
+        """Return the place of a file; raises ValueError if an index names a file that no run writes."""
+        if "/" in file or "\0" in file or not file.endswith(self.archive.suffix):
+            raise ValueError(f"{file!a} is not a file of {self.archive.title}")
         return self.root / self.archive.folder / file
 
     def _division(self, made: Made, source: Source) -> Iterator[tuple[str, list[tuple[Item, Row]]]]:
@@ -208,8 +219,7 @@ class PackedSink:
 
     def _pack(self, name: str, rows: list[tuple[Item, Row]], digest: str, source: Source, head: Head) -> None:
         path = self._path(name)
-        make_folders(path.parent)
-        with whole_file(path) as file:
+        with whole_at(path) as file:
             places = self.archive.pack(file, self._entries(rows, source, head), len(rows), head)
         images = [(row.output, where, row.output_bytes) for (_, row), where in zip(rows, places, strict=True)]
         self._index.note(name, path.stat().st_size, digest, images)
@@ -230,26 +240,21 @@ class PackedSink:
                 ) from error
             yield Entry(name, data, extension, row.label, head.class_to_idx.get(row.label), about)
 
-    def _remove(self, path: Path) -> None:
-        try:
-            path.unlink(missing_ok=True)
-        except OSError as error:
-            raise write_error(error, path) from error
-
 
 class _Index:
     """The index of the files: lines that are appended, of which the last one for each file counts."""
 
-    def __init__(self, records: Records, path_of: Callable[[str], Path]) -> None:
+    def __init__(self, records: Records, path_of: Callable[[str], AnyFile]) -> None:
         self._records, self._path_of = records, path_of
         self.files: dict[str, dict[str, Any]] = {}
         self.images: dict[str, _Packed] = {}
         self._seen: dict[str, bool] = {}
+        self._log: Log | None = None
         log = records.log(INDEX, write=False)
         for line in log.lines():
             try:
                 self._take(json.loads(line))
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 break  # A kill cut this line off: its file counts as not written and is packed from the spool again.
         log.close()
 
@@ -272,19 +277,28 @@ class _Index:
         self._append({"file": file, "gone": True})
         self._take({"file": file, "gone": True})
 
-    def _append(self, content: dict[str, Any]) -> None:
-        log = self._records.log(INDEX)
-        log.append(b"\n" * bool(self._is_torn()) + json.dumps(content).encode() + b"\n")
-        log.close()
+    def close(self) -> None:
+        """Close the log, which is opened again if it is needed."""
+        if self._log is not None:
+            self._log.close()
+        self._log = None
 
-    def _is_torn(self) -> bool:
+    def _append(self, content: dict[str, Any]) -> None:
+        if self._log is None:
+            self._log = self._records.log(INDEX)
+            if self._is_torn(self._log):
+                self._log.append(b"\n")
+        self._log.append(json.dumps(content).encode() + b"\n")
+
+    def _is_torn(self, log: Log) -> bool:
         last = b"\n"
-        for line in self._records.log(INDEX, write=False).lines():
+        for line in log.lines():
             last = line
         return not last.endswith(b"\n")
 
     def _take(self, content: dict[str, Any]) -> None:
         name = content["file"]
+        self._path_of(name)  # Anyone may have written the index, and a file that it names may be removed.
         old = self.files.pop(name, None)
         for key in old["keys"] if old else ():
             if (found := self.images.get(key)) is not None and found.file == name:
@@ -292,5 +306,12 @@ class _Index:
         self._seen.pop(name, None)
         if not content.get("gone"):
             images = content.pop("images")
+            kinds = {(type(key), type(where), type(size)) for key, where, size in images}
+            if (
+                not kinds <= {(str, str, int)}
+                or type(content["bytes"]) is not int
+                or not isinstance(content["digest"], str)
+            ):
+                raise TypeError("an entry of other types")
             self.files[name] = content | {"keys": [key for key, _, _ in images]}
             self.images |= {key: _Packed(name, where, size) for key, where, size in images}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -11,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from diffclean.data import classes
 from diffclean.data.archive import Archive, Look
+from diffclean.data.bucket_path import AnyFile
 from diffclean.data.item import Item, ReadError
 from diffclean.data.passed_over import PassedOver
+from diffclean.data.places import place_of, real
 from diffclean.data.shard_files import files_of
 from diffclean.data.sources import BYTE_LIMIT, Description
 from diffclean.errors import DiffcleanError
@@ -148,15 +149,13 @@ class PackedSource:
 
     def places(self) -> list[Path]:
         """The files and the named folder, if any: another folder in it would turn it into a folder of images."""
-        folder = Path(self.where)
-        return [*([folder] if folder.is_dir() else []), *self._files.values()]
+        folder = place_of(self.where)
+        return [Path(str(place)) for place in (*([folder] if folder.is_dir() else []), *self._files.values())]
 
     def describe(self) -> Description:
         """Describe the source by the pattern below a real folder, the size limit, and where labels are."""
         options = {"byte_limit": self.byte_limit, "label_from": self.label_from}
-        path = Path(self.where)
-        real = os.path.realpath(path) if path.exists() else os.path.join(os.path.realpath(path.parent), path.name)  # noqa: PTH118
-        return Description(self.archive.name, real, options)
+        return Description(self.archive.name, real(place_of(self.where)), options)
 
     @cached_property
     def _items(self) -> list[Item]:
@@ -170,7 +169,7 @@ class PackedSource:
     def _names(self) -> dict[int, str]:
         return {number: label for label, number in self._classes.items()}
 
-    def _file_of(self, item: Item) -> Path:
+    def _file_of(self, item: Item) -> AnyFile:
         return self._files[self.part_of(item)]
 
     def _all(self, found: Any) -> Any:
@@ -182,5 +181,5 @@ class PackedSource:
 
 def _inner(where: str, folder: str) -> str:
     """Return the place of the files in a folder that may hold them in a sub-folder."""
-    inner = Path(where) / folder
+    inner = place_of(where) / folder
     return str(inner) if folder and inner.is_dir() else where

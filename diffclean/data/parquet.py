@@ -15,15 +15,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import accumulate
 from os import pread
-from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from diffclean.data.archive import Entry, Head, Look, row_key
+from diffclean.data.bucket_path import AnyFile
 from diffclean.data.columns import Columns, columns_of, image_bytes, written_batches, written_schema
 from diffclean.data.item import Item, ReadError
 from diffclean.data.packed_sink import PackedSink
 from diffclean.data.packed_source import PackedSource
+from diffclean.data.places import place_of
 from diffclean.data.shard_files import check_one_split, check_unchanged, holds, is_of, opened, stamp_at, stamp_of
 from diffclean.errors import DiffcleanError
 
@@ -43,7 +44,7 @@ _SMALL_GROUP, _MOST_PACKED = 2**30, 64
 
 def reads(where: str) -> bool:
     """Whether this is a Parquet file, a pattern of them, or a folder of them, perhaps in its sub-folder `data`."""
-    return is_of(where, _SUFFIX) or ("://" not in where and holds(Path(where), _SUFFIX, _FOLDER))
+    return is_of(where, _SUFFIX) or holds(place_of(where), _SUFFIX, _FOLDER)
 
 
 def open_source(where: str, **options: Any) -> PackedSource:
@@ -99,14 +100,14 @@ class Parquet:
 
     def __init__(self, label_from: str | None = None) -> None:
         self._label_from = label_from
-        self._groups: OrderedDict[tuple[Path, str, int], _Group] = OrderedDict()
+        self._groups: OrderedDict[tuple[AnyFile, str, int], _Group] = OrderedDict()
         self._along: tuple[Any, int, list[dict[str, Any]]] = (None, 0, [])
         self._rows: Iterator[tuple[int, list[dict[str, Any]]]] = iter(())
-        self._starts: dict[Path, tuple[str, list[int]]] = {}
+        self._starts: dict[AnyFile, tuple[str, list[int]]] = {}
         self._using = Lock()
-        self._first: tuple[Path, pa.Schema] | None = None
+        self._first: tuple[AnyFile, pa.Schema] | None = None
 
-    def entries(self, part: str, path: Path, look: Look) -> Iterator[Item]:
+    def entries(self, part: str, path: AnyFile, look: Look) -> Iterator[Item]:
         """Yield one item per row; only the labels are read."""
         with _file(path) as (stamp, file):
             found = self._columns(path, file)
@@ -117,14 +118,14 @@ class Parquet:
                     yield Item(row_key(part, row), f"{stamp} {row}", look.label(label), None, stamp)
                     row += 1
 
-    def read(self, path: Path, item: Item) -> bytes:
+    def read(self, path: AnyFile, item: Item) -> bytes:
         """Read an image from the temporary file of its row group."""
         stamp, row = item.where.rsplit(" ", 1)
         with self._using:
             group, first = self._group(path, stamp, int(row))
         return group.read(int(row) - first)
 
-    def about(self, path: Path, item: Item) -> Mapping[str, Any]:
+    def about(self, path: AnyFile, item: Item) -> Mapping[str, Any]:
         """Return the other columns of a row. This is fast if rows are requested in order."""
         row = int(item.where.rpartition(" ")[2])
         with self._using:
@@ -139,11 +140,11 @@ class Parquet:
             self._along = path, first, rows
             return rows[row - first]
 
-    def fields(self, paths: list[Path]) -> pa.Schema:
+    def fields(self, paths: list[AnyFile]) -> pa.Schema:
         """Return the types of the other columns, with the notes of `datasets`."""
         return self._columns_of(paths[0]).others
 
-    def class_names(self, paths: list[Path]) -> dict[str, int]:
+    def class_names(self, paths: list[AnyFile]) -> dict[str, int]:
         """Return the class names that `datasets` noted for the column of labels."""
         return {name: number for number, name in enumerate(self._columns_of(paths[0]).names)}
 
@@ -159,10 +160,10 @@ class Parquet:
                 rows += len(batch)
         return [f" {row}" for row in range(rows)]
 
-    def complete(self, folder: Path, names: list[str], head: Head) -> None:
+    def complete(self, folder: AnyFile, names: list[str], head: Head) -> None:
         """Do nothing: the schema holds all information."""
 
-    def _columns(self, path: Path, file: pq.ParquetFile) -> Columns:
+    def _columns(self, path: AnyFile, file: pq.ParquetFile) -> Columns:
         """Return the columns of a file; raises DiffcleanError if another file has other columns."""
         schema = file.schema_arrow
         if self._first is None:
@@ -175,11 +176,11 @@ class Parquet:
             )
         return columns_of(schema, path, self._label_from)
 
-    def _columns_of(self, path: Path) -> Columns:
+    def _columns_of(self, path: AnyFile) -> Columns:
         with _file(path) as (_, file):
             return columns_of(file.schema_arrow, path, self._label_from)
 
-    def _group(self, path: Path, stamp: str, row: int) -> tuple[_Group, int]:
+    def _group(self, path: AnyFile, stamp: str, row: int) -> tuple[_Group, int]:
         """Return the row group of a row, and the first row of the group."""
         now = stamp_at(path)
         check_unchanged(path, stamp, now)
@@ -197,7 +198,7 @@ class Parquet:
         self._groups.move_to_end(place)
         return self._groups[place], starts[number]
 
-    def _starts_of(self, path: Path, stamp: str) -> list[int]:
+    def _starts_of(self, path: AnyFile, stamp: str) -> list[int]:
         """Return the first row of each row group, followed by the number of rows."""
         if self._starts.get(path, ("", []))[0] != stamp:
             with _file(path) as (_, file):
@@ -205,7 +206,7 @@ class Parquet:
             self._starts[path] = stamp, list(accumulate(counts, initial=0))
         return self._starts[path][1]
 
-    def _others(self, path: Path) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+    def _others(self, path: AnyFile) -> Iterator[tuple[int, list[dict[str, Any]]]]:
         with _file(path) as (_, file):
             names = columns_of(file.schema_arrow, path, self._label_from).others.names
             if not names:
@@ -218,7 +219,7 @@ class Parquet:
 
 
 @contextmanager
-def _file(path: Path) -> Iterator[tuple[str, pq.ParquetFile]]:
+def _file(path: AnyFile) -> Iterator[tuple[str, pq.ParquetFile]]:
     """Open a Parquet file and return it with its stamp; its errors become DiffcleanErrors."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -240,7 +241,7 @@ def _labels(file: pq.ParquetFile, found: Columns) -> Iterator[list[Any]]:
         yield batch.column(0).to_pylist()
 
 
-def _check_rows(path: Path, rows: int) -> None:
+def _check_rows(path: AnyFile, rows: int) -> None:
     """Refuse a file with more rows than its size allows, before the rows are listed: no image is that small."""
     size = path.stat().st_size
     if rows > _FEW_ROWS + size // _SMALLEST_BYTES:

@@ -36,7 +36,7 @@ from diffclean.data.formats import HEIF, heif_is_there, is_short_webp
 from diffclean.data.limits import DecodeError, Limits, jpeg_header, webp_size
 from diffclean.data.netpbm import netpbm_header, netpbm_values
 from diffclean.data.png_chunks import COLOUR, png_parts
-from diffclean.data.tiff import tiff_meaning, tile_size, why_no_tiff
+from diffclean.data.tiff import check_directory, tiff_meaning, tile_size, why_no_tiff
 
 _ORIENTATION, _EXIF_IFD, _COLOR_SPACE, _INTEROP_IFD = 0x0112, 0x8769, 0xA001, 0xA005
 _TURNED = (5, 6, 7, 8)
@@ -116,6 +116,8 @@ def _of_pillow(data: bytes, kind: str, limits: Limits) -> Iterator[Picture]:
         data, meaning, exif = _png(data, limits)
     elif kind == "WEBP" and (canvas := webp_size(data)):
         limits.check(*canvas)
+    elif kind == "TIFF":
+        check_directory(data)
     elif kind == HEIF and not heif_is_there():
         raise DecodeError("not an image that can be read here without an extra (HEIC): pip install 'diffclean[heic]'")
     # For a JPEG, avoid the class that Pillow registers: it looks for further images, and an error there loses the

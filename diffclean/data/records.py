@@ -15,6 +15,7 @@ from diffclean.data.atomic import (
     clean_temporaries,
     open_plain,
     read_plain,
+    sync_file,
     sync_folders,
     whole_file,
     write_error,
@@ -210,7 +211,7 @@ class FileLog:
         try:
             while rest:
                 rest = rest[os.write(self._descriptor, rest) :]
-            os.fsync(self._descriptor)
+            sync_file(self._descriptor)
         except OSError as error:
             os.ftruncate(self._descriptor, before)  # the next line must not be appended to half a line
             raise write_error(error, self.path) from error
@@ -221,7 +222,7 @@ class FileLog:
         try:
             if os.fstat(self._descriptor).st_size > size:
                 os.ftruncate(self._descriptor, size)
-                os.fsync(self._descriptor)
+                sync_file(self._descriptor)
         except OSError as error:
             raise write_error(error, self.path) from error
 

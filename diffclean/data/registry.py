@@ -14,6 +14,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+from diffclean.data.address import is_address, spelled
 from diffclean.data.archive import Archive
 from diffclean.data.formats import heif_is_there
 from diffclean.data.shard_files import plain_stem
@@ -61,7 +62,8 @@ def open_source(where: str | PathLike[str] | Description, **options: Any) -> Sou
     """
     if isinstance(where, Description):
         return _module(where.format).open_source(where.where, **where.options)
-    return _module(format_of(str(where))).open_source(str(where), **options)
+    where = spelled(where)
+    return _module(format_of(where)).open_source(where, **options)
 
 
 def open_sink(where: str | PathLike[str] | Description, format: str | None = None) -> Sink:
@@ -73,12 +75,14 @@ def open_sink(where: str | PathLike[str] | Description, format: str | None = Non
     """
     if isinstance(where, Description):
         return _module(where.format).open_sink(where.where, **where.options)
-    return _module(format or format_of(str(where))).open_sink(str(where))
+    where = spelled(where)
+    return _module(format or format_of(where)).open_sink(where)
 
 
 def format_of(where: str) -> str:
     """The name of the format of a path or an address."""
     *asked, last = FORMATS
+    where = spelled(where)
     try:
         return next((name for name in asked if _module(name).reads(where)), last)
     except OSError:  # a name that no disk takes, a folder that may not be looked into: said when it is opened
@@ -139,7 +143,8 @@ def archive_of(name: str) -> Archive | None:
 
 def stem_of(where: str) -> str:
     """What a data set is called, without the endings and numbers of its files; a folder by its own name."""
-    if Path(where).is_dir() or "://" in where:
+    where = spelled(where)
+    if not is_address(where) and Path(where).is_dir():
         return where
     for name in FORMATS:
         archive = archive_of(name)

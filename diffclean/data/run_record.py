@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from diffclean.data.classes import checked_classes
-from diffclean.data.records import FolderRecords, Records
+from diffclean.data.json_file import json_of
+from diffclean.data.places import place_of, records_at
+from diffclean.data.records import Records
 from diffclean.data.registry import is_there
 from diffclean.errors import DiffcleanError
 
@@ -75,7 +77,7 @@ def open_run(out: Path | Records, record: RunRecord) -> RunRecord | None:
         OtherRunError: `out` holds another run; the message names every setting that differs.
         DiffcleanError: `out` holds other files.
     """
-    records = FolderRecords(out) if isinstance(out, Path) else out
+    records = records_at(place_of(out)) if isinstance(out, Path) else out
     found = _found(records)
     if found is not None:
         if different := differences(found, record):
@@ -125,7 +127,7 @@ def read_run(out: Path | Records) -> RunRecord:
     Raises:
         DiffcleanError: the record is missing, damaged, or written by a newer diffclean.
     """
-    records = FolderRecords(out) if isinstance(out, Path) else out
+    records = records_at(place_of(out)) if isinstance(out, Path) else out
     found = _found(records)
     if found is None:
         where = records.where
@@ -157,7 +159,7 @@ def _found(records: Records) -> RunRecord | None:
     if text is None:
         return None
     try:
-        content = json.loads(text)
+        content = json_of(text, infinities=True, file_names=True)
         version = content["format_version"]
         if version not in _READABLE:
             raise DiffcleanError(
@@ -167,15 +169,18 @@ def _found(records: Records) -> RunRecord | None:
         identity = dict(content["identity"])
         # Version 1 had the source among the settings, so that moving a folder made it another run.
         source = identity.pop("source", "") or content.get("source", "")
+        from_here = content.get("source_from_here", "")
+        if not all(isinstance(each, str) and "\0" not in each for each in (source, from_here)):
+            raise ValueError("its source is not a path")
         return RunRecord(
             identity,
             checked_classes(content["class_to_idx"]),
             dict(content["other"]),
-            str(source),
-            str(content.get("source_from_here", "")),
+            source,
+            from_here,
             int(content.get("images", 0)),
         )
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise DiffcleanError(
             f"{path} is damaged ({type(error).__name__}: {error}).",
             "Restore it, or name another output folder: `out`.",

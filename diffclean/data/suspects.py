@@ -10,17 +10,22 @@ import csv
 import io
 import json
 import math
-from dataclasses import asdict, dataclass, field, fields
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from diffclean.data.atomic import clean_temporaries, make_folders, write_whole
+from diffclean.data.json_file import json_of, read_limited
 from diffclean.errors import DiffcleanError
 
 SUSPECTS_FILE = "suspects.json"
 FORMAT = "diffclean-suspects"
 FORMAT_VERSION = 2
 _READABLE = (1, FORMAT_VERSION)
+_LIMIT_BYTES = 512 * 2**20
+"""The largest list that is read, for about three million images."""
 _KEPT = ("0", "false", "no", "")
 """The values of the column `suspect` in a CSV file that mark an image to be kept."""
 
@@ -126,6 +131,41 @@ class SuspectList:
         return text.getvalue()
 
 
+def merged(first: SuspectList, found: SuspectList) -> SuspectList:
+    """One list with the suspects of two lists of the same data set.
+
+    Args:
+        first: an earlier list, in any form that `read_list` reads.
+        found: a list with a row for every image that was judged. The scores and what was found about each class are
+            taken from it.
+
+    Returns:
+        The list. An image on both has the higher of the two probabilities. The counts of the classes include the images
+        of both lists, and the reasons say how many of them are new.
+    """
+    before = {image.key: image for image in first.images if image.suspect}
+    images = [
+        replace(image, suspect=True, probability=max(image.probability, before[image.key].probability))
+        if image.key in before
+        else image
+        for image in found.images
+    ]
+    judged = {image.key for image in images}
+    unjudged = [image for key, image in before.items() if key not in judged]
+    listed = Counter(image.label for image in images if image.suspect)
+    known = Counter(image.label for image in images if image.key in before)
+    classes = [_with_both(each, listed[each.name], known[each.name]) for each in found.classes]
+    settings = found.settings | {"first_list": {"detector": first.detector, "suspects": len(before)}}
+    return replace(found, images=images + unjudged, classes=classes, settings=settings)
+
+
+def _with_both(judged: JudgedClass, listed: int, known: int) -> JudgedClass:
+    """A class of a list that two lists were merged into: `listed` suspects, of which `known` were on the first list."""
+    if not listed:
+        return judged
+    return replace(judged, suspects=listed, why=f"{judged.why} New among them: {listed - known}.".strip())
+
+
 _COLUMNS = tuple(column.name for column in fields(JudgedImage))
 
 
@@ -150,14 +190,14 @@ def read_list(path: Path) -> SuspectList:
         DiffcleanError: the file is missing, damaged, or not a list of suspects.
     """
     try:
-        data = path.read_bytes()
-    except OSError as error:
+        data = read_limited(path, _LIMIT_BYTES)
+    except DiffcleanError as error:
         raise DiffcleanError(
-            f"The list of suspects {path} cannot be read ({error.strerror}).", "To make it: diffclean suspects DATA"
+            f"The list of suspects cannot be used. {error.message}", "To make it: diffclean suspects DATA"
         ) from error
     try:
         return _from_csv(data) if _is_csv(path) else _from_json(data)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, csv.Error) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, csv.Error) as error:
         raise DiffcleanError(
             f"{path} is not a list of suspects ({type(error).__name__}: {error}).",
             f"Give the {SUSPECTS_FILE} that `diffclean suspects` wrote, a JSON array of keys, or a .csv file with a "
@@ -170,7 +210,7 @@ def _is_csv(path: Path) -> bool:
 
 
 def _from_json(data: bytes) -> SuspectList:
-    content: Any = json.loads(data)
+    content: Any = json_of(data, infinities=True, file_names=True)
     if isinstance(content, list):
         if not all(isinstance(key, str) for key in content):
             raise ValueError("the array must hold keys only")
@@ -182,14 +222,26 @@ def _from_json(data: bytes) -> SuspectList:
         "variation-drop" if first else str(content["detector"]),
         "" if first else str(content["source"]),
         str(content["teacher"]),
-        [JudgedClass(**{name: row[name] for name in _CLASS_FIELDS & row.keys()}) for row in content["classes"]],
+        [_class(row) for row in content["classes"]],
         [_from_version_1(row) if first else _image(row) for row in content["images"]],
         {str(key): str(why) for key, why in content["missing"].items()},
         {} if first else dict(content["settings"]),
     )
 
 
-_CLASS_FIELDS = {column.name for column in fields(JudgedClass)}
+_KINDS: dict[str, Any] = {"str": str, "int": int, "float": (int, float), "bool": bool}
+_CLASS_FIELDS = {column.name: _KINDS[str(column.type)] for column in fields(JudgedClass)}
+
+
+def _class(row: Mapping[str, Any]) -> JudgedClass:
+    values = {name: row[name] for name in _CLASS_FIELDS if name in row}
+    for name, value in values.items():
+        kind = _CLASS_FIELDS[name]
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            raise TypeError(f"{name} of a class is {value!r:.80}")
+        if kind == (int, float):
+            values[name] = float(value)
+    return JudgedClass(**values)
 
 
 def _image(row: dict[str, Any]) -> JudgedImage:

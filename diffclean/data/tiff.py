@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from contextlib import suppress
 from typing import Any
 
@@ -14,6 +15,13 @@ from diffclean.data.limits import DecodeError
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES = 256, 257, 258, 259, 262, 277
 _TILE_WIDTH, _TILE_HEIGHT, _INKS, _SAMPLE_FORMAT, _SUBSAMPLING = 322, 323, 332, 339, 530
 _SUBFILE_TYPE, _REDUCED, _DNG_VERSION = 254, 1, 50706
+_PIECES = (273, 279, 324, 325)
+"""Where each strip and tile begins, and how long it is."""
+_MOST_PIECES = 2**16
+"""Of strips or tiles: Pillow seeks, reads 64 KiB and starts a decoder for each. One row a strip needs as many at most,
+since a picture has at most 65,535 rows."""
+_MOST_TAGS = 4096
+"""Of a directory, of which files have some dozens; Pillow reads it several times."""
 _PHOTOMETRICS = {
     None: "photometric interpretation not told",
     0: "white is zero",
@@ -34,6 +42,27 @@ _FAX = ("group3", "group4", "tiff_ccitt")
 _COMMON = (1, 2, 3, 4, 5, 6, 7, 8, 32771, 32773, 32946)
 """The numbers of the compressions that every build of libtiff has."""
 _SIGNED = 2
+
+
+def check_directory(data: bytes) -> None:
+    """Refuse a file whose first directory is out of proportion to any picture, before Pillow reads it.
+
+    Raises:
+        DecodeError: it has too many tags, strips or tiles. What is damaged otherwise is left to Pillow.
+    """
+    order, is_big = ("<" if data[:2] == b"II" else ">"), data[2:3] == b"+"  # as Pillow tells them apart
+    where, number, entry = ("8xQ", "Q", "HHQ8x") if is_big else ("4xL", "H", "HHL4x")
+    with suppress(struct.error, OverflowError):
+        (at,) = struct.unpack_from(order + where, data)
+        (tags,) = struct.unpack_from(order + number, data, at)
+        if tags > _MOST_TAGS:
+            raise DecodeError(f"TIFF of more than {_MOST_TAGS} tags")
+        at += struct.calcsize(order + number)
+        for _ in range(tags):
+            tag, _kind, count = struct.unpack_from(order + entry, data, at)
+            if tag in _PIECES and count > _MOST_PIECES:
+                raise DecodeError(f"TIFF of more than {_MOST_PIECES} strips or tiles")
+            at += struct.calcsize(order + entry)
 
 
 def tile_size(image: TiffImagePlugin.TiffImageFile) -> tuple[int, int]:

@@ -10,11 +10,10 @@ import json
 import tarfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from diffclean.data.archive import Entry, Head, Look
-from diffclean.data.atomic import write_whole
+from diffclean.data.bucket_path import AnyFile
 from diffclean.data.classes import checked_classes
 from diffclean.data.formats import is_taken
 from diffclean.data.item import Item, ReadError
@@ -22,6 +21,7 @@ from diffclean.data.json_file import json_of, read_json
 from diffclean.data.keys import BadKeyError, key_bytes, key_from_path, safe_text
 from diffclean.data.packed_sink import PackedSink
 from diffclean.data.packed_source import PackedSource
+from diffclean.data.places import write_at
 from diffclean.data.shard_files import is_of, opened, read_range, stamp_of
 from diffclean.data.tar import Member, NoEndMark, TarError, members
 from diffclean.data.tar_members import add_member, label_member, member_name, members_beside
@@ -39,7 +39,7 @@ _SORT = "write it anew with its names sorted: tar --sort=name"
 
 def reads(where: str) -> bool:
     """Whether this is a tar, a pattern of tars, or a folder of tars."""
-    return is_of(where, ".tar") or ("://" not in where and where.endswith(_COMPRESSED))
+    return is_of(where, ".tar") or where.endswith(_COMPRESSED)
 
 
 def open_source(where: str, **options: Any) -> PackedSource:
@@ -83,7 +83,7 @@ class Tars:
     def __init__(self) -> None:
         self._extensions: set[str] = set()
 
-    def entries(self, part: str, path: Path, look: Look) -> Iterator[Item]:
+    def entries(self, part: str, path: AnyFile, look: Look) -> Iterator[Item]:
         """Yield one item per sample; for a damaged tar, the samples before the damage and an item that reports it."""
         if look.label_from not in (None, "cls") and not str(look.label_from).startswith("json:"):
             raise UsageError(
@@ -105,26 +105,26 @@ class Tars:
             items.append(Item(f"{part}/{name}", "", "", damage))
         yield from sorted(items, key=lambda item: key_bytes(item.key))
 
-    def read(self, path: Path, item: Item) -> bytes:
+    def read(self, path: AnyFile, item: Item) -> bytes:
         """Read the member that holds the image."""
         content = _where(item)
         return read_range(path, content["stamp"], *content["image"])
 
-    def about(self, path: Path, item: Item) -> Mapping[str, bytes]:
+    def about(self, path: AnyFile, item: Item) -> Mapping[str, bytes]:
         """Return the other members unchanged."""
         content = _where(item)
         if sum(size for _, size in content["along"].values()) > _ALONG_BYTES:
             raise ReadError(f"what lies beside it has more than {_ALONG_BYTES:,} bytes")
         return {name: read_range(path, content["stamp"], *place) for name, place in content["along"].items()}
 
-    def fields(self, paths: list[Path]) -> pa.Schema:
+    def fields(self, paths: list[AnyFile]) -> pa.Schema:
         """Return the types of the other members: strings for texts, bytes for everything else."""
         import pyarrow as pa
 
         texts = {name: pa.string() if name.rpartition(".")[2] in _TEXTS else pa.binary() for name in self._extensions}
         return pa.schema(sorted(texts.items()))
 
-    def class_names(self, paths: list[Path]) -> dict[str, int]:
+    def class_names(self, paths: list[AnyFile]) -> dict[str, int]:
         """Return the class names in `classes.json` beside the tars."""
         path = paths[0].parent / CLASSES_FILE
         return checked_classes(read_json(path)) if path.is_file() else {}
@@ -144,10 +144,10 @@ class Tars:
                 tar.getmembers().clear()  # The tar would keep all of them in memory.
         return found
 
-    def complete(self, folder: Path, names: list[str], head: Head) -> None:
+    def complete(self, folder: AnyFile, names: list[str], head: Head) -> None:
         """Write the names of the classes, unless they are numbers."""
         if head.class_to_idx and not all(label.isdigit() for label in head.class_to_idx):
-            write_whole(folder / CLASSES_FILE, json.dumps(dict(head.class_to_idx), indent=2).encode() + b"\n")
+            write_at(folder / CLASSES_FILE, json.dumps(dict(head.class_to_idx), indent=2).encode() + b"\n")
 
     def _item(self, key: str, sample: _Sample, file: BinaryIO, stamp: str, look: Look) -> Item | None:
         """Return the item of a sample, or None if the sample has no image."""
@@ -176,7 +176,7 @@ class Tars:
         return Item(key, json.dumps(where), label, problem, f"{stamp}:{image.offset}")
 
 
-def _samples(file: BinaryIO, path: Path, look: Look) -> tuple[dict[str, _Sample], str]:
+def _samples(file: BinaryIO, path: AnyFile, look: Look) -> tuple[dict[str, _Sample], str]:
     """Return key -> sample, and what is wrong with the rest of the tar."""
     samples: dict[str, _Sample] = {}
     last = damage = ""

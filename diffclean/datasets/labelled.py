@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from diffclean.data.classes import check_labelled, checked_classes
+from diffclean.data.json_file import read_json
+from diffclean.data.places import place_of
 from diffclean.data.sources import Source
 from diffclean.errors import DiffcleanError, UsageError
 
 _STORED_IN = ("run.json", "poison.json")
+_LIMIT_BYTES = 512 * 2**20
+"""The largest of these files, for a `poison.json` of about one and a half million images."""
 
 
 def stored_classes(root: Path) -> dict[str, int] | None:
     """The `class_to_idx` that diffclean stored with a data set (`run.json`, `poison.json`); None if it stored none."""
-    for path in (root / name for name in _STORED_IN):
+    for path in (place_of(root) / name for name in _STORED_IN):
         if path.is_file():
-            try:
-                stored = json.loads(path.read_text(encoding="utf-8")).get("class_to_idx")
-            except (ValueError, AttributeError) as error:
-                raise DiffcleanError(f"{path} is damaged: {error}") from error
-            if stored:
+            content = read_json(path, _LIMIT_BYTES, infinities=True, file_names=True)
+            if not isinstance(content, dict):
+                raise DiffcleanError(f"{path} is damaged: it holds a {type(content).__name__}.")
+            if stored := content.get("class_to_idx"):
                 return checked_classes(stored)
     return None
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from diffclean.data.address import is_address
 from diffclean.data.keys import key_from_path
 from diffclean.data.passed_over import is_machine_made
 from diffclean.data.registry import FOLDER, format_of, open_source
@@ -207,13 +208,29 @@ def left_after(without: Collection[str], found: Iterable[Keyed], root: Path) -> 
     """
     found = list(found)
     left = [one for one in found if one.key not in without]
-    if without and (len(left) == len(found) or not left):
-        how = "none of its images is" if left else "all of its images are"
-        raise UsageError(
-            f"The list of suspects does not belong to {root}: {how} on it.",
-            f"Make a list for this data set: diffclean suspects {root}",
-        )
+    if without:
+        check_listed(len(found), len(left), root)
     return left
+
+
+def check_listed(images: int, left: int, root: Path) -> None:
+    """Refuse a list that names none of the images of a data set, or all of them.
+
+    Args:
+        images: the number of images of the data set.
+        left: how many of them are not on the list.
+        root: the data set, for the message.
+
+    Raises:
+        UsageError: the list does not belong to the data set.
+    """
+    if 0 < left < images:
+        return
+    how = "none of its images is" if left else "all of its images are"
+    raise UsageError(
+        f"The list of suspects does not belong to {root}: {how} on it.",
+        f"Make a list for this data set: diffclean suspects {root}",
+    )
 
 
 def check_trainable(root: Path, samples: Samples) -> None:
@@ -230,7 +247,7 @@ def check_trainable(root: Path, samples: Samples) -> None:
         )
     counts = torch.bincount(samples.labels, minlength=len(classes))
     empty = [name for name, number in classes.items() if counts[number] == 0]
-    if format_of(str(root)) == FOLDER:
+    if format_of(str(root)) == FOLDER and not is_address(root):
         empty += _folders_without_images(root, classes)
     if empty:
         raise DiffcleanError(

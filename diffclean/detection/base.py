@@ -33,6 +33,8 @@ class Evidence:
         variations: the variations of the same images, in the same order (`keys` agree), or None if there are none.
         seed: the seed of all random numbers.
         stop: an event; once it is set, the detector stops.
+        retrained: a classifier that was trained like the teacher, but without the images in `listed`; or None.
+        listed: the keys of the images on an earlier list.
     """
 
     images: Samples
@@ -41,6 +43,8 @@ class Evidence:
     variations: Samples | None = None
     seed: int = 1
     stop: Event | None = None
+    retrained: LoadedClassifier | None = None
+    listed: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from diffclean.data.registry import FOLDER, format_of, open_source
 from diffclean.data.run_record import source_of
-from diffclean.data.suspects import JudgedImage, SuspectList
+from diffclean.data.suspects import JudgedImage, SuspectList, merged
 from diffclean.detection.base import Detector, Evidence, Judgement
 from diffclean.errors import DiffcleanError, UsageError
 from diffclean.progress import NoProgress, Progress
 
 if TYPE_CHECKING:
+    import torch
+
     from diffclean.classifiers.classifier_file import ClassifierFile
+    from diffclean.classifiers.loading import LoadedClassifier
     from diffclean.datasets.samples import Samples
 
 DEFAULT_DETECTOR = "isolate"
@@ -30,6 +34,8 @@ def find_suspects(
     seed: int = 1,
     progress: Progress | None = None,
     stop: Event | None = None,
+    retrained: Path | None = None,
+    first: SuspectList | None = None,
 ) -> SuspectList:
     """Judge every image of a suspect training set.
 
@@ -44,24 +50,36 @@ def find_suspects(
         seed: the seed of all random numbers.
         progress: shows how far the work is.
         stop: an event; once it is set, the work stops.
+        retrained: a classifier of diffclean that was trained like the teacher, but without the suspects on `first`;
+            some detectors need it.
+        first: an earlier list of suspects of the same data set, which the result includes.
 
     Raises:
-        UsageError: there is no such detector, or an input that it needs is missing.
+        UsageError: there is no such detector, an input that it needs is missing, or `first` belongs to other data.
         DiffcleanError: a file or folder cannot be read, or the data and the variations do not belong together.
         Interrupted: `stop` was set.
     """
-    chosen, source = checked(data, detector, teacher, variations)
+    chosen, source = checked(data, detector, teacher, variations, retrained, first)
     progress = progress or NoProgress()
     evidence, missing, sha256 = _gathered(chosen, source, teacher, variations, size, device, seed, stop, progress)
+    evidence = _second_pass(evidence, source, retrained, first)
     found = chosen.judge(evidence, progress)
     images = _judged(evidence.images, found)
     settings: dict[str, Any] = {"seed": seed, "size": list(evidence.images.pixels.shape)}
     if evidence.teacher is not None:
         settings["arch"] = evidence.teacher.arch
-    return SuspectList(detector, str(source), sha256, found.classes, images, missing, settings)
+    made = SuspectList(detector, str(source), sha256, found.classes, images, missing, settings)
+    return made if first is None else merged(first, made)
 
 
-def checked(data: Path | None, detector: str, teacher: object | None, variations: Path | None) -> tuple[Detector, Path]:
+def checked(
+    data: Path | None,
+    detector: str,
+    teacher: object | None,
+    variations: Path | None,
+    retrained: Path | None = None,
+    first: SuspectList | None = None,
+) -> tuple[Detector, Path]:
     """Return the detector and the folder of the suspect data without doing any work.
 
     The arguments and errors are those of `find_suspects`.
@@ -70,6 +88,7 @@ def checked(data: Path | None, detector: str, teacher: object | None, variations
 
     chosen = get(detector)
     _check_needs(chosen, teacher, variations)
+    _check_second_pass(chosen, retrained, first)
     source = data or _source_of(variations)
     if format_of(str(source)) == FOLDER and not source.is_dir():
         raise DiffcleanError(f"There is no folder {source}.", "Name the suspect data set: diffclean suspects DATA")
@@ -85,6 +104,39 @@ def _check_needs(detector: Detector, teacher: object, variations: object) -> Non
         lacking.append("variations (`variations` FOLDER, from: diffclean variate DATA --strength 0.4 --variations 4)")
     if lacking:
         raise UsageError(f"The detector {detector.name} needs {' and '.join(lacking)}.")
+
+
+def _check_second_pass(detector: Detector, retrained: Path | None, first: SuspectList | None) -> None:
+    """Refuse a retrained teacher that the detector does not use, and the lack of one that it needs."""
+    from diffclean.detection.logit_difference import LogitDifference
+
+    compares = isinstance(detector, LogitDifference)
+    if retrained is not None and not compares:
+        raise UsageError(
+            f"The detector {detector.name} does not use `retrained`.", f"Name the one that does: {LogitDifference.name}"
+        )
+    if compares and (retrained is None or first is None):
+        raise UsageError(
+            f"The detector {detector.name} needs a list of suspects (`first_list` suspects.json) and a teacher that "
+            "was trained without them (`retrained` MODEL).",
+            "Train one: diffclean train DATA --without suspects.json -o teacher-anew.pt",
+        )
+
+
+def _second_pass(evidence: Evidence, source: Path, retrained: Path | None, first: SuspectList | None) -> Evidence:
+    """The evidence with the earlier list, and with the teacher that was trained without the suspects on it."""
+    if first is not None and first.keys:
+        from diffclean.datasets.samples import check_listed
+
+        keys = evidence.images.keys
+        check_listed(len(keys), sum(key not in first.keys for key in keys), source)
+        evidence = replace(evidence, listed=first.keys)
+    if retrained is None:
+        return evidence
+    from diffclean.training.relabel import open_second
+
+    classes = evidence.images.class_to_idx
+    return replace(evidence, retrained=open_second(retrained, "retrained", classes, source, evidence.device))
 
 
 def _source_of(variations: Path | None) -> Path:
@@ -123,12 +175,43 @@ def _gathered(
     memory = memory_limit(None, 1 if run is None else 2)
     original = folder_samples(source, shape, classes, labelled=classifier is None, memory=memory, progress=progress)
     missing = dict(original.failed)
+    if classifier is not None:
+        _check_order(classifier, teacher, original, source, where)
     varied = None
     if run is not None:
         varied = load_variations(run, classes, shape, labelled=False, memory=memory, progress=progress)
         original, varied = paired(original, varied, missing, source, run)
     sha256 = classifier.sha256 if classifier is not None else ""
     return Evidence(original, where, classifier, varied, seed, stop), missing, sha256
+
+
+_LOOKED_AT = 512
+"""The number of images, drawn from the whole data set, on which the class order of a teacher is checked."""
+
+
+def _check_order(
+    classifier: LoadedClassifier,
+    teacher: Path | ClassifierFile | None,
+    images: Samples,
+    source: Path,
+    device: torch.device,
+) -> None:
+    """Warn if the classes of a teacher seem to be in another order than was assumed or given."""
+    import torch
+
+    from diffclean.classifiers.class_order import check_agreement
+    from diffclean.classifiers.networks import unit_floats
+
+    told = teacher is not None and not isinstance(teacher, Path) and teacher.classes is not None
+    numbers = torch.arange(0, len(images.pixels), max(1, len(images.pixels) // _LOOKED_AT))
+    if not (classifier.classes_assumed or told) or not len(numbers):
+        return
+    parts = images.pixels.batches(numbers.split(64))
+    answers = torch.cat([classifier.logits(unit_floats(part.to(device))).argmax(1).cpu() for part in parts])
+    labels = images.labels[numbers]
+    known = labels >= 0
+    order, role = classifier.class_to_idx, classifier.role
+    check_agreement(classifier.name, answers[known], labels[known], order, str(source), role)
 
 
 _LARGEST = 64

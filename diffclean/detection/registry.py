@@ -6,6 +6,7 @@ from diffclean.detection.base import Detector
 from diffclean.detection.clustering import Clustering
 from diffclean.detection.denoised import Denoised
 from diffclean.detection.isolate import Isolate
+from diffclean.detection.logit_difference import LogitDifference
 from diffclean.detection.loss_isolation import LossIsolation
 from diffclean.detection.out_of_fold import OutOfFold
 from diffclean.detection.spectral import Spectral
@@ -20,6 +21,7 @@ _ALL: tuple[Detector, ...] = (
     Clustering(),
     LossIsolation(),
     Denoised(),
+    LogitDifference(),
 )
 DETECTORS: dict[str, Detector] = {detector.name: detector for detector in _ALL}
 

@@ -45,7 +45,7 @@ _GAIN = 0.25
 """The share of images with a changed answer at which the second question alone reaches the limit."""
 _USUAL_LABELS = 12
 """The number of other labels that are tested for comparison."""
-_MEANING = 3.0
+_MEANING = 2.0
 """How many times more an answer counts if it also changes for the network that has not seen the group."""
 _KEPT = 0.4
 """The first question alone reaches the limit if the group keeps its label this many times as often as other images."""
@@ -306,7 +306,7 @@ def doubted(bench: Workbench, witness: Witness, label: int, pixels: Tensor | Ima
 
 
 def _gain(taught: float, untaught: float) -> float:
-    """What the group taught beyond what its common difference means to any network, in [-3, 1]."""
+    """What the group taught beyond what its common difference means to any network, in [-2, 1]."""
     return taught - _MEANING * max(0.0, untaught)
 
 

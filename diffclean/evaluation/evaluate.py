@@ -166,7 +166,8 @@ def _measure(
     clean = folder_samples(data, classifier.size, classifier.class_to_idx, memory=memory, progress=progress)
     labels = clean.labels.numpy()
     guessed = classes_by(classifier, clean.pixels, device, progress)
-    if classifier.classes_assumed and len(labels):
+    told = not isinstance(model, Path) and model.classes is not None  # by the user, whose order may be wrong
+    if (classifier.classes_assumed or told) and len(labels):
         answers, order = torch.from_numpy(guessed), classifier.class_to_idx
         check_agreement(classifier.name, answers, clean.labels, order, str(data), classifier.role)
     right = metrics.clean_accuracy(guessed, labels)

@@ -45,14 +45,27 @@ class Station(Protocol[Job_contra, Outcome_co]):
         """
 
 
-class Task(Protocol[Job_contra, Outcome_co]):
+class Task(Protocol[Job, Outcome]):
     """A run in the form that is sent to the place where it is done.
 
     It must be picklable if the executor works `elsewhere`.
     """
 
-    def open(self, share: Share) -> Station[Job_contra, Outcome_co]:
+    def open(self, share: Share) -> Station[Job, Outcome]:
         """Open a station. This is called once in each place, from the thread that then works there."""
+
+    def check(self) -> None:
+        """Check, on another machine and before `open`, that everything that the task needs is there.
+
+        Raises:
+            DiffcleanError: something is missing there, or is not the same as where the run was started.
+        """
+
+    def rest(self, jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> list[Job | None]:
+        """What is left of each of these jobs after these outcomes; None stands for nothing.
+
+        An executor that gives the jobs of a lost station to another one asks this.
+        """
 
 
 class Executor(Protocol):

@@ -38,7 +38,7 @@ def serve(jobs_descriptor: int, messages_descriptor: int) -> None:
         _end_with(order.parent)
         if order.cores:
             os.sched_setaffinity(0, order.cores)
-        logging.basicConfig(handlers=[_Telling(tell)], level=logging.INFO)
+        logging.basicConfig(handlers=[Telling(tell)], level=logging.INFO)
         station = order.task.open(order.share)
         tell("ready")
         station.work(_received(jobs), lambda outcomes: tell("outcomes", outcomes), stop)
@@ -46,13 +46,18 @@ def serve(jobs_descriptor: int, messages_descriptor: int) -> None:
     except (EOFError, BrokenPipeError):  # the parent has ended
         return
     except BaseException as error:
-        error.add_note("In a child process:\n" + traceback.format_exc())
-        try:
-            pickle.loads(pickle.dumps(error))
-        except Exception:
-            error = RuntimeError(traceback.format_exc())
         with contextlib.suppress(BrokenPipeError):
-            tell("error", error)
+            tell("error", sendable(error))
+
+
+def sendable(error: BaseException) -> BaseException:
+    """An error that is being handled, in a form that another process can read, with its traceback as a note."""
+    error.add_note("In another process:\n" + traceback.format_exc())
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(traceback.format_exc())
+    return error
 
 
 def _end_with(parent: int) -> None:
@@ -68,12 +73,13 @@ def _received(jobs: Connection) -> Iterator[Any]:
         yield from lot
 
 
-class _Telling(logging.Handler):
-    """Sends log records to the parent, which logs them."""
+class Telling(logging.Handler):
+    """Sends log records to the process that started the work, which logs them."""
 
     def __init__(self, tell: Callable[..., None]) -> None:
         super().__init__()
         self._tell = tell
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Send a record."""
         self._tell("log", (record.name, record.levelno, record.getMessage()))

@@ -16,10 +16,10 @@ from diffclean import __version__
 from diffclean.data.hashes import hashes_below
 from diffclean.engine.manifest import GRAPH_NAME, OPSET, ComponentEntry, EngineManifest, model_hashes
 from diffclean.errors import Interrupted
+from diffclean.families.adapted import adapted
 from diffclean.families.base import Component
 from diffclean.families.hub import located
 from diffclean.families.registry import Recipe, family_named, load_model
-from diffclean.families.weights import with_safetensors
 from diffclean.progress import NoProgress, Progress
 
 log = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ def export_engine(
     recipe = located(recipe)
     assert recipe.directory is not None
     family = family_named(recipe.family)
-    directory = with_safetensors(recipe.directory, family.parts)
+    directory = adapted(recipe)
     log.info("Exporting engine %s in %s (once; kept in %s).", recipe.name, options.precision, place)
     model = load_model(family, directory, options.image_size)
     size, scheduler, components = model.image_size, dict(model.scheduler), dict(model.components)

@@ -29,8 +29,8 @@ from diffclean.engine.manifest import FILE_NAME, SUMS_NAME, EngineManifest, mode
 from diffclean.environment import cache_dir, prebuilt_dir
 from diffclean.errors import DiffcleanError
 from diffclean.export.build import ExportOptions, export_engine, temporary_prefix, tool_versions
-from diffclean.families.registry import Recipe, family_named
-from diffclean.families.weights import with_safetensors
+from diffclean.families.adapted import adapted, changes_of
+from diffclean.families.registry import Recipe
 from diffclean.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -102,13 +102,16 @@ def source_of(recipe: Recipe) -> dict[str, Any]:
     Raises:
         DiffcleanError: the directory is missing, does not match its `SHA256SUMS.json`, or has weights that are refused.
     """
+    changes = changes_of(recipe)
+    changed = {"changes": changes} if changes else {}
     if recipe.hub is not None and recipe.directory is None:
-        return {"hub": recipe.hub.repository, "revision": recipe.hub.revision}
+        extras = {"parts": {name: str(part) for name, part in recipe.extras.items()}} if recipe.extras else {}
+        return {"hub": recipe.hub.repository, "revision": recipe.hub.revision, **extras, **changed}
     assert recipe.directory is not None
     verify_model(recipe.directory)
-    # Pickled weights are included: the hash is that of the safetensors that were made from them.
-    directory = with_safetensors(recipe.directory, family_named(recipe.family).parts)
-    return {"path": str(directory), "files": model_hashes(directory)}
+    # Pickled weights and changes are included: the hash is that of the safetensors that were made from them.
+    directory = adapted(recipe)
+    return {"path": str(directory), "files": model_hashes(directory), **changed}
 
 
 def identity_of(recipe: Recipe, options: ExportOptions, source: Mapping[str, Any]) -> dict[str, Any]:

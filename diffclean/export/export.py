@@ -25,7 +25,7 @@ from diffclean.export.compiled import Outcome, check_targets, compile_engine, la
 from diffclean.export.forms import CompileOptions, form_for
 from diffclean.families.bounds import numbers_in, safetensors_header
 from diffclean.families.hub import located
-from diffclean.families.registry import Recipe, family_named, recipe_for
+from diffclean.families.registry import Recipe, family_named, recipe_for, say_terms
 from diffclean.families.weights import weights_in
 from diffclean.progress import Progress
 
@@ -98,6 +98,7 @@ def export(request: Request, progress: Progress | None = None, stop: threading.E
         DiffcleanError: see `cache.ensured_engine` and `compiled.compile_engine`.
     """
     recipe = request.recipe()
+    say_terms(recipe)
     compiling = request.compiling(recipe)
     check_targets(compiling)
     place, exported = ensured_engine(recipe, request.options(), progress, request.out, request.overwrite, stop)
@@ -117,8 +118,9 @@ class ExportPlan:
         graphs: why the graphs would be exported, "" if there are none yet; None if they exist and fit.
         compiled: (target, component, why it would be compiled); the reason is None if it exists and fits. The component
             of an engine that does not exist yet is "".
-        bytes_a_form: the approximate size of one form; None if the model has not been fetched yet.
+        bytes_a_form: the approximate size of one form; None if that is not known before the model is fetched.
         lacking: target -> why this machine cannot compile for it.
+        recipe: the model.
     """
 
     place: Path
@@ -128,6 +130,7 @@ class ExportPlan:
     compiled: list[tuple[str, str, str | None]]
     bytes_a_form: int | None
     lacking: dict[str, DiffcleanError]
+    recipe: Recipe
 
     @property
     def bytes(self) -> int | None:
@@ -148,7 +151,7 @@ def plan(request: Request) -> ExportPlan:
     if not recipe.family:  # a hub's model, which must be fetched before its family is known
         place = request.out or kept_place(recipe, {})
         compiling = CompileOptions(request.targets, request.batch or Profile(1, 1, 1), arch=request.arch)
-        return ExportPlan(place, options, compiling, "", _all(request.targets), None, lacking(compiling))
+        return ExportPlan(place, options, compiling, "", _all(request.targets), None, lacking(compiling), recipe)
     compiling = request.compiling(recipe)
     lacks = lacking(compiling)
     wanted = identity_of(recipe, options, source_of(recipe))
@@ -159,7 +162,7 @@ def plan(request: Request) -> ExportPlan:
         if request.out is not None:
             check_replaceable(place, wanted, request.overwrite)
         return ExportPlan(
-            place, options, compiling, graphs if place.exists() else "", _all(request.targets), size, lacks
+            place, options, compiling, graphs if place.exists() else "", _all(request.targets), size, lacks, recipe
         )
     manifest = read_engine_manifest(place)
     forms = [form_for(target, compiling) for target in request.targets if target != "onnx"]
@@ -168,7 +171,7 @@ def plan(request: Request) -> ExportPlan:
         for form in forms
         for name in manifest.components
     ]
-    return ExportPlan(place, options, compiling, None, compiled, size, lacks)
+    return ExportPlan(place, options, compiling, None, compiled, size, lacks, recipe)
 
 
 def _all(targets: tuple[str, ...]) -> list[tuple[str, str, str | None]]:
@@ -178,7 +181,7 @@ def _all(targets: tuple[str, ...]) -> list[tuple[str, str, str | None]]:
 def _form_bytes(recipe: Recipe, precision: str) -> int | None:
     """The approximate size of one form of a model: that of its weights in the given precision."""
     if recipe.directory is None:
-        return None
+        return recipe.parameters.bytes_to_run(precision) if recipe.parameters else None
     parts = {pattern.split("/")[0] for pattern in family_named(recipe.family).parts if "/" in pattern}
     found = [(recipe.directory / part, weights_in(recipe.directory / part)) for part in sorted(parts)]
     files = [folder / name for folder, weights in found if weights is not None for name in weights.files]

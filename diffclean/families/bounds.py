@@ -46,6 +46,7 @@ def check_archive(path: Path) -> list[str]:
     Raises:
         DiffcleanError: the file is damaged, or declares more than it can hold.
     """
+    _check_plain(path)
     if not zipfile.is_zipfile(path):
         with path.open("rb") as file:
             head = file.read(_PICKLE_BYTES)
@@ -69,6 +70,11 @@ def check_archive(path: Path) -> list[str]:
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError, EOFError) as error:
         raise DamagedError(f"{path} is damaged or is not a torch file: {error}.") from error
     return [entry.filename for entry in entries]
+
+
+def _check_plain(path: Path) -> None:
+    if path.exists() and not path.is_file():  # opening a pipe of that name would wait for ever
+        raise DamagedError(f"{path} is not a plain file.")
 
 
 def few_steps(file: BinaryIO, path: Path) -> BinaryIO:
@@ -127,6 +133,7 @@ def safetensors_header(path: Path) -> dict[str, Any]:
     Raises:
         DiffcleanError: the file is damaged, or its header is larger than any model needs.
     """
+    _check_plain(path)
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")

@@ -9,10 +9,9 @@ from diffclean.families.bounds import safetensors_header
 
 _LORA_FILES = ("pytorch_lora_weights.safetensors", "pytorch_lora_weights.bin", "adapter_config.json")
 _MERGE = (
-    "A LoRA changes another model and is not a model by itself. Merge the two where you have diffusers:\n"
-    "pipe = StableDiffusionPipeline.from_pretrained(MODEL); pipe.load_lora_weights({name!r}); pipe.fuse_lora(); "
-    "pipe.save_pretrained('merged')\n"
-    "Then give the folder merged."
+    "A LoRA changes another model and is not a model by itself. Name both in a recipe, for example mine.toml with\n"
+    "[source]\npath = 'MODEL'\nlora = {name!r}\n"
+    "and give --engine mine.toml. The section 'Few-step models and LoRAs' of docs/families.md shows a whole recipe."
 )
 _UNPACK = (
     "Convert it into a folder where you have diffusers:\n"
@@ -56,6 +55,12 @@ def _check_file(path: Path) -> None:
         names = safetensors_header(path)
         if any("lora" in name.lower() for name in names):
             raise DiffcleanError(f"{path} is a LoRA, not a whole model.", _MERGE.format(name=str(path)))
+        if any(name.startswith("ip_adapter.") for name in names):
+            raise DiffcleanError(
+                f"{path} is an IP-Adapter, not a whole model.",
+                "Copy it into the folder ip_adapter/ of the model that it was made for, and its image encoder into "
+                "image_encoder/, and give the folder of that model. Or give a recipe: --engine ip-adapter",
+            )
     if path.suffix in (".safetensors", ".ckpt", ".pt", ".pth", ".bin"):
         raise DiffcleanError(
             f"{path} is a single file of weights, but a folder with model_index.json in diffusers' layout is needed.",

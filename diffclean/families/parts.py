@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -124,14 +124,17 @@ def _weights(folder: Path) -> Weights:
     return weights
 
 
-def load_unet(directory: Path, part: str, context: int, class_embeds: str | None = None) -> Any:
-    """Read a U-Net that is conditioned by cross-attention, and that needs no other input.
+def load_unet(directory: Path, part: str, context: int | None, *, may_have: Collection[str] = (), **others: Any) -> Any:
+    """Read a U-Net that is conditioned by cross-attention, and that needs no other input than those that are named.
 
     Args:
         directory: the model directory.
         part: the folder of the network.
-        context: the width of one token of its context.
-        class_embeds: the expected `class_embed_type`.
+        context: the width of one token of its context; None if any width is right.
+        others: what the family expects in the network's configuration, if it is not diffusers' default; for example
+            `addition_embed_type="text_time"`. A family whose network does not give as many channels as it takes
+            gives the expected `in_channels`.
+        may_have: the keys of other inputs that the caller provides if the network has them.
 
     Raises:
         DiffcleanError: as for `load_part`, or the network needs another input.
@@ -141,20 +144,26 @@ def load_unet(directory: Path, part: str, context: int, class_embeds: str | None
     unet = load_part(UNet2DConditionModel, directory, part)
     expected = {
         "in_channels": unet.config.out_channels,
-        "cross_attention_dim": context,
-        "class_embed_type": class_embeds,
+        "cross_attention_dim": unet.config.cross_attention_dim if context is None else context,
+        "class_embed_type": None,
         "num_class_embeds": None,
         "addition_embed_type": None,
         "time_cond_proj_dim": None,
         "encoder_hid_dim": None,
         "encoder_hid_dim_type": None,
+        **others,
     }
     found = {name: unet.config.get(name) for name in expected}
-    wrong = [f"{name} {found[name]} (expected {value})" for name, value in expected.items() if found[name] != value]
+    wrong = [
+        f"{name} {found[name]} (expected {value})"
+        for name, value in expected.items()
+        if found[name] != value and name not in may_have
+    ]
     if wrong:
         raise DiffcleanError(
             f"The network in {directory / part} is not the one that its pipeline names: {', '.join(wrong)}.",
-            "This family cannot run inpainting, distilled (LCM) and adapted checkpoints.",
+            "This family cannot run inpainting and adapted checkpoints, and only sd-img2img can run LCM checkpoints. "
+            "If the parts come from different models, copy all of them from one.",
         )
     return unet
 
@@ -171,10 +180,10 @@ def square_of(image_size: int | None, unet: Any, vae: Any) -> int:
         DiffcleanError: they do not belong together, name no size, or cannot work at this one.
     """
     latent = vae.config.latent_channels
-    if unet.config.in_channels != latent:
+    # Some U-Nets take the source's latent beside the sample, and some also give a variance.
+    if (channels := min(unet.config.in_channels, unet.config.out_channels)) != latent:
         raise DiffcleanError(
-            f"The U-Net works on {unet.config.in_channels} channels, but the VAE makes {latent}: they belong to "
-            "different models.",
+            f"The U-Net works on {channels} channels, but the VAE makes {latent}: they belong to different models.",
             "Copy all parts from the same model.",
         )
     colours = (vae.config.in_channels, vae.config.out_channels)

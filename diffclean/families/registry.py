@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import logging
 import re
 import tomllib
 from collections.abc import Mapping
@@ -15,10 +16,18 @@ from diffclean.errors import DiffcleanError, UsageError
 from diffclean.families.base import Family, Model
 from diffclean.families.lookalikes import check_known
 
+log = logging.getLogger(__name__)
+
 FAMILIES = {
+    "flux-redux": "diffclean.families.flux_redux:FluxRedux",
+    "instruct-pix2pix": "diffclean.families.instruct_pix2pix:InstructPix2Pix",
+    "ip-adapter": "diffclean.families.ip_adapter:IpAdapter",
+    "ip-adapter-sdxl": "diffclean.families.ip_adapter_sdxl:IpAdapterSdxl",
+    "kandinsky": "diffclean.families.kandinsky:Kandinsky",
     "micro": "diffclean.families.micro:Micro",
     "sd-image-variations": "diffclean.families.sd_image_variations:SdImageVariations",
     "sd-img2img": "diffclean.families.sd_img2img:SdImg2Img",
+    "sdxl-img2img": "diffclean.families.sdxl_img2img:SdxlImg2Img",
     "stable-unclip": "diffclean.families.stable_unclip:StableUnclip",
     "versatile-diffusion": "diffclean.families.versatile_diffusion:VersatileDiffusion",
 }
@@ -78,6 +87,67 @@ class HubModel:
 
 
 @dataclass(frozen=True)
+class HubPart:
+    """A folder or a file of a model on a hub.
+
+    Attributes:
+        model: the model.
+        path: the path of the folder, or of the file.
+    """
+
+    model: HubModel
+    path: str
+
+    @classmethod
+    def parse(cls, text: str) -> HubPart:
+        """The part that a recipe writes as `owner/name@revision:path`.
+
+        Raises:
+            ValueError: the text has another form.
+        """
+        match = _HUB_PART.fullmatch(text)
+        if match is None:
+            raise ValueError(f"{text!r} is not owner/name@revision:path")
+        return cls(HubModel(match[1], match[2]), match[3])
+
+    def __str__(self) -> str:
+        return f"{self.model.repository}@{self.model.revision}:{self.path}"
+
+
+_HUB_PART = re.compile(r"(\w[\w.-]*/\w[\w.-]*)@([\w.-]+):(\w[\w.-]*(?:/\w[\w.-]*)*)", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """The size of a model, from which its need of disk and memory is estimated before anything is fetched.
+
+    Attributes:
+        engine: the count of numbers in the networks that become graphs.
+        fetched: the same for all networks that are read, with those that are used only in an export.
+    """
+
+    engine: int
+    fetched: int
+
+    @property
+    def bytes_fetched(self) -> int:
+        """The approximate number of bytes that are fetched; hubs keep weights in fp32."""
+        return 4 * self.fetched
+
+    def bytes_to_run(self, precision: str) -> int:
+        """The approximate memory that the weights of the engine take; what lies between the layers is not included."""
+        return self.engine * (4 if precision == "fp32" else 2)
+
+    @property
+    def bytes_to_export(self) -> int:
+        """The approximate peak of memory in an export, half as much again as all weights take in fp32.
+
+        In benchmarks/results/export_full_size.json it was 1.4 to 1.5 times as much.
+        """
+        return 6 * self.fetched
+
+
+@dataclass(frozen=True)
 class Recipe:
     """How a model is run: its family, the location of its weights, and measured defaults.
 
@@ -88,6 +158,12 @@ class Recipe:
         defaults: steps, strength, scheduler, guidance, batch, detail; "" as scheduler stands for the model's own.
         license_note: what the weights may be used for.
         hub: the hub's model to fetch.
+        production: whether the licence lets everybody use the weights in production.
+        extras: folders of the model that come from other places on a hub, each with its place.
+        parameters: how many numbers the networks have, if that is known.
+        lora: a file or folder with a LoRA that is fused into the model (`adapted`).
+        lora_scale: the factor of the LoRA; 1 is the LoRA as it was trained.
+        scheduler: what replaces entries in the configuration of the model's scheduler.
     """
 
     name: str
@@ -96,6 +172,12 @@ class Recipe:
     defaults: dict[str, Any]
     license_note: str = ""
     hub: HubModel | None = None
+    production: bool = True
+    parameters: Parameters | None = None
+    extras: Mapping[str, HubPart] = field(default_factory=dict)
+    lora: Path | None = None
+    lora_scale: float = 1.0
+    scheduler: Mapping[str, Any] = field(default_factory=dict)
 
 
 _DEFAULTS: dict[str, tuple[type, ...]] = {
@@ -135,22 +217,37 @@ def load_recipe(name: str) -> Recipe:
         )
     try:
         content = tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{path} is not valid TOML: {error}.") from error
     try:
         family, source = content["family"], dict(content["source"])
         defaults = {"detail": 1, **content["defaults"]}  # 1 stands for one window, whatever the size of the square
         complete = all(isinstance(defaults[key], kind) for key, kind in _DEFAULTS.items())
         hub = HubModel(source["hub"], source["revision"], dict(source.get("sha256", {}))) if "hub" in source else None
+        extras = {str(name): HubPart.parse(place) for name, place in dict(source.get("parts", {})).items()}
         place = None if hub else (path.parent / source["path"]).resolve()
+        size = {name: 10**6 * int(count) for name, count in dict(content.get("parameters", {})).items()}  # in millions
+        parameters = Parameters(**size) if size else None
+        lora = (path.parent / source["lora"]).resolve() if "lora" in source else None
+        lora_scale, scheduler = float(source.get("lora_scale", 1)), dict(content.get("scheduler", {}))
     except (KeyError, TypeError, ValueError):
         complete = False
-    if not complete or not isinstance(family, str):
+    if not complete or not isinstance(family, str) or (extras and hub is None):
         raise UsageError(
             f"{path} is not a recipe: it needs `family`, `[source]` with a `path` or with `hub` and `revision`, and "
-            "`[defaults]` with numbers for steps, strength, guidance and batch, and the name of a scheduler."
+            "`[defaults]` with numbers for steps, strength, guidance and batch, and the name of a scheduler. "
+            "`[parameters]` holds millions of numbers, `engine` and `fetched`. `[source.parts]` goes with a `hub`, and "
+            "its values have the form owner/name@revision:path. "
+            "`[source]` may also have a `lora` with a `lora_scale`, and `[scheduler]` may change the model's scheduler."
         )
-    return Recipe(path.stem, family, place, defaults, str(content.get("license", "")), hub)
+    terms = str(content.get("license", "")), hub, content.get("production", True) is True
+    return Recipe(path.stem, family, place, defaults, *terms, parameters, extras, lora, lora_scale, scheduler)
+
+
+def say_terms(recipe: Recipe) -> None:
+    """Log the licence of weights that are not for everybody's production, before any work is done with them."""
+    if not recipe.production:
+        log.warning("The weights of %s are not free for production. Licence: %s.", recipe.name, recipe.license_note)
 
 
 def recipe_for(engine: str) -> Recipe:
@@ -169,9 +266,7 @@ def recipe_for(engine: str) -> Recipe:
     if engine not in recipe_names() and directory.is_dir():
         family = family_of(directory)
         own = {"scheduler": ""} if family != "micro" else {}
-        recipe = load_recipe(family)
-        name = directory.resolve().name
-        return replace(recipe, name=name, directory=directory.resolve(), defaults={**recipe.defaults, **own}, hub=None)
+        return unlike(load_recipe(family), directory.resolve().name, directory.resolve(), own)
     if (match := _HUB_ID.fullmatch(engine)) and not engine.endswith(".toml"):
         # The family is found when the model has been fetched, see `hub.located`.
         repository, revision = match[1], match[2] or "main"
@@ -185,6 +280,20 @@ def recipe_for(engine: str) -> Recipe:
             return known
         return Recipe(repository.replace("/", "--"), "", None, {}, "", HubModel(repository, revision))
     return load_recipe(engine)
+
+
+def unlike(recipe: Recipe, name: str, directory: Path, defaults: Mapping[str, Any]) -> Recipe:
+    """The recipe of a family for another model of it, whose licence and size are its own.
+
+    Args:
+        recipe: the recipe of the family.
+        name: the name of the other model.
+        directory: its directory.
+        defaults: what is set in place of the defaults of the recipe.
+    """
+    note = family_named(recipe.family).license_note
+    mine = {**recipe.defaults, **defaults}
+    return replace(recipe, name=name, directory=directory, defaults=mine, license_note=note, hub=None, parameters=None)
 
 
 def _listed(folder: Path) -> str:
@@ -213,6 +322,8 @@ def family_of(directory: Path) -> str:
     found = content.get("_class_name") if isinstance(content, dict) else None
     if not isinstance(found, str):
         raise DiffcleanError(f"{index} is damaged: it names no pipeline (_class_name).")
+    if (directory / "ip_adapter").is_dir():  # diffusers has no layout for a model with an adapter; this is ours
+        found += "+ip_adapter"
     kinds = {kind: name for name in reversed(FAMILIES) for kind in family_named(name).pipelines}  # the first wins
     if found not in kinds:
         raise DiffcleanError(

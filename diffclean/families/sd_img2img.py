@@ -1,4 +1,4 @@
-"""The family `sd-img2img`: any Stable Diffusion 1.x, 2.x or Turbo checkpoint with an empty prompt.
+"""The family `sd-img2img`: any Stable Diffusion 1.x, 2.x, Turbo or LCM checkpoint with an empty prompt.
 
 This is image-to-image with an empty prompt (Meng et al., "SDEdit", arXiv 2108.01073). The source's latent is noised to
 the share s of the schedule, which diffusers calls `strength`, and denoised again. Only s hides the source; low
@@ -9,11 +9,10 @@ omits it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diffclean.errors import UsageError
 from diffclean.families import latent_calls
 from diffclean.families.base import Component, Look, Model, Port
 
@@ -28,10 +27,16 @@ class SdImg2Img:
 
     name = "sd-img2img"
     license_note = "that of the checkpoint; CreativeML Open RAIL-M for Stable Diffusion 1.5"
-    pipelines = ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline")
+    pipelines = (
+        "StableDiffusionPipeline",
+        "StableDiffusionImg2ImgPipeline",
+        "LatentConsistencyModelPipeline",
+        "LatentConsistencyModelImg2ImgPipeline",
+    )
     parts = ("text_encoder/*", "tokenizer/*", "unet/*", "vae/*", "scheduler/*")
     steps_offset = 1
     """The value that diffusers' pipeline sets, whatever the configuration of the scheduler says."""
+    look = staticmethod(latent_calls.share_from_source)
     encode = staticmethod(latent_calls.encode)
     decode = staticmethod(latent_calls.decode)
 
@@ -49,7 +54,7 @@ class SdImg2Img:
 
         scheduler = read_scheduler(directory, steps_offset=self.steps_offset)
         prompt = empty_prompt(directory)
-        unet = load_unet(directory, "unet", context=prompt.shape[-1])
+        unet = load_unet(directory, "unet", context=prompt.shape[-1], may_have=("time_cond_proj_dim",))
         vae = load_part(AutoencoderKL, directory, "vae")
         size = square_of(image_size, unet, vae)
         sample, predicted = (latent_port(name, vae, size) for name in ("sample", "predicted"))
@@ -59,20 +64,6 @@ class SdImg2Img:
             **vae_components(vae, size),
         }
         return Model(self.name, components, scheduler, size)
-
-    def look(self, strength: float, inputs: Collection[str] = ()) -> Look:
-        """The share of the schedule that is run.
-
-        Raises:
-            UsageError: the strength is 1, at which the pictures would have nothing to do with the sources.
-        """
-        if strength >= 1:
-            raise UsageError(
-                "`strength` 1 would leave nothing of the images: denoising would start from noise alone, and this "
-                "model is given no other information about them.",
-                "Give a smaller value, for example: `strength` 0.5",
-            )
-        return latent_calls.share_of_schedule(strength)
 
     def condition(self, call: Call, pixels: Tensor, noise: Mapping[str, Tensor], look: Look) -> dict[str, Tensor]:
         """Nothing: denoising begins at the source, and the denoiser is given nothing else about it."""

@@ -58,7 +58,7 @@ class StableUnclip:
         processor = read_config(directory, "feature_extractor", "preprocessor_config.json")
         prompt = empty_prompt(directory)
         encoder = load_part(CLIPVisionModelWithProjection, directory, "image_encoder")
-        unet = load_unet(directory, "unet", context=prompt.shape[-1], class_embeds="projection")
+        unet = load_unet(directory, "unet", context=prompt.shape[-1], class_embed_type="projection")
         vae = load_part(AutoencoderKL, directory, "vae")
         size = square_of(image_size, unet, vae)
         width = encoder.config.projection_dim

@@ -10,17 +10,10 @@ source's latent, noised to the share s of the schedule.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from diffclean.families import latent_calls
-from diffclean.families.base import Component, Look, Model, Port
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from diffclean.families.base import Call
+from diffclean.families.base import Component, Model, Port
 
 
 class VersatileDiffusion:
@@ -31,6 +24,8 @@ class VersatileDiffusion:
     pipelines = ("VersatileDiffusionPipeline", "VersatileDiffusionImageVariationPipeline")
     parts = ("image_encoder/*", "image_feature_extractor/*", "image_unet/*", "vae/*", "scheduler/*")
     look = staticmethod(latent_calls.share_of_schedule)
+    condition = staticmethod(latent_calls.tokens)
+    withhold = staticmethod(latent_calls.zeros)
     encode = staticmethod(latent_calls.encode)
     decode = staticmethod(latent_calls.decode)
 
@@ -61,12 +56,3 @@ class VersatileDiffusion:
             **vae_components(vae, size),
         }
         return Model(self.name, components, scheduler, size)
-
-    def condition(self, call: Call, pixels: Tensor, noise: Mapping[str, Tensor], look: Look) -> dict[str, Tensor]:
-        """The tokens of the picture, and the flag that they are used."""
-        (tokens,) = call("image_encoder", {"pixels": pixels})
-        return {"tokens": tokens, "told": tokens.new_ones(len(tokens))}
-
-    def withhold(self, condition: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Zeros for all inputs; the flag then makes the graph use the tokens of no picture."""
-        return {name: value.new_zeros(value.shape) for name, value in condition.items()}

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffclean.data.atomic import temporary_folder
+from diffclean.data.json_file import read_json
 from diffclean.environment import cache_dir
 from diffclean.errors import DiffcleanError
 from diffclean.families.bounds import DamagedError, check_archive, check_tensors, few_steps, is_compressed
@@ -31,6 +32,7 @@ log = logging.getLogger(__name__)
 _VARIANTS = (None, "fp16", "bf16")
 _STEMS = {".safetensors": ("diffusion_pytorch_model", "model"), ".bin": ("diffusion_pytorch_model", "pytorch_model")}
 _OTHERS = (".pt", ".pth", ".ckpt", ".msgpack", ".h5", ".onnx", ".pb", ".xml")
+_INDEX_BYTES = 64 * 2**20
 _READING_FAILS = (pickle.UnpicklingError, ArithmeticError, AssertionError, AttributeError, EOFError, LookupError,
                   MemoryError, RuntimeError, TypeError, ValueError)  # fmt: skip
 """The errors that torch raises if the bytes of a file are not what they should be."""
@@ -66,14 +68,16 @@ def weights_among(names: Iterable[str]) -> Weights | None:
                 shard = re.compile(rf"{re.escape(stem + dot)}-\d+-of-\d+{re.escape(suffix)}")
                 if suffix == ".safetensors" and index in names:
                     return Weights((index, *sorted(filter(shard.fullmatch, names))), variant, False)
-    return None
+    adapters = [name for name in names if name.startswith("ip-adapter") and name.endswith(".safetensors")]
+    return Weights((adapters[0],), None, False) if len(adapters) == 1 else None
 
 
 def weights_in(folder: Path) -> Weights | None:
     """Choose the weights to read in a folder, see `weights_among`.
 
     Raises:
-        DiffcleanError: there are weights, but in a form that is not read.
+        DiffcleanError: there are weights, but in a form that is not read, or an index of shards names other files than
+            the shards beside it.
     """
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     weights = weights_among(names)
@@ -84,7 +88,23 @@ def weights_in(folder: Path) -> Weights | None:
         )
     if weights is not None and weights.variant is not None:
         log.info("%s has its weights in %s only; they are widened to fp32.", folder, weights.variant)
+    if weights is not None and weights.files[0].endswith(".json"):
+        _check_index(folder / weights.files[0], set(weights.files))
     return weights
+
+
+def _check_index(path: Path, shards: set[str]) -> None:
+    """Refuse an index that names other files than the shards, since a library would open whatever it names."""
+    content = read_json(path, _INDEX_BYTES)
+    named = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(named, dict):
+        raise DiffcleanError(f"{path} is damaged: it has no weight_map.")
+    if strange := [str(name) for name in named.values() if not isinstance(name, str) or name not in shards]:
+        raise DiffcleanError(
+            f"The weights in {path.parent} cannot be read: {path.name} names {strange[0]:.200}, which is not one of "
+            "the shards beside it.",
+            "They may be incomplete. Copy them again.",
+        )
 
 
 def with_safetensors(directory: Path, parts: tuple[str, ...]) -> Path:

@@ -12,7 +12,6 @@ import copy
 import hashlib
 import json
 import logging
-import os
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -24,7 +23,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from diffclean.data.atomic import sync_file
 from diffclean.errors import DiffcleanError, Interrupted
+from diffclean.families.bounds import check_archive
 from diffclean.families.micro_model import MicroUNet
 from diffclean.families.micro_view import encoder_of, view_told
 from diffclean.pretraining.batches import (
@@ -294,7 +295,7 @@ def save_checkpoint(trainer: Pretrainer, out: Path) -> None:
         with temporary.open("wb") as file:  # with a file opened by Python, a full disk raises an OSError
             torch.save(trainer.state(), file)
             file.flush()
-            os.fsync(file.fileno())
+            sync_file(file.fileno())
         temporary.replace(out / "checkpoint.pt")
     finally:
         temporary.unlink(missing_ok=True)
@@ -304,15 +305,21 @@ def resume(trainer: Pretrainer, out: Path) -> None:
     """Restore the checkpoint in `out`, if there is one.
 
     Raises:
-        DiffcleanError: it has another configuration. Only the images or minutes may change, since the rate is held
-            until the end.
+        DiffcleanError: it is damaged, or has another configuration. Only the images or minutes may change, since the
+            rate is held until the end.
     """
     out.mkdir(parents=True, exist_ok=True)
     path = out / "checkpoint.pt"
     if not path.exists():
         return
-    state = torch.load(path, map_location=trainer.device, weights_only=True)
-    now, then = asdict(trainer.config), _completed(state["config"])
+    try:
+        check_archive(path)
+        state = torch.load(path, map_location=trainer.device, weights_only=True)
+        now, then = asdict(trainer.config), _completed(state["config"])
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # damaged bytes can raise any kind of exception
+        raise _damaged(path) from error
     free = {"images", "minutes", "validate_every", "decay_share"}
     changed = [
         f"{key}: {then.get(key)} there, {now[key]} asked"
@@ -326,5 +333,17 @@ def resume(trainer: Pretrainer, out: Path) -> None:
         )
     if state.get("data", trainer.data) != trainer.data:
         log.warning("The run in %s was started with other images (%s); it continues with these.", out, state["data"])
-    trainer.restore(state)
+    try:
+        trainer.restore(state)
+    except torch.OutOfMemoryError:
+        raise
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise _damaged(path) from error
     log.info("Resuming at step %d.", trainer.step)
+
+
+def _damaged(path: Path) -> DiffcleanError:
+    return DiffcleanError(
+        f"{path} is damaged or is not a checkpoint of `pretrain`.",
+        "Remove it to start from the beginning, or name another `out`.",
+    )

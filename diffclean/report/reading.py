@@ -41,8 +41,15 @@ def _built(kind: Any, content: Any, where: str) -> Any:
     if is_dataclass(kind):
         return _dataclass(kind, content, where)
     if kind is float:
-        return math.nan if content is None else float(_expected((int, float), content, where))
+        return math.nan if content is None else _number(content, where)
     return _expected(kind, content, where)
+
+
+def _number(content: Any, where: str) -> float:
+    try:
+        return float(_expected((int, float), content, where))
+    except OverflowError:
+        raise ValueError(f"{where or 'it'} is too large for a number") from None
 
 
 def _dataclass(kind: Any, content: Any, where: str) -> Any:

@@ -132,7 +132,8 @@ def _session(library: Any, path: Path, options: Any, provider: tuple[str, dict[s
         DiffcleanError: the graph is damaged, or this library cannot run it.
     """
     try:
-        return library.InferenceSession(path, options, providers=[provider])
+        # With its own fallback, the library prints the error, with the names in the graph, on standard output.
+        return library.InferenceSession(path, options, providers=[provider], enable_fallback=0)
     except Exception as error:  # its errors have no common type
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise DiffcleanError(f"{path} cannot be run by ONNX Runtime: {reason}", "Export the model again.") from error

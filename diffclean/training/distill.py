@@ -20,6 +20,7 @@ from diffclean.training.distill_loss import distillation_loss, soften
 from diffclean.training.distributed import World, joined, processes_here
 from diffclean.training.objective import Batch
 from diffclean.training.precision import autocast, resolved_precision
+from diffclean.training.relabel import Relabelling, identity_of, relabelled, split_by_list
 from diffclean.training.run import Job, TrainResult, carry_out
 from diffclean.training.train import read_test
 
@@ -80,13 +81,19 @@ def distill(config: DistillConfig, progress: Progress | None = None, stop: Event
         compare_classes(config.data, data_classes, teacher.class_to_idx, labelled)
         memory = memory_limit(config.loop.memory_gib, processes_here())
         size = (config.size, config.size) if config.size else teacher.size
-        without = read_suspects(config.without) if config.without else frozenset()
+        listed = read_suspects(config.without) if config.without else frozenset()
+        how = Relabelling(teacher, config.relabel_confidence, config.keep_confirmed) if config.relabel else None
+        without = frozenset() if how else listed
         data = load_variations(config.data, teacher.class_to_idx, size, labelled, without, memory, progress)
-        if labelled:
-            check_trainable(config.data, data)
         warn_of_strangers(config.data, data.sources, teacher.sketch)
         precision = resolved_precision(config.loop.precision, world.device)
-        metrics = _probe(teacher, data, world, precision)
+        done, probed = None, data
+        if how is not None:
+            probed = data.chosen(split_by_list(data, listed, config.data)[1])
+            data, done = relabelled(data, listed, how, config.data, world, progress)
+        if labelled:
+            check_trainable(config.data, data)
+        metrics = _probe(teacher, probed, world, precision)
         table = _table(teacher, data, config, world, precision, progress) if _keeps_table(config, data) else None
         job = Job(
             arch=arch,
@@ -94,12 +101,13 @@ def distill(config: DistillConfig, progress: Progress | None = None, stop: Event
             objective=Distillation(teacher, config, table),
             test=read_test(config.test, data, memory, progress),
             loop=config.loop,
-            identity=_identity(config, teacher),
+            identity=_identity(config, teacher) | identity_of(how),
             record={"source": str(config.data), "teacher": config.teacher.path.name, "sketch": sketch_of(data.sources)},
             metrics=metrics,
             out=config.out,
             onnx=config.onnx,
             overwrite=config.overwrite,
+            relabelled=done,
         )
         return carry_out(job, world, progress, stop)
 

@@ -10,7 +10,7 @@ from diffclean.classifiers.checks import check_size
 from diffclean.classifiers.classifier_file import ClassifierFile
 from diffclean.errors import UsageError
 from diffclean.training.loop_config import LoopConfig
-from diffclean.training.train_config import check_output
+from diffclean.training.train_config import TrainConfig, check_output, check_relabelling
 
 TARGETS = ("sampled", "averaged")
 
@@ -37,6 +37,9 @@ class DistillConfig:
         onnx: a file that the student is also written to, as ONNX.
         overwrite: whether `out` is replaced if it exists.
         loop: the settings of the training loop.
+        relabel: whether the images on the list stay in training, with the labels that the teacher gives them.
+        relabel_confidence: as `confidence` of `relabel.Relabelling`.
+        keep_confirmed: as in `relabel.Relabelling`.
     """
 
     teacher: ClassifierFile
@@ -53,6 +56,9 @@ class DistillConfig:
     onnx: Path | None = None
     overwrite: bool = False
     loop: LoopConfig = field(default_factory=LoopConfig)
+    relabel: bool = False
+    relabel_confidence: float = TrainConfig.relabel_confidence
+    keep_confirmed: bool = False
 
 
 def check(config: DistillConfig) -> None:
@@ -72,6 +78,7 @@ def check(config: DistillConfig) -> None:
     if config.paper_loss and config.alpha == 1:
         wrong.append("`paper_loss` changes the label loss, which has no weight at `alpha` 1 (the paper uses 0.5)")
     check_size(wrong, config.size)
+    check_relabelling(config.relabel, config.without, config.relabel_confidence, config.keep_confirmed, wrong)
     if any(path.resolve() == config.teacher.path.resolve() for path in (config.out, config.onnx) if path):
         raise UsageError(
             f"The student would be written over the teacher, {config.teacher.path}.",

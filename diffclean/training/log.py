@@ -74,6 +74,8 @@ class TrainingLog:
 def is_training_log(path: Path) -> bool:
     """Whether a file is a training log of diffclean, or empty."""
     try:
+        if not path.is_file():  # opening a pipe of that name would wait for ever
+            return False
         with path.open("rb") as file:
             first = file.readline(2**20)
         about = json.loads(first) if first else {"loop": None}

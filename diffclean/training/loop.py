@@ -56,10 +56,15 @@ class Loop:
         state = self.state.load(self.world.device)
         if state is None:
             return
-        self.trainer.load_state_dict(state)
-        for name in ("epoch", "step", "waited", "seconds", "history", "best"):
-            setattr(self, name, state[name])
-        self._reported = int(state["sums"][2])
+        try:
+            self.trainer.load_state_dict(state)
+            for name in ("epoch", "step", "waited", "seconds", "history", "best"):
+                setattr(self, name, state[name])
+            self._reported = int(state["sums"][2])
+        except torch.OutOfMemoryError:
+            raise
+        except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+            raise self.state.damaged() from error
         if self.world.is_first:  # the saved value is the sum over all processes
             self.sums = state["sums"]
             log.info("Going on in epoch %d, after step %d of %d.", self.epoch + 1, self.step, self.trainer.steps)

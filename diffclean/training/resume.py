@@ -15,6 +15,7 @@ import torch
 from diffclean.data.atomic import make_folders, write_whole
 from diffclean.data.run_record import RunRecord, differences
 from diffclean.errors import DiffcleanError
+from diffclean.families.bounds import check_archive
 
 FORMAT = "diffclean-training-state"
 FORMAT_VERSION = 1
@@ -46,10 +47,7 @@ class StateFile:
         if content is None:
             if self.overwrite:
                 return None
-            raise DiffcleanError(
-                f"{self.path} is damaged or is not the state of a training run.",
-                "Remove it, or add `overwrite`, to start from the beginning.",
-            )
+            raise self.damaged()
         changed = differences(RunRecord(content["identity"]), RunRecord(self.identity))
         if not changed:
             state: dict[str, Any] = content["state"]
@@ -60,6 +58,13 @@ class StateFile:
             f"{self.path} holds a run with other settings:\n  " + "\n  ".join(changed),
             "To continue it, give the settings with which it was started. Or add `overwrite` to start from the "
             "beginning, or name another `out`.",
+        )
+
+    def damaged(self) -> DiffcleanError:
+        """The error for a file whose content cannot be used."""
+        return DiffcleanError(
+            f"{self.path} is damaged or is not the state of a training run.",
+            "Remove it, or add `overwrite`, to start from the beginning.",
         )
 
     def save(self, state: dict[str, Any]) -> None:
@@ -79,9 +84,13 @@ class StateFile:
         self.path.unlink(missing_ok=True)
 
     def _read(self, device: torch.device) -> dict[str, Any] | None:
+        if not self.path.is_file():  # opening a pipe of that name would wait for ever
+            return None
         try:
+            check_archive(self.path)
             content = torch.load(self.path, map_location=device, weights_only=True)
         except Exception:  # damaged bytes can raise any kind of exception
             return None
-        known = isinstance(content, dict) and content.get("format") == FORMAT and {"identity", "state"} <= set(content)
-        return content if known and content.get("format_version") == FORMAT_VERSION else None
+        known = isinstance(content, dict) and content.get("format") == FORMAT
+        whole = known and all(isinstance(content.get(part), dict) for part in ("identity", "state"))
+        return content if whole and content.get("format_version") == FORMAT_VERSION else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from diffclean.training.loop import Loop
 from diffclean.training.loop_config import LoopConfig
 from diffclean.training.objective import Objective, Supervised, measured
 from diffclean.training.precision import resolved_precision
+from diffclean.training.relabel import Relabelled
 from diffclean.training.resume import StateFile
 from diffclean.training.trainer import Trainer
 
@@ -76,6 +77,7 @@ class TrainResult:
         failed: the reason why an image could not be read and was left out, by key.
         seconds: the duration of the training itself, in all processes that were needed.
         is_first: False in the further processes of `torchrun`, which should print nothing.
+        relabelled: what happened to the images on the list, if they got new labels.
     """
 
     path: Path
@@ -86,6 +88,7 @@ class TrainResult:
     seconds: float
     failed: dict[str, str]
     is_first: bool = field(default=True, metadata=KEPT_BACK)
+    relabelled: Relabelled | None = field(default=None, metadata=WHERE_MEASURED)
 
     def to_pandas(self) -> DataFrame:
         """A table with a row for each epoch, as in the log. Needs pandas."""
@@ -109,6 +112,7 @@ class Job:
         out: the file of the classifier.
         onnx: the file of the classifier as ONNX; None if that was not asked for.
         overwrite: whether the state of another run may be discarded.
+        relabelled: what happened to suspects that got new labels; None if that was not asked for.
     """
 
     arch: str
@@ -122,6 +126,7 @@ class Job:
     out: Path
     onnx: Path | None
     overwrite: bool
+    relabelled: Relabelled | None = None
 
 
 def carry_out(job: Job, world: World, progress: Progress | None = None, stop: Event | None = None) -> TrainResult:
@@ -168,7 +173,7 @@ def carry_out(job: Job, world: World, progress: Progress | None = None, stop: Ev
     losses = [entry["loss"] for entry in loop.history]
     failed = {**job.samples.failed, **(job.test.failed if job.test else {})}
     trained = TrainMetrics(**metrics)  # type: ignore[arg-type] # `best_epoch` is a whole number
-    return TrainResult(job.out, log_path, job.onnx, trained, losses, seconds, failed, world.is_first)
+    return TrainResult(job.out, log_path, job.onnx, trained, losses, seconds, failed, world.is_first, job.relabelled)
 
 
 @torch.no_grad()
@@ -215,7 +220,8 @@ def _metrics(job: Job, loop: Loop, model: Classifier, precision: str, world: Wor
 def _write(job: Job, model: Classifier, metrics: dict[str, float], about: dict[str, Any]) -> None:
     classes, shape = job.samples.class_to_idx, job.samples.pixels.shape
     figures = {**metrics, "images": len(job.samples.keys)}
-    checkpoints.save(job.out, model, job.arch, classes, shape, figures, {**job.record, **about})
+    record = {**job.record, **({"relabelled": asdict(job.relabelled)} if job.relabelled else {})}
+    checkpoints.save(job.out, model, job.arch, classes, shape, figures, {**record, **about})
     if job.onnx is not None:
         from diffclean.export.classifier import onnx_from_classifier
 

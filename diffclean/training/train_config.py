@@ -30,6 +30,10 @@ class TrainConfig:
         label_from: where the labels come from, see `data.labels`; None stands for the first folder.
         overwrite: whether `out` is replaced if it exists.
         loop: the settings of the training loop.
+        relabel: a classifier that gives the images on the list new labels, so that they stay in training; None leaves
+            them out.
+        relabel_confidence: as `confidence` of `relabel.Relabelling`.
+        keep_confirmed: as in `relabel.Relabelling`.
     """
 
     data: Path
@@ -43,6 +47,9 @@ class TrainConfig:
     overwrite: bool = False
     label_from: str | None = None
     loop: LoopConfig = field(default_factory=LoopConfig)
+    relabel: Path | None = None
+    relabel_confidence: float = 0.7
+    keep_confirmed: bool = False
 
 
 def check(config: TrainConfig) -> None:
@@ -56,7 +63,24 @@ def check(config: TrainConfig) -> None:
     if not 0 <= config.label_smoothing < 1:
         wrong.append(f"`label_smoothing` must be in [0, 1), not {config.label_smoothing}")
     check_size(wrong, config.size)
+    relabel = config.relabel
+    check_relabelling(relabel is not None, config.without, config.relabel_confidence, config.keep_confirmed, wrong)
+    for path in (config.out, config.onnx):
+        if path is not None and relabel is not None and path.resolve() == relabel.resolve():
+            wrong.append(f"`relabel` {relabel} would be overwritten by the new classifier")
     check_output(config.out, config.onnx, config.overwrite, wrong)
+
+
+def check_relabelling(
+    relabel: bool, without: Path | None, confidence: float, keep_confirmed: bool, wrong: list[str]
+) -> None:
+    """Add to `wrong` what is wrong with the settings of `relabel`, as `train` and `distill` have them."""
+    if relabel and without is None:
+        wrong.append("`relabel` needs a list of the images that get new labels: `without` suspects.json")
+    if keep_confirmed and not relabel:
+        wrong.append("`keep_confirmed` is about images that get new labels, so it needs `relabel`")
+    if not 0 <= confidence < 1:
+        wrong.append(f"`relabel_confidence` must be in [0, 1), not {confidence}")
 
 
 def check_output(out: Path, onnx: Path | None, overwrite: bool, wrong: list[str]) -> None:

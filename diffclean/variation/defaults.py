@@ -14,3 +14,6 @@ BYTE_LIMIT = 512 * 2**20
 TIME_LIMIT_S = 30
 FULL_NAMES = False
 LABELS = "keep"
+EXECUTOR = "local"
+RAY_ADDRESS = "auto"
+RAY_WAIT_S = 0.0

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffclean.data.classes import UNLABELLED
-from diffclean.data.keys import key_bytes
+from diffclean.data.keys import NameCollisionError, check_collisions, key_bytes
 from diffclean.data.manifest import Row
 from diffclean.errors import DiffcleanError, UsageError
 
@@ -149,3 +149,7 @@ def _check_folders(classes: Mapping[str, int], file: str) -> None:
         raise DiffcleanError(
             f"`labels` {file}: several classes would share the folder {twice[0]!a} on disks that ignore case."
         )
+    try:
+        check_collisions([f"{name}/image.png" for name in classes])
+    except NameCollisionError as error:  # one in two Unicode forms, or one called like a file of the run
+        raise DiffcleanError(f"`labels` {file}: {error.problems[0]}.") from error

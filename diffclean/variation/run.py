@@ -16,16 +16,21 @@ from diffclean.data.run_record import RUN_FILE, other_run, read_run
 from diffclean.data.sinks import Sink
 from diffclean.data.sources import Source
 from diffclean.data.survey import Comparison
-from diffclean.errors import Interrupted
-from diffclean.execution.base import Share
+from diffclean.errors import DiffcleanError, Interrupted
+from diffclean.execution.base import Executor, Share
+from diffclean.execution.ray_actors import Ray
+from diffclean.execution.ray_cluster import Cluster, OnRay
 from diffclean.progress import Progress
 from diffclean.variation.cost import Cost, cost_of, in_words, loss_in_words
 from diffclean.variation.labels import note_on
 from diffclean.variation.settings import Located, Opened
-from diffclean.variation.task import LocalTask, Ran, executor_for, sent_task
+from diffclean.variation.sight import sight_of
+from diffclean.variation.task import LocalTask, Ran, SentTask, executor_for, sent_task
 from diffclean.variation.work import Work
 
 log = logging.getLogger(__name__)
+
+_LARGEST_LOT = 64
 
 
 @dataclass(frozen=True)
@@ -37,11 +42,14 @@ class Concurrency:
         workers: the number of reading threads, and of writing threads, in all processes together; None stands for one
             for each core, at most 8.
         threads: the number of engine threads in all processes together; None stands for all cores.
+        ray: the cluster that the work is done on; None stands for this machine. On a cluster, `processes` is the
+            largest number of actors, and `workers` and `threads` are those of one actor.
     """
 
     processes: int | None = 1
     workers: int | None = None
     threads: int | None = None
+    ray: OnRay | None = None
 
 
 class Run:
@@ -56,6 +64,8 @@ class Run:
         located: the engine.
         concurrency: how the work is distributed.
         progress: is advanced for every variation.
+        cluster: the cluster that the work is done on; None stands for this machine.
+        stop: when set, the cluster is not waited for.
 
     Attributes:
         engine: `Engine.identity` of the open engine, or as recorded.
@@ -66,34 +76,47 @@ class Run:
     """
 
     def __init__(
-        self, images: Source, sink: Sink, located: Located, concurrency: Concurrency, progress: Progress
+        self,
+        images: Source,
+        sink: Sink,
+        located: Located,
+        concurrency: Concurrency,
+        progress: Progress,
+        cluster: Cluster | None = None,
+        stop: Event | None = None,
     ) -> None:
         self.images, self.sink, self.located = images, sink, located
         self.concurrency, self.progress = concurrency, progress
+        self._cluster, self._stop = cluster, stop
         self.made = 0
         self.failed: list[Row] = []
         self.windows = 0
         self.started = time.monotonic()
         self._cost = Cost()
         self._opened: Opened | None = None
+        self._is_known = False
         recorded = read_run(sink.records).identity.get("engine") if sink.records.read(RUN_FILE) else None
         self.engine = str(recorded) if located.could_be(recorded) else ""
         if not self.engine:
             self.open()
 
-    def open(self) -> Opened:
-        """Open the engine, once.
+    def open(self) -> None:
+        """Open the engine, once. On a cluster, an actor's place is asked how it would open it.
 
         Raises:
             DiffcleanError: it is not the engine with which the run was started.
         """
-        if self._opened is None:
+        if self._is_known:
+            return
+        if self._cluster is None:
             self._opened = self.located.open(self.concurrency.threads)
             found = self._opened.engine.identity
-            if self.engine not in ("", found):
-                raise other_run(self.sink.records, [f"engine: {self.engine} there, {found} asked for"])
-            self.engine = found
-        return self._opened
+        else:
+            found = self._cluster.ask(identity_of_engine, self.located, stop=self._stop)
+            log.info("Engine %s on the nodes of the cluster.", found)
+        if self.engine not in ("", found):
+            raise other_run(self.sink.records, [f"engine: {self.engine} there, {found} asked for"])
+        self.engine, self._is_known = found, True
 
     def other(self) -> dict[str, Any]:
         """The entries of `run.json` that are not part of the identity of the run."""
@@ -132,14 +155,34 @@ class Run:
             )
 
     def _make(self, found: Comparison, journal: Journal, left: int, stop: Event) -> None:
-        opened, manifest = self.open(), self.located.manifest
-        work = Work(self.images, self.sink, opened.settings, manifest.image_size, manifest.fingerprint)
-        sent = sent_task(work, opened)
-        processes = self.concurrency.processes if sent is not None else 1
-        windows = round(left * self._cost.windows)
-        executor = executor_for(opened, windows, processes, Share(self.concurrency.threads, self.concurrency.workers))
-        task = sent if executor.elsewhere and sent is not None else LocalTask(work, opened)
+        self.open()
+        located, who = self.located, self.concurrency
+        work = Work(self.images, self.sink, located.settings, located.manifest.image_size, located.manifest.fingerprint)
+        sent = sent_task(work, located, self.engine)
+        task: LocalTask | SentTask
+        if self._cluster is not None:
+            task, executor = self._on_cluster(self._cluster, sent, work, found)
+        else:
+            assert self._opened is not None
+            processes = who.processes if sent is not None else 1
+            windows = round(left * self._cost.windows)
+            executor = executor_for(self._opened, windows, processes, Share(who.threads, who.workers))
+            task = sent if executor.elsewhere and sent is not None else LocalTask(work, self._opened)
         executor.run(task, found.pending(), partial(self._record, journal), self._begin, stop)
+
+    def _on_cluster(
+        self, cluster: Cluster, sent: SentTask | None, work: Work, found: Comparison
+    ) -> tuple[SentTask, Executor]:
+        if sent is None:
+            raise DiffcleanError(
+                "The source or the output exists in this process only, so a cluster cannot be used.",
+                "Give folders or addresses, or `executor` local.",
+            )
+        batch = work.settings.batch
+        assert batch is not None
+        who = self.concurrency
+        executor = Ray(cluster, Share(who.threads, who.workers), min(batch, _LARGEST_LOT), who.processes)
+        return replace(sent, sight=sight_of(work, found.pending())), executor
 
     def _begin(self) -> None:
         self.started = time.monotonic()
@@ -177,3 +220,8 @@ class Run:
             log.info(words)
         if words := loss_in_words(self._cost, settings):
             log.warning(words)
+
+
+def identity_of_engine(located: Located) -> str:
+    """Open an engine and return `Engine.identity`; for a question to a cluster."""
+    return located.open().engine.identity

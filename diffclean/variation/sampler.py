@@ -1,9 +1,9 @@
 """The denoising loop, with any engine.
 
 With x_T the first sample and D_1, D_2, ... the outputs of the denoiser, the loop computes the input of each step and
-the final sample as weighted sums of x_T and the D's; `schedule` derives the weights from the scheduler. Guidance is
-classifier-free guidance, D = D(nothing) + g (D(condition) - D(nothing)), where g = 1 + w in the notation of Ho and
-Salimans 2022 (arXiv 2207.12598, eq. 6).
+the final sample as weighted sums of x_T, the D's and the noise of a stochastic scheduler; `schedule` derives the
+weights from the scheduler. Guidance is classifier-free guidance, D = D(nothing) + g (D(condition) - D(nothing)), where
+g = 1 + w in the notation of Ho and Salimans 2022 (arXiv 2207.12598, eq. 6).
 """
 
 from __future__ import annotations
@@ -53,6 +53,9 @@ class Sampler:
         settings: the settings, see `SamplerSettings`.
         look: how much of the sources the model may see, for measurements; None stands for what the strength means to
             the model.
+
+    Attributes:
+        noise_shapes: the noise that one image needs, see `base.noise_shapes`, with that of a stochastic scheduler.
     """
 
     def __init__(self, engine: Engine, settings: SamplerSettings, look: Look | None = None) -> None:
@@ -63,12 +66,19 @@ class Sampler:
                 engine.manifest.family,
             )
             settings = replace(settings, guidance=1.0)
+        # A model that was distilled with guidance is given its scale, and needs no second half.
+        self._distilled = settings.guidance if "guidance" in inputs else None
+        if self._distilled is not None:
+            settings = replace(settings, guidance=1.0)
         self.engine = engine
         self.settings = settings
         self.image_size = engine.manifest.image_size
         self._look = look or engine.family.look(settings.strength, inputs)
         self._schedule = schedule_of(settings.scheduler, engine.manifest.scheduler, settings.steps, self._look.start)
-        self._noise_shapes = noise_shapes(engine.manifest.components)
+        self.noise_shapes = noise_shapes(engine.manifest.components)
+        # These come last, so that what a deterministic scheduler draws does not change.
+        draws = [step for step, drawn in enumerate(self._schedule.draws) if drawn]
+        self.noise_shapes |= {_noise_after(step): self.noise_shapes["sample"] for step in draws}
 
     def generate(
         self, pixels: Tensor, seeds: Sequence[int], own: Sequence[tuple[float, float]] | None = None
@@ -86,10 +96,12 @@ class Sampler:
         """
         engine, schedule = self.engine, self._schedule
         device = engine.runtime.device
-        noise = {name: x.to(device, non_blocking=True) for name, x in noise_for(seeds, self._noise_shapes).items()}
+        noise = {name: x.to(device, non_blocking=True) for name, x in noise_for(seeds, self.noise_shapes).items()}
         pixels = pixels.to(device, non_blocking=True)
         look = self._look if own is None else replace(self._look, own=_as_tensor(own))
         condition = engine.family.condition(engine.call, pixels, noise, look)
+        if self._distilled is not None:
+            condition["guidance"] = noise["sample"].new_full((len(pixels),), self._distilled)
         both = _stacked(engine.family.withhold(condition), condition) if self.settings.guidance != 1 else condition
         of_latent, of_noise = schedule.start
         sample = noise["sample"] * of_noise
@@ -100,6 +112,8 @@ class Sampler:
             scaled = weighted_sum(schedule.inputs[step], seen)
             guided = self._guided(schedule.noise_levels[step])
             seen.append(self._predict(scaled, timestep, both if guided else condition, guided))
+            if _noise_after(step) in noise:
+                seen.append(noise[_noise_after(step)])
         images, finite = engine.family.decode(engine.call, weighted_sum(schedule.final, seen))
         return images.cpu(), finite.cpu()
 
@@ -119,6 +133,11 @@ class Sampler:
             withheld, guided_by = predicted.chunk(2)
             predicted = withheld + self.settings.guidance * (guided_by - withheld)
         return predicted
+
+
+def _noise_after(step: int) -> str:
+    """The name of the noise that a stochastic scheduler adds after a step."""
+    return f"after step {step}"
 
 
 def _as_tensor(numbers: Sequence[tuple[float, float]]) -> Tensor:

@@ -1,18 +1,20 @@
 """Turns a scheduler into a table of weights.
 
-Write x_T for the first sample and D_1, ..., D_n for the outputs of the denoiser in n steps. The schedulers here are
-linear in them: the input of the denoiser at step i is a_i0 x_T + a_i1 D_1 + ... + a_i,i-1 D_(i-1), and the final sample
-is b_0 x_T + b_1 D_1 + ... + b_n D_n. The first sample itself is w_0 x_0 + w_1 eps, the latent of the source and
-standard normal noise, with the weights of the forward process (Ho et al., "DDPM", arXiv 2006.11239, eq. 4: x_t =
-sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps).
+Write x_T for the first sample, D_1, ..., D_n for the outputs of the denoiser in n steps, and z_i for noise that a
+stochastic scheduler adds after step i. The schedulers here are linear in all of them: the input of the denoiser at each
+step, and the final sample, are weighted sums of x_T and of the D's and z's so far. The first sample itself is
+w_0 x_0 + w_1 eps, the latent of the source and standard normal noise, with the weights of the forward process (for
+example Ho et al., "DDPM", arXiv 2006.11239, eq. 4: x_t = sqrt(alpha_bar_t) x_0 + sqrt(1 - alpha_bar_t) eps).
 
-To find the weights, diffusers' scheduler is run once on unit vectors in place of x_T and the D's. The denoising loop
-then needs no scheduler: it has no history to reset and reads nothing back from a device, and every linear scheduler can
-be used without further code.
+`unit_run` finds the weights: it runs diffusers' scheduler once on unit vectors. The denoising loop then needs no
+scheduler: it has no history to reset and reads nothing back from a device, and every linear scheduler can be used
+without further code. The noise of a stochastic scheduler is drawn from the image's seed like all other noise.
 
 The update rules are those of DDIM (Song et al., arXiv 2010.02502, eq. 12 with sigma_t = 0), DPM-Solver++ (2M) (Lu et
-al., arXiv 2211.01095, Algorithm 2), UniPC (Zhao et al., arXiv 2302.04867) and Euler's method (Karras et al., "EDM",
-arXiv 2206.00364, Algorithm 1 without the second-order correction).
+al., arXiv 2211.01095, Algorithm 2), UniPC (Zhao et al., arXiv 2302.04867), Euler's method (Karras et al., "EDM", arXiv
+2206.00364, Algorithm 1 without the second-order correction), its ancestral form, and, for models that were distilled
+for few steps, LCM (Luo et al., arXiv 2310.04378) and TCD (Zheng et al., arXiv 2402.19159, with gamma = 0.3, which is
+diffusers' default).
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from diffclean.errors import DiffcleanError, UsageError
-from diffclean.families.schedulers import NEAREST, check_scheduler
+from diffclean.families.schedulers import NEAREST, check_scheduler, parametrisation_of
+from diffclean.variation.unit_run import unit_run
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,17 +36,29 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _DECIDE = ("num_train_timesteps", "beta_schedule", "prediction_type", "timestep_spacing", "steps_offset",
-           "rescale_betas_zero_snr", "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas")  # fmt: skip
+           "rescale_betas_zero_snr", "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas",
+           "original_inference_steps", "sigma_min", "sigma_max", "shift", "use_dynamic_shifting", "mu")  # fmt: skip
 """The keys of a configuration that a message names."""
 _ANOTHER = "Use other `steps` or another `scheduler`, or correct the model's scheduler_config.json."
 
+_KARRAS = {"use_karras_sigmas": True, "use_exponential_sigmas": False, "use_beta_sigmas": False}
 SCHEDULERS: Mapping[str, tuple[str, dict[str, Any]]] = {
     "ddim": ("DDIMScheduler", {}),
     "dpm++": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "solver_order": 2}),
     "unipc": ("UniPCMultistepScheduler", {}),
     "euler": ("EulerDiscreteScheduler", {}),
+    "dpm++-karras": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "solver_order": 2, **_KARRAS}),
+    "euler-karras": ("EulerDiscreteScheduler", _KARRAS),
+    "euler-a": ("EulerAncestralDiscreteScheduler", {}),
+    "lcm": ("LCMScheduler", {}),
+    "tcd": ("TCDScheduler", {}),
+    "edm": ("EDMEulerScheduler", {}),
+    "edm-dpm++": ("EDMDPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "solver_order": 2}),
+    "flow": ("FlowMatchEulerDiscreteScheduler", {}),
 }
 """Maps the name on the command line to diffusers' class, and to its settings beside the model's own configuration."""
+STOCHASTIC = frozenset({"euler-a", "lcm", "tcd"})
+"""The schedulers that add noise between steps."""
 
 
 def scheduler_for(config: Mapping[str, Any]) -> str:
@@ -112,9 +127,10 @@ class Schedule:
         timesteps: the timestep that the denoiser is given at each step, noisiest first.
         noise_levels: the same as a share of the schedule: 1 is pure noise, 0 is the image.
         start: (w_0, w_1), the weights of the source's latent and of the noise in the first sample.
-        inputs: a row (a_i0, ..., a_i,i-1) for each step i: the weights of the first sample and of the outputs so far in
-            the input of the denoiser.
-        final: (b_0, ..., b_n), the same weights for the final sample.
+        inputs: a row for each step: the weights, in the input of the denoiser, of everything that was seen so far, in
+            order: the first sample, and for each step before the output of the denoiser and, if `draws` says so, noise.
+        final: the same weights for the final sample.
+        draws: for each step, whether noise is drawn after it; empty if it is for none.
     """
 
     timesteps: tuple[float, ...]
@@ -122,6 +138,7 @@ class Schedule:
     start: tuple[float, float]
     inputs: tuple[tuple[float, ...], ...]
     final: tuple[float, ...]
+    draws: tuple[bool, ...] = ()
 
 
 def schedule_of(name: str, config: Mapping[str, Any], steps: int, start: float = 1.0) -> Schedule:
@@ -140,15 +157,16 @@ def schedule_of(name: str, config: Mapping[str, Any], steps: int, start: float =
     """
     if config.get("_class_name"):
         check_scheduler(config, "The model")
-    if name not in SCHEDULERS:
-        raise UsageError(f"There is no scheduler {name!r}.", f"Known: {', '.join(SCHEDULERS)}.")
+    _check_fit(name, config)
     asked = ", ".join(f"{key} {config[key]}" for key in _DECIDE if config.get(key) is not None)
     try:
         schedule = _worked_out(name, config, steps, start)
     except (
         ArithmeticError,
+        AssertionError,
+        AttributeError,
         ImportError,
-        IndexError,
+        LookupError,
         NotImplementedError,
         RuntimeError,
         TypeError,
@@ -162,15 +180,26 @@ def schedule_of(name: str, config: Mapping[str, Any], steps: int, start: float =
     return schedule
 
 
-def _worked_out(name: str, config: Mapping[str, Any], steps: int, start: float) -> Schedule:
-    import torch
+def usable_schedulers(config: Mapping[str, Any]) -> list[str]:
+    """The names of the schedulers that solve the equation that a model was trained for."""
+    kind = parametrisation_of(config.get("_class_name", "DDIMScheduler"))
+    return [name for name, (class_name, _) in SCHEDULERS.items() if parametrisation_of(class_name) == kind]
 
+
+def _check_fit(name: str, config: Mapping[str, Any]) -> None:
+    if name not in SCHEDULERS:
+        raise UsageError(f"There is no scheduler {name!r}.", f"Known: {', '.join(SCHEDULERS)}.")
+    if name not in (usable := usable_schedulers(config)):
+        raise UsageError(
+            f"The scheduler {name} does not fit this model, which was trained for the {config['_class_name']}.",
+            f"Take one of: {', '.join(usable)}.",
+        )
+
+
+def _worked_out(name: str, config: Mapping[str, Any], steps: int, start: float) -> Schedule:
     trained = int(config.get("num_train_timesteps", 1000))
     scheduler = scheduler_named(name, config)
-    scheduler.set_timesteps(steps)
-    if float(scheduler.timesteps.max()) > trained - 1:
-        raise ValueError(f"the first step would be {float(scheduler.timesteps.max()):g}, and the last trained one is "
-                         f"{trained - 1} (steps_offset)")  # fmt: skip
+    _set_timesteps(scheduler, config, steps, trained)
     if int(steps * start) < 1:
         raise UsageError(
             f"A share {start:g} of {steps} steps is less than one step: nothing would be regenerated.",
@@ -178,26 +207,45 @@ def _worked_out(name: str, config: Mapping[str, Any], steps: int, start: float) 
         )
     first = steps - min(steps, int(steps * start))
     timesteps = scheduler.timesteps[first:]
-    weights = (0.0, float(scheduler.init_noise_sigma))
-    if start < 1:
-        if hasattr(scheduler, "set_begin_index"):
-            scheduler.set_begin_index(first)
-        latent, noise = torch.eye(2)[:, None, None, None]
-        noised = scheduler.add_noise(latent, noise, timesteps[:1])
-        weights = (float(noised.flatten()[0]), float(noised.flatten()[1]))
-    # There are four axes because schedulers expect a batch of images; the last axis holds the weights.
-    units = torch.eye(len(timesteps) + 1, dtype=torch.float64)[:, None, None, None]
-    sample, inputs = units[0], []
-    for index, timestep in enumerate(timesteps):
-        inputs.append(_weights(scheduler.scale_model_input(sample, timestep), index + 1))
-        sample = scheduler.step(units[index + 1], timestep, sample, return_dict=False)[0]
+    weights = _start_weights(scheduler, timesteps[:1], first)
+    inputs, final, draws = unit_run(scheduler, timesteps, name in STOCHASTIC)
     times = tuple(float(timestep) for timestep in timesteps)
-    levels = tuple((time + 1) / trained for time in times)
-    return Schedule(times, levels, weights, tuple(inputs), _weights(sample, len(units)))
+    levels = {
+        "betas": [(time + 1) / trained for time in times],
+        "flow": [time / trained for time in times],
+        "edm": [1 - (first + index) / steps for index in range(len(times))],
+    }[parametrisation_of(type(scheduler).__name__)]
+    return Schedule(times, tuple(levels), weights, tuple(inputs), final, tuple(draws) if any(draws) else ())
 
 
-def _weights(sample: Tensor, count: int) -> tuple[float, ...]:
-    return tuple(float(weight) for weight in sample.flatten()[:count])
+def _set_timesteps(scheduler: Any, config: Mapping[str, Any], steps: int, trained: int) -> None:
+    kind = parametrisation_of(type(scheduler).__name__)
+    if kind != "flow":
+        scheduler.set_timesteps(steps)
+        if kind == "betas" and (first := float(scheduler.timesteps.max())) > trained - 1:
+            raise ValueError(
+                f"the first step would be {first:g}, and the last trained one is {trained - 1} (steps_offset)"
+            )
+        return
+    # These two are not diffusers' own keys: a family adds them, because its pipeline computes them for every run.
+    down_to_one_step = [1 - index / steps for index in range(steps)] if config.get("sigmas") == "to 1/steps" else None
+    scheduler.set_timesteps(steps, sigmas=down_to_one_step, mu=config.get("mu"))
+
+
+def _start_weights(scheduler: Any, timestep: Tensor, first: int) -> tuple[float, float]:
+    """The weights of the source's latent and of the noise in the first sample, at step number `first`."""
+    import torch
+
+    if hasattr(scheduler, "set_begin_index"):  # otherwise it looks for the timestep, which may be there twice
+        scheduler.set_begin_index(first)
+    if not first:
+        return 0.0, float(getattr(scheduler, "init_noise_sigma", 1.0))
+    latent, noise = torch.eye(2)[:, None, None, None]
+    if hasattr(scheduler, "add_noise"):
+        noised = scheduler.add_noise(latent, noise, timestep)
+    else:
+        noised = scheduler.scale_noise(latent, timestep, noise)
+    return float(noised.flatten()[0]), float(noised.flatten()[1])
 
 
 def weighted_sum(weights: Sequence[float], tensors: Sequence[Tensor]) -> Tensor:

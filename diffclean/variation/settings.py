@@ -18,14 +18,15 @@ from diffclean.engine.manifest import EngineManifest, read_engine_manifest
 from diffclean.errors import UsageError
 from diffclean.export.cache import ExportOptions, cached_engine
 from diffclean.export.opening import open_compiled
+from diffclean.families.adapted import adapted
 from diffclean.families.hub import located
-from diffclean.families.registry import Recipe, family_named, load_recipe, recipe_for, recipe_names
-from diffclean.families.schedulers import NEAREST, read_scheduler
+from diffclean.families.registry import Recipe, family_named, load_recipe, recipe_for, recipe_names, say_terms
+from diffclean.families.schedulers import LATENT, NEAREST, read_scheduler
 from diffclean.progress import Progress
 from diffclean.runtime.choose import Engine, graph_precision
 from diffclean.variation import defaults
 from diffclean.variation.color import ColorTransfer
-from diffclean.variation.labels import identity_of
+from diffclean.variation.labels import KEEP, NONE, identity_of
 from diffclean.variation.sampler import Sampler, SamplerSettings
 from diffclean.variation.schedule import SCHEDULERS, schedule_of, scheduler_for
 
@@ -129,6 +130,16 @@ class Settings:
     def reading(self) -> dict[str, Any]:
         """The options with which `open_source` opens a data set."""
         return {"byte_limit": self.byte_limit, "label_from": self.label_from}
+
+    def anywhere(self) -> Settings:
+        """The same settings with paths that do not depend on the working directory."""
+
+        def whole(path: str) -> str:
+            return str(Path(path).resolve()) if Path(path).exists() else path
+
+        engine = self.engine if self.engine in recipe_names() else whole(self.engine)
+        labels = self.labels if self.labels in (KEEP, NONE) else whole(self.labels)
+        return replace(self, engine=engine, labels=labels)
 
     def check_names(self, sink: Sink, keys: Iterable[str]) -> None:
         """Raise NameCollisionError if variations could not be in the same folder, see `Sink.check_keys`."""
@@ -240,11 +251,12 @@ def recipe_of(settings: Settings) -> Recipe:
 def locate(settings: Settings, progress: Progress | None = None) -> Located:
     """Find the engine that the settings name, and export it if need be."""
     recipe = recipe_of(settings)
+    say_terms(recipe)
     settings = settings.resolved(recipe.defaults)
     directory = recipe.directory
     if directory is None or not (directory / ENGINE_FILE).is_file():
         if directory is not None and directory.is_dir():
-            _check_schedule(recipe, directory, settings)
+            _check_schedule(recipe, adapted(recipe) if recipe.scheduler else directory, settings)
         directory = cached_engine(
             recipe, ExportOptions(graph_precision(settings.runtime, settings.precision)), progress
         )
@@ -264,5 +276,9 @@ def open_for(settings: Settings, threads: int | None = None, progress: Progress 
 def _check_schedule(recipe: Recipe, directory: Path, settings: Settings) -> None:
     """Check the schedule before an export, which takes minutes."""
     assert settings.steps is not None
-    config = read_scheduler(directory, steps_offset=getattr(family_named(recipe.family), "steps_offset", None))
+    family = family_named(recipe.family)
+    parametrisations = getattr(family, "parametrisations", LATENT)
+    config = read_scheduler(directory, "scheduler", getattr(family, "steps_offset", None), parametrisations)
+    if config.get("use_dynamic_shifting"):
+        config["mu"] = 1.0  # the family finds the real one; it does not decide whether the steps can be taken
     schedule_of(settings.scheduler or NEAREST[config["_class_name"]], config, settings.steps)

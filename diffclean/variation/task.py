@@ -19,7 +19,8 @@ from diffclean.execution.processes import Processes
 from diffclean.export.opening import open_compiled
 from diffclean.families.registry import Recipe
 from diffclean.variation.pipeline import Stages, stream
-from diffclean.variation.settings import Opened, Settings
+from diffclean.variation.settings import Located, Opened, Settings
+from diffclean.variation.sight import Sight
 from diffclean.variation.work import Job, Work
 
 _SMALL_PX = 128
@@ -85,6 +86,13 @@ class LocalTask:
         workers = share.workers or min(_MOST_WORKERS, max(1, int(usable_cores())))
         return VariationStation(self.work, self.opened, workers)
 
+    def check(self) -> None:
+        """Everything is here."""
+
+    def rest(self, jobs: Sequence[Job], outcomes: Sequence[Row | Ran]) -> list[Job | None]:
+        """See `rest_of`."""
+        return rest_of(jobs, outcomes)
+
 
 @dataclass(frozen=True)
 class SentTask:
@@ -94,6 +102,7 @@ class SentTask:
         source, sink: descriptions of the source and the sink.
         recipe, settings: the recipe, and the resolved settings.
         directory, runtime, precision, fingerprint: describe the engine; the one that is opened must be the same.
+        sight: what must be seen wherever the work is done; None if that is this machine.
     """
 
     source: Description
@@ -104,6 +113,20 @@ class SentTask:
     runtime: str
     precision: str
     fingerprint: str
+    sight: Sight | None = None
+
+    def check(self) -> None:
+        """See `Task.check`.
+
+        Raises:
+            DiffcleanError: this machine does not see the source, the output or the engine.
+        """
+        if self.sight is not None:
+            self.sight.check(self.source, self.sink, self.directory, self.fingerprint)
+
+    def rest(self, jobs: Sequence[Job], outcomes: Sequence[Row | Ran]) -> list[Job | None]:
+        """See `rest_of`."""
+        return rest_of(jobs, outcomes)
 
     def open(self, share: Share) -> VariationStation:
         """See `Task.open`.
@@ -123,20 +146,27 @@ class SentTask:
         return LocalTask(work, opened).open(share)
 
 
-def sent_task(work: Work, opened: Opened) -> SentTask | None:
-    """The task for an executor elsewhere; None if the source or the sink exists in this process only."""
-    source, sink, engine = work.source.describe(), work.sink.describe(), opened.engine
+def rest_of(jobs: Sequence[Job], outcomes: Sequence[Row | Ran]) -> list[Job | None]:
+    """What is left of each job after these outcomes: the variants without a row; None for a job with none left."""
+    made = {(row.key, row.variant) for row in outcomes if isinstance(row, Row)}
+    left = ((item, [each for each in variants if (item.key, each) not in made]) for item, variants in jobs)
+    return [(item, variants) if variants else None for item, variants in left]
+
+
+def sent_task(work: Work, located: Located, identity: str) -> SentTask | None:
+    """The task for an executor elsewhere; None if the source or the sink exists in this process only.
+
+    Args:
+        work: the work.
+        located: the engine.
+        identity: `Engine.identity` of the engine that is to be used.
+    """
+    source, sink = work.source.describe(), work.sink.describe()
     if source is None or sink is None:
         return None
+    _, runtime, precision = identity.split("/")
     return SentTask(
-        source,
-        sink,
-        opened.recipe,
-        opened.settings,
-        engine.directory,
-        engine.runtime.name,
-        engine.runtime.precision,
-        engine.manifest.fingerprint,
+        source, sink, located.recipe, work.settings, located.directory, runtime, precision, work.fingerprint
     )
 
 

@@ -24,6 +24,7 @@ from diffclean.data.sinks import Sink
 from diffclean.data.sources import Source
 from diffclean.data.survey import Comparison, Survey, check_same_data, side_by_side
 from diffclean.errors import ExitCode
+from diffclean.execution.ray_cluster import Cluster, connected
 from diffclean.progress import NoProgress, Progress
 from diffclean.results import table
 from diffclean.variation.labels import KEEP, labeller_for, note_on
@@ -70,7 +71,7 @@ class VariateResult:
 
     @property
     def out(self) -> Path:
-        """The output folder."""
+        """The output folder; for one in a bucket use `where`."""
         return Path(self.where)
 
     @property
@@ -88,7 +89,7 @@ class VariateResult:
         failed = [{"key": row.key, "variant": row.variant, "error": row.error} for row in self.failed]
         figures = {"failed": failed, "images_per_second": self.images_per_second, "labels": self.labels_note}
         fields = {name: value for name, value in vars(self).items() if name not in ("where", "classes")}
-        return {"out": self.out} | fields | figures
+        return {"out": self.where} | fields | figures
 
     @property
     def labels_note(self) -> str:
@@ -130,9 +131,31 @@ def variate(
         DiffcleanError: the engine or the data set cannot be used; see the modules of `data`.
         Interrupted: `stop` was set before the end; the same call continues.
     """
-    progress, stop, shard = progress or NoProgress(), stop or Event(), shard or Shard()
     settings = settings.resolved(recipe_of(settings).defaults)  # wrong settings are reported before any work
-    concurrency = concurrency or Concurrency()
+    with connected(concurrency.ray if concurrency else None) as cluster:
+        who = _Who(concurrency or Concurrency(), cluster, progress or NoProgress(), stop or Event())
+        return _variate(source, out, settings, shard or Shard(), who, verify, to)
+
+
+@dataclass(frozen=True)
+class _Who:
+    """Who works, who is told, and who ends it."""
+
+    concurrency: Concurrency
+    cluster: Cluster | None
+    progress: Progress
+    stop: Event
+
+
+def _variate(
+    source: str | PathLike[str] | Source,
+    out: str | PathLike[str] | Sink,
+    settings: Settings,
+    shard: Shard,
+    who: _Who,
+    verify: bool,
+    to: str | None,
+) -> VariateResult:
     images = open_source(source, **settings.reading) if isinstance(source, str | PathLike) else source
     if isinstance(out, str | PathLike):
         place = images.describe()
@@ -142,8 +165,12 @@ def variate(
     survey = Survey(images, shard)
     settings.check_names(sink, survey.names)
     classes = labeller_for(settings.labels).classes(survey.class_to_idx)
-    located = locate(settings, progress)
-    run = Run(images, sink, located, concurrency, progress)
+    stop = who.stop
+    if who.cluster is None:
+        located = locate(settings, who.progress)
+    else:  # the form in which an engine is exported depends on whether there is a GPU
+        located = who.cluster.ask(locate, settings.anywhere(), stop=stop)
+    run = Run(images, sink, located, who.concurrency, who.progress, who.cluster, stop)
     with sink.records.hold(shard.name):
         sink.records.sweep(shard.name)
         record = _record(run, survey, classes)

@@ -20,6 +20,8 @@ STATE_FILE = "state.json"
 FORMAT = "diffclean-state"
 FORMAT_VERSION = 1
 _LIMIT_BYTES = 64 * 2**20
+_MOST_SECONDS = 1e9
+"""The longest that a step may have taken, about thirty years."""
 
 
 class Ledger:
@@ -147,6 +149,7 @@ def _is_entry(pair: tuple[str, Any]) -> bool:
         is_inside(name)
         and isinstance(entry, dict)
         and all(isinstance(entry.get(key, 0), kind) for key, kind in kinds.items())
+        and 0 <= entry.get("seconds", 0) < _MOST_SECONDS
     )
 
 

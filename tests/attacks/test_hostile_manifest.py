@@ -47,6 +47,16 @@ def test_equal_rows_end_at_the_second(written: Path) -> None:
         {"class_to_idx": {"dog": 10**30}},
         {"seed": [1]},
         {"attack": ["badnets"]},
+        {"rate": "a tenth"},
+        {"rate": -1},
+        {"rate": True},
+        {"rate": 10**400},
+        {"cover_rate": None},
+        {"poison_target_class": "yes"},
+        {"failed": {"cat/1.png": 5}},
+        {"labels": ["all-to-one"]},
+        {"form": None},
+        {"images": [{}]},
     ],
 )
 def test_wrong_types_are_messages(change: dict[str, Any], written: Path) -> None:

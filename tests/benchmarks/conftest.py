@@ -13,9 +13,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import nn
-
-from diffclean.classifiers import networks
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 RunScript = Callable[..., dict[str, Any]]
@@ -55,18 +52,9 @@ def run_script(tmp_path_factory: pytest.TempPathFactory) -> RunScript:
     return run
 
 
-def tiny_net(classes: int) -> nn.Module:
-    return nn.Sequential(
-        nn.Conv2d(3, 8, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(128, classes)
-    )
-
-
 @pytest.fixture(autouse=True, scope="session")
-def tiny_arch() -> Iterator[None]:
-    """A classifier that trains in no time, by the name `tiny`."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(networks.ARCHITECTURES, "tiny", tiny_net)
-        yield
+def tiny_arch(tiny_archs: None) -> None:
+    """Every benchmark can train the network `tiny`."""
 
 
 @pytest.fixture(scope="session")

@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import render_gpu
 
 RunScript = Callable[..., dict[str, Any]]
 SMALL = "size = 16\nchannels = 8\nlayers = 1\nheads = 2\nbatch = 8\nwarmup_steps = 1\n"
 
 
+@pytest.mark.slow
 def test_recipes_are_trained_for_a_time_and_measured(
     undefended: dict[str, Any],
     grid_arguments: list[Any],

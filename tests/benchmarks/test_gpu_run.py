@@ -40,6 +40,7 @@ def test_what_is_done_is_not_done_again_and_what_lacks_its_data_is_named(
     assert (tmp_path / "said.txt").read_text() == "first broken last needy broken "
 
 
+@pytest.mark.slow
 def test_where_the_time_is_over_it_goes_on_another_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

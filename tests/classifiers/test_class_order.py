@@ -49,6 +49,22 @@ def test_the_order_that_fits_is_found(kind: str) -> None:
     assert better_order(labels, labels, table) is None
 
 
+@pytest.mark.parametrize(
+    ("assumed", "order", "title"),
+    [
+        (["Bee", "Dog", "ant", "cat"], ["ant", "Bee", "cat", "Dog"], "order without regard to capitals"),
+        (["0", "2", "10"], ["0", "10", "2"], "order of their bytes"),
+        (["a", "B", "c"], ["c", "a", "B"], "the order that its answers suggest"),
+    ],
+)
+def test_other_orders_are_found_by_name(assumed: list[str], order: list[str], title: str) -> None:
+    table = {name: number for number, name in enumerate(assumed)}
+    true = assumed * 20
+    labels = torch.tensor([table[name] for name in true])
+    answers = torch.tensor([order.index(name) for name in true])
+    assert better_order(answers, labels, table) == (title, order, 1.0)
+
+
 class Levels(nn.Module):
     """Twelve grey levels, told apart in natural order."""
 
@@ -88,6 +104,9 @@ def test_evaluate_says_that_natural_order_fits(
     said_now = capsys.readouterr()
     assert "100.0 %" in said_now.out
     assert "agrees with only" not in said_now.err
+    listed.write_text(json.dumps(sorted(str(n) for n in range(12))))
+    assert main(["evaluate", str(weights), str(data), *told, "--teacher-classes", str(listed)]) == 0
+    assert "in natural order it would agree with 100 %" in capsys.readouterr().err
 
 
 def test_distill_warns_of_twelve_numbers_in_another_order(
@@ -109,4 +128,18 @@ def test_distill_warns_of_twelve_numbers_in_another_order(
         distill(DistillConfig(teacher=teacher, data=varied, out=tmp_path / "s.pt", student="tiny",
                               loop=LoopConfig(epochs=1, tensorboard=False)))  # fmt: skip
     assert "The teacher agrees with only 4 of 24 labels of the variations (17 %)" in caplog.text
+    assert "in natural order it would agree with 100 %" in caplog.text
+
+
+def test_suspects_are_not_judged_by_a_teacher_in_another_order_without_a_word(
+    greys: tuple[Path, Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    from diffclean.classifiers.classifier_file import ClassifierFile
+    from diffclean.detection.find import find_suspects
+
+    data, weights = greys
+    teacher = ClassifierFile(weights, arch="levels", mean=(0, 0, 0), std=(1, 1, 1))
+    with caplog.at_level(logging.WARNING):
+        find_suspects(data, "spectral", teacher, device="cpu")
+    assert "agrees with only 4 of 24 labels" in caplog.text
     assert "in natural order it would agree with 100 %" in caplog.text

@@ -346,3 +346,10 @@ def test_whole_numbers_are_no_weights(tmp_path: Path, dtype: torch.dtype) -> Non
     torch.save({name: tensor.to(dtype) for name, tensor in network().state_dict().items()}, tmp_path / "t.pt")
     with pytest.raises(DiffcleanError, match="whole numbers"):
         read(tmp_path / "t.pt")
+
+
+def test_weights_are_found_among_thousands_of_other_prefixes(tmp_path: Path) -> None:
+    """Each could begin the names of a network, and is not compared with all of its weights."""
+    others = {f"{number}.0.weight": torch.ones(1) for number in range(2000)}
+    torch.save(others | {f"model.{name}": tensor for name, tensor in network().state_dict().items()}, tmp_path / "w.pt")
+    assert read(tmp_path / "w.pt").logits(IMAGES).shape == (5, 3)

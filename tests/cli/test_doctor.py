@@ -11,6 +11,7 @@ from diffclean.cli.main import main
 from diffclean.data import parquet
 from diffclean.doctor import license_line
 from diffclean.environment import Gpu
+from diffclean.families.registry import recipe_names
 from diffclean.runtime import probe
 
 H200 = Gpu("NVIDIA H200", (9, 0), 150 * 2**30, "13.0")
@@ -37,6 +38,10 @@ def test_doctor_as_json(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
     assert any("No runtime works" in problem for problem in report["problems"])
     assert report["model"]["name"] == "micro"
     assert "research" in report["model"]["license"]
+    recipes = {facts["name"]: facts for facts in report["recipes"]}
+    assert sorted(recipes) == recipe_names()
+    assert recipes["versatile-diffusion"]["production"] is False
+    assert recipes["micro"]["steps"] == 1
 
 
 def test_doctor_for_people(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,6 +56,8 @@ def test_doctor_for_people(capsys: pytest.CaptureFixture[str], monkeypatch: pyte
     assert "yes  torch 2.0" in out
     assert "Embedded model micro" in out
     assert "yes  parquet" in out
+    assert "sdxl-turbo             Licence: Stability AI Non-Commercial" in out
+    assert "2 denoising steps by default" in out
 
 
 def test_a_format_whose_library_is_missing_says_what_to_install(

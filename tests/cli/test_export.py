@@ -106,9 +106,29 @@ def test_dry_run_of_one_that_is_there(engine: Path, tiny_model: Path, capsys: Ca
     assert hashes_below(engine) == before
 
 
-def test_dry_run_fetches_nothing(capsys: Capture) -> None:
-    assert main(["export", "sd-image-variations", "--dry-run"]) == ExitCode.DONE
-    assert "An amount that is not known before the model is fetched would be written" in capsys.readouterr().out
+def test_dry_run_fetches_nothing_and_says_what_a_recipe_needs(capsys: Capture) -> None:
+    command = ["export", "sdxl-turbo", "--dry-run", "--precision", "fp16"]
+    assert main(command) == ExitCode.DONE
+    said = capsys.readouterr().out
+    assert "Stability AI Non-Commercial Research Community License" in said
+    assert "(NOT free for production)" in said
+    assert (
+        "Needs:   about 12.9 GiB to fetch, about 19.4 GiB of memory to export, at least 4.9 GiB of memory to run, "
+        in said
+    )
+    assert "2 denoising steps by default" in said
+    assert "About 4.9 GiB would be written" in said
+    assert main([*command, "--json"]) == ExitCode.DONE
+    found = json.loads(capsys.readouterr().out)["model"]
+    assert (found["name"], found["production"], found["steps"]) == ("sdxl-turbo", False, 2)
+    assert found["run_bytes"] < found["fetched_bytes"] < found["export_bytes"]
+
+
+def test_dry_run_of_an_unknown_model_says_that_its_size_is_not_known(capsys: Capture) -> None:
+    assert main(["export", "owner/name", "--dry-run"]) == ExitCode.DONE
+    said = capsys.readouterr().out
+    assert "An amount that is not known before the model is fetched would be written" in said
+    assert "Needs:" not in said
 
 
 @pytest.mark.parametrize(

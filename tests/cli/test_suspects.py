@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from suspect_set import COUNT, TRIGGERED, draw_suspects, vary_suspects
 
@@ -304,3 +305,54 @@ def test_several_folders_of_variations(fooled: Path, suspect_run: Path, capsys: 
     Path("b-variations").mkdir()
     assert main(["suspects", "--teacher", "fooled.pt"]) == 1
     assert "Name one, for example: --variations b-variations" in capsys.readouterr().err
+
+
+def honest(fooled: Path) -> Path:
+    """`fooled.pt` without its backdoor: colours weigh more than the trigger."""
+    model = checkpoints.load(fooled)
+    with torch.no_grad():
+        model.model.get_parameter("net.scale").fill_(50)
+    checkpoints.save(Path("honest.pt"), model.model, model.arch, model.class_to_idx, model.size, {})
+    return Path("honest.pt")
+
+
+def test_a_second_pass_lists_what_the_first_list_missed(suspect_set: Path, fooled: Path, capsys: Capture) -> None:
+    half = sorted(TRIGGERED)[::2]
+    Path("first.json").write_text(json.dumps([*half, "red/000.png"]))
+    command = ["suspects", "data", "--teacher", "fooled.pt", "--retrained", str(honest(fooled))]
+    assert main([*command, "--list", "first.json", "-o", "second.json"]) == 0
+    said = capsys.readouterr().out
+    assert read_suspects(Path("second.json")) == {*TRIGGERED, "red/000.png"}
+    blue, red = said.splitlines()[:2]
+    assert blue.startswith("blue: 20 of 100 images are listed")
+    assert blue.endswith("New among them: 10.")
+    assert red.endswith("New among them: 0.")
+    train, again, *_ = advice(said)
+    assert train[:6] == ["train", "data", "--without", "second.json", "-o", "fooled-anew.pt"]
+    assert again == [*command[:4], "--retrained", "fooled-anew.pt", "--list", "second.json", "-o", "second-2.json"]
+    assert main([*command, "--list", "second.json", "-o", "third.json"]) == 0
+    said = capsys.readouterr().out
+    assert "No image is new on this list, so honest.pt need not be trained again." in said
+    assert (advice(said), read_suspects(Path("third.json"))) == ([], {*TRIGGERED, "red/000.png"})
+
+
+def test_what_a_second_pass_needs_is_said_before_any_work(suspect_set: Path, fooled: Path, capsys: Capture) -> None:
+    retrained = ["--retrained", str(honest(fooled))]
+    Path("first.json").write_text(json.dumps(["blue/000.png"]))
+    Path("others.json").write_text(json.dumps(["cat/1.png"]))
+    command = ["suspects", "data", "--teacher", "fooled.pt"]
+    for options, code, message in (
+        (retrained, 2, "needs a list of suspects (--list suspects.json)"),
+        (["--detector", "logit-difference", "--list", "first.json"], 2, "(--retrained MODEL)"),
+        ([*retrained, "--list", "first.json", "--detector", "isolate"], 2, "isolate does not use --retrained"),
+        ([*retrained, "--list", "none.json"], 1, "none.json cannot be read"),
+    ):
+        assert main([*command, *options, "--dry-run"]) == code
+        assert message in capsys.readouterr().err
+    assert main([*command, *retrained, "--list", "others.json"]) == 2
+    assert "The list of suspects does not belong to data: none of its images is on it." in capsys.readouterr().err
+    assert main([*command, *retrained, "--list", "first.json", "--dry-run"]) == 0
+    assert "by the detector logit-difference" in capsys.readouterr().out
+    (suspect_set / "red").rename(suspect_set / "purple")
+    assert main([*command, *retrained, "--list", "first.json", "--dry-run"]) == 2
+    assert "only the classifier knows red" in capsys.readouterr().err

@@ -6,8 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from suspect_set import TRIGGERED
 
+from diffclean.classifiers import checkpoints
 from diffclean.cli.main import main
 
 
@@ -121,3 +124,35 @@ def test_mistakes(
     assert main(["train", str(data), *arguments]) == code
     assert message in capsys.readouterr().err
     assert not (tmp_path / "t.pt").exists()
+
+
+@pytest.mark.usefixtures("tiny_archs")
+def test_listed_images_get_new_labels(
+    suspect_set: Path, fooled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The honest classifier ignores the trigger. The one with the backdoor confirms the attacker's labels."""
+    listed, honest = tmp_path / "list.json", tmp_path / "honest.pt"
+    listed.write_text(json.dumps(sorted(TRIGGERED)))
+    model = checkpoints.load(fooled)
+    with torch.no_grad():
+        model.model.get_parameter("net.scale").fill_(50)  # the colours now weigh more than the trigger
+    checkpoints.save(honest, model.model, model.arch, model.class_to_idx, model.size, {})
+    command = ["train", str(suspect_set), *QUICK, "--arch", "tiny", "--overwrite", "-o", str(tmp_path / "t.pt")]
+    assert main([*command, "--without", str(listed), "--relabel", str(honest)]) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "20 of 20 listed images have a new label: green 20.",
+        f"{honest} agrees with 100% of the labels of images that are not on the list.",
+    ]
+    assert main([*command, "--without", str(listed), "--relabel", str(fooled), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)["relabelled"]
+    assert (told["labels"], told["confirmed"], told["unsure"]) == ({}, 20, 0)
+    assert main([*command, "--without", str(listed), "--relabel", str(fooled)]) == 0
+    said = f"20 have a label that {fooled} confirms, and are left out (--keep-confirmed keeps them)."
+    assert said in capsys.readouterr().out
+    assert main([*command, "--relabel", str(honest)]) == 2
+    assert (
+        "--relabel needs a list of the images that get new labels: --without suspects.json" in capsys.readouterr().err
+    )
+    (suspect_set / "red").rename(suspect_set / "purple")
+    assert main([*command, "--without", str(listed), "--relabel", str(honest), "--dry-run"]) == 2
+    assert "purple; only the classifier knows red" in capsys.readouterr().err

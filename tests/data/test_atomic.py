@@ -27,6 +27,7 @@ from diffclean.data.atomic import (
 )
 from diffclean.data.journal import Journal, read_journal
 from diffclean.data.keys import BadKeyError
+from diffclean.data.manifest import Row
 from diffclean.data.run_record import read_run
 from diffclean.errors import DiffcleanError
 
@@ -221,7 +222,7 @@ def test_a_disk_that_cannot_make_names_durable_is_warned_of_once(
         real(descriptor)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    atomic._warn_of_folder_sync.cache_clear()
+    atomic._warn_of_sync.cache_clear()
     writer = Writer(tmp_path)
     for number in range(3):
         assert writer.write(f"{number}.png", b"image").read_bytes() == b"image"
@@ -254,3 +255,33 @@ def test_a_folder_in_place_of_an_image_concerns_that_image_alone(tmp_path: Path)
     with pytest.raises(NameWriteError, match="a folder of that name is in its way"):
         write_whole(tmp_path / "a.png", b"image")
     assert names(tmp_path) == ["a.png"]
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP])
+def test_a_disk_that_cannot_make_contents_durable_is_warned_of_once(
+    tmp_path: Path, code: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fsync(descriptor: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    atomic._warn_of_sync.cache_clear()
+    with Journal.open(tmp_path / "journal.jsonl") as journal:
+        for number in range(3):
+            write_whole(tmp_path / f"{number}.png", b"image")
+            journal.append([Row(f"{number}.png")])
+    assert (tmp_path / "2.png").read_bytes() == b"image"
+    assert len(read_journal(tmp_path / "journal.jsonl")) == 3
+    assert caplog.text.count("cannot make the content of files durable") == 1
+
+
+def test_a_disk_that_is_full_when_it_is_asked_to_keep_a_file_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fsync(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(WriteError, match="the disk is full"):
+        write_whole(tmp_path / "a.png", b"image")
+    assert names(tmp_path) == []

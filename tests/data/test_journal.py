@@ -6,8 +6,9 @@ import resource
 import signal
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -157,12 +158,50 @@ def test_a_journal_larger_than_the_cache_of_its_index_is_sorted_too(tmp_path: Pa
         assert [row.key for row in journal.rows()] == [f"{number:05d}.jpg" for number in range(5000)]
 
 
-@pytest.mark.parametrize("line", ['{"forget": "../x", "variant": 0}', '{"forget": "a"}', '{"stamp": "a", "is": 3}'])
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"forget": "../x", "variant": 0}',
+        '{"forget": "a"}',
+        '{"forget": "a", "variant": 1000000000000000000000000000000}',
+        '{"forget": "a", "variant": -1}',
+        '{"stamp": "a", "is": 3}',
+        '{"stamp": "a", "is": "\\ud800"}',
+        "[" * 100_000,
+        "7",
+    ],
+)
 def test_a_note_that_makes_no_sense_is_damage(tmp_path: Path, line: str) -> None:
     path = tmp_path / "journal.jsonl"
     with Journal.open(path) as journal:
         journal.append(ROWS)
     lines = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(lines[0] + line.encode() + b"\n" + lines[2])
+    with pytest.raises(DiffcleanError, match="line 2"):
+        Journal.open(path)
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("variant", 10**30),
+        ("variant", -1),
+        ("width", 10**12),
+        ("seed", 2**64),
+        ("output_bytes", 2**63),
+        ("output_bytes", True),
+        ("label", "\ud800"),
+        ("engine", None),
+        ("status", "perhaps"),
+        ("key", "/etc/passwd"),
+    ],
+)
+def test_a_row_that_no_run_writes_is_damage(tmp_path: Path, column: str, value: Any) -> None:
+    """Numbers that neither the index nor the manifest can hold among them."""
+    path = tmp_path / "journal.jsonl"
+    with Journal.open(path) as journal:
+        journal.append(ROWS)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(lines[0] + json.dumps(asdict(ROWS[1]) | {column: value}).encode() + b"\n" + lines[2])
     with pytest.raises(DiffcleanError, match="line 2"):
         Journal.open(path)

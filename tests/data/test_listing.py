@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from pathlib import Path
@@ -195,6 +196,7 @@ def test_a_table_in_json_lines(tmp_path: Path) -> None:
         (b"\xff\xfe", "metadata.csv", "UTF-8"),
         (b"", "metadata.csv", "columns: none"),
         (b"x", "other.csv", "No such file"),
+        (b"file_name,label," + b",".join(b"%d" % n for n in range(5000)) + b"\nx" * 5000, "metadata.csv", "cells"),
     ],
 )
 def test_a_table_that_cannot_be_used(tmp_path: Path, content: bytes, asked: str, said: str) -> None:
@@ -202,6 +204,24 @@ def test_a_table_that_cannot_be_used(tmp_path: Path, content: bytes, asked: str,
     put(tmp_path, "metadata.csv", data=content)
     with pytest.raises(UsageError, match=said):
         ImageFolder(tmp_path, label_from=asked).items()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (json.dumps({"file_name": "a", "label": "b"} | {str(n): 0 for n in range(5000)}) + "\n{}" * 5000, "cells"),
+        ("[" * 100_000, "nested too deeply"),
+        ("[" * 150 + "]" * 150, "nested too deeply"),
+        ('{"file_name": "1.jpg", "label": "\\ud800"}', "surrogate"),
+        ('{"file_name": "1.jpg", "label": 1e999}', "too large"),
+        ("7", "not a JSON object"),
+    ],
+)
+def test_json_lines_that_cannot_be_used(tmp_path: Path, content: str, said: str) -> None:
+    put(tmp_path, "1.jpg")
+    put(tmp_path, "metadata.jsonl", data=content.encode())
+    with pytest.raises(UsageError, match=said):
+        ImageFolder(tmp_path, label_from="metadata.jsonl").items()
 
 
 def test_heic_with_its_extra(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -67,3 +68,22 @@ def test_what_lies_in_place_of_the_lock_file_is_named(tmp_path: Path, make: Call
     with pytest.raises(DiffcleanError, match=r"\.diffclean\.lock' is not a plain file"), Lock(tmp_path):
         pass
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_nonsense_in_the_lock_file_does_not_hide_that_it_is_held(tmp_path: Path) -> None:
+    with Lock(tmp_path):
+        for text in ("[" * 4000, "7", "{}", "\0", ""):
+            (tmp_path / ".diffclean.lock").write_text(text)
+            with pytest.raises(DiffcleanError, match="is being written by another diffclean"), Lock(tmp_path):
+                pass
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS])
+def test_a_disk_without_locks_is_named(tmp_path: Path, code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(descriptor: int, mode: int) -> None:  # as some network disks answer
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with pytest.raises(DiffcleanError, match=r"has no locks .*") as raised, Lock(tmp_path):
+        pass
+    assert "`out`" in raised.value.hint

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import os
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -125,3 +127,77 @@ def test_files_that_are_no_manifest(tmp_path: Path) -> None:
     pq.write_table(table.replace_schema_metadata({"diffclean.format_version": "1"}), tmp_path / "classless")
     with pytest.raises(DiffcleanError, match="class_to_idx"):
         read_manifest_classes(tmp_path / "classless")
+
+
+def rewritten(path: Path, column: str, values: pa.Array, name: str | None = None) -> Path:
+    """The same manifest with another column in place of one of its own."""
+    table = pq.read_table(path)
+    changed = table.set_column(table.schema.get_field_index(column), name or column, values)
+    pq.write_table(changed.replace_schema_metadata(table.schema.metadata), path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "said"),
+    [
+        ("error", pa.array([["a"]]), "error holds list"),
+        ("label", pa.array([b"cat"]), "label holds binary"),
+        ("width", pa.array([64.0]), "width holds double"),
+        ("engine", pa.array([None], pa.null()), "engine holds null"),
+        ("output", pa.array([{"a": 1}]), "output holds struct"),
+        ("variant", pa.array([2**40]), "variant must be 0 to 2147483647; found 1099511627776"),
+        ("source_width", pa.array([-5]), "source_width must be 0 to"),
+        ("status", pa.array(["perhaps"]), "not a valid Status"),
+        ("seed", pa.array([None], pa.uint64()), "seed must be int"),
+        ("seed", pa.array(["7"]), "seed must be int"),
+    ],
+)
+def test_columns_of_another_schema_are_messages(tmp_path: Path, column: str, values: pa.Array, said: str) -> None:
+    path = rewritten(write_manifest(tmp_path, [ROW], class_to_idx={}), column, values)
+    with pytest.raises(DiffcleanError, match=rf"not a diffclean manifest: .*{said}"):
+        read_run_manifest(path)
+
+
+def test_two_columns_of_the_same_name_are_a_message(tmp_path: Path) -> None:
+    path = rewritten(write_manifest(tmp_path, [ROW], class_to_idx={}), "error", pa.array(["x"]), "engine")
+    with pytest.raises(DiffcleanError, match="two columns of the same name"):
+        read_run_manifest(path)
+
+
+def test_texts_that_another_program_stored_once_each_are_read(tmp_path: Path) -> None:
+    path = write_manifest(tmp_path, [ROW], class_to_idx={})
+    assert read_run_manifest(rewritten(path, "label", pa.array(["cat"]).dictionary_encode())) == [ROW]
+    assert read_run_manifest(rewritten(path, "error", pa.array([""], pa.large_string()))) == [ROW]
+
+
+def test_a_long_text_in_every_row_is_not_unfolded(tmp_path: Path) -> None:
+    """The text is in the file once, and would be in memory thousands of times."""
+    rows = [replace(ROW, key=f"{number}.png", error="x" * 2**18) for number in range(2)]
+    path = write_manifest(tmp_path, rows, class_to_idx={})
+    table = pq.read_table(path)
+    pq.write_table(pa.concat_tables([table] * 200), path, compression="zstd")
+    assert path.stat().st_size < 2**20
+    with pytest.raises(DiffcleanError, match=r"the texts of 400 rows would take 1\d\d,\d+,\d+ bytes"):
+        read_run_manifest(path)
+
+
+def test_a_small_file_that_unpacks_to_a_large_one_is_refused_unread(tmp_path: Path) -> None:
+    path = write_manifest(tmp_path, [replace(ROW, error="x" * 80 * 2**20)], class_to_idx={})
+    with pytest.raises(DiffcleanError, match="bytes unpack to 8"):
+        read_run_manifest(path)
+
+
+@pytest.mark.parametrize("classes", [b"[" * 100_000, b'{"\\ud800": 0}', b'{"a": 1e999}', b"[]", b'{"a": 1}'])
+def test_damaged_classes_of_a_manifest_are_a_message(tmp_path: Path, classes: bytes) -> None:
+    path = write_manifest(tmp_path, [ROW], class_to_idx={})
+    table = pq.read_table(path)
+    metadata: dict[Any, Any] = {**table.schema.metadata, b"diffclean.class_to_idx": classes}
+    pq.write_table(table.replace_schema_metadata(metadata), path)
+    with pytest.raises(DiffcleanError, match="class_to_idx"):
+        read_manifest_classes(path)
+
+
+def test_a_pipe_in_place_of_a_manifest_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "manifest.parquet")
+    with pytest.raises(DiffcleanError, match="not a plain file"):
+        read_run_manifest(tmp_path / "manifest.parquet")

@@ -85,6 +85,16 @@ def test_missing_and_unfinished_shards_are_named(tmp_path: Path) -> None:
     expect("not a folder", tmp_path / "nowhere")
 
 
+def test_names_of_shards_that_cannot_be_are_not_counted(tmp_path: Path) -> None:
+    run_shard(tmp_path, Shard(1, 4), ["a.jpg"])
+    (tmp_path / "manifest-1-of-4.parquet").rename(tmp_path / "manifest-1-of-300000.parquet")
+    expect(r"shard 21-of-300000 is missing, and 299979 more\.", tmp_path)
+    (tmp_path / "manifest-1-of-300000.parquet").unlink()
+    for name in ("0-of-4", "5-of-4", "1-of-1000000000000", f"1-of-{'9' * 200}"):
+        (tmp_path / f"manifest-{name}.parquet").write_bytes(b"x")
+    expect("No finished shard", tmp_path)
+
+
 def test_no_shards_at_all(tmp_path: Path) -> None:
     open_run(tmp_path, RECORD)
     expect("No finished shard", tmp_path)

@@ -144,3 +144,45 @@ def test_a_pipe_in_place_of_the_record_is_not_waited_for(tmp_path: Path) -> None
     os.mkfifo(tmp_path / "run.json")
     with pytest.raises(DiffcleanError, match="not a plain file"):
         read_run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"images": float("inf")},
+        {"images": "many"},
+        {"source": 5},
+        {"source": "/data\0"},
+        {"source": "/data\ud800"},
+        {"source_from_here": ["../data"]},
+        {"identity": [1, 2]},
+        {"other": 7},
+    ],
+)
+def test_wrong_values_in_a_record_are_messages(tmp_path: Path, change: dict[str, object]) -> None:
+    open_run(tmp_path, RECORD)
+    (tmp_path / "run.json").write_text(json.dumps(json.loads(RECORD.as_json()) | change))
+    with pytest.raises(DiffcleanError, match=r"run\.json is damaged"):
+        source_of(tmp_path)
+
+
+@pytest.mark.parametrize("value", ['{"a":' * 500 + "1" + "}" * 500, "1e999", "[" * 100_000])
+def test_settings_that_cannot_be_compared_are_damage(tmp_path: Path, value: str) -> None:
+    text = RECORD.as_json().replace('"steps": 20', f'"steps": {value}')
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(DiffcleanError, match=r"run\.json is damaged"):
+        open_run(tmp_path, RECORD)
+
+
+def test_a_record_of_gigabytes_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "run.json").open("wb") as file:
+        file.truncate(10 * 2**30)
+    with pytest.raises(DiffcleanError, match="larger than 64 MiB"):
+        read_run(tmp_path)
+
+
+def test_a_source_whose_name_is_no_text_is_found_again(tmp_path: Path) -> None:
+    place = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
+    place.mkdir()
+    open_run(tmp_path / "out", replace(RECORD, source=str(place)))
+    assert source_of(tmp_path / "out") == place

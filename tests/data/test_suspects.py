@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from diffclean.data.suspects import JudgedClass, JudgedImage, SuspectList, read_list, read_suspects
+from diffclean.data.suspects import JudgedClass, JudgedImage, SuspectList, merged, read_list, read_suspects
 from diffclean.errors import DiffcleanError
 
 IMAGES = [
@@ -98,6 +101,8 @@ def test_keys_alone_have_no_score(tmp_path: Path) -> None:
         ("list.json", "7"),
         ("list.json", '{"format": "diffclean-poison"}'),
         ("list.json", "[" * 100_000),
+        ("list.json", "[" * 150 + "]" * 150),
+        ("list.json", '["a/\\ud800.png"]'),
         ("list.json", '{"format": 1, "x": 2}'),
         ("list.json", '{"format": "diffclean-suspects", "format_version": 3}'),
         ("list.json", '{"format": "diffclean-suspects", "format_version": 2, "images": [7]}'),
@@ -116,3 +121,63 @@ def test_a_list_that_is_none(name: str, content: str, tmp_path: Path) -> None:
 def test_a_list_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(DiffcleanError, match=r"(?s)No such file.*diffclean suspects DATA"):
         read_suspects(tmp_path / "none.json")
+
+
+@pytest.mark.parametrize(
+    ("part", "change"),
+    [
+        ("images", {"score": 10**400}),
+        ("images", {"probability": "sure"}),
+        ("images", {"score": None}),
+        ("classes", {"name": ["dog"]}),
+        ("classes", {"images": "many"}),
+        ("classes", {"suspects": True}),
+        ("classes", {"separation": 10**400}),
+        ("classes", {"picture": 5}),
+        ("classes", {"too_few": 1}),
+    ],
+)
+def test_wrong_values_in_a_list_are_messages(part: str, change: dict[str, object], tmp_path: Path) -> None:
+    FOUND.write(tmp_path / "list.json")
+    content = json.loads((tmp_path / "list.json").read_text())
+    content[part][0] |= change
+    (tmp_path / "list.json").write_text(json.dumps(content))
+    with pytest.raises(DiffcleanError, match="is not a list of suspects"):
+        read_list(tmp_path / "list.json")
+
+
+def test_a_pipe_in_place_of_a_list_is_not_waited_for(tmp_path: Path) -> None:
+    for name in ("list.json", "list.csv"):
+        os.mkfifo(tmp_path / name)
+        with pytest.raises(DiffcleanError, match="not a plain file"):
+            read_list(tmp_path / name)
+
+
+def test_a_killed_writer_leaves_nothing_once_a_list_was_written(tmp_path: Path) -> None:
+    script = (
+        "import os, signal, sys; from pathlib import Path; from diffclean.data import suspects\n"
+        "os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "suspects.SuspectList('d', 's', '', [], [], {}).write(Path(sys.argv[1]))"
+    )
+    killed = subprocess.run([sys.executable, "-c", script, str(tmp_path / "list.json")], check=False)
+    assert killed.returncode == -9
+    assert [path.suffix for path in tmp_path.iterdir()] == [".part"]
+    FOUND.write(tmp_path / "list.json")
+    assert [path.name for path in tmp_path.iterdir()] == ["list.json"]
+
+
+def test_two_lists_of_a_data_set_become_one() -> None:
+    first = SuspectList("other", "data set", "", [], [JudgedImage("dog/3.png", "", math.nan, 0.7, True)], {})
+    both = merged(first, FOUND)
+    assert both.keys == {'dog/"2".png', "dog/3.png"}
+    assert both.images[2] == JudgedImage("dog/3.png", "dog", -1.0, 0.7, True), "the score is the new one"
+    assert (both.detector, both.missing) == ("some-detector", FOUND.missing)
+    assert both.settings == {"seed": 1, "first_list": {"detector": "other", "suspects": 1}}
+    cat, dog = both.classes
+    assert cat == FOUND.classes[0]
+    assert (dog.suspects, dog.why) == (2, "It stands out. New among them: 1.")
+
+
+def test_an_image_of_the_first_list_that_cannot_be_read_any_more_stays_on_it() -> None:
+    gone = JudgedImage("dog/4.png", "dog", 1.0, 0.9, True)
+    assert merged(SuspectList("other", "", "", [], [gone], {}), FOUND).images == [*IMAGES, gone]

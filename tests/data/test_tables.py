@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 from data_sets import picture
 
+from diffclean.data.convert import convert
 from diffclean.data.keys import variation_name
 from diffclean.data.registry import format_of, open_source
 from diffclean.errors import DiffcleanError, UsageError
@@ -180,3 +181,22 @@ def test_arrays_that_cannot_be_told_apart_are_named(tmp_path: Path) -> None:
     np.savez(tmp_path / "y.npz", a=np.zeros((3, 4), np.float32))
     with pytest.raises(DiffcleanError, match=r"has a float32\[3, 4\][\s\S]*np.savez"):
         open_source(tmp_path / "y.npz").items()
+
+
+@pytest.mark.parametrize(
+    "notes",
+    [
+        b"[" * 100_000,
+        b'{"info": {"features": {"note": ' + b'{"a": ' * 900 + b"1" + b"}" * 900 + b"}}}",
+        b'{"info": {"features": {"note": {"_type": "\\ud800"}}}}',
+        b'{"info": {"features": [1]}}',
+        b'{"info": 5}',
+        b"\xff",
+    ],
+)
+def test_notes_on_columns_that_make_no_sense_are_not_followed(notes: bytes, tmp_path: Path) -> None:
+    table = pa.table({"image": [picture(1)], "label": [1], "note": ["x"]})
+    pq.write_table(table.replace_schema_metadata({b"huggingface": notes}), tmp_path / "x.parquet")
+    done = convert(str(tmp_path / "x.parquet"), tmp_path / "y", "huggingface")
+    assert done.images == 1
+    assert [item.label for item in open_source(tmp_path / "y").items()] == ["1"]

@@ -265,3 +265,39 @@ def test_memory_counts_until_the_block_ends(monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_caller_s_error_in_the_block_is_the_caller_s() -> None:
     with pytest.raises(KeyError), decoded(saved(RED, "PNG")):
         raise KeyError("mine")
+
+
+def with_pieces(image: Image.Image, tag: int, count: int) -> bytes:
+    """A TIFF whose table of strips or tiles has so many entries; each is the first strip."""
+    data = saved(image, "TIFF")
+    (at,) = struct.unpack_from("<4xL", data)
+    (tags,) = struct.unpack_from("<H", data, at)
+    entries = [struct.unpack_from("<HHLL", data, at + 2 + 12 * number) for number in range(tags)]
+    (strip,) = (entry[3] for entry in entries if entry[0] == 273)
+    entries = sorted([*(e for e in entries if e[0] != tag), (tag, 4, count, len(data) + 2 + 12 * (tags + 1) + 4)])
+    table = b"".join(struct.pack("<HHLL", *entry) for entry in entries)
+    directory = struct.pack("<H", len(entries)) + table + bytes(4 + 12 * (tags + 1 - len(entries)))
+    return data[:4] + struct.pack("<L", len(data)) + data[8:] + directory + struct.pack("<L", strip) * count
+
+
+@pytest.mark.parametrize("tag", [273, 279, 324, 325])
+def test_a_tiff_of_a_million_strips_is_refused(tag: int) -> None:
+    with pytest.raises(DecodeError, match="TIFF of more than 65536 strips or tiles"):
+        decode(with_pieces(RED, tag, 1_000_000))
+
+
+def test_a_tiff_of_many_rows_has_a_strip_for_each(image: Image.Image) -> None:
+    tall = image.resize((3, 20_000))
+    data = saved(tall, "TIFF", compression="raw", tiffinfo={278: 1})
+    np.testing.assert_array_equal(decode(data), np.asarray(tall))
+
+
+def test_a_tiff_of_endless_tags_is_refused() -> None:
+    big = b"II+\0\x08\0\0\0" + struct.pack("<QQ", 16, 2**60) + bytes(20) * 1000
+    with pytest.raises(DecodeError, match="TIFF of more than 4096 tags"):
+        decode(big)
+    with pytest.raises(DecodeError, match="TIFF of more than 4096 tags"):
+        decode(b"MM\0*\0\0\0\x08" + struct.pack(">H", 65_535) + bytes(12) * 65_535)
+    for cut in (b"II*\0\xff\xff\xff\xff", b"II+\0\x08\0\0\0" + b"\xff" * 8):
+        with pytest.raises(DecodeError, match=r"truncated|damaged"):
+            decode(cut + bytes(100))

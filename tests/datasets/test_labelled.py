@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -87,3 +88,17 @@ def test_nothing_to_read(tmp_path: Path) -> None:
     Image.new("RGB", (8, 6)).save(tmp_path / "flat.png")
     with pytest.raises(DiffcleanError, match="no class folder"):
         folder_samples(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["[]", "7", "[" * 100_000, '{"class_to_idx": {"a": 1e999}}', '{"a": "\\ud800"}'])
+def test_damaged_classes_beside_a_data_set_are_a_message(text: str, folder: Path) -> None:
+    for name in ("run.json", "poison.json"):
+        (folder / name).write_text(text)
+        with pytest.raises(DiffcleanError, match=f"{name} is damaged"):
+            stored_classes(folder)
+        (folder / name).unlink()
+
+
+def test_a_pipe_in_place_of_stored_classes_is_not_waited_for(folder: Path) -> None:
+    os.mkfifo(folder / "poison.json")
+    assert stored_classes(folder) is None

@@ -162,6 +162,17 @@ def test_external_weights_that_are_sound_are_taken(engine: Path) -> None:
     assert open_engine(engine, "onnxruntime").runtime.name == "onnxruntime"
 
 
+def test_names_that_are_no_text_stay_out_of_standard_output(engine: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """ONNX Runtime prints what it cannot decode, unless it is told not to."""
+    data = (engine / GRAPH).read_bytes()
+    name = onnx.load(engine / GRAPH).graph.initializer[0].name.encode()
+    (engine / GRAPH).write_bytes(data.replace(name, b"\xff" * len(name), 1))  # where a node names it
+    recorded(engine)
+    with pytest.raises(DiffcleanError, match=r"vae_decoder/model\.onnx (cannot be run|is damaged)"):
+        open_engine(engine, "onnxruntime")
+    assert capfd.readouterr().out == ""
+
+
 def test_the_command_ends_with_a_message(engine: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from PIL import Image
 

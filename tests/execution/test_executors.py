@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import pytest
+from small_cluster import NODE, small_cluster, wait_for_the_end
 from squares import Square, Squares
 
-from diffclean.errors import DiffcleanError
+from diffclean.errors import DiffcleanError, MissingExtraError, UsageError
 from diffclean.execution.base import Executor, Share
 from diffclean.execution.here import Here
 from diffclean.execution.processes import Processes
+from diffclean.execution.ray_actors import Ray
+from diffclean.execution.ray_cluster import Needs, OnRay, connected
 
 EXECUTORS = {"here": Here(Share(threads=2)), "processes": Processes(2, Share(threads=2, workers=2))}
+RAY = pytest.param("ray", marks=pytest.mark.cluster)
 
 
 @pytest.fixture(autouse=True)
@@ -23,9 +32,24 @@ def _children_find_the_task(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", f"{Path(__file__).parents[1] / 'support'}:{os.environ.get('PYTHONPATH', '')}")
 
 
-@pytest.fixture(params=EXECUTORS)
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Any]:
+    """A cluster of two nodes."""
+    pytest.importorskip("ray", reason="ray is not installed, or has no wheel for this Python")
+    with small_cluster(2) as nodes:
+        yield nodes
+
+
+@pytest.fixture
+def on_ray(nodes: Any) -> Iterator[Ray]:
+    with connected(OnRay(nodes.address)) as cluster:
+        assert cluster is not None
+        yield Ray(cluster, Share(), lot=16)
+
+
+@pytest.fixture(params=[*EXECUTORS, RAY])
 def executor(request: pytest.FixtureRequest) -> Executor:
-    found: Executor = EXECUTORS[request.param]
+    found: Executor = EXECUTORS.get(request.param) or request.getfixturevalue("on_ray")
     return found
 
 
@@ -110,3 +134,126 @@ def test_a_process_that_dies_without_a_word_is_missed() -> None:
     with pytest.raises(DiffcleanError, match=r"ended with exit code 7"):
         recorder.of(EXECUTORS["processes"], range(1000), Squares(dies_at=500))
     assert 500 * 500 not in recorder.squares
+
+
+@pytest.mark.cluster
+def test_both_nodes_work(on_ray: Ray) -> None:
+    recorder = Recorder()
+
+    def until_both_were_seen() -> Iterator[int]:
+        yield from takewhile(lambda _: len({process for _, process, _ in recorder.found}) < 2, range(10_000_000))
+
+    recorder.of(on_ray, until_both_were_seen())
+    assert len({process for _, process, _ in recorder.found}) == 2
+    assert recorder.squares == [number * number for number in range(len(recorder.found))]
+
+
+@pytest.mark.cluster
+def test_a_node_that_is_added_later_works_too(on_ray: Ray, nodes: Any) -> None:
+    recorder = Recorder()
+    added = []
+
+    def until_a_third_was_seen() -> Iterator[int]:
+        for number in range(10_000_000):
+            processes = {process for _, process, _ in recorder.found}
+            if len(processes) == 2 and not added:
+                added.append(nodes.add_node(**NODE))
+            if len(processes) == 3:
+                return
+            yield number
+
+    try:
+        recorder.of(on_ray, until_a_third_was_seen())
+    finally:
+        nodes.remove_node(added[0])
+    assert recorder.squares == [number * number for number in range(len(recorder.found))]
+
+
+@pytest.mark.cluster
+def test_no_more_actors_than_were_asked_for(on_ray: Ray) -> None:
+    found = Recorder().of(replace(on_ray, most=1), range(1001)).found
+    assert len({process for _, process, _ in found}) == 1
+
+
+@pytest.mark.cluster
+def test_a_job_that_ends_its_actor_each_time_is_given_up(on_ray: Ray) -> None:
+    recorder = Recorder()
+    with pytest.raises(DiffcleanError, match=r"3 actors have ended while they worked on the same images") as caught:
+        recorder.of(on_ray, range(1000), Squares(dies_at=500))
+    assert "`batch`" in caught.value.hint
+    assert 500 * 500 not in recorder.squares
+    assert len(recorder.squares) == len(set(recorder.squares))
+    wait_for_the_end(os.getpid())
+
+
+@pytest.mark.cluster
+def test_nodes_that_cannot_work_are_named_before_the_work(on_ray: Ray) -> None:
+    recorder = Recorder()
+    with pytest.raises(DiffcleanError, match=r"(?s)2 of 2 nodes cannot work on this run:.*It is not at home") as caught:
+        recorder.of(on_ray, range(1000), Squares(home=os.getpid()))
+    assert caught.value.hint == "Stay at home."
+    assert recorder.found == []
+
+
+@pytest.mark.cluster
+def test_a_cluster_without_gpus(nodes: Any) -> None:
+    with (
+        pytest.raises(DiffcleanError, match=r"needs 1 CPU and 1 GPU, and no node .*: of its 2 nodes") as caught,
+        connected(OnRay(nodes.address, gpus=1)),
+    ):
+        pass
+    assert "`num_gpus` 0" in caught.value.hint
+
+
+@pytest.mark.cluster
+def test_a_node_that_is_waited_for(nodes: Any) -> None:
+    """As an autoscaler would start it, which learns of actors that find no room."""
+    recorder = Recorder()
+    with connected(OnRay(nodes.address, cpus=2, wait_s=600)) as cluster:
+        assert cluster is not None
+        assert cluster.room() == 0
+        executor = Ray(cluster, Share(), lot=4)
+        with ThreadPoolExecutor(1) as pool:  # a node can be added from the main thread only
+            running = pool.submit(recorder.of, executor, range(100))
+            added = nodes.add_node(**NODE | {"num_cpus": 2})
+            found = running.result().found
+        nodes.remove_node(added)
+    assert {threads for _, _, threads in found} == {2}
+    assert len(recorder.squares) == 100
+
+
+def test_an_address_without_a_cluster() -> None:
+    pytest.importorskip("ray", reason="ray is not installed, or has no wheel for this Python")
+    with (
+        pytest.raises(DiffcleanError, match=r"no Ray cluster at 127\.0\.0\.1:1 ") as caught,
+        connected(OnRay("127.0.0.1:1")),
+    ):
+        pass
+    assert "ray start --head" in caught.value.hint
+
+
+def test_without_ray_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(MissingExtraError, match=r"pip install 'diffclean\[ray\]'"), connected(OnRay()):
+        pass
+
+
+@pytest.mark.parametrize("gpus", [-1, 1.5])
+def test_gpus_that_an_actor_cannot_have(gpus: float) -> None:
+    with pytest.raises(UsageError, match="`num_gpus`"):
+        Needs(1, gpus)
+
+
+@pytest.mark.parametrize(
+    ("needs", "resources", "actors"),
+    [
+        (Needs(1), {"CPU": 8.0}, 8),
+        (Needs(4), {"CPU": 7.0}, 1),
+        (Needs(1, 1), {"CPU": 8.0, "GPU": 2.0}, 2),
+        (Needs(1, 0.1), {"CPU": 64.0, "GPU": 3.0}, 30),
+        (Needs(1, 1), {"CPU": 8.0}, 0),
+        (Needs(1), {}, 0),
+    ],
+)
+def test_how_many_actors_a_node_holds(needs: Needs, resources: dict[str, float], actors: int) -> None:
+    assert needs.fit(resources) == actors

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import shutil
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -122,6 +125,126 @@ def test_img2img_is_told_the_empty_prompt(model_of: Any) -> None:
     torch.testing.assert_close(loaded("sd-img2img", model_of).components["unet"].module.prompt, prompt)
 
 
+def test_sdxl_is_told_what_diffusers_tells(model_of: Any) -> None:
+    """Both halves of guidance: the empty prompt of both encoders, and zeros; and the six numbers about the size."""
+    pipeline = pipeline_of("StableDiffusionXLImg2ImgPipeline", model_of, "sdxl-img2img")
+    unet = loaded("sdxl-img2img", model_of).components["unet"].module
+    with torch.no_grad():
+        prompt, nothing, pooled, none_pooled = pipeline.encode_prompt("", device="cpu")
+    torch.testing.assert_close(unet.prompt, torch.cat([nothing, prompt]))
+    torch.testing.assert_close(unet.pooled, torch.cat([none_pooled, pooled]))
+    square, corner = (unet_side(pipeline),) * 2, (0, 0)
+    theirs, _ = pipeline._get_add_time_ids(
+        square, corner, square, 6.0, 2.5, square, corner, square, torch.float32, pooled.shape[-1]
+    )
+    assert unet.time_ids.tolist() == theirs[0].tolist()
+    assert prompt.abs().max() > 0.1
+
+
+def unet_side(pipeline: Any) -> int:
+    """In pixels."""
+    return int(pipeline.unet.config.sample_size * pipeline.vae_scale_factor)
+
+
+def test_sdxl_chooses_a_row_at_a_time(model_of: Any) -> None:
+    unet = loaded("sdxl-img2img", model_of).components["unet"].module
+    sample, times = torch.randn(1, 4, 8, 8).expand(3, -1, -1, -1), torch.full((3,), 500.0)
+    with torch.no_grad():
+        mixed = unet(sample, times, torch.tensor([1.0, 0.0, 1.0]))
+    torch.testing.assert_close(mixed[0], mixed[2])
+    assert (mixed[0] - mixed[1]).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("zeros", [True, False])
+def test_sdxl_withholds_the_prompt_as_the_model_says(model_of: Any, tmp_path: Path, zeros: bool) -> None:
+    """Without `force_zeros_for_empty_prompt`, the unconditional half is the empty prompt too."""
+    model = Path(shutil.copytree(model_of("sdxl-img2img"), tmp_path / "model"))
+    index = json.loads((model / "model_index.json").read_text())
+    (model / "model_index.json").write_text(json.dumps({**index, "force_zeros_for_empty_prompt": zeros}))
+    withheld, prompt = family_named("sdxl-img2img").load(model).components["unet"].module.prompt
+    assert torch.equal(withheld, torch.zeros_like(prompt) if zeros else prompt)
+
+
+def test_sdxl_follows_the_statistics_of_its_vae(model_of: Any, tmp_path: Path, squares: np.ndarray) -> None:
+    """Its pipelines alone use latents_mean and latents_std, in both directions."""
+    model = Path(shutil.copytree(model_of("sdxl-img2img"), tmp_path / "model"))
+    config = json.loads((model / "vae/config.json").read_text())
+    statistics = {"latents_mean": [0.3, -0.2, 0.1, 0.5], "latents_std": [0.7, 1.3, 0.9, 1.1]}
+    (model / "vae/config.json").write_text(json.dumps({**config, **statistics}))
+    components = family_named("sdxl-img2img").load(model).components
+    pipeline = diffusers.StableDiffusionXLImg2ImgPipeline.from_pretrained(model)
+    image = pipeline.image_processor.preprocess(Image.fromarray(squares[0]))
+    mean, deviation = (torch.tensor(values)[None, :, None, None] for values in statistics.values())
+    with torch.no_grad():
+        expected = (
+            (pipeline.vae.encode(image).latent_dist.mode() - mean) * pipeline.vae.config.scaling_factor / deviation
+        )
+        latent = components["vae_encoder"].module(torch.from_numpy(squares[:1]), torch.zeros_like(expected))
+        pixels, _ = components["vae_decoder"].module(latent)
+        theirs = pipeline.vae.decode(pipeline.vae.encode(image).latent_dist.mode()).sample
+    torch.testing.assert_close(latent, expected)
+    assert (pixels[0].permute(2, 0, 1) - (theirs[0].clamp(-1, 1) * 127.5 + 127.5)).abs().max() <= 1
+
+
+def test_kandinsky_sees_what_diffusers_sees(model_of: Any, squares: np.ndarray) -> None:
+    """Both halves of guidance, as the prior of diffusers makes them of a picture alone."""
+    prior = pipeline_of("KandinskyV22CombinedPipeline", model_of, "kandinsky").prior_pipe
+    prior.set_progress_bar_config(disable=True)
+    model = loaded("kandinsky", model_of)
+    with torch.no_grad():
+        theirs = prior.interpolate([Image.fromarray(squares[0])], [1.0], num_inference_steps=2)
+    condition = told(model, torch.from_numpy(squares[:1]), {})
+    torch.testing.assert_close(condition["image_embeds"], theirs.image_embeds, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(model.components["unet"].module.nothing, theirs.negative_image_embeds)
+    assert (theirs.image_embeds - theirs.negative_image_embeds).abs().max() > 0.01
+
+
+@pytest.mark.slow
+def test_kandinsky_from_the_noised_source(
+    model_of: Any, engine_of: Any, squares: np.ndarray, by_diffusers: Any
+) -> None:
+    """Below strength 1, where it is diffusers' image-to-image pipeline."""
+    engine = open_engine(engine_of("kandinsky"), "onnxruntime", threads=1)
+    made, _ = Sampler(engine, SamplerSettings(4, 0.5, 2.0, "ddim")).generate(torch.from_numpy(squares[:1]), [9])
+    both = pipeline_of("KandinskyV22CombinedPipeline", model_of, "kandinsky")
+    prior = both.prior_pipe
+    with torch.no_grad():
+        image = prior.image_processor(images=Image.fromarray(squares[0]), return_tensors="pt").pixel_values
+        embeds = prior.image_encoder(image).image_embeds
+    pipeline = diffusers.KandinskyV22Img2ImgPipeline(unet=both.unet, scheduler=both.scheduler, movq=both.movq)
+    pipeline.scheduler = scheduler_named("ddim", engine.manifest.scheduler)
+    expected = by_diffusers(
+        pipeline,
+        squares[0],
+        noise_for([9], noise_shapes(engine.manifest.components)),
+        image_embeds=embeds,
+        negative_image_embeds=prior.get_zero_embed(),
+        height=engine.manifest.image_size,
+        width=engine.manifest.image_size,
+        num_inference_steps=4,
+        strength=0.5,
+        guidance_scale=2.0,
+    )
+    error = float(((made[0].double().numpy() - expected) ** 2).mean())
+    assert error <= 255**2 / 10**4  # a PSNR of 40 dB
+
+
+def test_instruct_pix2pix_is_given_the_latent_as_diffusers_gives_it(model_of: Any, squares: np.ndarray) -> None:
+    """The mean of the posterior, and not scaled; nothing is hidden."""
+    pipeline = pipeline_of("StableDiffusionInstructPix2PixPipeline", model_of, "instruct-pix2pix")
+    model = loaded("instruct-pix2pix", model_of)
+    image = pipeline.image_processor.preprocess(Image.fromarray(squares[0]))
+    noise = noise_for([3], noise_shapes(model.components))
+    with torch.no_grad():
+        theirs = pipeline.prepare_image_latents(image, 1, 1, torch.float32, "cpu", False)
+        prompt = pipeline._encode_prompt("", "cpu", 1, False)
+    unet = model.components["unet"].module
+    source = told(model, torch.from_numpy(squares[:1]), noise)["source"]
+    torch.testing.assert_close(source / unet.scale, theirs, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(unet.prompt, prompt)
+
+
+@pytest.mark.slow
 def test_guidance_without_a_condition_is_left_out_and_said(
     engine_of: Any, squares: np.ndarray, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from small_models import saved
+from small_models import ADAPTER, saved
 
 from diffclean.errors import DiffcleanError, UsageError
 from diffclean.families.hub import fetched, files_to_fetch, located
-from diffclean.families.registry import HubModel, family_named, recipe_for
+from diffclean.families.registry import HubModel, Recipe, family_named, load_recipe, recipe_for
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 PARTS = ("unet/*", "scheduler/*")
@@ -210,9 +210,9 @@ def test_files_that_are_not_the_recipes(hub: Hub) -> None:
 
 def test_a_model_of_no_known_family(hub: Hub) -> None:
     write(hub.folder, "unet/config.json")
-    (hub.folder / "model_index.json").write_text('{"_class_name": "StableDiffusionXLPipeline"}')
+    (hub.folder / "model_index.json").write_text('{"_class_name": "PixArtSigmaPipeline"}')
     with pytest.raises(
-        DiffcleanError, match=r"holds a StableDiffusionXLPipeline(.|\n)*Known: (.|\n)*StableDiffusionPipeline"
+        DiffcleanError, match=r"holds a PixArtSigmaPipeline(.|\n)*Known: (.|\n)*StableDiffusionPipeline"
     ):
         located(recipe_for("a/model"))
     assert hub.served == ["model_index.json"] * len(hub.served)  # nothing of its gigabytes
@@ -231,3 +231,63 @@ def test_a_shipped_model_by_its_hubs_name_has_its_recipes_defaults() -> None:
     recipe = recipe_for("shi-labs/versatile-diffusion")
     assert (recipe.name, recipe.family) == ("versatile-diffusion", "versatile-diffusion")
     assert recipe_for("shi-labs/versatile-diffusion@main").family == ""
+
+
+def composed_recipe(hub: Hub, path: Path, adapter: str = "adapters/models/ip-adapter_small.safetensors") -> Recipe:
+    """Of a model whose adapter and image encoder are at other places of the hub."""
+    saved("ip-adapter", hub.folder)
+    (hub.folder / "adapters/models").mkdir(parents=True)
+    (hub.folder / "ip_adapter" / ADAPTER).rename(hub.folder / "adapters/models" / ADAPTER)
+    (hub.folder / "ip_adapter").rmdir()
+    (hub.folder / "image_encoder").rename(hub.folder / "adapters/vit")
+    write(hub.folder, "image_encoder/config.json", "adapters/models/other.safetensors", "adapters/vit/model.bin")
+    path.write_text(f"""
+family = "ip-adapter"
+[source]
+hub = "a/model"
+revision = "main"
+[source.parts]
+ip_adapter = "a/model@main:{adapter}"
+image_encoder = "a/model@main:adapters/vit"
+[defaults]
+steps = 5
+strength = 1
+scheduler = ""
+guidance = 1
+batch = 4
+""")
+    return load_recipe(str(path))
+
+
+def test_a_model_is_put_together_from_several_places(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIFFCLEAN_CACHE", str(tmp_path / "diffclean"))
+    recipe = composed_recipe(hub, tmp_path / "mine.toml")
+    place = located(recipe).directory
+    assert place is not None
+    family_named("ip-adapter").load(place)
+    wanted = {"adapters/models/ip-adapter_small.safetensors", "adapters/vit/config.json"}
+    assert wanted <= set(hub.served)
+    assert not {"adapters/models/other.safetensors", "adapters/vit/model.bin", "image_encoder/config.json"} & set(
+        hub.served
+    )
+    cut_off(monkeypatch)
+    assert located(recipe).directory == place
+
+
+def test_a_part_that_is_not_there_any_more(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DIFFCLEAN_CACHE", str(tmp_path / "diffclean"))
+    recipe = composed_recipe(hub, tmp_path / "mine.toml", "adapters/gone.safetensors")
+    with pytest.raises(DiffcleanError, match=r"a/model@main has no adapters/gone.safetensors"):
+        located(recipe)
+
+
+@pytest.mark.parametrize("place", ["a/model:unet", "a/model@main", "../../etc@main:passwd", "a/model@main:../up"])
+def test_a_part_is_named_in_one_form_only(place: str, tmp_path: Path) -> None:
+    text = f"""
+family = "ip-adapter"
+source = {{ hub = "a/model", revision = "main", parts = {{ image_encoder = "{place}" }} }}
+defaults = {{ steps = 1, strength = 1, scheduler = "", guidance = 1, batch = 1 }}
+"""
+    (tmp_path / "mine.toml").write_text(text)
+    with pytest.raises(UsageError, match="owner/name@revision:path"):
+        load_recipe(str(tmp_path / "mine.toml"))

@@ -246,6 +246,7 @@ def test_cells_are_exact_in_half_precision(coarse_model: Path, tmp_path: Path) -
         assert parity_of_onnx(component, tmp_path / name / "model.onnx", "fp16", expected)["max_relative"] <= 2e-2
 
 
+@pytest.mark.slow
 def test_a_model_that_names_no_view_is_one_of_the_first(make_model: Callable[..., Path], tmp_path: Path) -> None:
     """The weights that were shipped before there were two versions: same graphs, byte for byte, same meaning."""
     named = make_model(tmp_path / "named")

@@ -23,7 +23,7 @@ def copied(model_of: Any, tmp_path: Path) -> Path:
 
 
 def change(model: Path, part: str, **values: Any) -> None:
-    path = model / part / "config.json"
+    path = model / part / ("config.json" if part else "model_index.json")
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
 
 
@@ -57,6 +57,16 @@ def test_sizes_in_every_form(copied: Path) -> None:
         ("unet", {"down_block_types": ["\\x1b[31m"]}, "cannot be read"),
         ("text_encoder", {"num_hidden_layers": 10**5}, "num_hidden_layers"),
         ("vae", {"block_out_channels": [8] * 1000}, "1000 entries"),
+        ("vae", {"latent_channels": 8}, "cannot be read"),
+        ("vae", {"in_channels": 1, "out_channels": 1}, "cannot be read"),
+        ("vae", {"latent_channels": None}, "cannot be read|do not fit together"),
+        ("unet", {"in_channels": 9}, "cannot be read"),
+        ("unet", {"addition_embed_type": "text"}, "not those of a UNet2DConditionModel: add_embedding"),
+        ("unet", {"time_cond_proj_dim": 7}, "cannot be read|missing"),
+        ("unet", {"_class_name": "UNet2DModel"}, "a UNet2DConditionModel was expected"),
+        ("text_encoder", {"hidden_size": 64}, "cannot be read|do not fit together"),
+        ("text_encoder", {"vocab_size": 10**5}, "cannot be read|do not fit together"),
+        ("text_encoder", {"max_position_embeddings": 0}, "cannot be read|do not fit together"),
     ],
 )
 def test_configurations_that_do_not_fit_the_weights(
@@ -76,6 +86,66 @@ def test_a_vae_of_another_model(copied: Path) -> None:
     other.save_pretrained(copied / "vae")
     with pytest.raises(DiffcleanError, match="works on 4 channels, but the VAE makes 16"):
         load(copied)
+
+
+@pytest.mark.parametrize(
+    ("part", "values", "message"),
+    [
+        ("text_encoder_2", None, "text_encoder_2/config.json is missing"),
+        ("tokenizer_2", None, "tokenizer_2/vocab.json is missing"),
+        ("text_encoder", {"max_position_embeddings": 4}, "cannot be read|not those of"),
+        ("unet", {"addition_time_embed_dim": 16}, "projection_class_embeddings_input_dim 64 \\(expected 112\\)"),
+        ("unet", {"addition_time_embed_dim": "wide"}, "cannot be read|do not fit together"),
+        ("unet", {"addition_embed_type": None}, "addition_embed_type None \\(expected text_time\\)"),
+        ("unet", {"time_cond_proj_dim": 8}, "time_cond_proj_dim|cond_proj"),
+        ("", {"requires_aesthetics_score": True}, "is a refiner"),
+    ],
+)
+def test_sdxl_with_wrong_parts(
+    part: str, values: dict[str, Any] | None, message: str, model_of: Any, tmp_path: Path
+) -> None:
+    model = Path(shutil.copytree(model_of("sdxl-img2img"), tmp_path / "model"))
+    if values is None:
+        shutil.rmtree(model / part)
+    else:
+        change(model, part, **values)
+    with pytest.raises(DiffcleanError, match=message):
+        load_model(family_named("sdxl-img2img"), model)
+
+
+@pytest.mark.parametrize(
+    ("part", "values", "message"),
+    [
+        ("prior_image_encoder", None, "is only the decoder of Kandinsky 2.2: prior_image_encoder/ is missing"),
+        ("prior_image_processor", None, "prior_image_processor/preprocessor_config.json is missing"),
+        ("movq", None, "movq/config.json is missing"),
+        ("movq", {"lookup_from_codebook": True}, "lookup_from_codebook True \\(expected False\\)"),
+        ("unet", {"addition_embed_type": "text"}, "cannot be read|not those of|addition_embed_type text"),
+        ("unet", {"out_channels": "many"}, "cannot be read|do not fit together"),
+    ],
+)
+def test_kandinsky_with_wrong_parts(
+    part: str, values: dict[str, Any] | None, message: str, model_of: Any, tmp_path: Path
+) -> None:
+    model = Path(shutil.copytree(model_of("kandinsky"), tmp_path / "model"))
+    if values is None:
+        shutil.rmtree(model / part)
+    else:
+        change(model, part, **values)
+    with pytest.raises(DiffcleanError, match=message):
+        load_model(family_named("kandinsky"), model)
+
+
+def test_a_model_that_is_no_instruct_pix2pix(copied: Path) -> None:
+    with pytest.raises(DiffcleanError, match=r"in_channels 4 \(expected 8\)"):
+        load_model(family_named("instruct-pix2pix"), copied)
+
+
+def test_an_older_model_that_calls_itself_sdxl(copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    index = copied / "model_index.json"
+    index.write_text(index.read_text().replace("StableDiffusionPipeline", "StableDiffusionXLPipeline"))
+    assert main(["export", str(copied)]) == 1
+    assert "is not a whole model: tokenizer_2/vocab.json is missing" in capsys.readouterr().err
 
 
 def test_weights_that_are_not_finite_are_named_before_an_export(

@@ -10,7 +10,7 @@ import diffusers
 import numpy as np
 import pytest
 import torch
-from small_models import MODELS
+from small_models import ADAPTER, FAMILIES
 
 from diffclean.engine.manifest import read_engine_manifest
 from diffclean.export.cache import ExportOptions, cached_engine
@@ -20,7 +20,7 @@ from diffclean.families.registry import family_named, recipe_for
 from diffclean.families.seeds import noise_for
 from diffclean.runtime.choose import Engine, open_engine
 from diffclean.variation.sampler import Sampler, SamplerSettings
-from diffclean.variation.schedule import SCHEDULERS, scheduler_named
+from diffclean.variation.schedule import scheduler_named, usable_schedulers
 
 SEEDS = [5, 6]
 STEPS = 4
@@ -38,16 +38,22 @@ WRONG = {
     "another parametrisation": {},
 }
 """What a scheduler gets instead."""
+EDM = {"_class_name": "EDMEulerScheduler", "sigma_max": 5.0, "prediction_type": "v_prediction"}
+"""The schedule of a model of the parametrisation of EDM, with less noise than usual."""
 PIPELINES = {
     "sd-img2img": "StableDiffusionImg2ImgPipeline",
+    "sdxl-img2img": "StableDiffusionXLImg2ImgPipeline",
     "versatile-diffusion": "VersatileDiffusionImageVariationPipeline",
 }
 """Families whose models name another pipeline than the one that makes variations."""
-STRENGTH = {"sd-img2img": 0.75}
+STRENGTH = {"sd-img2img": 0.75, "sdxl-img2img": 0.75}
 """Families of which nothing would be left at strength 1."""
+THEIRS_TAKES = {"kandinsky": {"ddim", "dpm++", "dpm++-karras"}}
+"""Families whose pipeline in diffusers works with some schedulers only: it does not scale the model's input, or gives
+`step` an argument that others do not take."""
 
 
-@pytest.fixture(scope="module", params=sorted(MODELS))
+@pytest.fixture(scope="module", params=FAMILIES)
 def family(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -67,6 +73,8 @@ def mild(engine: Engine) -> Engine:
 @pytest.fixture(scope="module")
 def pipeline(family: str, model_of: Any) -> Any:
     loaded = getattr(diffusers, PIPELINES.get(family, "DiffusionPipeline")).from_pretrained(model_of(family))
+    if family.startswith("ip-adapter"):
+        loaded.load_ip_adapter(str(model_of(family)), subfolder="ip_adapter", weight_name=ADAPTER)
     loaded.set_progress_bar_config(disable=True)
     return loaded
 
@@ -75,14 +83,15 @@ def psnr(first: np.ndarray, second: np.ndarray) -> float:
     return 10 * float(np.log10(255**2 / max(float(((first.astype(float) - second) ** 2).mean()), 1e-9)))
 
 
-def arguments_of(family: str, guidance: float) -> dict[str, float]:
-    """For diffusers' pipeline."""
+def arguments_of(family: str, guidance: float, scheduler: str = "ddim") -> dict[str, float]:
+    """For diffusers' pipeline, which would set TCD's gamma to 0."""
     arguments = {"num_inference_steps": STEPS, "guidance_scale": guidance}
+    arguments |= {"eta": 0.3} if scheduler == "tcd" else {}
     return arguments | ({"strength": STRENGTH[family]} if family in STRENGTH else {})
 
 
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
-@pytest.mark.parametrize("scheduler", sorted(SCHEDULERS))
+@pytest.mark.parametrize("scheduler", usable_schedulers({}))
 def test_the_pixels_are_those_of_diffusers(
     mild: Engine,
     pipeline: Any,
@@ -93,15 +102,44 @@ def test_the_pixels_are_those_of_diffusers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     family = mild.family.name
-    arguments = arguments_of(family, guidance)
+    if scheduler not in THEIRS_TAKES.get(family, {scheduler}):
+        pytest.skip("diffusers' pipeline of this family does not work with this scheduler")
+    arguments = arguments_of(family, guidance, scheduler)
     settings = SamplerSettings(STEPS, STRENGTH.get(family, 1.0), guidance, scheduler)
-    made, finite = Sampler(mild, settings).generate(torch.from_numpy(squares), SEEDS)
+    sampler = Sampler(mild, settings)
+    made, finite = sampler.generate(torch.from_numpy(squares), SEEDS)
     assert finite.all()
     assert made.float().std() > 5  # pictures
     monkeypatch.setattr(pipeline, "scheduler", scheduler_named(scheduler, {**pipeline.scheduler.config, **MILD}))
     for square, seed, variation in zip(squares, SEEDS, made, strict=True):
-        noise = noise_for([seed], noise_shapes(mild.manifest.components))
+        noise = noise_for([seed], sampler.noise_shapes)
         assert psnr(variation.numpy(), by_diffusers(pipeline, square, noise, **arguments)) >= ALIKE_DB
+
+
+@pytest.mark.parametrize("scheduler", usable_schedulers(EDM))
+def test_a_model_that_was_trained_for_edm(
+    mild: Engine,
+    pipeline: Any,
+    squares: np.ndarray,
+    scheduler: str,
+    by_diffusers: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if scheduler not in THEIRS_TAKES.get(mild.family.name, {scheduler}):
+        pytest.skip("diffusers' pipeline of this family does not work with this scheduler")
+    engine = Engine(mild.directory, replace(mild.manifest, scheduler=EDM), mild.runtime)
+    strength = STRENGTH.get(mild.family.name, 1.0)
+    made, _ = Sampler(engine, SamplerSettings(STEPS, strength, 1.0, scheduler)).generate(
+        torch.from_numpy(squares[:1]), SEEDS[:1]
+    )
+    noise = noise_for(SEEDS[:1], noise_shapes(engine.manifest.components))
+    alike = []
+    for config in (EDM, {**EDM, "sigma_max": 7.0}):
+        monkeypatch.setattr(pipeline, "scheduler", scheduler_named(scheduler, config))
+        theirs = by_diffusers(pipeline, squares[0], noise, **arguments_of(mild.family.name, 1.0))
+        alike.append(psnr(made[0].numpy(), theirs))
+    assert alike[0] >= ALIKE_DB
+    assert alike[1] <= ALIKE_DB - 15
 
 
 @pytest.mark.parametrize("wrong", WRONG)

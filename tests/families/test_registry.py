@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from diffclean.errors import DiffcleanError, UsageError
+from diffclean.export.export import Request, export
 from diffclean.families.registry import FAMILIES, family_named, load_recipe, recipe_for, recipe_names
-from diffclean.variation.settings import Settings
+from diffclean.variation.settings import Settings, locate
 
 RECIPE = """
 family = "micro"
@@ -30,6 +31,37 @@ def test_every_shipped_recipe_parses_and_its_family_exists(name: str) -> None:
     assert settings.sampler.steps == recipe.defaults["steps"]
 
 
+@pytest.mark.parametrize("name", sorted({*recipe_names()} - {"micro"}))
+def test_every_recipe_of_a_large_model_names_its_licence_and_its_size(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.license_note
+    assert recipe.parameters is not None
+    assert 10**8 < recipe.parameters.engine <= recipe.parameters.fetched < 10**11
+
+
+def test_a_licence_that_forbids_production_is_said_before_the_work(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The message comes before the weights are looked for, which are missing here."""
+    text = RECIPE.replace('family = "micro"', 'family = "micro"\nlicense = "for study"\nproduction = false')
+    (tmp_path / "study.toml").write_text(text)
+    with pytest.raises(DiffcleanError):
+        export(Request(str(tmp_path / "study.toml")))
+    assert "The weights of study are not free for production. Licence: for study." in caplog.text
+    caplog.clear()
+    with pytest.raises(DiffcleanError):
+        locate(Settings(engine=str(tmp_path / "study.toml")))
+    assert "not free for production" in caplog.text
+
+
+def test_another_model_of_a_family_has_its_own_licence(tmp_path: Path) -> None:
+    """The recipe's licence is that of its own weights."""
+    (tmp_path / "model_index.json").write_text('{"_class_name": "StableDiffusionXLPipeline"}')
+    recipe = recipe_for(str(tmp_path))
+    assert recipe.license_note.startswith("that of the checkpoint")
+    assert recipe.parameters is None
+
+
 def test_micro_is_shipped() -> None:
     assert "micro" in recipe_names()
     assert load_recipe("micro").license_note
@@ -41,7 +73,7 @@ def test_every_family_has_the_name_it_is_known_by(name: str) -> None:
 
 
 def test_unknown_family() -> None:
-    with pytest.raises(DiffcleanError, match="Known: micro"):
+    with pytest.raises(DiffcleanError, match=r"Known: (.|\n)*micro"):
         family_named("stable")
 
 
@@ -74,6 +106,8 @@ def test_a_recipe_of_ones_own(tmp_path: Path) -> None:
         ("[source]\npath", "source"),
         ("[defaults]", "[default]"),
         ("batch = 4", "batch ="),
+        ("[defaults]", "[parameters]\nengine = 5\n[defaults]"),
+        ("[defaults]", '[parameters]\nengine = "x"\nfetched = 1\n[defaults]'),
     ],
 )
 def test_a_wrong_recipe_is_refused(tmp_path: Path, before: str, after: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,8 @@ import pytest
 
 from diffclean.errors import DiffcleanError
 from diffclean.families.registry import family_named, load_model
-from diffclean.families.schedulers import NEAREST, read_scheduler
-from diffclean.variation.schedule import SCHEDULERS, differences, schedule_of, scheduler_for
+from diffclean.families.schedulers import NEAREST, parametrisation_of, read_scheduler
+from diffclean.variation.schedule import SCHEDULERS, STOCHASTIC, differences, schedule_of, scheduler_for
 
 MADE = {
     "beta_start": 0.00085,
@@ -36,12 +38,18 @@ def model(folder: Path, config: dict[str, Any], listed: str | None = None) -> Pa
 
 @pytest.mark.parametrize("name", sorted(NEAREST))
 def test_those_of_the_same_equation_are_sampled(name: str, tmp_path: Path) -> None:
-    config = read_scheduler(model(tmp_path, {"_class_name": name, **MADE}))
+    kind = parametrisation_of(name)
+    made = MADE if kind == "betas" else {}
+    config = read_scheduler(model(tmp_path, {"_class_name": name, **made}), parametrisations=(kind,))
     ours = scheduler_for(config)
     assert SCHEDULERS[ours][0] == name or differences(ours, config) == [
         f"{ours} is used in place of the model's own scheduler, {name}"
     ]
-    assert schedule_of(ours, config, 8).timesteps[0] > 800
+    schedule = schedule_of(ours, config, 8)
+    assert list(schedule.timesteps) == sorted(schedule.timesteps, reverse=True)
+    assert 0.8 < schedule.noise_levels[0] <= 1
+    assert schedule.noise_levels[-1] < 0.2
+    assert bool(schedule.draws) == (ours in STOCHASTIC)
 
 
 @pytest.mark.parametrize(
@@ -49,10 +57,7 @@ def test_those_of_the_same_equation_are_sampled(name: str, tmp_path: Path) -> No
     [
         "FlowMatchEulerDiscreteScheduler",
         "FlowMatchHeunDiscreteScheduler",
-        "EDMEulerScheduler",
-        "EDMDPMSolverMultistepScheduler",
-        "LCMScheduler",
-        "TCDScheduler",
+        "FlowMatchLCMScheduler",
         "UnCLIPScheduler",
         "IPNDMScheduler",
         "CMStochasticIterativeScheduler",
@@ -66,8 +71,11 @@ def test_other_parametrisations_end_before_anything_is_built(name: str, tmp_path
     else:
         model(tmp_path, {"_class_name": name})
     for family in ("sd-img2img", "sd-image-variations", "versatile-diffusion", "stable-unclip"):
-        with pytest.raises(DiffcleanError, match=f"names the scheduler {name}, which diffclean cannot use"):
+        with pytest.raises(DiffcleanError, match=f"names the scheduler {name}, which diffclean cannot use") as raised:
             load_model(family_named(family), tmp_path)
+        assert "Taken are: DDIMScheduler, " in raised.value.hint
+        assert "TCDScheduler, EDMEulerScheduler, " in raised.value.hint
+        assert name not in raised.value.hint
 
 
 @pytest.mark.parametrize(
@@ -90,15 +98,29 @@ def test_other_parametrisations_end_before_anything_is_built(name: str, tmp_path
         ("trained_betas", [0.1] * 7, {}),
         ("trained_betas", 5, {}),
         ("timestep_spacing", "even", {}),
+        ("beta_schedule", "sigmoid", {"_class_name": "DDPMScheduler"}),
+        ("beta_schedule", ["linear"], {}),
+        ("trained_betas", [2.0] * 1000, {}),
+        ("prediction_type", None, {}),
+        ("num_train_timesteps", 1000.5, {}),
+        ("num_train_timesteps", None, {}),
         ("steps_offset", 10**9, {}),
         ("steps_offset", -5, {}),
         ("solver_order", 10**9, {"_class_name": "UniPCMultistepScheduler"}),
+        ("original_inference_steps", 0, {"_class_name": "LCMScheduler"}),
+        ("timestep_scaling", "x", {"_class_name": "LCMScheduler"}),
+        ("sigma_max", -1, {"_class_name": "EDMEulerScheduler"}),
+        ("sigma_min", 100, {"_class_name": "EDMEulerScheduler"}),
+        ("sigma_schedule", "linear", {"_class_name": "EDMDPMSolverMultistepScheduler"}),
+        ("shift", 0, {"_class_name": "FlowMatchEulerDiscreteScheduler"}),
+        ("shift_terminal", 1.5, {"_class_name": "FlowMatchEulerDiscreteScheduler"}),
+        ("stochastic_sampling", True, {"_class_name": "FlowMatchEulerDiscreteScheduler"}),
     ],
 )
 def test_values_that_make_no_schedule_are_named(key: str, value: Any, more: dict[str, Any], tmp_path: Path) -> None:
     model(tmp_path, {"_class_name": "DDIMScheduler", **MADE, key: value, **more})
     with pytest.raises(DiffcleanError, match=key):
-        read_scheduler(tmp_path)
+        read_scheduler(tmp_path, parametrisations=("betas", "edm", "flow"))
 
 
 def test_model_index_decides_the_class(tmp_path: Path) -> None:
@@ -177,3 +199,41 @@ def test_variate_says_it_before_the_export(
     assert main(command) == 1
     assert "num_train_timesteps 1000000000" in capsys.readouterr().err
     assert not list((tmp_path / "cache").glob("engines/*"))
+
+
+def test_lcm_takes_no_more_steps_than_it_was_distilled_for() -> None:
+    config = {"_class_name": "LCMScheduler", **MADE, "original_inference_steps": 50}
+    assert len(schedule_of("lcm", config, 50).timesteps) == 50
+    with pytest.raises(DiffcleanError, match=r"lcm cannot take 51 steps with .*original_inference_steps 50"):
+        schedule_of("lcm", config, 51)
+
+
+def test_a_shift_that_depends_on_the_picture_must_be_known() -> None:
+    config = {"_class_name": "FlowMatchEulerDiscreteScheduler", "use_dynamic_shifting": True}
+    with pytest.raises(DiffcleanError, match="`mu` must be passed"):
+        schedule_of("flow", config, 4)
+    assert schedule_of("flow", {**config, "mu": 1.0}, 4).timesteps[0] == 1000
+
+
+def test_beta_sigmas_without_scipy_are_a_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    model(tmp_path, {"_class_name": "EulerDiscreteScheduler", **MADE, "use_beta_sigmas": True})
+    with pytest.raises(DiffcleanError, match=r"(?s)use_beta_sigmas, for which diffusers needs scipy.*pip install"):
+        read_scheduler(tmp_path)
+
+
+ODD: tuple[Any, ...] = (None, "x", "", -1, 0, 10**9, 10**400, 1e300, float("inf"), [], {}, ["x"], True)
+
+
+@pytest.mark.parametrize("name", sorted({cls for cls, _ in SCHEDULERS.values()}))
+def test_whatever_a_configuration_says_is_a_schedule_or_a_message(name: str) -> None:
+    """Keys that only the library reads: its errors, of any kind, are messages, and no weight is infinite."""
+    for key in inspect.signature(getattr(diffusers, name).__init__).parameters:
+        for value in ODD if key != "self" else ():
+            config = {"_class_name": name, **MADE, key: value}
+            try:
+                schedule = schedule_of(scheduler_for(config), config, 4)
+            except DiffcleanError:
+                continue
+            numbers = [*schedule.timesteps, *schedule.final, *schedule.start]
+            assert all(math.isfinite(number) for number in numbers), (key, value)

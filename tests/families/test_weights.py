@@ -287,10 +287,10 @@ def test_a_picture_that_would_be_seen_otherwise(model_of: Any, tmp_path: Path, e
         family_named("sd-image-variations").load(model)
 
 
-def test_an_sdxl_model_is_refused_by_name(model: Path) -> None:
-    change(model / "model_index.json", _class_name="StableDiffusionXLPipeline")
+def test_a_model_of_no_family_is_refused_by_name(model: Path) -> None:
+    change(model / "model_index.json", _class_name="PixArtSigmaPipeline")
     with pytest.raises(
-        DiffcleanError, match=r"holds a StableDiffusionXLPipeline(.|\n)*Known: (.|\n)*StableDiffusionPipeline"
+        DiffcleanError, match=r"holds a PixArtSigmaPipeline(.|\n)*Known: (.|\n)*StableDiffusionPipeline"
     ):
         recipe_for(str(model))
 
@@ -301,7 +301,7 @@ def test_an_sdxl_model_is_refused_by_name(model: Path) -> None:
         ("DDIMScheduler", "ddim"),
         ("PNDMScheduler", "ddim"),
         ("EulerDiscreteScheduler", "euler"),
-        ("EulerAncestralDiscreteScheduler", "euler"),
+        ("EulerAncestralDiscreteScheduler", "euler-a"),
         ("DPMSolverMultistepScheduler", "dpm++"),
         ("UniPCMultistepScheduler", "unipc"),
         ("LMSDiscreteScheduler", "euler"),
@@ -320,3 +320,40 @@ def test_a_models_own_scheduler_or_the_nearest_with_a_note(
         assert own in caplog.text
         assert "`scheduler`" in caplog.text
     assert len(schedule_of(ours, config, 4).timesteps) == 4
+
+
+def sharded(model: Path) -> Path:
+    """The index of a U-Net in shards."""
+    unet().save_pretrained(model / "unet", max_shard_size="40KB")
+    (model / "unet" / PLAIN).unlink(missing_ok=True)
+    return model / "unet" / f"{STEM}.safetensors.index.json"
+
+
+@pytest.mark.parametrize("name", ["../../elsewhere.safetensors", "/etc/passwd", "pipe.safetensors", 5, ["x"]])
+def test_an_index_names_only_the_shards_beside_it(name: Any, model: Path) -> None:
+    index = sharded(model)
+    os.mkfifo(index.parent / "pipe.safetensors")
+    content = json.loads(index.read_text())
+    content["weight_map"]["conv_in.weight"] = name
+    index.write_text(json.dumps(content))
+    with pytest.raises(DiffcleanError, match="which is not one of the shards beside it"):
+        load_part(UNet2DConditionModel, model, "unet")
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"weight_map": []}', "[" * 100_000, "{"])
+def test_a_damaged_index_is_a_message(text: str, model: Path) -> None:
+    index = sharded(model)
+    index.write_text(text)
+    with pytest.raises(DiffcleanError, match=r"index\.json is damaged"):
+        load_part(UNet2DConditionModel, model, "unet")
+
+
+def test_a_pipe_in_place_of_weights_is_not_waited_for(model: Path, own_cache: Path) -> None:
+    (model / "unet" / PLAIN).unlink()
+    os.mkfifo(model / "unet" / PLAIN)
+    with pytest.raises(DiffcleanError, match="not a plain file"):
+        load_part(UNet2DConditionModel, model, "unet")
+    (model / "unet" / PLAIN).unlink()
+    os.mkfifo(model / "unet" / f"{STEM}.bin")
+    with pytest.raises(DiffcleanError, match="is refused"):
+        with_safetensors(model, SdImg2Img.parts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import json
+import os
 import resource
 import shutil
 import threading
@@ -446,3 +447,18 @@ def test_whoever_prepares_a_batch_it_is_the_same(images: np.ndarray) -> None:
     assert all((one[1].numpy() == corrupted).all() for one, (_, corrupted) in zip(alone, pixels, strict=True))
     for one, other in zip(alone, found(2), strict=True):
         assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("content", [b"", b"nonsense", None, {"config": 5}, {"master": {}}, {"optimizer": [1]}])
+def test_a_damaged_checkpoint_is_named(
+    content: bytes | dict[str, object] | None, undisturbed: Path, images: np.ndarray, tmp_path: Path
+) -> None:
+    path = tmp_path / "checkpoint.pt"
+    if content is None:
+        os.mkfifo(path)  # which is not waited for
+    elif isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save({**torch.load(undisturbed / "checkpoint.pt", weights_only=True), **content}, path)
+    with pytest.raises(DiffcleanError, match=r"checkpoint\.pt is damaged or is not a checkpoint of `pretrain`"):
+        pretrain(images, tmp_path, CONFIG)

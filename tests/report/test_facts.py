@@ -71,3 +71,10 @@ def test_a_damaged_report_is_refused_with_the_place_of_the_damage(
 def test_a_folder_without_a_report_says_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(DiffcleanError, match=REPORT_FILE):
         read_facts(tmp_path)
+
+
+def test_a_number_of_hundreds_of_digits_is_damage(tmp_path: Path) -> None:
+    path = Facts("signs", outcome=Outcome(before=Measured(rate(1, 2)))).write(tmp_path)
+    path.write_text(path.read_text().replace("0.5", "9" * 400))
+    with pytest.raises(DiffcleanError, match="too large for a number"):
+        read_facts(tmp_path)

@@ -21,14 +21,24 @@ class Squares:
 
     Attributes:
         fails_at: a number that it refuses.
-        dies_at: a number that ends the process without a word.
+        dies_at: a number that ends the process without a word; as often as it is tried.
+        home: a process; no other one can do anything.
     """
 
     fails_at: int = -1
     dies_at: int = -1
+    home: int | None = None
 
     def open(self, share: Share) -> SquareStation:
         return SquareStation(self, share)
+
+    def check(self) -> None:
+        if self.home not in (None, os.getpid()):
+            raise DiffcleanError("It is not at home.", "Stay at home.")
+
+    def rest(self, jobs: Sequence[int], outcomes: Sequence[Square]) -> list[int | None]:
+        made = {square for square, _, _ in outcomes}
+        return [None if number * number in made else number for number in jobs]
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,24 @@ def test_two_processes_do_what_one_does(shapes: Sets, tmp_path: Path, capsys: py
     assert {path.suffix for path in tmp_path.iterdir()} == {".pt", ".jsonl", ".tensorboard"}
 
 
+@pytest.mark.slow
+def test_two_processes_give_suspects_the_same_new_labels(shapes: Sets, tmp_path: Path) -> None:
+    """Each asks the classifier about its part of the list, and both leave the same images out."""
+    listed = tmp_path / "list.json"
+    listed.write_text(json.dumps([f"{name}/{number:03d}.png" for name in ("lying", "square") for number in range(5)]))
+    model = tmp_path / "model.pt"
+    run = started([sys.executable, PROGRAM, *arguments(shapes, model)])
+    assert run.returncode == 0, run.stderr
+    relabel = ["--without", str(listed), "--relabel", str(model), "--relabel-confidence", "0.35"]
+    found = []
+    for name, program in (("one", [sys.executable, PROGRAM]), ("two", [*TORCHRUN])):
+        run = started([*program, *arguments(shapes, tmp_path / f"{name}.pt"), *relabel])
+        assert run.returncode == 0, run.stderr
+        found.append(json.loads(run.stdout)["relabelled"])
+    assert found[0] == found[1]
+    assert found[0]["images"] == 10
+
+
 def test_shares_of_a_batch_cover_it_once() -> None:
     chosen = torch.arange(11)
     parts = [World(torch.device("cpu"), rank, 3).part(chosen).tolist() for rank in range(3)]

@@ -1,4 +1,5 @@
 import json
+import os
 import random
 import threading
 from pathlib import Path
@@ -156,3 +157,23 @@ def test_a_damaged_state_is_named(content: bytes | None, shapes: Sets, tmp_path:
         path.write_bytes(content)
     with pytest.raises(DiffcleanError, match=r"(?s)t\.resume is damaged.*`overwrite`"):
         train(config(shapes, tmp_path / "t.pt"))
+
+
+@pytest.mark.parametrize(
+    "change", [{"identity": 5}, {"identity": [1]}, {"state": 5}, {"state": {}}, {"state": {"sums": "x", "epoch": None}}]
+)
+def test_a_state_of_other_content_is_named(change: dict[str, object], shapes: Sets, tmp_path: Path) -> None:
+    killed(config(shapes, tmp_path / "t.pt"), 5)
+    path = tmp_path / "t.resume"
+    torch.save({**torch.load(path, weights_only=True), **change}, path)
+    with pytest.raises(DiffcleanError, match=r"(?s)t\.resume is damaged.*`overwrite`"):
+        train(config(shapes, tmp_path / "t.pt"))
+
+
+def test_a_pipe_in_place_of_a_state_or_a_log_is_not_waited_for(shapes: Sets, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "t.resume")
+    with pytest.raises(DiffcleanError, match=r"t\.resume is damaged"):
+        train(config(shapes, tmp_path / "t.pt"))
+    os.mkfifo(tmp_path / "other.jsonl")
+    with pytest.raises(DiffcleanError, match=r"other\.jsonl, which is not a training log"):
+        train(config(shapes, tmp_path / "other.pt"))

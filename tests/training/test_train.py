@@ -242,3 +242,11 @@ def test_somebodys_file_is_not_written_over(shapes: Sets, tmp_path: Path) -> Non
 def test_a_network_that_cannot_take_the_images(shapes: Sets, tmp_path: Path) -> None:
     with pytest.raises(DiffcleanError, match=r"(?s)vit_tiny_patch16_224 cannot take images of 16x16 px.*`size`"):
         train.train(config(shapes, tmp_path / "t.pt", arch="vit_tiny_patch16_224"))
+
+
+def test_parts_of_a_data_set_are_not_learned_as_classes(shapes: Sets, tmp_path: Path) -> None:
+    for part in ("train", "val"):
+        shutil.copytree(shapes[1], tmp_path / "data" / part)
+    with pytest.raises(DiffcleanError, match=r"(?s)train.*val.*look like the parts of a data set.*`label_from`"):
+        train.train(config((tmp_path / "data", shapes[1]), tmp_path / "t.pt"))
+    assert not (tmp_path / "t.pt").exists()

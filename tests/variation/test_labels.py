@@ -132,7 +132,10 @@ def test_a_teacher_says_what_the_variation_shows(
     assert outputs(tmp_path / "two") == outputs(out)
 
 
-@pytest.mark.parametrize("name", ["../../out", "a/b", "..", ".hidden", ""])
+@pytest.mark.parametrize(
+    "name",
+    ["../../out", "a/b", "..", ".hidden", "", "CAT", "run.json", "manifest.parquet", "journal-1-of-2.jsonl", "a\0"],
+)
 def test_a_class_that_leads_elsewhere_is_refused(source: Path, settings: Settings, tmp_path: Path, name: str) -> None:
     """The teacher's file names the folders."""
     evil = saved_teacher(tmp_path / "evil.pt", ["cat", name])

@@ -213,6 +213,37 @@ def test_nothing_is_written_through_a_link_in_the_output(run: Run, tmp_path: Pat
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
+@pytest.mark.parametrize("name", ["../victim.tar", "/victim.tar", "run.json", "../../x/victim.tar", 5, None, ["x.tar"]])
+def test_an_index_removes_nothing_but_files_of_the_run(run: Run, tmp_path: Path, name: Any) -> None:
+    """A file that the index names and the run does not need is removed: it must be one that a run has written."""
+    source, out = shards(tmp_path / "in"), tmp_path / "out"
+    run(source, out)
+    before, victim = digests(out), tmp_path / "victim.tar"
+    victim.write_bytes(b"precious")
+    if name == "/victim.tar":
+        name = str(victim)
+    entry = {"file": name, "bytes": 8, "digest": "ab", "images": []}
+    with (out / INDEX).open("a") as index:
+        index.write(json.dumps(entry) + "\n")
+    run(source, out)
+    assert victim.read_bytes() == b"precious"
+    assert (out / "run.json").is_file()
+    assert digests(out) == before
+
+
+@pytest.mark.parametrize(
+    "change", [{"bytes": "8"}, {"digest": None}, {"images": 5}, {"images": [["a", 5, 5]]}, {"images": [[]]}]
+)
+def test_an_index_of_other_types_is_not_believed(run: Run, tmp_path: Path, change: dict[str, Any]) -> None:
+    source, out = shards(tmp_path / "in"), tmp_path / "out"
+    run(source, out)
+    before = digests(out)
+    lines = [json.dumps(json.loads(line) | change) for line in (out / INDEX).read_text().splitlines()]
+    (out / INDEX).write_text("".join(f"{line}\n" for line in [*lines, "[" * 100_000, "7"]))
+    run(source, out)
+    assert digests(out) == before
+
+
 def test_what_cannot_be_written_in_shards_is_said_before_work(run: Run, tmp_path: Path) -> None:
     source = shards(tmp_path / "in")
     with pytest.raises(UsageError, match="`to` folder"):

@@ -216,6 +216,7 @@ def test_a_write_that_fails(source: Path, settings: Settings, tmp_path: Path, un
     assert files(out) == files(undisturbed)
 
 
+@pytest.mark.slow
 def test_what_fails_is_listed_and_what_a_child_logs_is_heard(
     source: Path, settings: Settings, tmp_path: Path, nan_model: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import diffusers
 import numpy as np
@@ -15,20 +17,45 @@ from diffusers import StableDiffusionImg2ImgPipeline
 from torch import Tensor
 from torch.nn import functional
 
-from diffclean.errors import UsageError
+from diffclean.errors import DiffcleanError, UsageError
 from diffclean.families.base import Look
 from diffclean.families.micro import Micro
 from diffclean.families.micro_model import MicroUNet
 from diffclean.runtime.choose import Engine, open_engine
 from diffclean.variation.sampler import Sampler, SamplerSettings
-from diffclean.variation.schedule import SCHEDULERS, scheduler_named
+from diffclean.variation.schedule import SCHEDULERS, STOCHASTIC, scheduler_named, usable_schedulers
 
+DPM = {"algorithm_type": "dpmsolver++", "solver_order": 2}
 REFERENCES = {
     "ddim": (diffusers.DDIMScheduler, {}),
-    "dpm++": (diffusers.DPMSolverMultistepScheduler, {"algorithm_type": "dpmsolver++", "solver_order": 2}),
+    "dpm++": (diffusers.DPMSolverMultistepScheduler, DPM),
     "unipc": (diffusers.UniPCMultistepScheduler, {}),
     "euler": (diffusers.EulerDiscreteScheduler, {}),
+    "dpm++-karras": (diffusers.DPMSolverMultistepScheduler, {**DPM, "use_karras_sigmas": True}),
+    "euler-karras": (diffusers.EulerDiscreteScheduler, {"use_karras_sigmas": True}),
+    "euler-a": (diffusers.EulerAncestralDiscreteScheduler, {}),
+    "lcm": (diffusers.LCMScheduler, {}),
+    "tcd": (diffusers.TCDScheduler, {}),
+    "edm": (diffusers.EDMEulerScheduler, {}),
+    "edm-dpm++": (diffusers.EDMDPMSolverMultistepScheduler, DPM),
+    "flow": (diffusers.FlowMatchEulerDiscreteScheduler, {}),
 }
+EDM = {"_class_name": "EDMEulerScheduler", "sigma_max": 5.0, "sigma_min": 0.02, "prediction_type": "v_prediction"}
+FLOW = {"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0}
+VELOCITY = {"_class_name": "DDIMScheduler", "prediction_type": "v_prediction"}
+OTHERS = {"edm": EDM, "edm-dpm++": EDM, "flow": FLOW, "euler-a": VELOCITY}
+"""What replaces the noise schedule of the small model, for schedulers that do not fit it."""
+WRONG = {
+    "dpm++-karras": {"use_karras_sigmas": False},
+    "euler-karras": {"use_karras_sigmas": False},
+    "euler-a": {"timestep_spacing": "trailing"},
+    "lcm": {"original_inference_steps": 20},
+    "tcd": {"original_inference_steps": 20},
+    "edm": {"sigma_data": 0.8},
+    "edm-dpm++": {"sigma_schedule": "exponential"},
+    "flow": {"shift": 2.5},
+}
+"""A change of diffusers' scheduler that must show."""
 SEEDS = [3, 2**64 - 1, 17]
 NO_VIEW = 1.25  # what training calls "no view"
 
@@ -60,45 +87,77 @@ def psnr(first: Tensor, second: Tensor) -> float:
     return 10 * float(np.log10(255**2 / max(error, 1e-9)))
 
 
-@torch.no_grad()
-def reference(
-    network: MicroUNet, model: Path, name: str, pixels: Tensor, steps: int, level: float, guidance: float, start: float
-) -> Tensor:
-    cls, extra = REFERENCES[name]
-    scheduler = cls.from_config(diffusers.DDIMScheduler.from_pretrained(model / "scheduler").config, **extra)
-    sample, view = torch.empty(3, 3, 16, 16), torch.empty(3, 3, 8, 8)
-    image = pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
-    for index, seed in enumerate(SEEDS):
-        generator = torch.Generator().manual_seed(seed)
-        sample[index] = torch.randn(3, 16, 16, generator=generator)
-        view[index] = functional.avg_pool2d(image[index], 2) + level * torch.randn(3, 8, 8, generator=generator)
-    scheduler.set_timesteps(steps)
-    if start < 1:
-        pipeline = SimpleNamespace(scheduler=scheduler)
-        timesteps, _ = StableDiffusionImg2ImgPipeline.get_timesteps(pipeline, steps, start, "cpu")
-        sample = scheduler.add_noise(image, sample, timesteps[:1].repeat(3))
-    else:
+def engine_for(name: str, engine: Path) -> Engine:
+    """The small engine, with a noise schedule that a scheduler fits."""
+    opened = open_engine(engine, "onnxruntime", threads=1)
+    if name in OTHERS:
+        opened.manifest = replace(opened.manifest, scheduler=OTHERS[name])
+    return opened
+
+
+@dataclass
+class Loop:
+    """Diffusers' own loop with the plain network, one batch at a time."""
+
+    network: MicroUNet
+    model: Path
+    monkeypatch: pytest.MonkeyPatch
+
+    @torch.no_grad()
+    def __call__(
+        self, name: str, pixels: Tensor, steps: int, level: float, guidance: float, start: float, **changes: Any
+    ) -> Tensor:
+        cls, extra = REFERENCES[name]
+        config = OTHERS.get(name) or diffusers.DDIMScheduler.from_pretrained(self.model / "scheduler").config
+        scheduler = cls.from_config(config, **{**extra, **changes})
+        sample, view, later = torch.empty(3, 3, 16, 16), torch.empty(3, 3, 8, 8), torch.empty(steps, 3, 3, 16, 16)
+        image = pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
+        for index, seed in enumerate(SEEDS):
+            generator = torch.Generator().manual_seed(seed)
+            sample[index] = torch.randn(3, 16, 16, generator=generator)
+            view[index] = functional.avg_pool2d(image[index], 2) + level * torch.randn(3, 8, 8, generator=generator)
+            for step in range(steps):
+                later[step, index] = torch.randn(3, 16, 16, generator=generator)
+        draws = iter(later)
+        if name in STOCHASTIC:
+            self.monkeypatch.setattr(f"{cls.__module__}.randn_tensor", lambda *_, **__: next(draws))
+        scheduler.set_timesteps(steps)
         timesteps = scheduler.timesteps
-        sample = sample * scheduler.init_noise_sigma
-    for timestep in timesteps:
-        scaled = scheduler.scale_model_input(sample, timestep)
-        times = timestep.float().expand(3)
-        predicted = network(scaled, times, view, torch.full((3,), level))
-        if guidance != 1:
-            withheld = network(scaled, times, torch.zeros_like(view), torch.full((3,), NO_VIEW))
-            predicted = withheld + guidance * (predicted - withheld)
-        sample = scheduler.step(predicted, timestep, sample).prev_sample
-    return (sample.clamp(-1, 1) * 127.5 + 127.5).round().to(torch.uint8).permute(0, 2, 3, 1)
+        if hasattr(scheduler, "set_begin_index"):
+            scheduler.set_begin_index(0)  # Karras' spacing may have a timestep twice
+        if start < 1:
+            timesteps, _ = StableDiffusionImg2ImgPipeline.get_timesteps(
+                SimpleNamespace(scheduler=scheduler), steps, start, "cpu"
+            )
+            times = timesteps[:1].repeat(3)
+            if name == "flow":
+                sample = scheduler.scale_noise(image, times, sample)
+            else:
+                sample = scheduler.add_noise(image, sample, times)
+        else:
+            sample = sample * getattr(scheduler, "init_noise_sigma", 1)
+        for timestep in timesteps:
+            scaled = scheduler.scale_model_input(sample, timestep) if name != "flow" else sample
+            times = timestep.float().expand(3)
+            predicted = self.network(scaled, times, view, torch.full((3,), level))
+            if guidance != 1:
+                withheld = self.network(scaled, times, torch.zeros_like(view), torch.full((3,), NO_VIEW))
+                predicted = withheld + guidance * (predicted - withheld)
+            sample = scheduler.step(predicted, timestep, sample).prev_sample
+        return (sample.clamp(-1, 1) * 127.5 + 127.5).round().to(torch.uint8).permute(0, 2, 3, 1)
+
+
+@pytest.fixture
+def loop(network: MicroUNet, tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> Loop:
+    return Loop(network, tiny_model, monkeypatch)
 
 
 @pytest.mark.parametrize("guidance", [1.0, 0.0, 2.5])
 @pytest.mark.parametrize("name", sorted(SCHEDULERS))
-def test_from_pure_noise(
-    engine: Engine, network: MicroUNet, tiny_model: Path, pixels: Tensor, name: str, guidance: float
-) -> None:
-    sampler = Sampler(engine, SamplerSettings(6, 0.3, guidance, name))
+def test_from_pure_noise(tiny_engine: Path, loop: Loop, pixels: Tensor, name: str, guidance: float) -> None:
+    sampler = Sampler(engine_for(name, tiny_engine), SamplerSettings(6, 0.3, guidance, name))
     made, finite = sampler.generate(pixels, SEEDS)
-    expected = reference(network, tiny_model, name, pixels, 6, 0.3, guidance, start=1)
+    expected = loop(name, pixels, 6, 0.3, guidance, start=1)
     assert made.shape == pixels.shape
     assert finite.all()
     assert made.float().std(dim=(1, 2, 3)).min() > 10  # a picture: flat images would all be alike
@@ -107,16 +166,45 @@ def test_from_pure_noise(
     assert torch.equal(again, made)  # schedulers keep a history, and it must not outlive a batch
 
 
+@pytest.mark.parametrize("name", sorted(WRONG))
+def test_another_schedule_is_another_picture(tiny_engine: Path, loop: Loop, pixels: Tensor, name: str) -> None:
+    """So the comparison above sees it: this network is small, and might have taken no notice."""
+    made, _ = Sampler(engine_for(name, tiny_engine), SamplerSettings(6, 0.3, 1.0, name)).generate(pixels, SEEDS)
+    assert psnr(made, loop(name, pixels, 6, 0.3, 1.0, 1.0, **WRONG[name])) < 40
+
+
+@pytest.mark.parametrize("name", sorted(STOCHASTIC))
+def test_the_noise_between_steps_is_the_images_own(tiny_engine: Path, pixels: Tensor, name: str) -> None:
+    sampler = Sampler(engine_for(name, tiny_engine), SamplerSettings(4, 0.3, 1.0, name))
+    made, _ = sampler.generate(pixels, SEEDS)
+    alone, _ = sampler.generate(pixels[1:2], SEEDS[1:2])
+    assert (alone.int() - made[1:2].int()).abs().max() <= 1
+    same = pixels[:1].expand(3, -1, -1, -1)
+    first, second, _ = sampler.generate(same, SEEDS)[0]
+    assert psnr(first, second) < 30
+
+
 @pytest.mark.parametrize("strength", [0.2, 0.5, 0.99])
 @pytest.mark.parametrize("name", sorted(SCHEDULERS))
-def test_from_the_noised_source(
-    tiny_engine: Path, network: MicroUNet, tiny_model: Path, pixels: Tensor, name: str, strength: float
-) -> None:
-    engine = open_engine(tiny_engine, "onnxruntime", threads=1)
+def test_from_the_noised_source(tiny_engine: Path, loop: Loop, pixels: Tensor, name: str, strength: float) -> None:
+    engine = engine_for(name, tiny_engine)
     engine.family = FromNoisedSource()
     steps = 6
     made, _ = Sampler(engine, SamplerSettings(steps, strength, 1.0, name)).generate(pixels, SEEDS)
-    assert psnr(made, reference(network, tiny_model, name, pixels, steps, 0.2, 1.0, strength)) > 50
+    assert psnr(made, loop(name, pixels, steps, 0.2, 1.0, strength)) > 50
+
+
+@pytest.mark.parametrize(("name", "taken"), [("ddim", "flow"), ("lcm", "edm"), ("flow", "ddim"), ("edm", "ddim")])
+def test_a_scheduler_of_another_equation_is_refused(tiny_engine: Path, name: str, taken: str) -> None:
+    engine = engine_for(taken, tiny_engine)
+    with pytest.raises(UsageError, match=f"{name} does not fit this model") as raised:
+        Sampler(engine, SamplerSettings(4, 0.2, 1.0, name))
+    assert taken in raised.value.hint
+
+
+def test_a_kind_of_prediction_that_diffusers_does_not_take_is_said(engine: Engine) -> None:
+    with pytest.raises(DiffcleanError, match=r"euler-a cannot take 4 steps with .*prediction_type sample"):
+        Sampler(engine, SamplerSettings(4, 0.2, 1.0, "euler-a"))
 
 
 def test_a_strength_of_less_than_one_step_is_refused(tiny_engine: Path) -> None:
@@ -198,7 +286,7 @@ def test_noise_that_is_not_finite_shows_in_its_own_row(engine: Engine, pixels: T
 
     broken = open_engine(engine.directory, "onnxruntime", threads=1)
     broken.family = Broken()
-    for name in sorted(SCHEDULERS):
+    for name in sorted({*usable_schedulers(engine.manifest.scheduler)} - {*OTHERS}):
         _, finite = Sampler(broken, SamplerSettings(4, 0.4, 1.0, name)).generate(pixels, SEEDS)
         assert finite.tolist() == [True, False, True], name
 

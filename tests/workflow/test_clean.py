@@ -206,6 +206,7 @@ def test_a_class_that_is_suspect_as_a_whole_leaves_no_student(config: CleanConfi
     assert without.report.is_file()
 
 
+@pytest.mark.slow
 def test_a_teacher_that_is_given_is_not_trained_and_nothing_suspect_means_no_second_one(
     config: CleanConfig, fooled: Path, suspect_set: Path
 ) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from diffclean.errors import DiffcleanError
 from diffclean.workflow.ledger import Ledger
 from diffclean.workflow.runner import Runner
 from diffclean.workflow.steps import Hands
@@ -88,3 +90,14 @@ def test_what_a_person_changed_is_kept_when_it_has_to_be_made_anew(outcome: Path
     assert search("new") == ["search"]
     assert outcome.read_text() == "list of new"
     assert (outcome.parent / "teacher.edited.pt").read_text() == "my list"
+
+
+@pytest.mark.parametrize("seconds", [10**400, -1, "long"])
+def test_a_time_that_no_step_took_is_damage(outcome: Path, seconds: object) -> None:
+    done(outcome, 1)
+    path = outcome.parent / "state.json"
+    content = json.loads(path.read_text())
+    content["outcomes"]["teacher.pt"]["seconds"] = seconds
+    path.write_text(json.dumps(content))
+    with pytest.raises(DiffcleanError, match=r"state\.json is damaged"):
+        Ledger(outcome.parent)
