@@ -1,0 +1,137 @@
+"""Kill `clean` at random moments of all its steps: it must come to the same outcome as a job that was left alone.
+
+    python benchmarks/kill_clean.py --data FOLDER --test FOLDER --kills 20
+
+One job runs undisturbed. A second one is killed by SIGKILL again and again, each time after it has written something
+and a random while later, and the same command is typed again until it ends. Compared are the list of suspects, the
+weights of the student, the variations, the list of the cleaned data set, and the measurements. What the kills cost
+is the work that was redone: the seconds of all runs together less those of the undisturbed run and of the starts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from record import write_result
+
+from diffclean.classifiers import checkpoints
+
+CLEAN = [sys.executable, "-m", "diffclean.cli.main", "clean"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="a suspect training set")
+    parser.add_argument("--test", type=Path, required=True, help="a clean test set")
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--detector", default="isolate")
+    parser.add_argument("--seed", type=int, default=0, help="of the moments of the kills")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as work:
+        alone, killed = Path(work) / "alone", Path(work) / "killed"
+        words = [str(options.data), "--test", str(options.test), "--epochs", str(options.epochs), "--yes"]
+        words += ["--detector", options.detector, "--no-self-test", "--quiet"]
+        began = time.monotonic()
+        subprocess.run([*CLEAN, *words, "-o", str(alone)], check=True)
+        seconds = time.monotonic() - began
+        figures: dict[str, Any] = {"seed": options.seed, "epochs": options.epochs, "undisturbed_seconds": seconds}
+        figures["kills"], figures["killed_seconds"] = killed_often(words, killed, seconds, options)
+        figures["same"] = {name: of(alone) == of(killed) for name, of in OUTCOMES.items()}
+        figures["leftover_temporaries"] = sorted(p.relative_to(killed).as_posix() for p in killed.rglob("*.part"))
+    print(json.dumps(figures, indent=2))
+    write_result("kill_clean", figures, str(options.data.name))
+    sys.exit(not (all(figures["same"].values()) and not figures["leftover_temporaries"]))
+
+
+def killed_often(
+    words: list[str], out: Path, seconds: float, options: argparse.Namespace
+) -> tuple[list[dict[str, Any]], float]:
+    """Kill the job `options.kills` times, then let it end.
+
+    Returns:
+        For each kill, the step that had begun and the seconds since the job wrote for the first time in this run; and
+        the seconds of all runs together.
+    """
+    chance = random.Random(options.seed)
+    kills: list[dict[str, Any]] = []
+    began = time.monotonic()
+    for _ in range(options.kills):
+        before = state_of(out)
+        with subprocess.Popen([*CLEAN, *words, "-o", str(out)], stderr=subprocess.DEVNULL) as process:
+            while process.poll() is None and state_of(out) == before:
+                time.sleep(0.05)
+            pause = chance.uniform(0, 1.5 * seconds / options.kills)
+            time.sleep(pause)
+            running = process.poll() is None
+            process.kill()
+        if not running:
+            break
+        kills.append({"step": step_of(out), "after_s": round(pause, 2)})
+    subprocess.run([*CLEAN, *words, "-o", str(out)], check=True)
+    return kills, time.monotonic() - began
+
+
+def state_of(out: Path) -> tuple[int, int]:
+    """When the folder's record was last written, and how many files the folder holds."""
+    state = out / "state.json"
+    return (state.stat().st_mtime_ns if state.exists() else 0, sum(1 for _ in out.rglob("*")) if out.exists() else 0)
+
+
+def step_of(out: Path) -> str:
+    """The step that has begun and not ended."""
+    state = out / "state.json"
+    if not state.exists():
+        return "the first look"
+    outcomes = json.loads(state.read_text())["outcomes"].values()
+    return next((str(entry["step"]) for entry in outcomes if not entry["done"]), "between two steps")
+
+
+def suspects(out: Path) -> list[list[str]]:
+    """The rows of the list."""
+    with (out / "suspects.csv").open(newline="") as file:
+        return sorted(csv.reader(file))
+
+
+def student(out: Path) -> dict[str, list[Any]]:
+    """The weights."""
+    return {name: value.tolist() for name, value in checkpoints.load(out / "student.pt").model.state_dict().items()}
+
+
+def variations(out: Path) -> dict[str, str]:
+    """The hash of every image that was made."""
+    pictures = (out / "work").rglob("*.png")
+    return {p.relative_to(out).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in pictures}
+
+
+def cleaned(out: Path) -> str:
+    """The list of the images that were kept."""
+    return (out / "cleaned.csv").read_text()
+
+
+def measurements(out: Path) -> Any:
+    """The figures of the student in the report."""
+    return json.loads((out / "work" / "evaluation.json").read_text())
+
+
+OUTCOMES = {
+    "suspects": suspects,
+    "student": student,
+    "variations": variations,
+    "cleaned": cleaned,
+    "measurements": measurements,
+}
+
+
+if __name__ == "__main__":
+    main()
