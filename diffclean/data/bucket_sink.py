@@ -19,6 +19,7 @@ from diffclean.data.keys import check_collisions, key_bytes
 from diffclean.data.manifest import Row
 from diffclean.data.records import Records
 from diffclean.data.shard import Shard
+from diffclean.data.sinks import say_left_out
 from diffclean.data.sources import Description, Source
 
 log = logging.getLogger(__name__)
@@ -101,8 +102,7 @@ class BucketSink:
         class_to_idx: Mapping[str, int],
     ) -> None:
         """Images lie as they should; what travels along has no place in a folder, which is said."""
-        if names := source.fields.names:
-            log.warning("A folder of images has no place for %s: left out.", ", ".join(names))
+        say_left_out(source)
 
     def describe(self) -> Description:
         """The address, and the shard that writes."""

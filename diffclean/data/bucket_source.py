@@ -10,13 +10,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffclean.data import classes
 from diffclean.data.bucket_errors import BadNameError, ChangedError, MissingError, RefusedError
 from diffclean.data.bucket_path import BucketPath
 from diffclean.data.formats import FORMATS, HEAD_BYTES, HEIF, NAMED, heif_is_there, is_taken, sniffed
 from diffclean.data.item import Item, ReadError
 from diffclean.data.keys import BadKeyError, key_bytes, key_from_path, label_of, safe_text
-from diffclean.data.label_table import FOLDER, Table, is_table, table_of
+from diffclean.data.label_table import Table, table_beside
 from diffclean.data.labels import Layout, labelled_from
 from diffclean.data.passed_over import PassedOver, is_machine_made, is_of_the_system, is_own
 from diffclean.data.sources import BYTE_LIMIT, Description
@@ -101,10 +100,7 @@ class BucketFolder:
     def class_to_idx(self) -> dict[str, int]:
         """The number of each label; empty without sub-folders. Raises `DiffcleanError` as `ImageFolder` does."""
         self._list()
-        if self.label_from is None:
-            self._layout.check(self.root)
-        by_folder = self.label_from in (None, FOLDER) and self._labels != {""}
-        return classes.class_to_idx(self._labels | (self._passed_over.labels if by_folder else set()))
+        return self._layout.classes(self.root, self.label_from, self._labels, self._passed_over)
 
     def read(self, item: Item) -> bytes:
         """The bytes of one image, as it was when it was listed.
@@ -138,9 +134,7 @@ class BucketFolder:
     @property
     def fields(self) -> pa.Schema:
         """Of that table; none where labels are not in one."""
-        import pyarrow as pa
-
-        return pa.schema(list(self._table.types.items()))
+        return self._table.schema
 
     def places(self) -> list[Path]:
         """The address as a path, which `apart` understands."""
@@ -152,7 +146,7 @@ class BucketFolder:
 
     @cached_property
     def _table(self) -> Table:
-        return table_of(self.root, str(self.label_from)) if is_table(self.label_from) else Table()
+        return table_beside(self.root, self.label_from)
 
     @cached_property
     def _items(self) -> list[Item]:

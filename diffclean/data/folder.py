@@ -11,7 +11,6 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffclean.data import classes
 from diffclean.data.address import is_address
 from diffclean.data.apart import check_all_separate
 from diffclean.data.atomic import Writer, contained, write_error
@@ -21,13 +20,14 @@ from diffclean.data.bucket_source import BucketFolder
 from diffclean.data.formats import NAMED
 from diffclean.data.item import Item, ReadError
 from diffclean.data.keys import check_collisions, path_from_key
-from diffclean.data.label_table import FOLDER, Table, is_table, table_of
+from diffclean.data.label_table import Table, table_beside
 from diffclean.data.labels import Layout, labelled_from
 from diffclean.data.listing import Listing, file_problem
 from diffclean.data.manifest import Row
 from diffclean.data.passed_over import PassedOver
 from diffclean.data.records import FolderRecords, Records
 from diffclean.data.shard import Shard
+from diffclean.data.sinks import say_left_out
 from diffclean.data.sources import BYTE_LIMIT, Description, Source
 from diffclean.errors import DiffcleanError
 
@@ -146,10 +146,7 @@ class ImageFolder:
             DiffcleanError: the first folders do not look like classes (`train`, `val`), and `label_from` is not given.
         """
         found = self._whole
-        if self.label_from is None:
-            found.layout.check(self.root)
-        by_folder = self.label_from in (None, FOLDER) and found.labels != {""}
-        return classes.class_to_idx(found.labels | (found.passed_over.labels if by_folder else set()))
+        return found.layout.classes(self.root, self.label_from, found.labels, found.passed_over)
 
     def read(self, item: Item) -> bytes:
         """The encoded bytes of one image.
@@ -179,9 +176,7 @@ class ImageFolder:
     @property
     def fields(self) -> pa.Schema:
         """Of that table; none where labels are not in one."""
-        import pyarrow as pa
-
-        return pa.schema(list(self._table.types.items()))
+        return self._table.schema
 
     def places(self) -> list[Path]:
         """The folder."""
@@ -194,7 +189,7 @@ class ImageFolder:
 
     @cached_property
     def _table(self) -> Table:
-        return table_of(self.root, str(self.label_from)) if is_table(self.label_from) else Table()
+        return table_beside(self.root, self.label_from)
 
     @cached_property
     def _items(self) -> list[Item]:
@@ -298,8 +293,7 @@ class FolderSink:
         class_to_idx: Mapping[str, int],
     ) -> None:
         """Images lie as they should; what travels along has no place in a folder, which is said."""
-        if names := source.fields.names:
-            log.warning("A folder of images has no place for %s: left out.", ", ".join(names))
+        say_left_out(source)
 
     def describe(self) -> Description:
         """The real path of the folder, and the shard that writes."""

@@ -44,6 +44,13 @@ class Table:
     others: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     types: Mapping[str, pa.DataType] = field(default_factory=dict)
 
+    @property
+    def schema(self) -> pa.Schema:
+        """The names and types of the other columns."""
+        import pyarrow as pa
+
+        return pa.schema(list(self.types.items()))
+
     def about(self, key: str) -> dict[str, Any]:
         """The values in the other columns for an image."""
         said = self.others.get(key, {})
@@ -53,6 +60,11 @@ class Table:
 def is_table(label_from: str | None) -> bool:
     """Whether `label_from` names a table."""
     return label_from not in (None, FOLDER, SUBFOLDER)
+
+
+def table_beside(root: AnyFile, label_from: str | None) -> Table:
+    """The table that `label_from` names, see `table_of`; an empty one if it names none."""
+    return table_of(root, str(label_from)) if is_table(label_from) else Table()
 
 
 def table_of(root: AnyFile, text: str) -> Table:

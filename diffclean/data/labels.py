@@ -6,9 +6,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from diffclean.data.bucket_path import AnyFile
+from diffclean.data.classes import class_to_idx
 from diffclean.data.item import Item
 from diffclean.data.keys import label_of
 from diffclean.data.label_table import FOLDER, LABEL_HINT, SUBFOLDER, table_of
+from diffclean.data.passed_over import PassedOver
 from diffclean.errors import DiffcleanError
 
 SPLITS = frozenset("train training val valid validation test testing dev eval holdout".split())  # noqa: SIM905
@@ -56,6 +58,25 @@ class Layout:
         first, slash, rest = key.partition("/")
         self.firsts.add(first if slash else "")
         self.deep = self.deep and "/" in rest
+
+    def classes(
+        self, root: AnyFile, label_from: str | None, labels: set[str], passed_over: PassedOver
+    ) -> dict[str, int]:
+        """The number of each label, with those of folders whose images were all passed over.
+
+        Args:
+            root: the folder of the data set.
+            label_from: as for `labelled_from`.
+            labels: the labels of its images.
+            passed_over: what was not read.
+
+        Raises:
+            DiffcleanError: as for `check`, if `label_from` is None.
+        """
+        if label_from is None:
+            self.check(root)
+        by_folder = label_from in (None, FOLDER) and labels != {""}
+        return class_to_idx(labels | (passed_over.labels if by_folder else set()))
 
     def check(self, root: AnyFile) -> None:
         """Refuse to guess if the first folders do not look like classes, or if a table may hold the labels.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
@@ -10,6 +11,8 @@ from diffclean.data.manifest import Row
 from diffclean.data.records import Records
 from diffclean.data.shard import Shard
 from diffclean.data.sources import Description, Source
+
+log = logging.getLogger(__name__)
 
 
 class Sink(Protocol):
@@ -81,3 +84,9 @@ class Sink(Protocol):
 
     def describe(self) -> Description | None:
         """What another process needs to open the sink, or None if the sink exists in this process only."""
+
+
+def say_left_out(source: Source) -> None:
+    """Warn of what travels along with images and has no place in a folder of images."""
+    if names := source.fields.names:
+        log.warning("A folder of images has no place for %s: left out.", ", ".join(names))

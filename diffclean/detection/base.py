@@ -84,6 +84,10 @@ class Detector(Protocol):
     def needs_variations(self) -> bool:
         """Whether `Evidence.variations` must be given."""
 
+    @property
+    def needs_retrained(self) -> bool:
+        """Whether `Evidence.retrained`, and with it an earlier list, must be given; other detectors refuse it."""
+
     def judge(self, evidence: Evidence, progress: Progress) -> Judgement:
         """Judge every image.
 

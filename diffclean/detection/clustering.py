@@ -51,6 +51,7 @@ class Clustering:
     citation = "Chen et al. 2018, Detecting Backdoor Attacks by Activation Clustering, arXiv 1811.03728"
     needs_teacher = True
     needs_variations = False
+    needs_retrained = False
 
     def judge(self, evidence: Evidence, progress: Progress) -> Judgement:
         """See `Detector.judge`."""

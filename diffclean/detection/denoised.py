@@ -41,6 +41,7 @@ class Denoised:
     citation = "after Zhao and Lao 2023, UltraClean, arXiv 2312.10657"
     needs_teacher = True
     needs_variations = False
+    needs_retrained = False
 
     def judge(self, evidence: Evidence, progress: Progress) -> Judgement:
         """See `Detector.judge`."""

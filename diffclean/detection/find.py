@@ -108,14 +108,12 @@ def _check_needs(detector: Detector, teacher: object, variations: object) -> Non
 
 def _check_second_pass(detector: Detector, retrained: Path | None, first: SuspectList | None) -> None:
     """Refuse a retrained teacher that the detector does not use, and the lack of one that it needs."""
-    from diffclean.detection.logit_difference import LogitDifference
+    if retrained is not None and not detector.needs_retrained:
+        from diffclean.detection.registry import DETECTORS
 
-    compares = isinstance(detector, LogitDifference)
-    if retrained is not None and not compares:
-        raise UsageError(
-            f"The detector {detector.name} does not use `retrained`.", f"Name the one that does: {LogitDifference.name}"
-        )
-    if compares and (retrained is None or first is None):
+        able = ", ".join(name for name, each in DETECTORS.items() if each.needs_retrained)
+        raise UsageError(f"The detector {detector.name} does not use `retrained`.", f"Name one that does: {able}")
+    if detector.needs_retrained and (retrained is None or first is None):
         raise UsageError(
             f"The detector {detector.name} needs a list of suspects (`first_list` suspects.json) and a teacher that "
             "was trained without them (`retrained` MODEL).",

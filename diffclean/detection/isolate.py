@@ -57,6 +57,7 @@ class Isolate:
     citation: ClassVar[str] = "own, 2026; its first step after Li et al. 2021, Anti-Backdoor Learning, arXiv 2110.11571"
     needs_teacher: ClassVar[bool] = False
     needs_variations: ClassVar[bool] = False
+    needs_retrained: ClassVar[bool] = False
 
     def judge(self, evidence: Evidence, progress: Progress) -> Judgement:
         """See `Detector.judge`."""

@@ -32,6 +32,7 @@ class LogitDifference:
     )
     needs_teacher = True
     needs_variations = False
+    needs_retrained = True
 
     def judge(self, evidence: Evidence, progress: Progress) -> Judgement:
         """See `Detector.judge`. Images in `Evidence.listed` get a score and are not judged."""

@@ -56,6 +56,7 @@ class LossIsolation:
     citation = "Li et al. 2021, Anti-Backdoor Learning, arXiv 2110.11571 (its isolation stage)"
     needs_teacher = False
     needs_variations = False
+    needs_retrained = False
 
     def judge(self, evidence: Evidence, progress: Progress) -> Judgement:
         """See `Detector.judge`."""

@@ -78,6 +78,7 @@ class OutOfFold:
     citation = "own, 2026; out-of-fold labels after Brodley and Friedl 1999 and Northcutt et al. 2021, arXiv 1911.00068"
     needs_teacher = False
     needs_variations = False
+    needs_retrained = False
 
     def judge(self, evidence: Evidence, progress: Progress) -> Judgement:
         """See `Detector.judge`."""

@@ -44,6 +44,7 @@ class Spectral:
     citation = "Tran, Li and Madry 2018, Spectral Signatures in Backdoor Attacks, arXiv 1811.00636"
     needs_teacher = True
     needs_variations = False
+    needs_retrained = False
 
     def judge(self, evidence: Evidence, progress: Progress) -> Judgement:
         """See `Detector.judge`."""

@@ -53,6 +53,7 @@ class VariationDrop:
     citation = "own, 2026; close to Zhao and Lao 2023, UltraClean, arXiv 2312.10657, which compares denoised images"
     needs_teacher = True
     needs_variations = True
+    needs_retrained = False
 
     def judge(self, evidence: Evidence, progress: Progress) -> Judgement:
         """See `Detector.judge`."""

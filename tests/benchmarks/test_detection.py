@@ -27,7 +27,8 @@ RunScript = Callable[..., dict[str, Any]]
 class Corner:
     """Takes an image for poisoned whose lower right pixels are those of the BadNets patch: quick, and often right."""
 
-    name, citation, needs_teacher, needs_variations = "corner", "these tests", False, False
+    name, citation = "corner", "these tests"
+    needs_teacher, needs_variations, needs_retrained = False, False, False
 
     def judge(self, evidence: Evidence, progress: Progress) -> Judgement:
         images = evidence.images

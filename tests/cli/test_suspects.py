@@ -34,6 +34,7 @@ class Given:
     citation = "none"
     needs_teacher = False
     needs_variations = False
+    needs_retrained = False
 
     def __init__(self, classes: list[JudgedClass], keys: set[str]) -> None:
         self.classes, self.keys = classes, keys

@@ -27,6 +27,7 @@ class Brightest:
     citation = "none"
     needs_teacher = False
     needs_variations = False
+    needs_retrained = False
     given: list[Evidence] = field(default_factory=list)
 
     def judge(self, evidence: Evidence, progress: Progress) -> Judgement:

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from runs import At, files
 
 from diffclean.data.journal import journal_path, read_journal
 from diffclean.data.manifest import Status, read_run_manifest
 from diffclean.data.shard import Shard
 from diffclean.errors import DiffcleanError, ExitCode, Interrupted
-from diffclean.progress import NoProgress
 from diffclean.variation import task
 from diffclean.variation.settings import Settings, open_for
 from diffclean.variation.variate import Concurrency, variate
@@ -44,25 +44,6 @@ def settings(tiny_model: Path, tiny_engine: Path) -> Settings:
 def undisturbed(source: Path, settings: Settings, tmp_path: Path) -> Path:
     """Made by one process."""
     return variate(source, tmp_path / "undisturbed", settings, concurrency=Concurrency(threads=1)).out
-
-
-def files(out: Path) -> dict[str, bytes]:
-    """The images and the manifest."""
-    found = [*out.rglob("*.png"), *out.glob("*.parquet")]
-    return {path.relative_to(out).as_posix(): path.read_bytes() for path in found}
-
-
-class At(NoProgress):
-    """Does something once so many are finished."""
-
-    def __init__(self, count: int, act: Callable[[], Any]) -> None:
-        self.left = count
-        self.act = act
-
-    def advance(self, count: int = 1, **figures: float) -> None:
-        before, self.left = self.left, self.left - count
-        if before > 0 >= self.left:
-            self.act()
 
 
 def children(parent: int) -> list[int]:

@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 from in_memory import MemorySink, MemorySource
+from runs import At, files
 from small_cluster import NODE, actors_of, small_cluster, wait_for_the_end
 
 from diffclean.api.variate import variate as door
 from diffclean.data.journal import journal_path, read_journal
 from diffclean.errors import DiffcleanError, ExitCode, Interrupted, UsageError
 from diffclean.execution.ray_cluster import OnRay
-from diffclean.progress import NoProgress
 from diffclean.variation.settings import Settings
 from diffclean.variation.variate import Concurrency, variate
 
@@ -60,25 +60,6 @@ def local(source: Path, settings: Settings, out: Path) -> dict[str, bytes]:
 
 def on(nodes: Any, **options: Any) -> Concurrency:
     return Concurrency(None, ray=OnRay(nodes.address, **options))
-
-
-def files(out: Path) -> dict[str, bytes]:
-    """The images and the manifest."""
-    found = [*out.rglob("*.png"), *out.glob("*.parquet")]
-    return {path.relative_to(out).as_posix(): path.read_bytes() for path in found}
-
-
-class At(NoProgress):
-    """Does something when so many are finished, and looks at each step."""
-
-    def __init__(self, count: int, act: Callable[[], Any]) -> None:
-        self.left = count
-        self.act = act
-
-    def advance(self, count: int = 1, **figures: float) -> None:
-        before, self.left = self.left, self.left - count
-        if before > 0 >= self.left:
-            self.act()
 
 
 @pytest.mark.cluster

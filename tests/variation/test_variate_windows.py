@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from runs import files
 
 from diffclean.data.fit import Fit, OutputSize
 from diffclean.errors import Interrupted
@@ -39,11 +40,6 @@ def source(tmp_path: Path, draw_photos: Draw) -> Path:
 @pytest.fixture
 def settings(tiny_model: Path, tiny_engine: Path) -> Settings:
     return Settings(engine=str(tiny_model), runtime="onnxruntime", steps=2, batch=4, detail=40)
-
-
-def files(out: Path) -> dict[str, bytes]:
-    found = [*out.rglob("*.png"), *out.glob("*.parquet")]
-    return {path.relative_to(out).as_posix(): path.read_bytes() for path in found}
 
 
 def pixels(path: Path) -> np.ndarray:
