@@ -6,21 +6,9 @@ import numpy as np
 import pytest
 import torch
 from bars import Bars
-from numpy.typing import NDArray
+from tints import CLASSES, COUNT, tinted
 
 from diffclean.detection.flooded import Flood, look_for_floods
-
-CLASSES, COUNT, SIDE = 5, 60, 16
-COLOURS = np.array([[200, 60, 60], [60, 200, 60], [60, 60, 200], [200, 200, 60], [60, 200, 200]])
-
-
-def tinted(counts: list[int]) -> Bars:
-    """Images in the colour of their class, with noise; so many of each class."""
-    rng = np.random.default_rng(6)
-    labels: NDArray[np.int64] = np.repeat(np.arange(CLASSES), counts)
-    noise = rng.normal(0, 20, (len(labels), SIDE, SIDE, 3)) + rng.normal(0, 20, (len(labels), 1, 1, 3))
-    images = np.clip(COLOURS[labels][:, None, None] + noise, 0, 255).astype(np.uint8)
-    return Bars(images, labels, np.zeros(len(labels), np.bool_))
 
 
 def floods(drawn: Bars) -> list[Flood]:
