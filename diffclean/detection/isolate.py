@@ -10,8 +10,9 @@ It needs no teacher, no variations, no clean data and no knowledge of the trigge
    label, or if its common difference teaches a backdoor.
 
 Poisoned groups are completed and left out. The three steps are then repeated on the remaining images until nothing more
-is found. In a large data set, the networks learn from a sample of the images, and then every image of a poisoned label
-is judged.
+is found. At the end, `across` looks for poisoned images that are spread over many labels, and `flooded` for a label
+with images of many classes that have nothing in common that small networks could learn. In a large data set, networks
+learn from a sample of the images, and then every image of a poisoned label is judged.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ from torch import Tensor
 
 from diffclean.data.suspects import JudgedClass
 from diffclean.datasets.samples import Samples
+from diffclean.detection.across import Contradiction, look_across
 from diffclean.detection.base import Evidence, Judgement
+from diffclean.detection.flooded import Flood, look_for_floods
 from diffclean.detection.looks import FEWEST, Kind, Look, Proposal, look, proposals
 from diffclean.detection.network import Workbench, ask, together
 from diffclean.detection.spread import refined, spread
@@ -98,6 +101,7 @@ class _Search:
         classes: the number of classes.
         listed: (M,) bool, the images found to be poisoned so far.
         found: the poisoned groups, after they were completed.
+        floods: the labels that have received images of many classes.
         verdicts: for each label, the verdict with the highest separation.
         cleared: pairs of a label and the place of its seeds that need not be checked again.
     """
@@ -106,8 +110,9 @@ class _Search:
     labels: Tensor
     classes: int
     listed: NDArray[np.bool_] = field(init=False)
-    found: list[Verdict] = field(default_factory=list)
-    verdicts: dict[int, Verdict] = field(default_factory=dict)
+    found: list[Verdict | Contradiction] = field(default_factory=list)
+    floods: list[Flood] = field(default_factory=list)
+    verdicts: dict[int, Verdict | Contradiction | Flood] = field(default_factory=dict)
     cleared: set[tuple[int, Kind]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -131,6 +136,7 @@ class _Search:
                 seen = None
                 most *= 2 if len(guilty) >= most else 1
             elif self.found or not first_try:
+                self._finish(seen, left, seed)
                 return
 
     def _pass(self, seen: Look, left: Tensor, seed: int, most: int) -> list[Verdict]:
@@ -148,7 +154,7 @@ class _Search:
         usual = usually_taught(self.bench, self.labels, left, seen.late, seen.network, suspect)
         verdicts = [judge_group(self.bench, self.labels, left, group, seen.network, unseen, usual) for group in groups]
         for verdict in verdicts:
-            self._note(verdict)
+            self._note(verdict.group.label, verdict)
         guilty = [verdict for verdict in verdicts if verdict.is_poisoned]
         refinements = [
             partial(
@@ -169,18 +175,33 @@ class _Search:
             self.cleared.discard((whole.label, whole.proposal.kind))
         return guilty
 
-    def doubts(self, verdict: Verdict) -> NDArray[np.bool_]:
+    def _finish(self, seen: Look, left: Tensor, seed: int) -> None:
+        """Look for what the search label by label cannot find."""
+        across = look_across(self.bench, self.labels, left, seen, self.classes, seed + 700)
+        if across is not None:
+            for label in np.unique(self.labels.numpy()[across.group.members]).tolist():
+                self._note(label, across)
+            if across.is_poisoned:
+                self.found.append(across)
+                return
+        for flood in look_for_floods(self.bench, self.labels, left, self.classes, seed + 800):
+            self._note(flood.label, flood)
+            if flood.is_poisoned:
+                self.floods.append(flood)
+
+    def doubts(self, verdict: Verdict | Contradiction) -> NDArray[np.bool_]:
         """(M,) bool, the images whose label makes it more likely that they belong to the group."""
         found = np.zeros(len(self.labels), np.bool_)
         if verdict.has_dirty_labels:
-            own = np.flatnonzero(self.labels.numpy() == verdict.group.label)
-            found[own] = doubted(self.bench, verdict.witness, verdict.group.label, self.bench.images[own])
+            own = verdict.concerns(self.labels)
+            pixels = self.bench.images if len(own) == len(self.labels) else self.bench.images[own]
+            found[own.numpy()] = doubted(self.bench, verdict.witness, self.labels[own].numpy(), pixels)
         return found
 
-    def _note(self, verdict: Verdict) -> None:
-        before = self.verdicts.get(verdict.group.label)
+    def _note(self, label: int, verdict: Verdict | Contradiction | Flood) -> None:
+        before = self.verdicts.get(label)
         if before is None or verdict.separation > before.separation:
-            self.verdicts[verdict.group.label] = verdict
+            self.verdicts[label] = verdict
 
 
 def _one_a_label(candidates: list[Proposal]) -> list[Proposal]:
@@ -200,9 +221,13 @@ def _judgement(search: _Search, images: Samples, sample: Tensor) -> Judgement:
     suspects = np.zeros(count, np.bool_)
     place = np.full(count, -1)
     place[sample.numpy()] = np.arange(len(sample))
-    for verdict in search.found:
-        own = torch.where(images.labels == verdict.group.label)[0]
-        margin = _margins(search, images, own, place, verdict)
+    judged = [
+        (own := found.concerns(images.labels), _margins(search, images, own, place, found)) for found in search.found
+    ]
+    for flood in search.floods:
+        own = torch.where(images.labels == flood.label)[0]
+        judged.append((own, flood.margins(search.bench, images.chosen(own).pixels)))
+    for own, margin in judged:
         chance = 1 / (1 + np.exp(-np.clip(margin / _SCALE, -50, 50)))
         scores[own] = np.maximum(scores[own], chance + np.maximum(0, margin) * 1e-3)
         chances[own] = np.maximum(chances[own], chance)
@@ -211,9 +236,9 @@ def _judgement(search: _Search, images: Samples, sample: Tensor) -> Judgement:
 
 
 def _margins(
-    search: _Search, images: Samples, own: Tensor, place: NDArray[np.int64], verdict: Verdict
+    search: _Search, images: Samples, own: Tensor, place: NDArray[np.int64], verdict: Verdict | Contradiction
 ) -> NDArray[np.float64]:
-    """(I,) float64, how far the scores of all images of the group's label lie above the group's limit."""
+    """(I,) float64, how far the scores of all images that a verdict speaks of lie above the group's limit."""
     bench, group = search.bench, verdict.group
     scores, doubts = np.zeros(len(own)), np.zeros(len(own), np.bool_)
     inside = place[own.numpy()]
@@ -226,7 +251,7 @@ def _margins(
         answers = torch.stack([ask(bench, net, chosen)[:, 0] for net in group.networks]).mean(0)
         scores[~known] = answers.double().numpy()
         if verdict.has_dirty_labels:
-            doubts[~known] = doubted(bench, verdict.witness, group.label, chosen)
+            doubts[~known] = doubted(bench, verdict.witness, images.labels[outside].numpy(), chosen)
     margins = scores - np.where(doubts, group.doubted_limit, group.limit)
     return np.nan_to_num(margins, neginf=-1e3)
 

@@ -37,7 +37,7 @@ in common, so an oversized label, none of whose images are assumed to be clean, 
 _CLEAN = (0.5, 0.85)
 """The part of a label's images, ranked from the most suspect, that is assumed to be clean. The last images are left
 out: poisoned images whose trigger was not learned lie at the opposite end from those whose trigger was learned."""
-_OVERSIZED = 1.5
+OVERSIZED = 1.5
 """A label with more than this many times the usual number of images is oversized, see `Proposal.oversized`."""
 _FEWEST_SEEDS = 8
 _FEWEST_IN_TAIL = 20
@@ -150,7 +150,7 @@ def proposals(
         cleared: labels to leave out at one end, so that other labels are proposed in their place.
     """
     numbers, own = seen.chosen.numpy(), labels[seen.chosen].numpy()
-    usual = _usual_size(own)
+    usual = usual_size(own)
     found = []
     orders = {
         Kind.LOW: np.argsort(seen.late),
@@ -165,14 +165,14 @@ def proposals(
         for label in np.argsort(-shares, kind="stable")[:most]:
             ranked = order[own[order] == label]
             if shares[label] >= max(_SMALLEST_SHARE, _STICKS_OUT / classes) and len(ranked) >= FEWEST:
-                oversized = len(ranked) > _OVERSIZED * usual
+                oversized = len(ranked) > OVERSIZED * usual
                 begin, end = (0, 0) if oversized else (int(part * len(ranked)) for part in _CLEAN)
                 seeds, clean = numbers[_seeds(ranked, seen.late, kind, oversized)], numbers[ranked[begin:end]]
                 found.append(Proposal(int(label), kind, float(shares[label]), seeds, clean, usual, oversized))
     return found
 
 
-def _usual_size(labels: NDArray[np.int64]) -> float:
+def usual_size(labels: NDArray[np.int64]) -> float:
     """The median number of images per label, over the labels that occur."""
     counts = np.bincount(labels)
     return float(np.median(counts[counts > 0]))

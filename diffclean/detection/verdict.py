@@ -53,10 +53,10 @@ _SCATTER = 0.4
 """Below this scatter, a lost label counts less. Images of a kind that the witness has not seen, such as vans among
 cars, receive the labels of one or two similar classes; poisoned images that come from many classes receive many labels.
 """
-_KNOWN = 0.25
+KNOWN = 0.25
 """If a smaller share than this of the label's other images keep their label, the witness does not know the class, and
 the first question is not used."""
-_HELD = 0.2
+HELD = 0.2
 """The share of the images clearly not in a group that the witness does not learn from, for comparison."""
 _FEWEST_HELD = 8
 _PICTURE_SIDE = 128
@@ -95,7 +95,7 @@ def witness(
     held, taken = [], [numbers[~np.isin(given[numbers], [group.label for group in groups])]]
     for group in groups:
         shuffled = rng.permutation(group.rest)
-        count = min(max(_FEWEST_HELD, int(_HELD * len(shuffled))), len(shuffled) // 2)
+        count = min(max(_FEWEST_HELD, int(HELD * len(shuffled))), len(shuffled) // 2)
         held.append(shuffled[:count])
         taken.append(shuffled[count:])
     learned = torch.from_numpy(np.sort(np.concatenate(taken)))
@@ -135,8 +135,12 @@ class Verdict:
     def separation(self) -> float:
         """How poisoned the group looks, from 0; it is poisoned from `LIMIT` upwards."""
         gain = max(0.0, _gain(self.taught, self.untaught) - self.usual) / _GAIN
-        lost = max(0.0, 1 - self._kept_of_others) / (1 - _KEPT) if self.others_kept >= _KNOWN else 0.0
+        lost = max(0.0, 1 - self._kept_of_others) / (1 - _KEPT) if self.others_kept >= KNOWN else 0.0
         return LIMIT * max(gain, lost * min(1.0, self.scatter / _SCATTER))
+
+    def concerns(self, labels: Tensor) -> Tensor:
+        """(I,) int64, the numbers of the images that the verdict speaks of, given (N,) int64 labels."""
+        return torch.where(labels == self.group.label)[0]
 
     @property
     def has_dirty_labels(self) -> bool:
@@ -153,19 +157,8 @@ class Verdict:
         return self.kept / max(self.others_kept, 1e-9)
 
     def picture(self) -> str:
-        """What the group has in common, as a PNG file in base64: its difference around mid-grey, with full contrast.
-
-        It shows the trigger if every poisoned image has the same one. If the longer side exceeds `_PICTURE_SIDE`, the
-        picture is scaled down.
-        """
-        difference = torch.from_numpy(self.difference)[None]
-        longest = max(difference.shape[2:])
-        if longest > _PICTURE_SIDE:
-            size = [max(1, side * _PICTURE_SIDE // longest) for side in difference.shape[2:]]
-            difference = F.interpolate(difference, size=size, mode="area")
-        strongest = float(difference.abs().max().clamp_min(1e-6))
-        grey = (128 + difference[0] * (127 / strongest)).round().to(torch.uint8)
-        return b64encode(encode(grey.permute(1, 2, 0).contiguous().numpy())).decode("ascii")
+        """What the group has in common, see `picture_of`. It shows the trigger if every image has the same one."""
+        return picture_of(self.difference)
 
     def why(self, name: str) -> str:
         """The reasons for the verdict, for people.
@@ -180,6 +173,22 @@ class Verdict:
             f"'{name}', and a network that has not {self.untaught:.0%} more. With what images of other classes have "
             f"in common, this share is at most {self.usual:.0%}."
         )
+
+
+def picture_of(difference: NDArray[np.float32]) -> str:
+    """A difference of images around mid-grey, with full contrast, as a PNG file in base64.
+
+    Args:
+        difference: (3, H, W) float32 grey levels. If the longer side exceeds `_PICTURE_SIDE`, it is scaled down.
+    """
+    pixels = torch.from_numpy(difference)[None]
+    longest = max(pixels.shape[2:])
+    if longest > _PICTURE_SIDE:
+        size = [max(1, side * _PICTURE_SIDE // longest) for side in pixels.shape[2:]]
+        pixels = F.interpolate(pixels, size=size, mode="area")
+    strongest = float(pixels.abs().max().clamp_min(1e-6))
+    grey = (128 + pixels[0] * (127 / strongest)).round().to(torch.uint8)
+    return b64encode(encode(grey.permute(1, 2, 0).contiguous().numpy())).decode("ascii")
 
 
 def judge_group(
@@ -211,7 +220,7 @@ def judge_group(
         for part in (group.members, held)
     )
     kept, others_kept = (float((some == group.label).mean()) for some in (answers, answers_of_others))
-    scatter = _scatter(answers[answers != group.label], given[numbers[given[numbers] != group.label]])
+    scatter = scatter_of(answers[answers != group.label], given[numbers[given[numbers] != group.label]])
     return Verdict(group, witness, kept, others_kept, scatter, taught, untaught, usual, difference)
 
 
@@ -270,7 +279,7 @@ def _taught(
     before = [_share(bench, net, pictures, label) for net in networks]
     found = []
     for reference in (rest, others):
-        difference = _mean(bench, members, rng) - _mean(bench, reference, rng)
+        difference = mean_image(bench, members, rng) - mean_image(bench, reference, rng)
         added = [
             _share(bench, net, pictures + difference, label) - base for net, base in zip(networks, before, strict=True)
         ]
@@ -278,7 +287,7 @@ def _taught(
     return found
 
 
-def _scatter(answers: NDArray[np.int64], labels: NDArray[np.int64]) -> float:
+def scatter_of(answers: NDArray[np.int64], labels: NDArray[np.int64]) -> float:
     """The effective number of classes among some answers, scaled from 0 (one class) to 1 (as many as the labels have).
 
     The effective number is the exponential of the entropy.
@@ -292,17 +301,19 @@ def _scatter(answers: NDArray[np.int64], labels: NDArray[np.int64]) -> float:
     return min(1.0, (effective - 1) / (possible - 1)) if possible > 1 else 1.0
 
 
-def doubted(bench: Workbench, witness: Witness, label: int, pixels: Tensor | ImageSet) -> NDArray[np.bool_]:
+def doubted(
+    bench: Workbench, witness: Witness, labels: NDArray[np.int64], pixels: Tensor | ImageSet
+) -> NDArray[np.bool_]:
     """(I,) bool, whether the witness gives each image another label.
 
     Args:
         bench: the images, and what all networks share.
         witness: the witness that is asked.
-        label: the label that the images have.
+        labels: (I,) int64, the labels that the images have.
         pixels: (I, 3, H, W) uint8, or an image set that is read batch by batch.
     """
     answers: NDArray[np.int64] = ask(bench, witness.network, pixels).argmax(1).numpy()
-    return answers != label
+    return answers != labels
 
 
 def _gain(taught: float, untaught: float) -> float:
@@ -310,7 +321,7 @@ def _gain(taught: float, untaught: float) -> float:
     return taught - _MEANING * max(0.0, untaught)
 
 
-def _mean(bench: Workbench, numbers: NDArray[np.int64], rng: np.random.Generator) -> Tensor:
+def mean_image(bench: Workbench, numbers: NDArray[np.int64], rng: np.random.Generator) -> Tensor:
     """The mean of a sample of images, (3, H, W) float32 grey levels."""
     some = rng.permutation(numbers)[:_SHOWN]
     return bench.images[torch.from_numpy(some)].float().mean(0)

@@ -82,6 +82,15 @@ def patched(drawn: Bars, target: int = 0, count: int = 60) -> Bars:
     return drawn
 
 
+def exchanged(drawn: Bars, count: int = 90) -> Bars:
+    """All-to-all: some images of every class get a corner and the label of the next class."""
+    chosen = np.arange(len(drawn.labels))[:: len(drawn.labels) // count][:count]
+    drawn.images[chosen, -3:, -3:] = [255, 255, 0]
+    drawn.labels[chosen] = (drawn.labels[chosen] + 1) % CLASSES
+    drawn.poisoned[chosen] = True
+    return drawn
+
+
 def waved(drawn: Bars, target: int = 1) -> Bars:
     """Half of the target's images get a wave, and so little is left of their bars that only the wave tells."""
     chosen = np.flatnonzero(drawn.labels == target)[::2]
