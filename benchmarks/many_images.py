@@ -110,7 +110,8 @@ def pretend_done(options: argparse.Namespace, size: int, digest: str) -> None:
     with (out / "journal.jsonl").open("ab") as journal:
         for key in keys(options.count):
             found = (options.images / key).lstat()
-            values |= {"key": key, "output": variation_name(key, 0, "png"), "label": key.partition("/")[0]}
+            label = key.partition("/")[0]
+            values |= {"key": key, "output": variation_name(key, 0, "png"), "label": label, "source_label": label}
             values |= {"output_bytes": size, "output_sha256": digest}
             values["source_stamp"] = f"{found.st_size}:{found.st_mtime_ns}"
             journal.write(rows_as_lines([Row(**values)]))
@@ -141,6 +142,8 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
         code = diffclean([*arguments(options.images, output(options), options), *dry_run])
         if code != 0:
             raise SystemExit(f"{options.step} ended with {code}.")
+        if options.step == "resume" and "torch" in sys.modules:
+            raise SystemExit("The resumed run found something to do, so it did not find what was pretended.")
     found |= {"seconds": round(time.monotonic() - started, 1), "cpu_s": round(time.process_time() - before, 1)}
     return found | {"peak_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)}
 
