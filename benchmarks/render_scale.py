@@ -104,10 +104,28 @@ def _of_many_images() -> list[list[str]]:
         return []
     steps, count = found["figures"]["steps"], found["figures"]["images"]
     cpu = {name: steps[name]["cpu_s"] * EACH / count for name in ("listing", "resume")}
-    source = f"measured on {count:,} images in a folder (processor time); **assumed** to grow with their number"
+    source = f"measured on {count:,} images in a folder (processor time)"
+    source += "; **assumed** to grow with their number" if count < EACH else ""
     return [
         ["before each run", f"{cpu['listing']:.0f} s for listing", source],
         ["to go on with one", f"{cpu['resume']:.0f} s for the comparison with what is there", source],
+        *_memory(steps, count),
+    ]
+
+
+def _memory(steps: dict[str, dict[str, Any]], count: int) -> list[list[str]]:
+    """The largest resident memory of each step, and what of it is not for the images."""
+    if "import_torch" not in steps:
+        return []
+    peak = {name: step["peak_mb"] for name, step in steps.items()}
+    return [
+        [
+            "memory for this",
+            f"{peak['listing']} MB for listing, {peak['resume']} MB for the comparison, {peak['dry_run']} MB for a "
+            "dry run",
+            f"measured on {count:,} images; a dry run loads the model, and `import torch` alone takes "
+            f"{peak['import_torch']} MB",
+        ]
     ]
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import shutil
 import signal
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,14 +50,44 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
 DrawPhotos = Callable[..., Path]
 MakeModel = Callable[..., Path]
+MakeOnce = Callable[[str, Callable[[Path], object]], Path]
 MakeVariations = Callable[..., Path]
 
 
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all processes of a session share, for what takes long to make. Tests copy what they change."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def once(shared: Path) -> MakeOnce:
+    """`once(name, make)`: the folder `name` in the shared one, made by the process that asks first; others wait."""
+
+    def made(name: str, make: Callable[[Path], object]) -> Path:
+        place = shared / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with Path(f"{place}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not place.exists():
+                begun = Path(f"{place}.begun") / place.name  # a name may be stored in what is made
+                shutil.rmtree(begun.parent, ignore_errors=True)  # of a process that ended while it was at it
+                begun.parent.mkdir()
+                make(begun)
+                begun.rename(place)
+        return place
+
+    return made
+
+
 @pytest.fixture(scope="session", autouse=True)
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def cache(shared: Path) -> Iterator[Path]:
     """A cache of the session's own: nobody's real one is touched, and an engine is exported once."""
     with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("cache")
+        folder = shared / "cache"
         patch.setenv("DIFFCLEAN_CACHE", str(folder))
         yield folder
 
@@ -85,19 +119,19 @@ def make_model() -> MakeModel:
 
 
 @pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_model(once: MakeOnce) -> Path:
     """A model directory: 16 px, random weights."""
-    return save_tiny_model(tmp_path_factory.mktemp("models") / "tiny")
+    return once("models/tiny", save_tiny_model)
 
 
 @pytest.fixture(scope="session")
-def coarse_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def coarse_model(once: MakeOnce) -> Path:
     """A model directory whose view is a coarse one: 16 px, random weights."""
-    return save_tiny_model(tmp_path_factory.mktemp("models") / "coarse", view=2)
+    return once("models/coarse", partial(save_tiny_model, view=2))
 
 
 @pytest.fixture(scope="session")
-def nan_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def nan_model(once: MakeOnce) -> Path:
     """A model directory whose engine answers with NaN.
 
     Its weights are finite, and so are its answers to the timesteps below 1 that an export tries. Later ones overflow.
@@ -111,7 +145,7 @@ def nan_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for layer in (network.grow1, network.join1, network.leave):
             layer.weight.mul_(2e4)
 
-    return save_tiny_model(tmp_path_factory.mktemp("models") / "nan", change=break_it)
+    return once("models/nan", partial(save_tiny_model, change=break_it))
 
 
 @pytest.fixture(scope="session")

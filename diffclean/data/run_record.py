@@ -44,6 +44,7 @@ class RunRecord:
         source_from_here: the same path relative to the output folder, so that both can be moved together; `""` if they
             are not on the same disk.
         images: the number of images in the source at that time; 0 if unknown.
+        format_version: the version of the record as it was found.
     """
 
     identity: Mapping[str, Any]
@@ -52,6 +53,7 @@ class RunRecord:
     source: str = ""
     source_from_here: str = ""
     images: int = 0
+    format_version: int = field(default=FORMAT_VERSION, compare=False)
 
     def as_json(self) -> str:
         """The text of `run.json`."""
@@ -81,7 +83,7 @@ def open_run(out: Path | Records, record: RunRecord) -> RunRecord | None:
     found = _found(records)
     if found is not None:
         if different := differences(found, record):
-            raise other_run(records, different)
+            raise other_run(records, different, found)
         return found
     strangers = records.strangers()
     if RUN_FILE in strangers:  # another shard began since we looked
@@ -96,11 +98,24 @@ def open_run(out: Path | Records, record: RunRecord) -> RunRecord | None:
     return None if records.write_new(RUN_FILE, record.as_json().encode()) else open_run(records, record)
 
 
-def other_run(records: Records, different: list[str]) -> OtherRunError:
-    """The error for a run that is started in the folder of another run; `different` comes from `differences`."""
+def other_run(records: Records, different: list[str], found: RunRecord | None = None) -> OtherRunError:
+    """The error for a run that is started in the folder of another run.
+
+    Args:
+        records: the records of the folder.
+        different: what differs, from `differences`.
+        found: the record in the folder. If an earlier version wrote it, the message says what can be done with it.
+    """
+    message = f"{records.where} holds a run with other settings:\n  " + "\n  ".join(_first(different))
+    if found is not None and found.format_version < FORMAT_VERSION:
+        return OtherRunError(
+            f"{message}\nAn earlier version of diffclean wrote it (run.json has format {found.format_version}), which "
+            "did not know all settings of this one.",
+            "Its variations can be used as they are: `diffclean distill`, `evaluate` and `report` read them. To make "
+            "others, name another output folder (`out`).",
+        )
     return OtherRunError(
-        f"{records.where} holds a run with other settings:\n  " + "\n  ".join(_first(different)),
-        "Name another output folder (`out`), or give the settings with which the run was started.",
+        message, "Name another output folder (`out`), or give the settings with which the run was started."
     )
 
 
@@ -179,6 +194,7 @@ def _found(records: Records) -> RunRecord | None:
             source,
             from_here,
             int(content.get("images", 0)),
+            version,
         )
     except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise DiffcleanError(

@@ -16,7 +16,7 @@ import logging
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -41,9 +41,14 @@ _OWN_HINT = (
 )
 
 
-def cached_engine(recipe: Recipe, options: ExportOptions | None = None, progress: Progress | None = None) -> Path:
+def cached_engine(
+    recipe: Recipe,
+    options: ExportOptions | None = None,
+    progress: Progress | None = None,
+    check: Callable[[], None] | None = None,
+) -> Path:
     """The engine directory of a recipe in the cache; see `ensured_engine`."""
-    return ensured_engine(recipe, options, progress)[0]
+    return ensured_engine(recipe, options, progress, check=check)[0]
 
 
 def ensured_engine(
@@ -53,6 +58,7 @@ def ensured_engine(
     place: Path | None = None,
     overwrite: bool = False,
     stop: threading.Event | None = None,
+    check: Callable[[], None] | None = None,
 ) -> tuple[Path, str | None]:
     """The engine directory of a recipe, which is exported if it does not exist or is no longer sound.
 
@@ -65,6 +71,7 @@ def ensured_engine(
         place: the engine directory; None stands for a prebuilt one, or one in the cache.
         overwrite: whether another engine in `place` may be replaced.
         stop: when set, an export ends before the next component, and nothing of it is kept.
+        check: is called before an export, which takes minutes; what it raises is raised.
 
     Returns:
         The directory, and the reason why it was exported just now; None if it existed already.
@@ -84,6 +91,8 @@ def ensured_engine(
         if (problem := unsound(place, wanted)) is not None:
             with locked(place):
                 if (problem := unsound(place, wanted)) is not None:
+                    if check is not None:
+                        check()
                     if own:
                         check_replaceable(place, wanted, overwrite)
                     _clear(place, f"Exporting {recipe.name} again: {problem}.")

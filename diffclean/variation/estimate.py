@@ -85,7 +85,7 @@ def estimate(
             written += _bytes(square, plan, settings)
     cost = cost_of(images, survey.items(), survey.count, settings, sampler.image_size)
     with Journal(sink.records.log(journal_name(shard), write=False)) as journal:
-        already = Comparison(survey, journal, images, sink, settings.variations).kept
+        already = Comparison(survey, journal, images, sink, settings.variations).kept if len(journal) else 0
     left = survey.count * settings.variations - already
     windows, rate = round(left * cost.windows), settings.batch / batch_s
     return Estimate(

@@ -23,11 +23,12 @@ import inspect
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from diffclean.errors import DiffcleanError, UsageError
 from diffclean.families.schedulers import NEAREST, check_scheduler, parametrisation_of
+from diffclean.variation import schedule_store
 from diffclean.variation.unit_run import unit_run
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ class Schedule:
 
 
 def schedule_of(name: str, config: Mapping[str, Any], steps: int, start: float = 1.0) -> Schedule:
-    """Compute a schedule.
+    """Compute a schedule, or take it from the cache if it was computed before.
 
     Args:
         name: one of `SCHEDULERS`.
@@ -158,6 +159,22 @@ def schedule_of(name: str, config: Mapping[str, Any], steps: int, start: float =
     if config.get("_class_name"):
         check_scheduler(config, "The model")
     _check_fit(name, config)
+    place = schedule_store.place_of(name, config, steps, start)
+    if (fields := schedule_store.kept(place)) is not None:
+        return _from_json(fields)
+    schedule = _checked(name, config, steps, start)
+    schedule_store.keep(place, asdict(schedule))
+    return schedule
+
+
+def _from_json(fields: Mapping[str, Any]) -> Schedule:
+    """A schedule from lists in place of tuples."""
+    rows = tuple(tuple(row) for row in fields["inputs"])
+    return Schedule(**{name: tuple(values) for name, values in fields.items()} | {"inputs": rows})
+
+
+def _checked(name: str, config: Mapping[str, Any], steps: int, start: float) -> Schedule:
+    """Compute a schedule; raises as `schedule_of` does."""
     asked = ", ".join(f"{key} {config[key]}" for key in _DECIDE if config.get(key) is not None)
     try:
         schedule = _worked_out(name, config, steps, start)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -255,16 +256,14 @@ def locate(settings: Settings, progress: Progress | None = None) -> Located:
     settings = settings.resolved(recipe.defaults)
     directory = recipe.directory
     if directory is None or not (directory / ENGINE_FILE).is_file():
-        if directory is not None and directory.is_dir():
-            _check_schedule(recipe, adapted(recipe) if recipe.scheduler else directory, settings)
-        directory = cached_engine(
-            recipe, ExportOptions(graph_precision(settings.runtime, settings.precision)), progress
-        )
+        options = ExportOptions(graph_precision(settings.runtime, settings.precision))
+        directory = cached_engine(recipe, options, progress, partial(_check_before_export, recipe, settings))
     manifest = read_engine_manifest(directory)
     assert settings.detail is not None
     settings = replace(settings, detail=max(settings.detail, manifest.image_size))
     if not settings.scheduler:
         settings = replace(settings, scheduler=scheduler_for(manifest.scheduler))
+    _check_schedule(manifest, settings)
     return Located(recipe, directory, manifest, settings)
 
 
@@ -273,9 +272,22 @@ def open_for(settings: Settings, threads: int | None = None, progress: Progress 
     return locate(settings, progress).open(threads)
 
 
-def _check_schedule(recipe: Recipe, directory: Path, settings: Settings) -> None:
-    """Check the schedule before an export, which takes minutes."""
+def _check_schedule(manifest: EngineManifest, settings: Settings) -> None:
+    """Refuse settings that the sampler will refuse, before anything is written."""
     assert settings.steps is not None
+    assert settings.strength is not None
+    assert settings.scheduler is not None
+    inputs = {port.name for port in manifest.components["unet"].inputs}
+    look = family_named(manifest.family).look(settings.strength, inputs)
+    schedule_of(settings.scheduler, manifest.scheduler, settings.steps, look.start)
+
+
+def _check_before_export(recipe: Recipe, settings: Settings) -> None:
+    """Check the schedule before an export, which takes minutes. That of a hub's model is not known before."""
+    if recipe.directory is None or not recipe.directory.is_dir():
+        return
+    assert settings.steps is not None
+    directory = adapted(recipe) if recipe.scheduler else recipe.directory
     family = family_named(recipe.family)
     parametrisations = getattr(family, "parametrisations", LATENT)
     config = read_scheduler(directory, "scheduler", getattr(family, "steps_offset", None), parametrisations)

@@ -126,6 +126,9 @@ def test_a_record_of_an_earlier_version_still_opens(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(json.dumps(old))
     found = open_run(tmp_path, RunRecord({"steps": 20}, {"cat": 0, "dog": 1}, source="/b/data"))
     assert found == RunRecord({"steps": 20}, {"cat": 0}, source="/a/data")
+    with pytest.raises(DiffcleanError, match=r"(?s)labels: nothing there.*earlier version.*format 1") as raised:
+        open_run(tmp_path, RunRecord({"steps": 20, "labels": "keep"}))
+    assert "can be used as they are" in raised.value.hint
 
 
 def test_the_source_is_found_where_it_was_or_beside_an_output_that_moved_with_it(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diffclean.detection.mixture import split
@@ -38,6 +38,7 @@ def test_it_is_the_log_likelihoods_of_the_formula() -> None:
     assert split(values).separation == pytest.approx(np.log(101) - 2 * np.log(2), abs=0.03)
 
 
+@settings(max_examples=40)  # each fits eight times
 @given(st.lists(st.floats(-1e3, 1e3), max_size=30), st.floats(0.1, 10), st.floats(-100, 100))
 def test_scale_and_place_make_no_difference(numbers: list[float], scale: float, shift: float) -> None:
     values = np.round(np.array(numbers), 3)

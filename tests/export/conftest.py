@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from torch import Tensor, nn
 
+from diffclean.export.cache import cached_engine
 from diffclean.families.base import Component, Model
 from diffclean.families.micro import Micro
 from diffclean.families.registry import FAMILIES, Recipe, recipe_for
@@ -53,8 +54,34 @@ def recipe(
     monkeypatch.setitem(FAMILIES, "unlucky", f"{__name__}:Unlucky")
     monkeypatch.setenv("DIFFCLEAN_CACHE", str(tmp_path / "cache"))
     caplog.set_level(logging.INFO)
-    model = Path(shutil.copytree(tiny_model, tmp_path / "model"))
-    return Recipe("mini", "mini", model, recipe_for(str(tiny_model)).defaults)
+    return mini_recipe(Path(shutil.copytree(tiny_model, tmp_path / "model")))
+
+
+def mini_recipe(model: Path) -> Recipe:
+    return Recipe("mini", "mini", model, recipe_for(str(model)).defaults)
+
+
+@pytest.fixture(scope="session")
+def mini_engine(tiny_model: Path, once: Callable[..., Path]) -> Path:
+    """The engine of the small family, exported once; its folder is called as in a cache."""
+
+    def export(folder: Path) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setitem(FAMILIES, "mini", f"{__name__}:Mini")
+            patch.setenv("DIFFCLEAN_CACHE", str(folder))
+            cached_engine(mini_recipe(tiny_model))
+
+    (engine,) = (once("mini", export) / "engines").iterdir()
+    return engine
+
+
+@pytest.fixture
+def kept(recipe: Recipe, mini_engine: Path, tmp_path: Path) -> Path:
+    """The engine of `recipe` in the test's cache, as if an earlier run had exported it."""
+    place = tmp_path / "cache/engines" / mini_engine.name
+    shutil.copytree(mini_engine, place)
+    assert cached_engine(recipe) == place  # the record says where the model is now
+    return place
 
 
 @pytest.fixture

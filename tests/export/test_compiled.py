@@ -19,11 +19,9 @@ from diffclean.engine.tensorrt_key import onnx_digest
 from diffclean.engine.tensorrt_targets import Profile
 from diffclean.errors import DiffcleanError, Interrupted, MissingExtraError, UsageError
 from diffclean.export import compiled
-from diffclean.export.cache import cached_engine
 from diffclean.export.compiled import Outcome, check_targets, compile_engine
 from diffclean.export.forms import CompileOptions, parse_targets
 from diffclean.export.onnx import example_inputs
-from diffclean.families.registry import Recipe
 from diffclean.runtime.choose import open_engine
 from diffclean.runtime.openvino import graph_of
 
@@ -34,8 +32,8 @@ FILES = ("vae_decoder/openvino.xml", "vae_decoder/openvino.bin")
 
 
 @pytest.fixture
-def place(recipe: Recipe) -> Path:
-    return cached_engine(recipe)
+def place(kept: Path) -> Path:
+    return kept
 
 
 def only(outcomes: list[Outcome]) -> Outcome:

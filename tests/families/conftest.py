@@ -78,9 +78,9 @@ CALLS: dict[str, Callable[..., Any]] = {
 
 
 @pytest.fixture(scope="session")
-def model_of(tmp_path_factory: pytest.TempPathFactory) -> Made:
+def model_of(once: Callable[..., Path]) -> Made:
     """`model_of(family)`: its small model's directory. Tests that change one copy it first."""
-    return cache(lambda family: saved(family, tmp_path_factory.mktemp("models") / family))
+    return cache(lambda family: once(f"families/{family}", partial(saved, family)))
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,12 @@ MILD = {"beta_start": 0.00085, "beta_end": 0.002, "beta_schedule": "scaled_linea
 
 
 @pytest.fixture(scope="module")
-def lcm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def lcm(once: Callable[..., Path]) -> Path:
     """A latent consistency model: its U-Net is told the scale of the guidance that it was distilled with."""
-    place = tmp_path_factory.mktemp("lcm") / "model"
+    return once("lcm/model", save_lcm)
+
+
+def save_lcm(place: Path) -> None:
     diffusers.LatentConsistencyModelPipeline(
         vae=vae(),
         text_encoder=text_encoder(),
@@ -37,7 +41,6 @@ def lcm(tmp_path_factory: pytest.TempPathFactory) -> Path:
         feature_extractor=None,
         requires_safety_checker=False,
     ).save_pretrained(place)
-    return place
 
 
 def psnr(first: np.ndarray, second: np.ndarray) -> float:

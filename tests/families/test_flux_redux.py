@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +41,8 @@ UNUSED = dict.fromkeys(
 
 
 @pytest.fixture(scope="module")
-def model_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    return cache(lambda kind: saved_flux(tmp_path_factory.mktemp("flux") / kind, **KINDS[kind]))
+def model_of(once: Callable[..., Path]) -> Callable[[str], Path]:
+    return cache(lambda kind: once(f"flux/{kind}", partial(saved_flux, **KINDS[kind])))
 
 
 @pytest.fixture(scope="module")

@@ -6,12 +6,14 @@ import inspect
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import diffusers
 import pytest
 
+from diffclean.engine.manifest import read_engine_manifest
 from diffclean.errors import DiffcleanError
 from diffclean.families.registry import family_named, load_model
 from diffclean.families.schedulers import NEAREST, parametrisation_of, read_scheduler
@@ -199,6 +201,40 @@ def test_variate_says_it_before_the_export(
     assert main(command) == 1
     assert "num_train_timesteps 1000000000" in capsys.readouterr().err
     assert not list((tmp_path / "cache").glob("engines/*"))
+
+
+def test_an_engine_whose_schedule_has_no_such_steps_is_refused_before_anything_is_written(
+    tiny_engine: Path, tmp_path: Path, draw_photos: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Otherwise the output would hold a run with these settings, and refuse the ones that are right."""
+    from diffclean.cli.main import main
+
+    engine = Path(shutil.copytree(tiny_engine, tmp_path / "engine"))
+    manifest = read_engine_manifest(engine)
+    late = {**manifest.scheduler, "steps_offset": 1, "timestep_spacing": "leading"}
+    replace(manifest, scheduler=late).write(engine)
+    source = draw_photos(tmp_path / "source", ["a.png"])
+    command = ["variate", str(source), "-o", str(tmp_path / "out"), "--engine", str(engine)]
+    assert main([*command, "--steps", "1000", "--scheduler", "ddim"]) == 1
+    assert "steps_offset 1" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_schedule_is_worked_out_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that was changed is not believed, and other settings are other schedules."""
+    monkeypatch.setenv("DIFFCLEAN_CACHE", str(tmp_path))
+    config = {"_class_name": "LCMScheduler", **MADE}
+    first = schedule_of("lcm", config, 5, 0.8)
+    assert any(first.draws)
+    with monkeypatch.context() as patch:
+        patch.setattr(diffusers, "LCMScheduler", None)
+        assert schedule_of("lcm", config, 5, 0.8) == first
+        for changed in ({"steps": 6}, {"start": 0.6}, {"config": {**config, "beta_end": 0.02}}):
+            with pytest.raises(DiffcleanError):
+                schedule_of(**{"name": "lcm", "config": config, "steps": 5, "start": 0.8, **changed})
+    (file,) = tmp_path.glob("schedules/*")
+    file.write_text(file.read_text().replace("true", "false"))
+    assert schedule_of("lcm", config, 5, 0.8) == first
 
 
 def test_lcm_takes_no_more_steps_than_it_was_distilled_for() -> None:

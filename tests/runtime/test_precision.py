@@ -27,6 +27,7 @@ def test_half_precision_of_torch(tiny_engine: Path) -> None:
     assert 1e-5 < float((rough - exact).abs().max() / exact.abs().max()) < PARITY_LIMITS["bf16"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 def test_graphs_in_half_precision_on_a_cpu(
     tiny_model: Path, tmp_path: Path, precision: str, caplog: pytest.LogCaptureFixture

@@ -357,8 +357,8 @@ MODELS: dict[str, Callable[[], Any]] = {
     "versatile-diffusion": versatile_diffusion,
 }
 """Family -> its small pipeline."""
-QUICK = ("ip-adapter", "sd-img2img")
-"""Families whose engines are made in the quick tests; an export of each of the others takes about ten seconds more."""
+QUICK = ("sd-img2img",)
+"""Families whose engines are made in the quick tests; an export of each of the others takes ten to thirty seconds."""
 FAMILIES = [pytest.param(family, marks=() if family in QUICK else pytest.mark.slow) for family in sorted(MODELS)]
 """All families, as parameters of tests that need their engines."""
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from bucket_server import Bucket, make_bucket
 from data_sets import content, files_below, picture, shards, tar
+from shapes import draw
 
 from diffclean.api.variate import beside
 from diffclean.cli.main import main
@@ -312,13 +313,13 @@ def test_a_table_in_a_bucket_is_counted_without_reading_its_images(bucket: Bucke
 
 def test_what_trains_measures_and_attacks_reads_a_bucket_as_it_reads_a_folder(
     bucket: Bucket,
-    shapes: tuple[Path, Path],
     tiny_archs: None,
     make_variations: Callable[..., Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    shapes = draw(tmp_path / "shapes/train", 10, 0), draw(tmp_path / "shapes/test", 4, 1)
     for name, folder in zip(("train", "test"), shapes, strict=True):
         bucket.put({f"{name}/{key}": data for key, data in files_below(folder).items()})
     monkeypatch.chdir(tmp_path)
