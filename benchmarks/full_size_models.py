@@ -16,7 +16,12 @@ CLIP_H = {"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 3
 TEXT_L = {"hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "projection_dim": 768}
 TEXT_H = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 23, "projection_dim": 512}
 TEXT_BIG_G = {"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "projection_dim": 1280}
-SIGLIP: dict[str, Any] = {"hidden_size": 1152, "intermediate_size": 4304, "num_hidden_layers": 27, "num_attention_heads": 16}
+SIGLIP: dict[str, Any] = {
+    "hidden_size": 1152,
+    "intermediate_size": 4304,
+    "num_hidden_layers": 27,
+    "num_attention_heads": 16,
+}
 OF_SD = {"block_out_channels": (320, 640, 1280, 1280), "layers_per_block": 2}
 SD_1: dict[str, Any] = {**OF_SD, "sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8}
 SD_2_UNCLIP: dict[str, Any] = {
