@@ -124,7 +124,7 @@ def test_the_quality_gate_compares_in_the_eyes_of_the_model(engine: Engine, squa
     same, other, turned = likeness.compare([a, a, b], [a, b, a])
     assert same == pytest.approx(1, abs=1e-6)
     assert other == pytest.approx(turned, abs=1e-9)
-    assert -1 <= other < 0.999
+    assert -1 <= other < same - 1e-5  # these networks are untrained, and some of them see little difference
     assert likeness.compare([a], [b]) == [other], "whatever else is in the batch"
     has_encoder = "image_encoder" in engine.manifest.components
     assert ("image encoder" in likeness.measure) == has_encoder
