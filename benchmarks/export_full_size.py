@@ -1,11 +1,14 @@
 """Models of the real size, with random weights, exported in fp16 and compiled: how long, how much memory, how large.
 
     python benchmarks/export_full_size.py --work FOLDER_WITH_15_GB_FREE
+    python benchmarks/export_full_size.py --work FOLDER_WITH_20_GB_FREE --families sdxl-img2img flux-redux \
+        --steps make export --minutes 15 --gib 20 --name export_full_size_sdxl
 
-No weights are fetched: the networks are made here in the shapes of the published ones, since time, memory and sizes
-depend on nothing else. Every step is a process of its own, so that its peak is its own: the largest resident set, pages
-of mapped files included. Then one denoising step and one decode at full size run from the exported graphs, beside torch
-in fp32 from the model; the largest difference is given relative to the largest value.
+No weights are fetched: the networks are made here in the shapes of the published ones (`full_size_models`), since time,
+memory and sizes depend on nothing else. The export is `diffclean export`, as it is typed. Every step is a process of
+its own, so that its peak is its own: the largest resident set, pages of mapped files included. Then one denoising step
+and one decode at full size run from the exported graphs, beside torch in fp32 from the model; the largest difference is
+given relative to the largest value.
 """
 
 from __future__ import annotations
@@ -22,10 +25,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from full_size_models import NOTES, SIZES, saved
 from record import write_result
 
 GIB = 2**30
-LIMIT_MINUTES, LIMIT_GIB = 10, 12
 
 
 def main() -> None:
@@ -35,6 +38,10 @@ def main() -> None:
     parser.add_argument("--precision", default="fp16")
     parser.add_argument("--batch", default="1:4:4", help="the batch sizes of the compiled engines")
     parser.add_argument("--keep", action="store_true", help="do not remove the models and engines")
+    parser.add_argument("--steps", nargs="+", choices=STEPS, default=list(STEPS), help="what is measured, in order")
+    parser.add_argument("--minutes", type=float, default=10, help="the limit of time for an export")
+    parser.add_argument("--gib", type=float, default=12, help="the limit of memory for an export")
+    parser.add_argument("--name", default="export_full_size", help="the name of the result file")
     parser.add_argument("--step", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.step:
@@ -46,14 +53,14 @@ def main() -> None:
         figures[family] = measured(family, work, options)
         if not options.keep:
             shutil.rmtree(work)
-    write_result("export_full_size", {"batch": options.batch, "precision": options.precision, **figures}, "no images")
+    write_result(options.name, {"batch": options.batch, "precision": options.precision, **figures}, "no images")
 
 
 def measured(family: str, work: Path, options: argparse.Namespace) -> dict[str, Any]:
     """All steps of one family, each in a process of its own."""
     found: dict[str, Any] = {}
     work.mkdir(parents=True, exist_ok=True)
-    for step in STEPS:
+    for step in options.steps:
         command = [sys.executable, __file__, "--step", step, "--families", family, "--work", str(work)]
         command += ["--precision", options.precision, "--batch", options.batch]
         started = time.monotonic()
@@ -73,134 +80,45 @@ def measured(family: str, work: Path, options: argparse.Namespace) -> dict[str, 
             break
     limited = [found[step] for step in ("export", "compile") if step in found]
     found["within_limits"] = {
-        "minutes": LIMIT_MINUTES,
-        "gib": LIMIT_GIB,
+        "minutes": options.minutes,
+        "gib": options.gib,
         "holds": all(
-            each["ok"] and each["seconds"] <= 60 * LIMIT_MINUTES and each["peak_gib"] <= LIMIT_GIB for each in limited
+            each["ok"] and each["seconds"] <= 60 * options.minutes and each["peak_gib"] <= options.gib
+            for each in limited
         ),
     }
     return found
 
 
-CLIP_L = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "projection_dim": 768}
-CLIP_H = {"hidden_size": 1280, "intermediate_size": 5120, "num_hidden_layers": 32, "projection_dim": 1024}
-TEXT_H = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 23, "projection_dim": 512}
-SD_1: dict[str, Any] = {"sample_size": 64, "cross_attention_dim": 768, "attention_head_dim": 8}
-SD_2_UNCLIP: dict[str, Any] = {
-    "sample_size": 96,
-    "cross_attention_dim": 1024,
-    "attention_head_dim": (5, 10, 20, 20),
-    "use_linear_projection": True,
-    "class_embed_type": "projection",
-    "projection_class_embeddings_input_dim": 2048,
-}
-STABLE_DIFFUSION = {
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "clip_sample": False,
-}
-
-
 def make(family: str, work: Path, options: argparse.Namespace) -> None:
     """A model directory in fp16; one part after the other is made and let go."""
-    import torch
-
-    torch.manual_seed(0)
-    parts = parts_of_unclip() if family == "stable-unclip" else parts_of_sd_1()
-    parameters, model = {}, work / "model"
-    for name, part in parts.items():
-        made = part()
-        if isinstance(made, torch.nn.Module):
-            parameters[name] = sum(each.numel() for each in made.parameters())
-            made = made.half()
-        made.save_pretrained(model / name)
-    kind = "StableUnCLIPImg2ImgPipeline" if family == "stable-unclip" else "StableDiffusionImageVariationPipeline"
-    (model / "model_index.json").write_text(json.dumps({"_class_name": kind}))
-    told_of(work, "make", {"parameters": parameters, "bytes": size_of(model)})
-
-
-def parts_of_sd_1() -> dict[str, Callable[[], Any]]:
-    """Stable Diffusion 1.x with CLIP ViT-L/14 in place of the text."""
-    from diffusers import DDIMScheduler
-    from transformers import CLIPImageProcessor, CLIPVisionModelWithProjection
-
-    return {
-        "unet": lambda: unet(SD_1),
-        "vae": lambda: vae(512),
-        "image_encoder": lambda: CLIPVisionModelWithProjection(vision(CLIP_L, "quick_gelu")),
-        "scheduler": lambda: DDIMScheduler(**STABLE_DIFFUSION),
-        "feature_extractor": CLIPImageProcessor,
-    }
-
-
-def parts_of_unclip() -> dict[str, Callable[[], Any]]:
-    """Stable Diffusion 2.1 unCLIP with CLIP ViT-H/14. The vocabulary alone is small: the prompt is empty."""
-    from diffusers import DDIMScheduler, DDPMScheduler
-    from diffusers.pipelines.stable_diffusion import StableUnCLIPImageNormalizer
-    from transformers import (
-        CLIPImageProcessor,
-        CLIPTextConfig,
-        CLIPTextModel,
-        CLIPTokenizer,
-        CLIPVisionModelWithProjection,
-    )
-
-    text: dict[str, Any] = {**TEXT_H, "num_attention_heads": 16, "hidden_act": "gelu"}
-    words = {word: number for number, word in enumerate(["<|startoftext|>", "<|endoftext|>", "!"])}
-    return {
-        "unet": lambda: unet(SD_2_UNCLIP),
-        "vae": lambda: vae(768),
-        "image_encoder": lambda: CLIPVisionModelWithProjection(vision(CLIP_H, "gelu")),
-        "text_encoder": lambda: CLIPTextModel(CLIPTextConfig(**text)),
-        "tokenizer": lambda: CLIPTokenizer(vocab=words, merges=[], pad_token="!", model_max_length=77),
-        "image_normalizer": lambda: StableUnCLIPImageNormalizer(1024),
-        "image_noising_scheduler": lambda: DDPMScheduler(beta_schedule="squaredcos_cap_v2"),
-        "scheduler": lambda: DDIMScheduler(**STABLE_DIFFUSION, prediction_type="v_prediction"),
-        "feature_extractor": CLIPImageProcessor,
-    }
-
-
-def unet(told: dict[str, Any]) -> Any:
-    from diffusers import UNet2DConditionModel
-
-    return UNet2DConditionModel(block_out_channels=(320, 640, 1280, 1280), layers_per_block=2, **told)
-
-
-def vae(side: int) -> Any:
-    from diffusers import AutoencoderKL
-
-    return AutoencoderKL(
-        block_out_channels=(128, 256, 512, 512),
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        layers_per_block=2,
-        latent_channels=4,
-        sample_size=side,
-    )
-
-
-def vision(shape: dict[str, Any], activation: str) -> Any:
-    from transformers import CLIPVisionConfig
-
-    return CLIPVisionConfig(**shape, num_attention_heads=16, image_size=224, patch_size=14, hidden_act=activation)
+    said = Said(time.monotonic())
+    model = work / "model"
+    parameters = saved(family, model, said.say)
+    note = {"note": NOTES[family]} if family in NOTES else {}
+    told_of(work, "make", {"parameters": parameters, "bytes": size_of(model), **note})
 
 
 def export(family: str, work: Path, options: argparse.Namespace) -> None:
-    """From torch to ONNX."""
-    from diffclean.export.export import Request
-    from diffclean.export.export import export as exported
+    """From torch to ONNX, as it is typed."""
+    from diffclean.cli.main import main as diffclean
+    from diffclean.engine.manifest import read_engine_manifest
 
-    started = time.monotonic()
-    report = exported(Request(str(work / "model"), work / "engine", precision=options.precision), Said(started))
+    command = ["export", str(work / "model"), "-o", str(work / "engine"), "--precision", options.precision]
+    command += ["--size", str(SIZES[family])] if family in SIZES else []
+    print("  diffclean", *command, flush=True)
+    if code := diffclean(command):
+        sys.exit(code)
+    manifest = read_engine_manifest(work / "engine")
     told_of(
         work,
         "export",
         {
             "bytes": size_of(work / "engine"),
+            "image_size": manifest.image_size,
             "components": {
                 name: {"bytes": size_of(work / "engine" / name), "parity": entry.parity}
-                for name, entry in report.manifest.components.items()
+                for name, entry in manifest.components.items()
             },
         },
     )

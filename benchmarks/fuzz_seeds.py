@@ -5,8 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import sys
 from pathlib import Path
 
+FAMILIES = (
+    "flux-redux",
+    "instruct-pix2pix",
+    "ip-adapter",
+    "ip-adapter-sdxl",
+    "kandinsky",
+    "sd-image-variations",
+    "sd-img2img",
+    "sdxl-img2img",
+    "stable-unclip",
+    "versatile-diffusion",
+)
+"""Families with a small model of diffusers' classes, whose configurations and weights are changed."""
 DATA = {"ant": 0, "cat": 1, "zebra": 2}
 
 
@@ -44,7 +58,28 @@ def make_seeds(folder: Path) -> dict[str, Path]:
         **{name: folder / name for name in (*files, "poison.json", "manifest.parquet")},
         **dict.fromkeys(("engine.json", "graph of an engine"), engine),
         **dict.fromkeys(of_model, folder / "model"),
+        **_models_of_families(folder / "families"),
     }
+
+
+def _models_of_families(folder: Path) -> dict[str, Path]:
+    """The small models of the tests; parts that their families do not read are removed."""
+    from diffclean.families.registry import family_named
+
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "support"))
+    from small_flux import saved_flux
+    from small_models import saved
+
+    kinds: dict[str, Path] = {}
+    for family in FAMILIES:
+        place = folder / family
+        saved_flux(place) if family == "flux-redux" else saved(family, place)
+        read = {pattern.split("/")[0] for pattern in family_named(family).parts}
+        for part in place.iterdir():
+            if part.is_dir() and part.name not in read:
+                shutil.rmtree(part)
+        kinds |= {f"configurations of {family}": place, f"weights of {family}": place}
+    return kinds
 
 
 def _small_model(folder: Path) -> None:

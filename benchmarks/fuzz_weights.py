@@ -8,6 +8,7 @@ message, ends by a signal, takes more than 2 s of CPU time or 300 MB, starts a p
 address.
 
 python benchmarks/fuzz_weights.py --count 6000 --pieces fuzz_weights.pieces.json   # goes on where it was stopped
+python benchmarks/fuzz_weights.py --kinds families --count 600 --name fuzz_weights_families    # some kinds only
 python benchmarks/fuzz_weights.py --only onnx:17        # one case again, with its traceback
 """
 
@@ -37,7 +38,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fuzz_seeds import DATA, make_seeds, recorded, signed
+from fuzz_seeds import DATA, FAMILIES, make_seeds, recorded, signed
 from record import Pieces, commit, write_result
 
 _PIECE = 130
@@ -59,6 +60,8 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=6000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", help="KIND:NUMBER: run one case and show its error")
+    parser.add_argument("--kinds", help="only kinds that have this in their names; families: those of the families")
+    parser.add_argument("--name", default="fuzz_weights", help="the name of the result file")
     parser.add_argument(
         "--pieces", type=Path, default=Path("fuzz_weights.pieces.json"), help="the file of finished pieces"
     )
@@ -68,7 +71,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as work:
         os.environ["DIFFCLEAN_CACHE"] = str(Path(work) / "cache")
         seeds = make_seeds(Path(work) / "seeds")
-        kinds = sorted(LOADERS)
+        kinds = [kind for kind in sorted(LOADERS) if is_wanted(kind, options.kinds)]
         gc.freeze()  # otherwise a child would touch, and so copy, every object that it has inherited
         children = Children(seeds, Path(work), show=options.only is not None)
         if options.only:
@@ -90,8 +93,13 @@ def main() -> int:
         children.end()
     figures = summary([outcome for piece in made for outcome in piece["found"]], options.seed)
     figures["commits"] = sorted({piece["commit"] for piece in made})
-    write_result("fuzz_weights", figures, "files of this project's own making, changed at random")
+    write_result(options.name, figures, "files of this project's own making, changed at random")
     return int(bool(figures["failures"]))
+
+
+def is_wanted(kind: str, asked: str | None) -> bool:
+    """Whether a kind is to be fuzzed: all, those that have a word in their names, or those of the families."""
+    return kind.endswith(FAMILIES) if asked == "families" else (asked or "") in kind
 
 
 def bad(outcome: dict[str, Any]) -> bool:
@@ -122,7 +130,7 @@ def outcome_of(kind: str, number: int, seed: int, original: Path, children: Chil
     """Change a file, have it loaded in a child, and say how that ended."""
     rng = random.Random(f"{seed}:{kind}:{number}")
     place = LOADERS[kind][0]
-    path = original / place if place else original
+    path = rng.choice(sorted(original.glob(place))) if "*" in place else original / place if place else original
     before = path.read_bytes()
     changed = MUTATIONS.get(path.suffix, mutated_bytes)(before, rng)
     path.write_bytes(signed(changed) if path.name == "engine.json" and rng.random() < 0.7 else changed)
@@ -401,8 +409,11 @@ LOADERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "weights of a U-Net": ("unet/diffusion_pytorch_model.safetensors", _model),
     "poison.json": ("", _poison),
     "manifest.parquet": ("", _rows),
+    **{f"configurations of {family}": ("**/*.json", _model) for family in FAMILIES},
+    **{f"weights of {family}": ("*/*.safetensors", _model) for family in FAMILIES},
 }
-"""Kind -> the file in its folder that is changed ("" where the kind is a file), and what loads it."""
+"""Kind -> the file in its folder that is changed ("" where the kind is a file; of a pattern, any of the files that it
+finds), and what loads it."""
 
 
 if __name__ == "__main__":

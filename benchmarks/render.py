@@ -25,6 +25,7 @@ from render_gpu import (
     throughput,
     where,
 )
+from render_models import full_size, int8_micro
 from render_recipes import micro_recipes
 from render_scale import actors, killed_in_bucket, plan
 from render_windows import windows_table
@@ -163,27 +164,6 @@ def memory(result: dict[str, Any]) -> str:
         for run in result["figures"]["runs"]
     ]
     return f"**Memory**, at its peak: {'; '.join(runs)} ({where(result)}).\n"
-
-
-def full_size(result: dict[str, Any]) -> str:
-    """Export and compilation of models of full size."""
-    figures = result["figures"]
-    lines = [
-        f"**Models of full size, random weights** ({figures['precision']}, batches of {figures['batch']}; "
-        f"{where(result)}, busy with other work). Compiled by TensorRT-RTX without a GPU, so never executed; one "
-        "denoising step and one decoding of the graphs on OpenVINO, in fp32, are compared with torch.",
-        "",
-        "| family | U-Net parameters | export | compile | U-Net against torch, relative |",
-        "|---|---|---|---|---|",
-    ]
-    for family, found in figures.items():
-        if not isinstance(found, dict):
-            continue
-        cells = [f"{found['make']['parameters']['unet'] / 1e6:.0f} M"]
-        cells += [f"{found[s]['seconds']:.0f} s, {found[s]['peak_gib']:.1f} GiB" for s in ("export", "compile")]
-        cells.append(f"{found['step_in_openvino']['difference_to_torch']['unet.0']['relative']:.1e}")
-        lines.append(f"| {family} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
 
 
 def killed(result: dict[str, Any]) -> str:
@@ -331,6 +311,8 @@ PAGES: dict[str, dict[str, Any]] = {
         "variate_memory": memory,
         "kill_resume": killed,
         "export_full_size": full_size,
+        "export_full_size_sdxl": full_size,
+        "int8_micro": int8_micro,
         "gpu_throughput": throughput,
         "distill_speed": distill_speed,
         "tensorrt_rtx": tensorrt_rtx,

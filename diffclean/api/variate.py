@@ -37,6 +37,7 @@ def variate(
     detail: int | None = None,
     format: str = defaults.FORMAT,
     color_transfer: str = defaults.COLOR_TRANSFER,
+    min_similarity: float | None = None,
     labels: str = defaults.LABELS,
     pixel_limit: int = defaults.PIXEL_LIMIT,
     byte_limit: int = defaults.BYTE_LIMIT,
@@ -84,6 +85,9 @@ def variate(
         format: the file format of the variations: "png", "webp" or "jpeg".
         color_transfer: "none", "mean-std" or "lab": which colour statistics of the source, which is suspect, are
             copied.
+        min_similarity: the similarity that a variation must have to its source, above 0 and up to 1. Others are made
+            again with another seed, and are then listed as filtered and not written (docs/families.md). None stands for
+            no such gate.
         labels: the labels of the variations: "keep" (those of the source, which are suspect), "none", or the file of a
             classifier that labels each variation.
         pixel_limit: the largest image to decode, in pixels.
@@ -136,6 +140,7 @@ def variate(
         detail=detail,
         format=format,
         color_transfer=color_transfer,
+        min_similarity=min_similarity,
         labels=labels,
         pixel_limit=pixel_limit,
         byte_limit=byte_limit,

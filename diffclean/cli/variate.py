@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,6 +13,9 @@ from diffclean.cli.defaults import Interval
 from diffclean.data.address import spelled
 from diffclean.data.registry import FORMATS
 from diffclean.variation.schedule import SCHEDULERS
+
+if TYPE_CHECKING:
+    from diffclean.variation.variate import VariateResult
 
 SHOWN_FAILURES = 20
 
@@ -90,6 +93,14 @@ SHOWN_FAILURES = 20
     "--color-transfer",
     type=click.Choice(["none", "mean-std", "lab"]),
     help="Which colour statistics of the source, which is suspect, are copied to the variation.",
+)
+@click.option(
+    "--min-similarity",
+    type=float,
+    metavar="SIMILARITY",
+    help="The similarity that a variation must have to its source, above 0 and up to 1, see docs/families.md. Others "
+    "are made again with another seed, twice at most, and are then listed as filtered and not written. --dry-run shows "
+    "the similarities of a sample.  [default: no such gate]",
 )
 @click.option(
     "--labels",
@@ -211,13 +222,14 @@ def command(
     with run.stopping() as stop:
         report = variate(source, out, **options, progress=run.progress, stop=stop)
     speed = f"{report.images_per_second:.1f} images/s, " if report.made else ""
-    if report.windows > report.made + len(report.failed):
+    if report.windows > report.made + len(report.failed) + report.filtered + report.again:
         speed += f"{report.windows / report.seconds:.0f} windows/s, "
     lines = [f"{report.made} variations in {report.where} ({speed}engine {report.engine})."]
     if report.labels_note:
         lines.append(report.labels_note)
     if report.kept:
         lines.append(f"{report.kept} variations were there already.")
+    lines += _gate(report)
     if report.failed:
         lines.append(f"{len(report.failed)} variations failed:")
         lines += [f"  {row.key}: {row.error}" for row in report.failed[:SHOWN_FAILURES]]
@@ -226,11 +238,40 @@ def command(
     return frame.Result(report, lines, report.exit_code)
 
 
+def _gate(report: VariateResult) -> list[str]:
+    """What the quality gate did, and what it cost; nothing if there was none."""
+    least = report.settings.min_similarity
+    if least is None:
+        return []
+    lines = [
+        f"Quality gate (--min-similarity {least:g}): it cost {report.again} repetitions with another seed, and "
+        f"{report.comparing_s:.1f} s of comparing."
+    ]
+    if report.filtered:
+        lines.append(
+            f"{report.filtered} of {report.total} variations were filtered: none of their attempts was similar enough "
+            "to the source. They were not written; the manifest has them with the status filtered."
+        )
+    return lines
+
+
 def _windows(found: Any) -> list[str]:
     if found.windows_per_image == 1:
         return []
     each = f"{found.windows_per_image:.0f} windows for each image at --detail {found.settings.detail}"
     return [f"{found.windows:,} windows in all ({each}), {found.windows_per_second:.0f} windows/s."]
+
+
+def _similarities(found: Any) -> list[str]:
+    if not found.similarities:
+        return []
+    least, ordered = found.settings.min_similarity, sorted(found.similarities)
+    below = sum(each < least for each in ordered)
+    return [
+        f"Similarities of a sample to their sources ({found.measure}): {ordered[0]:.2f} at least, "
+        f"{ordered[len(ordered) // 2]:.2f} in the middle, {ordered[-1]:.2f} at most. {below} of {len(ordered)} are "
+        f"below --min-similarity {least:g} and would be made again."
+    ]
 
 
 def _estimated(
@@ -245,6 +286,7 @@ def _estimated(
     lines = [
         f"{found.images} images, {found.variations} variations, {found.already_made} of them made already.",
         *_windows(found),
+        *_similarities(found),
         f"About {found.seconds:.0f} s at {found.images_per_second:.1f} images/s (measured on one batch, "
         f"{found.engine}).",
         f"About {megabytes:.1f} MB would be written to {spelled(out)}. Nothing was written.",

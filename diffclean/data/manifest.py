@@ -55,7 +55,8 @@ class Row:
         label: the class, spelled as in keys.
         status: how the attempt ended.
         error: why it failed or was filtered; `""` if it did neither.
-        seed: the seed of this image and variant, an unsigned 64-bit integer.
+        seed: the seed that the variation was made with, an unsigned 64-bit integer. It is that of the image and the
+            variant, unless the quality gate had the variation made again.
         source_sha256: the sha256 of the original's bytes in hexadecimal; `""` if they were never read.
         output_sha256: the sha256 of the variation's bytes; `""` if none was written.
         width: the width of the variation in pixels; 0 if there is none.

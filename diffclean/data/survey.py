@@ -98,8 +98,9 @@ class Comparison:
     """The remaining work, found by comparing the source, the journal and the sink.
 
     A variation is kept if its last attempt succeeded, the original has the bytes that it was made from, and the sink
-    holds a plain file of the size that was written. Originals are compared by their stamps. If a stamp differs or was
-    never recorded, the bytes of the original are hashed.
+    holds a plain file of the size that was written. A variation that was filtered is not made again as long as the
+    original has the same bytes, because it would be filtered again. Originals are compared by their stamps. If a stamp
+    differs or was never recorded, the bytes of the original are hashed.
 
     Args:
         survey: the survey of the source.
@@ -112,8 +113,9 @@ class Comparison:
 
     Attributes:
         kept: the number of variations that are kept.
+        filtered: the number of variations that were filtered, and would be again.
         jobs: `[key, where, label, problem, stamp, [variants]]` for what is missing.
-        recorded: the number of images for which an earlier run made a variation.
+        recorded: the number of images for which an earlier run made or filtered a variation.
         same: how many of these have originals that exist and have the same bytes.
         replaced: originals that have other bytes now, or can no longer be read.
         gone: originals that no longer exist.
@@ -134,11 +136,11 @@ class Comparison:
         stop: Event | None = None,
     ) -> None:
         self._source, self._sink, self._verify, self._stop = source, sink, verify, stop
-        self.kept = self.recorded = self.same = 0
+        self.kept = self.filtered = self.recorded = self.same = 0
         self.jobs, self._stale, self._stamps = Spool(), Spool(), Spool()
         self.replaced, self.gone, self.damaged = Change(), Change(), Change()
         for item, rows in side_by_side(survey.items(), journal.latest()):
-            self.recorded += any(row.status is Status.OK for row in rows)
+            self.recorded += any(row.status is not Status.FAILED for row in rows)
             if item is None:
                 self._lost(rows)
             elif missing := self._missing(item, rows, variations):
@@ -169,13 +171,15 @@ class Comparison:
 
     def _missing(self, item: Item, rows: list[Row], variations: int) -> list[int]:
         """The variants that must be made."""
-        made = [row for row in rows if row.status is Status.OK and row.variant < variations]
-        if made and not self._is_same(item, made[0]):
+        settled = [row for row in rows if row.status is not Status.FAILED and row.variant < variations]
+        if settled and not self._is_same(item, settled[0]):
             self.replaced.note(item.key)
             for row in rows:
                 self._drop(row, "the original was replaced")
-            made = []
-        self.same += bool(made)
+            settled = []
+        self.same += bool(settled)
+        made = [row for row in settled if row.status is Status.OK]
+        self.filtered += len(settled) - len(made)
         whole = [row for row in made if self._is_whole(row)]
         if len(whole) < len(made):
             self.damaged.note(item.key)
@@ -183,7 +187,8 @@ class Comparison:
                 if row not in whole:
                     self._drop(row, "the variation was not as it was written")
         self.kept += len(whole)
-        return [variant for variant in range(variations) if variant not in {row.variant for row in whole}]
+        done = {row.variant for row in settled if row.status is Status.FILTERED or row in whole}
+        return [variant for variant in range(variations) if variant not in done]
 
     def _is_same(self, item: Item, row: Row) -> bool:
         """Whether the original has the bytes that a variation was made from."""

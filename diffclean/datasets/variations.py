@@ -130,11 +130,16 @@ def load_variations(
     last = left_after(without, latest(read_run_manifest(_manifest(root))).values(), root)
     rows = sorted((row for row in last if row.status is Status.OK), key=_place)
     if not rows:
-        raise DiffcleanError(f"{root} holds no variation: all {len(last)} attempts failed.", f"See {root / MANIFEST}.")
+        raise DiffcleanError(
+            f"{root} holds no variation: all {len(last)} attempts failed or were filtered.", f"See {root / MANIFEST}."
+        )
     if labelled:
         check_not_marked(root, (row.output for row in rows))
-    if len(rows) < len(last):
-        log.warning("%d variations failed when they were made, and are left out.", len(last) - len(rows))
+    filtered = sum(row.status is Status.FILTERED for row in last)
+    if filtered:
+        log.info("%d variations were filtered by the quality gate (`min_similarity`), and are left out.", filtered)
+    if failed := len(last) - len(rows) - filtered:
+        log.warning("%d variations failed when they were made, and are left out.", failed)
     return _grouped(root, rows, class_to_idx, size, labelled, memory, progress)
 
 

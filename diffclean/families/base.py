@@ -117,7 +117,16 @@ def noise_shapes(components: Mapping[str, Signature]) -> dict[str, tuple[int, ..
 
 
 class Family(Protocol):
-    """A model family; each is one file. All tensors have the batch axis first."""
+    """A model family; each is one file. All tensors have the batch axis first.
+
+    A family with an image encoder has one more method, by which the quality gate compares pictures
+    (`variation.likeness`); without it, pictures are compared without a network:
+
+        def features(self, call: Call, pixels: Tensor, noise: Mapping[str, Tensor]) -> Tensor
+
+    It turns (B, S, S, 3) uint8 pixels into (B, D) float features, whose cosine says how similar two pictures are.
+    `noise` has the same form as for `condition`, and is all zeros.
+    """
 
     name: str
     license_note: str

@@ -23,6 +23,8 @@ class ModelFacts:
             is not known.
         export_bytes: the approximate peak of memory in an export; None if it is not known.
         steps: the number of denoising steps that are run by default; None if the family is not known.
+        unpinned: the places on a hub that the weights come from and whose revision is not a commit, so that the files
+            may change; empty if there are none.
     """
 
     name: str
@@ -33,6 +35,7 @@ class ModelFacts:
     run_bytes: int | None
     export_bytes: int | None
     steps: int | None
+    unpinned: list[str]
 
 
 def about(recipe: Recipe, precision: str = "fp16") -> ModelFacts:
@@ -47,6 +50,7 @@ def about(recipe: Recipe, precision: str = "fp16") -> ModelFacts:
         run_bytes=size.bytes_to_run(precision) if size else None,
         export_bytes=size.bytes_to_export if size else None,
         steps=_steps(recipe.family, defaults) if defaults else None,
+        unpinned=recipe.unpinned if recipe.directory is None else [],
     )
 
 
@@ -71,6 +75,9 @@ def lines_about(facts: ModelFacts) -> list[str]:
     if known:
         sentence = ", ".join(known)
         said.append(f"Needs:   {sentence}")
+    if facts.unpinned:
+        places = " and ".join(facts.unpinned)
+        said.append(f"Source:  {places}, not pinned to a commit: the files may change on the hub")
     return said
 
 

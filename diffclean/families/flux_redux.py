@@ -34,6 +34,7 @@ class FluxRedux:
     parts = ("image_encoder/*", "image_embedder/*", "feature_extractor/*", "transformer/*", "vae/*", "scheduler/*")
     parametrisations = ("flow",)
     look = staticmethod(latent_calls.share_of_schedule)
+    features = staticmethod(latent_calls.features)
     encode = staticmethod(latent_calls.encode)
     decode = staticmethod(latent_calls.decode)
 

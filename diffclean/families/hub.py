@@ -68,7 +68,7 @@ def fetched(model: HubModel, parts: tuple[str, ...]) -> Path:
     place = _from_hub(model, lambda names: files_to_fetch(names, parts), lambda: _kept(model, parts))
     if found := damage(place, dict(model.sha256) if parts else {}):
         raise DiffcleanError(
-            f"{_name(model)} is not the model that the recipe was written for: {'; '.join(found)}.",
+            f"{model} is not the model that the recipe was written for: {'; '.join(found)}.",
             f"Delete {place} and try again. If the message comes back, the hub's copy was changed: do not use it.",
         )
     return place
@@ -83,7 +83,7 @@ def fetched_part(part: HubPart) -> Path:
     whole = _from_hub(part.model, lambda names: files_of_part(names, part.path), lambda: _kept_part(part))
     if not (whole / part.path).exists():
         raise DiffcleanError(
-            f"{_name(part.model)} has no {part.path}.",
+            f"{part.model} has no {part.path}.",
             "The model was changed on its hub. Use a copy of its files from before, or a revision that has it.",
         )
     return whole / part.path
@@ -175,18 +175,18 @@ def _from_hub(model: HubModel, choose: Callable[[Iterable[str]], list[str]], kep
 
     if not sys.stderr.isatty():
         disable_progress_bars()
-    name, page = _name(model), f"https://huggingface.co/{model.repository}"
+    page = f"https://huggingface.co/{model.repository}"
     try:
         # This is one request without retries; the library's own listing would retry for half a minute or for ever.
         listing = HfApi().model_info(model.repository, revision=model.revision, timeout=_TIMEOUT_S).siblings or []
         wanted = choose([file.rfilename for file in listing])
-        log.info("Fetching %s from its hub (once).", name)
+        log.info("Fetching %s from its hub (once).", model)
         return Path(snapshot_download(model.repository, revision=model.revision, allow_patterns=wanted))
     except RevisionNotFoundError as error:
         raise DiffcleanError(f"{model.repository} has no revision {model.revision}.", f"See {page}/commits.") from error
     except GatedRepoError as error:
         raise DiffcleanError(
-            f"{name} is available only to those who accept its terms.",
+            f"{model} is available only to those who accept its terms.",
             f"Accept them on {page}, then type: hf auth login",
         ) from error
     except RepositoryNotFoundError as error:
@@ -197,11 +197,11 @@ def _from_hub(model: HubModel, choose: Callable[[Iterable[str]], list[str]], kep
         ) from error
     except Exception as error:  # the library and those below it raise many kinds of errors
         if (place := kept()) is not None:
-            log.info("The hub cannot be reached; using the copy of %s that was fetched before.", name)
+            log.info("The hub cannot be reached; using the copy of %s that was fetched before.", model)
             return place
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise DiffcleanError(
-            f"{name} cannot be fetched from its hub: {reason}.",
+            f"{model} cannot be fetched from its hub: {reason}.",
             f"There is no folder of that name here either. {_LOCAL_COPY}",
         ) from error
 
@@ -239,7 +239,3 @@ def _whole(folder: Path) -> bool:
     """Whether a part is complete: a part with the configuration of a network must have its weights too."""
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     return bool(names) and ("config.json" not in names or weights_among(names) is not None)
-
-
-def _name(model: HubModel) -> str:
-    return f"{model.repository}@{model.revision}"

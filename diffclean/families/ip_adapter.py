@@ -31,6 +31,7 @@ class IpAdapter:
         "scheduler/*",
     )
     look = staticmethod(latent_calls.share_of_schedule)
+    features = staticmethod(latent_calls.features)
     condition = staticmethod(latent_calls.tokens)
     withhold = staticmethod(latent_calls.zeros)
     encode = staticmethod(latent_calls.encode)

@@ -30,6 +30,7 @@ class IpAdapterSdxl:
     )
 
     look = staticmethod(latent_calls.share_of_schedule)
+    features = staticmethod(latent_calls.features)
     condition = staticmethod(latent_calls.tokens)
     withhold = staticmethod(latent_calls.zeros)
     encode = staticmethod(latent_calls.encode)

@@ -41,6 +41,7 @@ class Kandinsky:
     )
     parts = (f"{_PRIOR}/*", "prior_image_processor/*", "unet/*", "movq/*", "scheduler/*")
     look = staticmethod(latent_calls.share_of_schedule)
+    features = staticmethod(latent_calls.features)
     withhold = staticmethod(latent_calls.zeros)
     decode = staticmethod(latent_calls.decode)
 

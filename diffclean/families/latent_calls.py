@@ -48,6 +48,12 @@ def zeros(condition: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.new_zeros(value.shape) for name, value in condition.items()}
 
 
+def features(call: Call, pixels: Tensor, noise: Mapping[str, Tensor]) -> Tensor:
+    """`features` of a family: everything that the image encoder makes of a picture, as (B, D)."""
+    (made,) = call("image_encoder", {"pixels": pixels})
+    return made.flatten(1)
+
+
 def encode(call: Call, pixels: Tensor, noise: Mapping[str, Tensor]) -> Tensor:
     """`Family.encode`: a sample of the VAE's posterior."""
     (latent,) = call("vae_encoder", {"pixels": pixels, "noise": noise["vae_encoder"]})

@@ -85,6 +85,14 @@ class HubModel:
     revision: str = "main"
     sha256: Mapping[str, str] = field(default_factory=dict)
 
+    def __str__(self) -> str:
+        return f"{self.repository}@{self.revision}"
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether the revision is a commit, so that what is fetched cannot change."""
+        return re.fullmatch("[0-9a-f]{40}", self.revision) is not None
+
 
 @dataclass(frozen=True)
 class HubPart:
@@ -111,7 +119,7 @@ class HubPart:
         return cls(HubModel(match[1], match[2]), match[3])
 
     def __str__(self) -> str:
-        return f"{self.model.repository}@{self.model.revision}:{self.path}"
+        return f"{self.model}:{self.path}"
 
 
 _HUB_PART = re.compile(r"(\w[\w.-]*/\w[\w.-]*)@([\w.-]+):(\w[\w.-]*(?:/\w[\w.-]*)*)", re.ASCII)
@@ -178,6 +186,12 @@ class Recipe:
     lora: Path | None = None
     lora_scale: float = 1.0
     scheduler: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def unpinned(self) -> list[str]:
+        """The places on a hub, as "owner/name@revision", whose revision is not a commit."""
+        places = [self.hub, *(part.model for part in self.extras.values())]
+        return list(dict.fromkeys(str(place) for place in places if place is not None and not place.is_pinned))
 
 
 _DEFAULTS: dict[str, tuple[type, ...]] = {

@@ -28,6 +28,7 @@ class SdImageVariations:
     pipelines = ("StableDiffusionImageVariationPipeline",)
     parts = ("image_encoder/*", "feature_extractor/*", "unet/*", "vae/*", "scheduler/*")
     look = staticmethod(latent_calls.share_of_schedule)
+    features = staticmethod(latent_calls.features)
     encode = staticmethod(latent_calls.encode)
     decode = staticmethod(latent_calls.decode)
 

@@ -30,6 +30,14 @@ def window_seed(seed: int, number: int) -> int:
     return int.from_bytes(hashlib.blake2b(head, digest_size=8, person=b"diffclean-window").digest(), "big")
 
 
+def attempt_seed(seed: int, attempt: int) -> int:
+    """A 64-bit seed for another attempt at a variation with the seed `seed`; attempt 0 has that seed itself."""
+    if not attempt:
+        return seed
+    head = seed.to_bytes(8, "big") + attempt.to_bytes(8, "big")
+    return int.from_bytes(hashlib.blake2b(head, digest_size=8, person=b"diffclean-again").digest(), "big")
+
+
 def noise_for(seeds: Sequence[int], shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
     """Draw standard normal noise on the CPU, whatever the engine runs on, so that it is the same everywhere.
 

@@ -78,6 +78,11 @@ class StableUnclip:
         (embedding,) = call("image_encoder", {"pixels": pixels, "noise": noise["image_encoder"]})
         return {"image_embeds": embedding}
 
+    def features(self, call: Call, pixels: Tensor, noise: Mapping[str, Tensor]) -> Tensor:
+        """The embedding of the image without noise, and without the level of the noise."""
+        (embedding,) = call("image_encoder", {"pixels": pixels, "noise": noise["image_encoder"]})
+        return embedding[:, : embedding.shape[1] // 2]
+
     def withhold(self, condition: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Zeros, also in place of the noise level, as in diffusers; the text is empty in both halves."""
         return {"image_embeds": condition["image_embeds"].new_zeros(condition["image_embeds"].shape)}

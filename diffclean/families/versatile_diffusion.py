@@ -24,6 +24,7 @@ class VersatileDiffusion:
     pipelines = ("VersatileDiffusionPipeline", "VersatileDiffusionImageVariationPipeline")
     parts = ("image_encoder/*", "image_feature_extractor/*", "image_unet/*", "vae/*", "scheduler/*")
     look = staticmethod(latent_calls.share_of_schedule)
+    features = staticmethod(latent_calls.features)
     condition = staticmethod(latent_calls.tokens)
     withhold = staticmethod(latent_calls.zeros)
     encode = staticmethod(latent_calls.encode)

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +25,20 @@ from diffclean.data.sources import Source
 from diffclean.data.survey import Comparison, Survey
 from diffclean.errors import DiffcleanError
 from diffclean.variation.cost import cost_of
+from diffclean.variation.gate import RETRIES
+from diffclean.variation.likeness import likeness_for
 from diffclean.variation.sampler import Sampler
-from diffclean.variation.settings import Settings, open_for, recipe_of
+from diffclean.variation.settings import Opened, Settings, open_for, recipe_of
 from diffclean.variation.windows import Layout, from_canvas, layout, to_canvas
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run would take, estimated from one measured batch."""
+    """What a run would take, estimated from one measured batch.
+
+    With a quality gate, `similarities` has the similarity of each picture of the batch to its source, and `windows`
+    counts the repetitions as if none of them were better than the first attempt.
+    """
 
     images: int
     variations: int
@@ -47,6 +53,8 @@ class Estimate:
     settings: Settings
     engine: str
     passed_over: dict[str, Any]
+    similarities: list[float] = field(default_factory=list)
+    measure: str = ""
 
 
 def estimate(
@@ -83,11 +91,14 @@ def estimate(
     for square, (_, plan) in zip(made, sample, strict=False):
         with suppress(ItemError):  # the picture is too large for the format; the run lists it as failed
             written += _bytes(square, plan, settings)
+    similarities, measure = _compared(opened, [square for square, _ in sample], made)
+    share = sum(each < (settings.min_similarity or 0) for each in similarities) / max(1, len(similarities))
     cost = cost_of(images, survey.items(), survey.count, settings, sampler.image_size)
     with Journal(sink.records.log(journal_name(shard), write=False)) as journal:
-        already = Comparison(survey, journal, images, sink, settings.variations).kept if len(journal) else 0
+        found = Comparison(survey, journal, images, sink, settings.variations) if len(journal) else None
+    already = 0 if found is None else found.kept + found.filtered
     left = survey.count * settings.variations - already
-    windows, rate = round(left * cost.windows), settings.batch / batch_s
+    windows, rate = round(left * cost.windows * (1 + RETRIES * share)), settings.batch / batch_s
     return Estimate(
         images=survey.count,
         variations=survey.count * settings.variations,
@@ -102,6 +113,8 @@ def estimate(
         settings=settings,
         engine=opened.engine.identity,
         passed_over=images.passed_over.as_json(),
+        similarities=similarities,
+        measure=measure,
     )
 
 
@@ -140,6 +153,16 @@ def _measured(sampler: Sampler, squares: Sequence[Pixels], batch: int) -> tuple[
     started = time.monotonic()
     made, _ = sampler.generate(torch.from_numpy(pixels), seeds)
     return made.numpy(), time.monotonic() - started
+
+
+def _compared(opened: Opened, squares: Sequence[Pixels], made: Pixels) -> tuple[list[float], str]:
+    """The similarity of each window to its source, and how it is measured; nothing without a quality gate."""
+    batch = opened.settings.batch
+    if opened.settings.min_similarity is None or not squares:
+        return [], ""
+    assert batch is not None
+    likeness = likeness_for(opened.engine, batch)
+    return likeness.compare(squares, list(made[: len(squares)])), likeness.measure
 
 
 def _bytes(window: Pixels, plan: Layout, settings: Settings) -> float:

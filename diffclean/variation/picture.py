@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from diffclean.data.manifest import Row
 from diffclean.data.pixels import Pixels
+from diffclean.families.seeds import attempt_seed
 from diffclean.variation.blend import Blend
 from diffclean.variation.windows import Windows
 
@@ -42,10 +43,19 @@ class Picture:
 
     Args:
         slot: the slot.
+        attempt: 0, or how often the quality gate had the picture made again.
+        best: the greatest similarity of the earlier attempts, and the seed that it was made with.
+
+    Attributes:
+        seed: the seed of this attempt.
+        finite: whether all values of the windows so far were finite.
     """
 
-    def __init__(self, slot: Slot) -> None:
+    def __init__(self, slot: Slot, attempt: int = 0, best: tuple[float, int] | None = None) -> None:
         self.slot = slot
+        self.attempt = attempt
+        self.best = best
+        self.seed = attempt_seed(slot.row.seed, attempt)
         self.finite = True
         self._blend = Blend(slot.windows) if slot.windows is not None and slot.count > 1 else None
         self._whole: Pixels | None = None
@@ -63,8 +73,14 @@ class Picture:
         else:
             self._blend.add(pixels)
 
-    def finish(self) -> Row:
-        """Write the complete picture, see `Slot.finish`."""
+    @property
+    def whole(self) -> Pixels:
+        """The complete picture, (H, W, 3) uint8 of the shape of the canvas."""
         whole = self._whole if self._blend is None else self._blend.canvas
         assert whole is not None
-        return self.slot.finish(whole)
+        return whole
+
+    def finish(self) -> Row:
+        """Write the complete picture, see `Slot.finish`. The row has the seed that the picture was made with."""
+        row = self.slot.finish(self.whole)
+        return replace(row, seed=self.seed) if self.attempt else row

@@ -25,6 +25,7 @@ from diffclean.data.manifest import Row, Status
 from diffclean.data.pixels import Pixels
 from diffclean.families.seeds import window_seed
 from diffclean.variation.ahead import Job, ahead
+from diffclean.variation.gate import Gate
 from diffclean.variation.picture import Picture, Slot
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class Stages(Generic[Job]):
         fallback: creates the sampler that repeats images whose values were not finite; None if there is no other.
         commit: records finished rows; called in order from one thread.
         tell: called after each batch with its number of windows; None if this is not needed.
+        gate: decides which pictures are good enough; None if all are.
     """
 
     prepare: Callable[[Job], Sequence[Slot | Row]]
@@ -59,6 +61,7 @@ class Stages(Generic[Job]):
     fallback: Callable[[], Generator] | None
     commit: Callable[[Sequence[Row]], None]
     tell: Callable[[int], None] | None = None
+    gate: Gate | None = None
 
 
 def stream(jobs: Iterable[Job], stages: Stages[Job], batch: int, workers: int, stop: Event | None = None) -> None:
@@ -70,7 +73,7 @@ def stream(jobs: Iterable[Job], stages: Stages[Job], batch: int, workers: int, s
         batch: the number of windows in a batch of the engine; the last batch is padded to it.
         workers: the number of threads in each pool.
         stop: when set, the batch that is prepared is finished and recorded, then `stream` returns. A picture that needs
-            more than one further batch is abandoned.
+            more than one further batch is abandoned, and so is one that the gate wants to be made again.
 
     Raises:
         Exception: whatever a stage raises, for example because the disk is full. Batches recorded before stay recorded.
@@ -85,7 +88,7 @@ def stream(jobs: Iterable[Job], stages: Stages[Job], batch: int, workers: int, s
         commits: deque[Future[None]] = deque()
         try:
             with closing(ahead(readers, stages.prepare, jobs, 2 * batch, stop)) as entries:
-                for group in _batches(_pieces(entries, batch, stop), batch):
+                for group in _groups(entries, batch, runner.again, stop):
                     if finished := _finished(group, runner, writers):
                         commits.append(committer.submit(_commit, stages.commit, finished))
                     while len(commits) > 2 or (commits and commits[0].done()):
@@ -133,20 +136,37 @@ class _Piece:
 
     @property
     def seed(self) -> int:
-        return window_seed(self.picture.slot.row.seed, self.number)
+        return window_seed(self.picture.seed, self.number)
 
 
-def _pieces(entries: Iterator[Slot | Row], batch: int, stop: Event) -> Iterator[_Piece | Row]:
-    """The windows of each slot in order. The remaining windows of an abandoned picture are left out."""
+def _groups(
+    entries: Iterator[Slot | Row], batch: int, again: deque[Picture], stop: Event
+) -> Iterator[list[_Piece | Row]]:
+    """The batches of all entries, and of the pictures that are put into `again` while the batches are run."""
+    yield from _batches(_pieces(entries, batch, again, stop), batch)
+    while again and not stop.is_set():
+        yield from _batches(_pieces(iter(()), batch, again, stop), batch)
+
+
+def _pieces(entries: Iterator[Slot | Row], batch: int, again: deque[Picture], stop: Event) -> Iterator[_Piece | Row]:
+    """The windows of each slot in order, after those of the pictures that are to be made again, so that few wait."""
     for entry in entries:
+        while again and not stop.is_set():
+            yield from _windows(again.popleft(), batch, stop)
         if isinstance(entry, Row):
             yield entry
-            continue
-        picture = Picture(entry)
-        for number in range(entry.count):
-            if entry.count - number > batch and stop.is_set():
-                break
-            yield _Piece(picture, number)
+        else:
+            yield from _windows(Picture(entry), batch, stop)
+    while again and not stop.is_set():
+        yield from _windows(again.popleft(), batch, stop)
+
+
+def _windows(picture: Picture, batch: int, stop: Event) -> Iterator[_Piece]:
+    """The windows of a picture in order. The remaining windows of an abandoned picture are left out."""
+    for number in range(picture.slot.count):
+        if picture.slot.count - number > batch and stop.is_set():
+            break
+        yield _Piece(picture, number)
 
 
 def _batches(pieces: Iterator[_Piece | Row], batch: int) -> Iterator[list[_Piece | Row]]:
@@ -166,23 +186,29 @@ def _batches(pieces: Iterator[_Piece | Row], batch: int) -> Iterator[list[_Piece
 def _finished(group: list[_Piece | Row], runner: _BatchRunner, writers: ThreadPoolExecutor) -> list[Row | Future[Row]]:
     """Run the windows of a group, and return the rows of failures and of the pictures that are now complete."""
     finished: list[Row | Future[Row]] = [piece for piece in group if isinstance(piece, Row)]
-    for picture in runner.run([piece for piece in group if isinstance(piece, _Piece)]):
-        finished.append(writers.submit(picture.finish) if picture.finite else runner.failed(picture))
+    for made in runner.run([piece for piece in group if isinstance(piece, _Piece)]):
+        finished.append(writers.submit(made.finish) if isinstance(made, Picture) else made)
     return finished
 
 
 class _BatchRunner:
-    """Runs windows through the sampler, always with the same batch size."""
+    """Runs windows through the sampler, always with the same batch size.
+
+    Attributes:
+        again: the pictures that the gate wants to be made again.
+    """
 
     def __init__(self, stages: Stages[Job], batch: int) -> None:
         self._generator = stages.generator
         self._make_fallback = stages.fallback
         self._fallback: Generator | None = None
         self._tell = stages.tell
+        self._gate = stages.gate
         self._batch = batch
+        self.again: deque[Picture] = deque()
 
-    def run(self, pieces: Sequence[_Piece]) -> list[Picture]:
-        """Regenerate windows, and return the pictures that are now complete, in order."""
+    def run(self, pieces: Sequence[_Piece]) -> list[Picture | Row]:
+        """Regenerate windows. Returns the pictures that are now complete, in order, or rows of those that failed."""
         if not pieces:
             return []
         pixels, finite = self._generate(self._generator, pieces)
@@ -196,9 +222,17 @@ class _BatchRunner:
             piece.picture.add(made, bool(good))
         if self._tell is not None:
             self._tell(len(pieces))
-        return [piece.picture for piece in pieces if piece.number == piece.picture.slot.count - 1]
+        return self._judged([piece.picture for piece in pieces if piece.number == piece.picture.slot.count - 1])
 
-    def failed(self, picture: Picture) -> Row:
+    def _judged(self, complete: Sequence[Picture]) -> list[Picture | Row]:
+        """What becomes of complete pictures; those that are to be made again are left out."""
+        if self._gate is None:
+            return [picture if picture.finite else self._failed(picture) for picture in complete]
+        decided, again = self._gate.judge([picture for picture in complete if picture.finite])
+        self.again += again
+        return [*(self._failed(picture) for picture in complete if not picture.finite), *decided]
+
+    def _failed(self, picture: Picture) -> Row:
         """The row of a picture with a window whose values were not finite, even when repeated."""
         error = "the engine gave values that are not finite" + (", also in fp32" if self._make_fallback else "")
         return replace(picture.slot.row, status=Status.FAILED, error=error)

@@ -72,6 +72,9 @@ class Run:
         engine: `Engine.identity` of the open engine, or as recorded.
         made: the number of variations that this run made.
         failed: the rows of the variations that failed.
+        filtered: the number of variations that this run listed as filtered.
+        again: how often this run made a variation again because it was too unlike its source.
+        comparing_s: the seconds that comparing variations with their sources took, in all processes together.
         windows: the number of windows that this run regenerated.
         started: the time when the work began, from `time.monotonic`.
     """
@@ -91,6 +94,8 @@ class Run:
         self._cluster, self._stop = cluster, stop
         self.made = 0
         self.failed: list[Row] = []
+        self.filtered = self.again = 0
+        self.comparing_s = 0.0
         self.windows = 0
         self.started = time.monotonic()
         self._cost = Cost()
@@ -141,15 +146,16 @@ class Run:
         Raises:
             Interrupted: some variations are left.
         """
-        self._say_cost(found, total - found.kept)
-        self.progress.begin("variate", total, done=found.kept)
+        settled = found.kept + found.filtered
+        self._say_cost(found, total - settled)
+        self.progress.begin("variate", total, done=settled)
         try:
             if len(found.jobs):
-                self._make(found, journal, following, total - found.kept, stop)
+                self._make(found, journal, following, total - settled, stop)
         finally:
             self.progress.end()
         done = found.kept + self.made
-        if left := total - done - len(self.failed):
+        if left := total - settled - self.made - self.filtered - len(self.failed):
             raise Interrupted(
                 f"Stopped: {done} of {total} variations are in {self.sink.where}, {left} are left.",
                 "To continue, type the same command again.",
@@ -192,7 +198,7 @@ class Run:
     def _record(self, journal: Journal, following: Following, outcomes: Sequence[Row | Ran]) -> None:
         for outcome in outcomes:
             if isinstance(outcome, Ran):
-                self._count(outcome.windows)
+                self._count(outcome)
         rows = [row if row.status is Status.OK else replace(row, output="") for row in outcomes if isinstance(row, Row)]
         if not rows:
             return
@@ -200,15 +206,19 @@ class Run:
         for row in rows:
             if row.status is Status.OK:
                 self.made += 1
+            elif row.status is Status.FILTERED:
+                self.filtered += 1
             else:
                 self.failed.append(row)
                 log.warning("%s: %s", row.key, row.error)
         self.progress.advance(len(rows), failed=len(self.failed))
         following.recorded(rows)
 
-    def _count(self, windows: int) -> None:
+    def _count(self, ran: Ran) -> None:
         """Count a batch. If pictures have many windows, this also moves the progress before a picture is finished."""
-        self.windows += windows
+        self.windows += ran.windows
+        self.again += ran.again
+        self.comparing_s += ran.comparing_s
         if self._cost.windows > 1:
             self.progress.advance(0, failed=len(self.failed), windows=self.windows)
 

@@ -56,6 +56,8 @@ class Settings:
             picture is regenerated in windows.
         format: the file format of the variations.
         color_transfer: none, mean-std or lab.
+        min_similarity: the similarity to its source that a variation must have, see `likeness`; None turns the quality
+            gate off.
         labels: the labels of the variations: keep (those of the source), none, or the file of a classifier.
         pixel_limit: the largest image that is decoded, in pixels.
         byte_limit: the largest file that is read, in bytes.
@@ -80,6 +82,7 @@ class Settings:
     detail: int | None = None
     format: ImageFormat = ImageFormat(defaults.FORMAT)  # noqa: RUF009
     color_transfer: ColorTransfer = ColorTransfer(defaults.COLOR_TRANSFER)  # noqa: RUF009
+    min_similarity: float | None = None
     labels: str = defaults.LABELS
     pixel_limit: int = defaults.PIXEL_LIMIT
     byte_limit: int = defaults.BYTE_LIMIT
@@ -101,6 +104,7 @@ class Settings:
         assert full.batch is not None
         assert full.detail is not None
         low, high = full.guidance_interval
+        least = full.min_similarity
         problems = [
             text
             for wrong, text in (
@@ -113,6 +117,7 @@ class Settings:
                 (not 0 <= full.seed < 2**63, f"`seed` {full.seed} (0 to 2^63 - 1)"),
                 (not 1 <= full.batch <= 4096, f"`batch` {full.batch} (1 to 4096)"),
                 (not 1 <= full.detail <= LONGEST_SIDE, f"`detail` {full.detail} (1 to {LONGEST_SIDE})"),
+                (least is not None and not 0 < least <= 1, f"`min_similarity` {least} (above 0, at most 1)"),
                 (full.pixel_limit < 1, f"`pixel_limit` {full.pixel_limit} (1 or more)"),
                 (full.byte_limit < 1, f"`byte_limit` {full.byte_limit} (1 or more)"),
                 (not 1 <= full.time_limit_s <= 86_400, f"`time_limit_s` {full.time_limit_s} (1 to 86400)"),
@@ -176,6 +181,8 @@ class Settings:
         # The engine's identity contains the first two; the limits determine which images fail, but no bytes.
         for name in ("runtime", "precision", "byte_limit", "time_limit_s"):
             del content[name]
+        if self.min_similarity is None:  # runs of earlier versions, which had no quality gate, do not name it
+            del content["min_similarity"]
         return content
 
 

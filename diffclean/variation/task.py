@@ -18,6 +18,8 @@ from diffclean.execution.here import Here
 from diffclean.execution.processes import Processes
 from diffclean.export.opening import open_compiled
 from diffclean.families.registry import Recipe
+from diffclean.variation.gate import Gate
+from diffclean.variation.likeness import likeness_for
 from diffclean.variation.pipeline import Stages, stream
 from diffclean.variation.settings import Located, Opened, Settings
 from diffclean.variation.sight import Sight
@@ -36,9 +38,17 @@ _MOST_WORKERS = 8
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """Tells that a station has run a batch of this many windows; sent in addition to finished rows."""
+    """Tells what a station has done; sent in addition to finished rows.
 
-    windows: int
+    Attributes:
+        windows: the number of windows in a batch that it has run.
+        again: the number of variations that the quality gate has it make again.
+        comparing_s: the seconds that comparing variations with their sources took.
+    """
+
+    windows: int = 0
+    again: int = 0
+    comparing_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -70,7 +80,13 @@ class VariationStation:
 
         batch = self.opened.settings.batch
         assert batch is not None
-        stages = Stages(self.work_on.prepare, self.opened.sampler(), self.opened.fallback, commit, ran)
+
+        def compared(again: int, seconds: float) -> None:
+            with telling:
+                tell([Ran(again=again, comparing_s=seconds)])
+
+        gate = gate_for(self.opened, compared)
+        stages = Stages(self.work_on.prepare, self.opened.sampler(), self.opened.fallback, commit, ran, gate)
         stream(jobs, stages, batch, self.workers, stop)
 
 
@@ -144,6 +160,15 @@ class SentTask:
         size = engine.manifest.image_size
         work = Work(open_source(self.source), open_sink(self.sink), self.settings, size, self.fingerprint)
         return LocalTask(work, opened).open(share)
+
+
+def gate_for(opened: Opened, tell: Callable[[int, float], None]) -> Gate | None:
+    """The quality gate that the settings ask for; None if they ask for none."""
+    settings = opened.settings
+    if settings.min_similarity is None:
+        return None
+    assert settings.batch is not None
+    return Gate(settings.min_similarity, likeness_for(opened.engine, settings.batch), tell)
 
 
 def rest_of(jobs: Sequence[Job], outcomes: Sequence[Row | Ran]) -> list[Job | None]:

@@ -48,6 +48,10 @@ class VariateResult:
         made: the number of variations that this run made.
         kept: the number of variations that earlier runs of the same command made.
         failed: the rows of the variations that failed.
+        filtered: the number of variations that were too unlike their sources (`min_similarity`), also in earlier runs.
+            They are listed in the manifest and were not written.
+        again: how often this run made a variation again, with another seed, because it was too unlike its source.
+        comparing_s: the seconds that comparing variations with their sources took, in all processes together.
         seconds: the duration of this run, without opening the engine.
         windows: the number of windows that this run regenerated.
         classes: the number of classes of the output; 0 if it has no labels.
@@ -62,6 +66,9 @@ class VariateResult:
     made: int
     kept: int
     failed: list[Row]
+    filtered: int
+    again: int
+    comparing_s: float
     seconds: float
     windows: int
     classes: int
@@ -77,7 +84,7 @@ class VariateResult:
 
     @property
     def exit_code(self) -> ExitCode:
-        """Whether everything was done, or some images failed."""
+        """Whether everything was done, or some images failed; a filtered variation is no failure."""
         return ExitCode.SOME_FAILED if self.failed else ExitCode.DONE
 
     @property
@@ -200,6 +207,9 @@ def _variate(
         made=run.made,
         kept=found.kept,
         failed=run.failed,
+        filtered=found.filtered + run.filtered,
+        again=run.again,
+        comparing_s=run.comparing_s,
         seconds=seconds,
         windows=run.windows,
         classes=len(classes),

@@ -42,6 +42,8 @@ def test_doctor_as_json(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.
     assert sorted(recipes) == recipe_names()
     assert recipes["versatile-diffusion"]["production"] is False
     assert recipes["micro"]["steps"] == 1
+    assert recipes["sd-turbo"]["unpinned"] == ["stabilityai/sd-turbo@main"]
+    assert recipes["sd-img2img"]["unpinned"] == recipes["micro"]["unpinned"] == []
 
 
 def test_doctor_for_people(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -122,6 +122,14 @@ def test_dry_run_fetches_nothing_and_says_what_a_recipe_needs(capsys: Capture) -
     found = json.loads(capsys.readouterr().out)["model"]
     assert (found["name"], found["production"], found["steps"]) == ("sdxl-turbo", False, 2)
     assert found["run_bytes"] < found["fetched_bytes"] < found["export_bytes"]
+    assert "not pinned" not in said
+
+
+def test_dry_run_says_if_a_recipe_is_not_pinned(capsys: Capture) -> None:
+    """Of both its repositories."""
+    assert main(["export", "flux-redux", "--dry-run"]) == ExitCode.DONE
+    places = "black-forest-labs/FLUX.1-dev@main and black-forest-labs/FLUX.1-Redux-dev@main"
+    assert f"Source:  {places}, not pinned to a commit" in capsys.readouterr().out
 
 
 def test_dry_run_of_an_unknown_model_says_that_its_size_is_not_known(capsys: Capture) -> None:

@@ -53,6 +53,17 @@ def test_what_people_see(source: Path, options: list[str], capsys: Capture) -> N
     assert "5 variations were there already." in captured.out
 
 
+def test_what_people_see_of_the_quality_gate(source: Path, options: list[str], capsys: Capture) -> None:
+    gated = [*options, "--min-similarity", "1"]  # which only the source itself would have
+    assert main(["variate", str(source), *gated, "--dry-run"]) == ExitCode.DONE
+    assert "Similarities of a sample to their sources (coarse structure" in capsys.readouterr().out
+    assert main(["variate", str(source), *gated]) == ExitCode.DONE
+    out = capsys.readouterr().out
+    assert "Quality gate (--min-similarity 1): it cost 10 repetitions" in out
+    assert "5 of 5 variations were filtered" in out
+    assert images(source.with_name("data-variations")) == {}
+
+
 @pytest.mark.parametrize("typed", ["data", "./data/", "../data/../data"])
 def test_the_output_lies_beside_the_source(
     source: Path, options: list[str], monkeypatch: pytest.MonkeyPatch, typed: str

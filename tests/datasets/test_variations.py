@@ -42,9 +42,12 @@ def test_only_what_was_made_counts(
     def change(row: Row) -> Row:
         if row.key == "lying/000.png" or (row.key == "square/001.png" and row.variant == 1):
             return replace(row, output="", status=Status.FAILED, error="NaN")
+        if row.key == "square/002.png" and row.variant == 0:
+            return replace(row, output="", status=Status.FILTERED, error="too unlike")
         return row
 
     root = make_variations(shapes[1], tmp_path / "v", 2, change)
+    caplog.set_level("INFO")
     (root / "standing" / "000_v00.png").write_bytes(b"nonsense")
     (root / "standing" / "001_v01.png").unlink()
     (root / "standing" / "zzz_v00.png").write_bytes((root / "standing" / "002_v00.png").read_bytes())
@@ -53,12 +56,14 @@ def test_only_what_was_made_counts(
     counts = dict(zip(samples.keys, samples.starts.diff().tolist(), strict=True))
     assert {key for key, count in counts.items() if count == 1} == {
         "square/001.png",
+        "square/002.png",
         "standing/000.png",
         "standing/001.png",
     }
     assert set(samples.failed) == {"standing/000_v00.png", "standing/001_v01.png"}
     assert "not in the folder" in samples.failed["standing/001_v01.png"]
     assert "3 variations failed when they were made" in caplog.text
+    assert "1 variations were filtered" in caplog.text
 
 
 def test_classes_that_do_not_match_are_named(tmp_path: Path) -> None:
@@ -81,7 +86,7 @@ def test_a_run_without_a_single_variation(shapes: Sets, tmp_path: Path, make_var
     root = make_variations(
         shapes[1], tmp_path / "v", 1, lambda row: replace(row, output="", status=Status.FAILED, error="NaN")
     )
-    with pytest.raises(DiffcleanError, match=r"holds no variation: all 60 attempts failed"):
+    with pytest.raises(DiffcleanError, match=r"holds no variation: all 60 attempts failed or were filtered"):
         load_variations(root, CLASSES)
 
 

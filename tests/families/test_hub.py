@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 from small_models import ADAPTER, saved
 
@@ -26,37 +28,40 @@ SMALL = ("model_index.json", "unet/config.json", f"{STEM}.safetensors", "schedul
 
 @dataclass
 class Hub:
-    """A hub with one model, a/model, which is a folder."""
+    """A hub with the model a/model, which is a folder, and perhaps with others."""
 
     folder: Path
+    others: dict[str, Path] = field(default_factory=dict)
     served: list[str] = field(default_factory=list)
     refusal: tuple[int, str] | None = None
     """Status and error code of everything."""
 
-    def files(self) -> dict[str, Path]:
-        return {
-            path.relative_to(self.folder).as_posix(): path for path in sorted(self.folder.rglob("*")) if path.is_file()
-        }
+    @staticmethod
+    def files(folder: Path) -> dict[str, Path]:
+        return {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
 
     def answer(self, path: str) -> tuple[int, dict[str, str], bytes]:
         path = path.partition("?")[0]
         if self.refusal is not None:
             return self.refusal[0], {"X-Error-Code": self.refusal[1]}, b""
-        if not path.startswith(("/api/models/a/model/", "/a/model/resolve/")):
+        models = {"a/model": self.folder, **self.others}
+        asked = path.removeprefix("/api/models")
+        model = next((name for name in models if asked.startswith(f"/{name}/")), None)
+        if model is None:
             return 404, {"X-Error-Code": "RepoNotFound"}, b""
+        files = self.files(models[model])
         if path.endswith("/revision/no-such"):
             return 404, {"X-Error-Code": "RevisionNotFound"}, b""
         if "/revision/" in path:
-            listing = {"id": "a/model", "sha": COMMIT, "siblings": [{"rfilename": name} for name in self.files()]}
+            listing = {"id": model, "sha": COMMIT, "siblings": [{"rfilename": name} for name in files]}
             return 200, {}, json.dumps(listing).encode()
         if "/tree/" in path:
             tree = [
-                {"type": "file", "path": name, "size": file.stat().st_size, "oid": name}
-                for name, file in self.files().items()
+                {"type": "file", "path": name, "size": file.stat().st_size, "oid": name} for name, file in files.items()
             ]
             return 200, {}, json.dumps(tree).encode()
         name = path.split("/", 5)[5]
-        content = self.files()[name].read_bytes()
+        content = files[name].read_bytes()
         self.served.append(name)
         return 200, {"ETag": hashlib.sha1(content).hexdigest(), "X-Repo-Commit": COMMIT}, content
 
@@ -272,6 +277,31 @@ def test_a_model_is_put_together_from_several_places(hub: Hub, tmp_path: Path, m
     )
     cut_off(monkeypatch)
     assert located(recipe).directory == place
+
+
+def test_a_model_of_two_repositories_without_a_hub(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Offline it needs both of them, and says which one is missing."""
+    monkeypatch.setenv("DIFFCLEAN_CACHE", str(tmp_path / "diffclean"))
+    hub.others["b/adapters"] = hub.folder.parent / "adapters"
+    composed_recipe(hub, tmp_path / "mine.toml")
+    (hub.folder / "adapters").rename(hub.others["b/adapters"])
+    text = (tmp_path / "mine.toml").read_text().replace("a/model@main:adapters/", "b/adapters@main:")
+    (tmp_path / "mine.toml").write_text(text)
+    recipe = load_recipe(str(tmp_path / "mine.toml"))
+    assert recipe.unpinned == ["a/model@main", "b/adapters@main"]
+    address = huggingface_hub.constants.ENDPOINT
+    cut_off(monkeypatch)
+    with pytest.raises(DiffcleanError, match="a/model@main cannot be fetched"):
+        located(recipe)
+    use_hub(monkeypatch, address)
+    place = located(recipe).directory
+    assert place is not None
+    cut_off(monkeypatch)
+    assert located(recipe).directory == place
+    family_named("ip-adapter").load(place)
+    shutil.rmtree(tmp_path / "cache" / "models--b--adapters")
+    with pytest.raises(DiffcleanError, match="b/adapters@main cannot be fetched"):
+        located(recipe)
 
 
 def test_a_part_that_is_not_there_any_more(hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

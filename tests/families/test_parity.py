@@ -19,6 +19,7 @@ from diffclean.families.base import noise_shapes
 from diffclean.families.registry import family_named, recipe_for
 from diffclean.families.seeds import noise_for
 from diffclean.runtime.choose import Engine, open_engine
+from diffclean.variation.likeness import likeness_for
 from diffclean.variation.sampler import Sampler, SamplerSettings
 from diffclean.variation.schedule import scheduler_named, usable_schedulers
 
@@ -114,6 +115,19 @@ def test_the_pixels_are_those_of_diffusers(
     for square, seed, variation in zip(squares, SEEDS, made, strict=True):
         noise = noise_for([seed], sampler.noise_shapes)
         assert psnr(variation.numpy(), by_diffusers(pipeline, square, noise, **arguments)) >= ALIKE_DB
+
+
+def test_the_quality_gate_compares_in_the_eyes_of_the_model(engine: Engine, squares: np.ndarray) -> None:
+    """The features are what the denoiser is told, so pictures that differ in nothing else count as equal."""
+    a, b = squares
+    likeness = likeness_for(engine, batch=3)
+    same, other, turned = likeness.compare([a, a, b], [a, b, a])
+    assert same == pytest.approx(1, abs=1e-6)
+    assert other == pytest.approx(turned, abs=1e-9)
+    assert -1 <= other < same - 1e-5  # these networks are untrained, and some of them see little difference
+    assert likeness.compare([a], [b]) == [other], "whatever else is in the batch"
+    has_encoder = "image_encoder" in engine.manifest.components
+    assert ("image encoder" in likeness.measure) == has_encoder
 
 
 @pytest.mark.parametrize("scheduler", usable_schedulers(EDM))

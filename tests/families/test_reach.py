@@ -70,3 +70,22 @@ def test_a_patch_reaches_the_sampler_by_the_known_ways(family: str, model_of: An
     assert (probe.start(picture) - probe.start(patched)).abs().max() > 1e-3
     withheld = [probe.predicted(probe.family.withhold(condition) or condition) for condition in (before, after)]
     assert torch.equal(*withheld)  # the unconditional half of guidance knows nothing of the picture
+
+
+@pytest.mark.parametrize("family", sorted(MODELS))
+def test_the_quality_gate_sees_what_the_sampler_is_told_by_the_image_encoder(
+    family: str, model_of: Any, squares: np.ndarray
+) -> None:
+    probe = Probe(family_named(family).load(model_of(family)))
+    assert hasattr(probe.family, "features") == ("image_encoder" in probe.model.components)
+    if not hasattr(probe.family, "features"):
+        return
+    noise = {name: torch.zeros_like(each) for name, each in probe.noise.items()}
+    first, second = (probe.family.features(probe.call, torch.from_numpy(square[None]), noise) for square in squares)
+    (told,) = REACHES[family]
+    flat = probe.condition(torch.from_numpy(squares[:1]))[told].flatten(1)
+    if family == "stable-unclip":  # its sampler is told noise and the level of the noise, too
+        assert 2 * first.shape[1] == flat.shape[1]
+    else:
+        assert torch.equal(first, flat)
+    assert not torch.equal(first, second)
