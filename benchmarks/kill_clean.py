@@ -117,8 +117,8 @@ def cleaned(out: Path) -> str:
 
 
 def measurements(out: Path) -> Any:
-    """The figures of the student in the report."""
-    return json.loads((out / "work" / "evaluation.json").read_text())
+    """The figures of the classifiers and variations; they name the files, which lie in another folder in each job."""
+    return json.loads((out / "work" / "evaluation.json").read_text().replace(str(out), ""))
 
 
 OUTCOMES = {
