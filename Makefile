@@ -89,7 +89,7 @@ lock: $(DEV_VENV)/.installed-dev ## Lock what the images install: make lock [ARG
 	@"$(DEV_VENV)/bin/python" docker/lock.py $(ARGS)
 
 # Strict: a package that the database does not know is no package without vulnerabilities.
-AUDITED = base torch cpu cuda tools
+AUDITED = base torch cpu cuda ray tools
 audit: $(DEV_VENV)/.installed-dev ## Look for known vulnerabilities in what the images install.
 	@"$(DEV_VENV)/bin/python" $(PIP_INSTALL) pip-audit
 	@"$(DEV_VENV)/bin/pip-audit" --strict --disable-pip --no-deps $(AUDITED:%=-r docker/locks/%.txt) $(ARGS)

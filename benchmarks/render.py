@@ -26,7 +26,7 @@ from render_gpu import (
     where,
 )
 from render_recipes import micro_recipes
-from render_scale import actors, plan
+from render_scale import actors, killed_in_bucket, plan
 from render_windows import windows_table
 
 ROOT = Path(__file__).parents[1]
@@ -335,6 +335,7 @@ PAGES: dict[str, dict[str, Any]] = {
         "distill_speed": distill_speed,
         "tensorrt_rtx": tensorrt_rtx,
     },
+    "docs/buckets.md": {"kill_in_bucket": killed_in_bucket},
     "docs/scale.md": {"ray_actors": actors, "variate_throughput": plan},
     "docs/detection.md": {"detection": detection_summary},
     "docs/families.md": {"windows_quality": windows_table},

@@ -1,10 +1,11 @@
 """Write docker/locks/*.txt anew: every package that the images install, pinned, each of its files by hash. `make lock`.
 
-    base.txt       what both images have beside torch and the runtimes, with the extras plot and tensorboard
+    base.txt       what both images have beside torch and the runtimes, with the extras cloud, plot and tensorboard
     torch.txt      torch, torchvision and CUDA's libraries, from PyPI
     torch-cpu.txt  torch and torchvision without CUDA, from PyTorch's own index
     cpu.txt        the runtimes of the image `cpu`
     cuda.txt       the runtimes of the image `cuda`
+    ray.txt        the extra ray, with the dashboard through which KubeRay submits jobs, for images with WITH_RAY=1
     tensorrt.txt   TensorRT, from NVIDIA's own index
     tools.txt      what builds, and is in no image
 
@@ -53,18 +54,21 @@ def main() -> None:
     extras = project["optional-dependencies"]
     # One resolution for all: what both images have is then of the same version. ONNX Runtime's two wheels do not mind,
     # since nothing is installed here; `tensorrt` is on NVIDIA's index.
-    everywhere = [*project["dependencies"], *extras["plot"], *extras["tensorboard"]]
-    wanted = [*everywhere, *extras["cpu"], *extras["gpu"], *extras["rtx"]]
+    everywhere = [*project["dependencies"], *extras["cloud"], *extras["plot"], *extras["tensorboard"]]
+    with_ray = [re.sub(r"^ray\b", "ray[default]", line) for line in extras["ray"]]
+    wanted = [*everywhere, *extras["cpu"], *extras["gpu"], *extras["rtx"], *with_ray]
     every = resolved(
-        [line for line in wanted if name_of(line) != "tensorrt"], known("base", "torch", "cpu", "cuda"), extra
+        [line for line in wanted if name_of(line) != "tensorrt"], known("base", "torch", "cpu", "cuda", "ray"), extra
     )
     base = named_by(everywhere, every, extra)
     cpu, cuda = named_by(extras["cpu"], every, extra), named_by([*extras["gpu"], *extras["rtx"]], every, extra)
+    ray = named_by(with_ray, every, extra)
     torch = {name for name in every if WITH_TORCH.fullmatch(name)}
     write("base", {name: every[name] for name in base - torch})
     write("torch", {name: every[name] for name in base & torch})
     write("cpu", {name: every[name] for name in cpu - base})
     write("cuda", {name: every[name] for name in cuda - base})
+    write("ray", {name: every[name] for name in ray - base})
     write("tools", resolved(TOOLS, known("tools"), extra))
     write_from_index("torch-cpu", CPU_INDEX, {name: version_of(every[name]) for name in TORCH}, local="+cpu")
     write_from_index("tensorrt", NVIDIA_INDEX, tensorrt_versions(options.upgrade))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from diffclean.api.common import AnyPath, Colour, classifier_file, following, path_of, with_paths
+from diffclean.api.common import AnyPath, Colour, classifier_file, data_path_of, following, path_of, with_paths
 from diffclean.api.variate import beside
 from diffclean.classifiers.classifier_file import ClassifierFile
+from diffclean.data.address import is_address
 from diffclean.errors import UsageError
 from diffclean.progress import Progress
 
@@ -57,9 +59,10 @@ def clean(
 
     Args:
         data: the suspect training set: one folder of images a class, or a data set in another format of
-            docs/formats.md.
-        out: the folder of the job; None: `data` with `-clean` added to its name, as `variate` names its output.
-        test: a clean test set with the same classes, for accuracies.
+            docs/formats.md, which may lie in a bucket.
+        out: the folder of the job, which is on this machine; None: `data` with `-clean` added to its name, as `variate`
+            names its output. For data in a bucket, this folder is made in the current directory.
+        test: a clean test set with the same classes, for accuracies; it may lie in a bucket.
         poison: the poison manifest of the data, where you poisoned them yourself: adds attack success rates.
         teacher: a classifier that was trained on the data as they are; None: one is trained. What is told of it beside
             its file is as in `distill`.
@@ -114,11 +117,29 @@ def clean_config(
     if teacher is None and given:
         raise UsageError(f"`{given[0]}` was given, and no teacher.", "Give a `teacher` as well.")
     config = classifier_file(teacher or "", options, "teacher")  # takes them out of the options
-    folder = path_of(data)
+    folder = _readable(data)
     return CleanConfig(
         data=folder,
-        out=path_of(out) or beside(folder, "clean"),
+        out=path_of(out) or _usual_out(folder),
+        test=data_path_of(options.pop("test", None)),
         teacher=config if teacher is not None else None,
         budget_s=seconds_of(budget) if budget else None,
-        **with_paths(options, "test", "poison"),
+        **with_paths(options, "poison"),
     )
+
+
+def _readable(data: AnyPath) -> Path:
+    """The data, of which a folder of images cannot lie in a bucket yet, because the detectors read only files of many.
+
+    Raises:
+        UsageError: it is such a folder.
+    """
+    from diffclean.data.registry import FOLDER, format_of
+
+    return path_of(data) if is_address(data) and format_of(str(data)) == FOLDER else data_path_of(data)
+
+
+def _usual_out(data: Path) -> Path:
+    """`data` with `-clean` added. For data in a bucket this is a folder here, because the job lies on this machine."""
+    place = beside(data, "clean")
+    return Path(place.name) if is_address(data) else place

@@ -33,15 +33,19 @@ def path_of(given: AnyPath | None) -> Path | None:
         address = Address.parse(given)
         raise UsageError(
             f"{address} lies in a bucket, and a file or folder on this machine is needed here.",
-            f"Only `variate` writes to buckets. To bring a data set to this machine, type: diffclean convert {address} "
-            "FOLDER. The tools of the store copy an output of `variate` with its records (docs/buckets.md).",
+            f"To bring a data set to this machine, type: diffclean convert {address} FOLDER. The tools of the store "
+            "copy an output of `variate` with its records. docs/buckets.md says what may lie in a bucket.",
         )
     return None if given is None else Path(given)
 
 
-def data_path_of(given: AnyPath) -> Path:
+@overload
+def data_path_of(given: AnyPath) -> Path: ...
+@overload
+def data_path_of(given: AnyPath | None) -> Path | None: ...
+def data_path_of(given: AnyPath | None) -> Path | None:
     """The place of a data set, which may be the address of a bucket: `open_source` understands its path."""
-    return Path(spelled(given))
+    return None if given is None else Path(spelled(given))
 
 
 def with_paths(options: dict[str, Any], *names: str) -> dict[str, Any]:

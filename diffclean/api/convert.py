@@ -5,7 +5,7 @@ from __future__ import annotations
 from threading import Event
 from typing import TYPE_CHECKING
 
-from diffclean.api.common import AnyPath, following, path_of
+from diffclean.api.common import AnyPath, data_path_of, following
 from diffclean.progress import Progress
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def convert(
 
     Args:
         source: a data set in a format of docs/formats.md.
-        out: a folder that does not exist yet.
+        out: a folder that does not exist yet, on disk or in a bucket.
         to: "folder", "webdataset", "parquet", "huggingface" or "npz"; None: the format that `source` has.
         label_from: where labels are, see docs/formats.md; None: the usual place.
         progress: whether a bar is drawn, or a `Progress` to be told.
@@ -42,4 +42,4 @@ def convert(
     from diffclean.data.convert import convert as work
 
     with following(progress) as told:
-        return work(str(source), path_of(out), to, label_from, told, stop)
+        return work(str(source), data_path_of(out), to, label_from, told, stop)

@@ -6,7 +6,7 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from diffclean.api.common import AnyPath, Colour, classifier_file, following, path_of, with_paths
+from diffclean.api.common import AnyPath, Colour, classifier_file, data_path_of, following, path_of, with_paths
 from diffclean.api.train import loop_config
 from diffclean.classifiers.classifier_file import ClassifierFile
 from diffclean.progress import Progress
@@ -72,8 +72,8 @@ def distill(
     Args:
         teacher: a classifier that `train` wrote, or a state dict (.pt, .pth, .safetensors) or an .onnx file from
             elsewhere.
-        data: an output folder of `variate`, or any folder of images; None stands for the only `*-variations` folder in
-            the current directory.
+        data: an output of `variate`, on disk or in a bucket, or any other data set; None stands for the only
+            `*-variations` folder in the current directory.
         out: the file of the student, .pt or .safetensors; None stands for `<teacher>-student.pt` in the current
             directory.
         student: the architecture of the student, see `arch` of `train`; None stands for the teacher's if it is known.
@@ -116,8 +116,9 @@ def distill_config(teacher: AnyPath, data: AnyPath | None, out: AnyPath | None, 
     loop = loop_config(options)
     return DistillConfig(
         teacher=config,
-        data=path_of(data) or find_variations(Path()),
+        data=data_path_of(data) or find_variations(Path()),
         out=path_of(out) or default_out(config.path),
         loop=loop,
-        **with_paths(options, "test", "without", "onnx"),
+        test=data_path_of(options.pop("test", None)),
+        **with_paths(options, "without", "onnx"),
     )

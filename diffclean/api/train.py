@@ -118,8 +118,8 @@ def train(
 def train_config(**options: Any) -> TrainConfig:
     """The configuration of a training, from the arguments of `train`."""
     loop = loop_config(options)
-    options |= {"data": data_path_of(options["data"])}
-    return TrainConfig(**with_paths(options, "out", "test", "without", "relabel", "onnx"), loop=loop)
+    options |= {name: data_path_of(options[name]) for name in ("data", "test") if name in options}
+    return TrainConfig(**with_paths(options, "out", "without", "relabel", "onnx"), loop=loop)
 
 
 def loop_config(options: dict[str, Any]) -> LoopConfig:

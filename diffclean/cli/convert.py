@@ -27,7 +27,7 @@ def command(run: frame.Run, source: str, out: Path, to: str | None, label_from: 
 
     SOURCE is a folder of images, WebDataset tars ('x-{0000..0099}.tar'), Parquet files, a Hugging Face data set on disk
     or an .npz file. Labels, class names and other data of the images are kept if the format of OUT has a place for
-    them. No image is regenerated: see `diffclean variate` for that.
+    them. SOURCE and OUT may lie in buckets. No image is regenerated: see `diffclean variate` for that.
     """
     if run.dry_run:
         opened = open_source(source, label_from=label_from)

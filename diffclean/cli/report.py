@@ -22,9 +22,9 @@ from diffclean.cli import frame
 def command(run: frame.Run, folder: Path, out: Path | None) -> frame.Result:
     """Write the report on a data set: what was found in it and what was done to it.
 
-    FOLDER was written by `clean`, or by `variate`, for which the report is shorter. The report is one HTML file that
-    needs neither a network nor a script, so it can be sent and printed. It contains a limited number of pictures; the
-    complete list of suspects is in a file of its own. See docs/report.md.
+    FOLDER was written by `clean`, or by `variate`, for which the report is shorter; the latter may lie in a bucket. The
+    report is one HTML file that needs neither a network nor a script, so it can be sent and printed. It contains a
+    limited number of pictures; the complete list of suspects is in a file of its own. See docs/report.md.
     """
     if run.dry_run:
         from diffclean.report.write import write_report

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from diffclean.api.common import path_of
 from diffclean.cli import frame
 
 
@@ -35,7 +36,7 @@ def command(
     from diffclean.report.review import places_of
     from diffclean.report.review_server import ReviewServer
 
-    server = ReviewServer(places_of(where, data, variations), port)
+    server = ReviewServer(places_of(path_of(where), data, variations), port)
     try:
         with run.stopping() as stop:
             click.echo(f"Review {len(server.listed.rows())} suspects: {server.url}\nCtrl-C ends the review.", err=True)

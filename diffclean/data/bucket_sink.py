@@ -89,11 +89,15 @@ class BucketSink:
         except (MissingError, ChangedError, RefusedError, BadNameError) as error:
             raise ReadError(error.message) from error
 
-    def remove(self, key: str) -> None:
-        """Remove an image."""
-        name = self._name(key)
-        self.root.store.delete(name)
-        self._note(name, None)
+    def remove(self, *keys: str) -> None:
+        """Remove images, many with one request."""
+        names = [self._name(key) for key in keys]
+        self.root.store.delete(*names)
+        for name in names:
+            self._note(name, None)
+
+    def follow(self, made: Iterable[tuple[Item, list[Row]]], source: Source, class_to_idx: Mapping[str, int]) -> None:
+        """Images lie as they should."""
 
     def finish(
         self,

@@ -7,22 +7,23 @@ when they are read from it.
 from __future__ import annotations
 
 import logging
-import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 from typing import Any
 
+from diffclean.data.address import is_address
 from diffclean.data.archive import Archive, Entry, Head
-from diffclean.data.atomic import sync_folders, write_error
+from diffclean.data.bucket_path import AnyFile, BucketPath
 from diffclean.data.decode import decode
 from diffclean.data.division import divided
 from diffclean.data.formats import extension_of
+from diffclean.data.in_order import in_order
 from diffclean.data.item import Item, ItemError
 from diffclean.data.keys import NameCollisionError, check_collisions, variation_name
-from diffclean.data.places import whole_at
+from diffclean.data.new_folder import check_new, new_folder
+from diffclean.data.places import place_of, whole_at
 from diffclean.data.registry import archive_of, format_of, open_sink, open_source
 from diffclean.data.sources import Source
 from diffclean.data.survey import Survey
@@ -31,13 +32,16 @@ from diffclean.progress import NoProgress, Progress
 
 log = logging.getLogger(__name__)
 
+_AT_ONCE = 8
+"""Images that are read, or written, at a time: each one in a bucket is a request."""
+
 
 @dataclass(frozen=True)
 class Converted:
     """What `convert` wrote.
 
     Attributes:
-        out: the folder.
+        out: the folder, or its address.
         format: the format of the data set in it.
         images: how many images were written.
         classes: the number of classes.
@@ -45,7 +49,7 @@ class Converted:
         passed_over: what the source contains that was not read.
     """
 
-    out: Path
+    out: Path | str
     format: str
     images: int
     classes: int
@@ -70,7 +74,8 @@ def convert(
 
     Args:
         where: the data set.
-        out: a folder that does not exist yet; it appears when it is complete.
+        out: a folder that does not exist yet, on disk or in a bucket. On disk it appears when it is complete. A bucket
+            cannot rename a folder, so there each file appears when it is complete.
         to: a name in `registry.FORMATS`. None: the format of the source, which checks the data set and divides it into
             files again.
         label_from: where labels are, as defined by the format of the source.
@@ -83,62 +88,58 @@ def convert(
     """
     source = open_source(where, label_from=label_from)
     to = to or format_of(where)
-    if os.path.lexists(out):
-        raise DiffcleanError(f"{out} exists.", "Name another folder, or remove it.")
+    place = place_of(out)
+    check_new(place)
     open_sink(out, to).check_apart(source)
     survey = Survey(source)
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
-    work = _Conversion(source, survey, part, progress or NoProgress(), stop or Event())
-    try:
-        part.mkdir(parents=True)
-        work.run(to)
-        sync_folders(part)
-        part.rename(out)
-        sync_folders(out.absolute().parent)
-    except OSError as error:
-        raise write_error(error, out) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    return Converted(out, to, work.written, len(survey.class_to_idx), work.failed, source.passed_over.as_json())
+    work = _Conversion(source, survey, progress or NoProgress(), stop or Event())
+    with new_folder(place) as root:
+        work.run(to, root)
+    where_to = str(place) if isinstance(place, BucketPath) else out
+    return Converted(where_to, to, work.written, len(survey.class_to_idx), work.failed, source.passed_over.as_json())
 
 
 @dataclass
 class _Conversion:
     source: Source
     survey: Survey
-    root: Path
     progress: Progress
     stop: Event
     written: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     full_names: bool = False
 
-    def run(self, to: str) -> None:
+    def run(self, to: str, root: AnyFile) -> None:
         archive = archive_of(to)
         self.progress.begin("Converting", self.survey.count)
         try:
             if archive is None:
-                self._to_folder(to)
+                self._to_folder(to, root)
             else:
-                self._to_archive(archive)
+                self._to_archive(archive, root)
         finally:
             self.progress.end()
         if not self.written:
             key, why = next(iter(self.failed.items()))
             raise DiffcleanError(f"None of the {len(self.failed)} images can be read. {key}: {why}")
 
-    def _to_folder(self, to: str) -> None:
+    def _to_folder(self, to: str, root: AnyFile) -> None:
         """Write `<label>/<name>.<extension by content>`; a folder has no place for other data."""
-        sink = open_sink(self.root, to)
+        sink = open_sink(str(root), to)
         sink.check_keys(self.survey.names, 1, "png", full_names=True)
-        for item, data in self._read():
+
+        def write(read: tuple[Item, bytes]) -> None:
+            item, data = read
             name = self.source.name(item)
             own = self.source.part_of(item) == ""  # a folder's own names have their extensions
             sink.write(name if own else f"{name}.{extension_of(data)}", data)
+
+        for _ in in_order(write, self._read(), _AT_ONCE):
+            pass
         sink.sync()
         sink.finish(lambda: [], self.source, self.survey.class_to_idx)
 
-    def _to_archive(self, archive: Archive) -> None:
+    def _to_archive(self, archive: Archive, root: AnyFile) -> None:
         head = Head(self.survey.class_to_idx, self.source.fields)
         self.full_names = self._names_differ_in_extensions()
         count = 0
@@ -148,11 +149,11 @@ class _Conversion:
         names = []
         read = ((item, len(data), data) for item, data in self._read(archive.single))
         for name, some in divided(read, self.source, archive):
-            path = self.root / archive.folder / name
+            path = root / archive.folder / name
             with whole_at(path) as file:
                 archive.pack(file, self._entries(some, head), count, head)
             names.append(name)
-        archive.complete(self.root, names, head)
+        archive.complete(root, names, head)
 
     def _entries(self, some: Iterator[tuple[Item, int, bytes]], head: Head) -> Iterator[Entry]:
         for item, _, data in some:
@@ -172,17 +173,28 @@ class _Conversion:
 
     def _read(self, decoded: bool = False) -> Iterator[tuple[Item, bytes]]:
         """Yield each image that can be read (with `decoded`, also decoded), and record the others."""
-        for item in self.survey.items():
-            if self.stop.is_set():
-                raise Interrupted("Stopped.", "Nothing was written; the same command starts from the beginning.")
+
+        def read(item: Item) -> tuple[Item, bytes | ItemError]:
             try:
                 data = self.source.read(item)
                 if decoded:
                     decode(data)
             except ItemError as error:
-                self.failed[item.key] = error.message
-                log.warning("%s: %s", item.key, error.message)
+                return item, error
+            return item, data
+
+        threads = _AT_ONCE if is_address(self.source.where) else 1
+        for item, found in in_order(read, self._items(), threads):
+            if isinstance(found, ItemError):
+                self.failed[item.key] = found.message
+                log.warning("%s: %s", item.key, found.message)
             else:
                 self.written += 1
-                yield item, data
+                yield item, found
             self.progress.advance(failed=len(self.failed))
+
+    def _items(self) -> Iterator[Item]:
+        for item in self.survey.items():
+            if self.stop.is_set():
+                raise Interrupted("Stopped.", "Nothing was written; the same command starts from the beginning.")
+            yield item

@@ -276,15 +276,19 @@ class FolderSink:
         except OSError as error:
             raise ReadError(f"cannot be read ({error.strerror})") from error
 
-    def remove(self, key: str) -> None:
-        """Remove the file; its folder remains."""
-        path = contained(self.root, key)
-        try:
-            path.unlink(missing_ok=True)
-        except NotADirectoryError:
-            return
-        except OSError as error:
-            raise write_error(error, path) from error
+    def remove(self, *keys: str) -> None:
+        """Remove the files; their folders remain."""
+        for key in keys:
+            path = contained(self.root, key)
+            try:
+                path.unlink(missing_ok=True)
+            except NotADirectoryError:
+                continue
+            except OSError as error:
+                raise write_error(error, path) from error
+
+    def follow(self, made: Iterable[tuple[Item, list[Row]]], source: Source, class_to_idx: Mapping[str, int]) -> None:
+        """Images lie as they should."""
 
     def finish(
         self,

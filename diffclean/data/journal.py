@@ -101,6 +101,10 @@ class Journal:
         """The last attempt at each variation, which decides whether it is done, sorted by key and variant."""
         return map(self._row, self._index.last())
 
+    def latest_of(self, key: str) -> Iterator[Row]:
+        """The same for the variations of one image, also while others are appended."""
+        return map(self._row, self._index.last_of(key_bytes(key)))
+
     def __len__(self) -> int:
         """How many attempts count."""
         return self._index.count()

@@ -72,6 +72,16 @@ class JournalIndex:
             for offset, length, stamp, _ in rows:
                 yield offset, length, stamp
 
+    def last_of(self, key: bytes) -> list[Found]:
+        """The last attempt at each variant of one image; other threads may add attempts meanwhile."""
+        with self._using, _errors():
+            rows = self._database.execute(
+                "SELECT offset, length, stamp, max(number) FROM attempts WHERE key = ? "
+                "GROUP BY variant ORDER BY variant",
+                (key,),
+            ).fetchall()
+        return [(offset, length, stamp) for offset, length, stamp, _ in rows]
+
     def close(self) -> None:
         """Close the database."""
         self._database.close()

@@ -18,6 +18,7 @@ from diffclean.data.keys import key_bytes
 from diffclean.data.places import place_of
 from diffclean.data.records import FolderRecords, Records
 from diffclean.data.shard import Shard, file_name
+from diffclean.data.shard_files import entries_of
 from diffclean.errors import DiffcleanError
 
 if TYPE_CHECKING:
@@ -218,8 +219,8 @@ def read_manifest_classes(path: Path) -> dict[str, int]:
 
 
 def shard_manifests(out: Path) -> dict[Shard, Path]:
-    """The manifests that shards have written to `out`."""
-    named = ((_SHARD_NAME.fullmatch(path.name), path) for path in out.iterdir())
+    """The manifests that shards have written to `out`, on disk or in a bucket."""
+    named = ((_SHARD_NAME.fullmatch(name), out / name) for name, _ in entries_of(place_of(out)))
     found = ((int(match[1]), int(match[2]), path) for match, path in named if match)
     return {Shard(index, count): path for index, count, path in found if 1 <= index <= count}
 

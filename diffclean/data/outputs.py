@@ -8,9 +8,21 @@ from pathlib import Path
 from diffclean.data.item import Item
 from diffclean.data.packed_sink import PackedSink
 from diffclean.data.packed_source import PackedSource
-from diffclean.data.registry import FOLDER, open_sink, open_source
-from diffclean.data.run_record import read_run
+from diffclean.data.registry import FOLDER, FORMATS, open_sink, open_source
+from diffclean.data.run_record import RunRecord, read_run
 from diffclean.data.sources import Source
+from diffclean.errors import DiffcleanError
+
+
+def written_format(record: RunRecord) -> str:
+    """The name of the format that a run writes; raises DiffcleanError if there is no such format."""
+    name = record.identity.get("to", FOLDER)
+    if not isinstance(name, str) or name not in FORMATS:
+        raise DiffcleanError(
+            f"The record of the run names the format {str(name)[:40]!a}, which this diffclean does not know.",
+            "pip install --upgrade diffclean",
+        )
+    return name
 
 
 def outputs_of(root: Path, keys: Container[str] | None = None) -> tuple[Source, dict[str, Item]]:
@@ -23,7 +35,7 @@ def outputs_of(root: Path, keys: Container[str] | None = None) -> tuple[Source, 
     Raises:
         DiffcleanError: the output cannot be read.
     """
-    format = str(read_run(root).identity.get("to", FOLDER))
+    format = written_format(read_run(root))
     source = open_source(root)
     if format == FOLDER:
         return source, {item.key: item for item in source.stream() if keys is None or item.key in keys}

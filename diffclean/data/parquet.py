@@ -9,7 +9,7 @@ from __future__ import annotations
 import tempfile
 from array import array
 from bisect import bisect_right
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -101,7 +101,7 @@ class Parquet:
     def __init__(self, label_from: str | None = None) -> None:
         self._label_from = label_from
         self._groups: OrderedDict[tuple[AnyFile, str, int], _Group] = OrderedDict()
-        self._along: tuple[Any, int, list[dict[str, Any]]] = (None, 0, [])
+        self._along: tuple[Any, deque[tuple[int, list[dict[str, Any]]]]] = (None, deque())
         self._rows: Iterator[tuple[int, list[dict[str, Any]]]] = iter(())
         self._starts: dict[AnyFile, tuple[str, list[int]]] = {}
         self._using = Lock()
@@ -126,18 +126,19 @@ class Parquet:
         return group.read(int(row) - first)
 
     def about(self, path: AnyFile, item: Item) -> Mapping[str, Any]:
-        """Return the other columns of a row. This is fast if rows are requested in order."""
+        """Return the other columns of a row. This is fast if rows are requested in order, or almost so by threads."""
         row = int(item.where.rpartition(" ")[2])
         with self._using:
-            here, first, rows = self._along
-            if here != path or row < first:
-                first, rows, self._rows = 0, [], self._others(path)
-            while row >= first + len(rows):
+            here, batches = self._along
+            if here != path or not batches or row < batches[0][0]:
+                batches, self._rows = deque([(0, [])], maxlen=2), self._others(path)
+                self._along = path, batches
+            while row >= batches[-1][0] + len(batches[-1][1]):
                 try:
-                    first, rows = next(self._rows)
+                    batches.append(next(self._rows))
                 except StopIteration:
                     raise ReadError(f"{path.name} has fewer rows than when it was listed") from None
-            self._along = path, first, rows
+            first, rows = batches[-1] if row >= batches[-1][0] else batches[0]
             return rows[row - first]
 
     def fields(self, paths: list[AnyFile]) -> pa.Schema:

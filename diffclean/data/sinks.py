@@ -62,8 +62,24 @@ class Sink(Protocol):
     def read(self, key: str) -> bytes:
         """The bytes of a stored image; raises `ReadError`."""
 
-    def remove(self, key: str) -> None:
-        """Remove an image; does nothing if it does not exist. Raises `WriteError`."""
+    def remove(self, *keys: str) -> None:
+        """Remove images; those that do not exist are ignored. Raises `WriteError`."""
+
+    def follow(self, made: Iterable[tuple[Item, list[Row]]], source: Source, class_to_idx: Mapping[str, int]) -> None:
+        """Bring what is finished into its last form while the run goes on; `finish` does what is left.
+
+        It is called in a thread of its own. A sink whose images lie as they should once they are written returns at
+        once.
+
+        Args:
+            made: each image with the last attempts at its variations, in the order of keys. The iterator waits until
+                the next image is finished, and raises if the run stops before that.
+            source: as for `finish`.
+            class_to_idx: as for `finish`.
+
+        Raises:
+            DiffcleanError: as for `finish`.
+        """
 
     def finish(
         self,

@@ -156,9 +156,7 @@ class Comparison:
             WriteError: a file cannot be removed, or the journal cannot be written.
         """
         for stale in _some(self._stale):
-            for _, _, output, _ in stale:
-                if output:
-                    self._sink.remove(output)
+            self._sink.remove(*(output for _, _, output, _ in stale if output))
             self._sink.sync()
             journal.forget((key, variant, why) for key, variant, _, why in stale)
         for stamps in _some(self._stamps):

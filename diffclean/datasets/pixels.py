@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from diffclean.data.address import is_address
 from diffclean.data.decode import decoded
 from diffclean.data.item import Item, ItemError
 from diffclean.data.sources import Source
@@ -28,6 +29,8 @@ Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 
 _BATCHES_AHEAD = 3
 _COUNTED_AT_ONCE = 512
+_REQUESTS = 32
+"""Images of a bucket that are read at a time."""
 
 
 class ImageSet(Protocol):
@@ -98,7 +101,7 @@ class Streamed:
 
     def batches(self, chosen: Iterable[Tensor]) -> Iterator[Tensor]:
         """See `ImageSet.batches`."""
-        pool = ThreadPoolExecutor(os.cpu_count())
+        pool = ThreadPoolExecutor(threads_for(self.source))
         waiting: deque[list[Future[Tensor]]] = deque()
         numbers = iter(chosen)
         try:
@@ -146,6 +149,12 @@ class Chosen:
     def statistics(self) -> Statistics:
         """The statistics of all images of the other `ImageSet`."""
         return self.pixels.statistics()
+
+
+def threads_for(source: Source) -> int:
+    """The number of threads that read and decode: one for each core, and more where each of them waits for a bucket."""
+    cores = os.cpu_count() or 1
+    return max(cores, _REQUESTS) if is_address(source.where) else cores
 
 
 def channel_statistics(images: Tensor) -> Statistics:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from diffclean.data.item import Item, ItemError
 from diffclean.data.sources import Source
-from diffclean.datasets.pixels import ImageSet, InMemory, Streamed, histogram_of, read_pixels
+from diffclean.datasets.pixels import ImageSet, InMemory, Streamed, histogram_of, read_pixels, threads_for
 from diffclean.errors import DiffcleanError, UsageError
 from diffclean.progress import NoProgress, Progress
 
@@ -78,7 +77,7 @@ def read_images(
 
     progress.begin(f"Reading {Path(source.where).name}", len(items))
     try:
-        for item, found in zip(items, _mapped(work, items), strict=True):
+        for item, found in zip(items, _mapped(work, items, threads_for(source)), strict=True):
             if isinstance(found, str):
                 failed[item.key] = found
             else:
@@ -123,9 +122,9 @@ class _Gathered:
         return Streamed(self.source, self.items, size, (self.shape[1], self.shape[2]), self.levels)
 
 
-def _mapped(work: Callable[[Item], Found], items: Sequence[Item]) -> Iterator[Found]:
-    """Apply `work` to each item with all cores, and yield the results in order."""
-    pool = ThreadPoolExecutor(os.cpu_count())
+def _mapped(work: Callable[[Item], Found], items: Sequence[Item], threads: int) -> Iterator[Found]:
+    """Apply `work` to each item in several threads, and yield the results in order."""
+    pool = ThreadPoolExecutor(threads)
     try:
         for start in range(0, len(items), _AT_ONCE):
             yield from pool.map(work, items[start : start + _AT_ONCE])

@@ -14,6 +14,7 @@ from diffclean.data.item import Item
 from diffclean.data.keys import key_bytes
 from diffclean.data.manifest import Row, Status, latest, read_manifest_classes, read_run_manifest, shard_manifests
 from diffclean.data.outputs import outputs_of
+from diffclean.data.places import place_of
 from diffclean.data.registry import open_source
 from diffclean.data.run_record import RUN_FILE
 from diffclean.datasets.labelled import named, stored_classes
@@ -55,7 +56,7 @@ def find_variations(folder: Path, option: str = "`data`") -> Path:
 
 def is_variation_run(root: Path) -> bool:
     """Whether `variate` wrote this folder."""
-    return (root / RUN_FILE).is_file()
+    return (place_of(root) / RUN_FILE).is_file()
 
 
 def classes_of(root: Path, label_from: str | None = None) -> dict[str, int]:
@@ -204,7 +205,7 @@ def warn_of_strangers(root: Path, sources: Iterable[str], known: list[str]) -> N
 
 
 def _manifest(root: Path) -> Path:
-    if not (root / MANIFEST).is_file():
+    if not (place_of(root) / MANIFEST).is_file():
         if shards := shard_manifests(root):
             raise DiffcleanError(f"{root} is in {len(shards)} shards.", f"Join them first: diffclean merge {root}")
         raise DiffcleanError(

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from diffclean.data.address import is_address, spelled
 from diffclean.data.apart import path_from
 from diffclean.data.atomic import make_folders, write_whole
 from diffclean.data.json_file import read_json
@@ -46,14 +47,14 @@ class Folder:
     @classmethod
     def seen_from(cls, here: Path, where: Path | str) -> Folder:
         """Describe a folder (or an address) as seen from the folder `here`, which holds `report.json`."""
-        text = str(where)
-        if "://" in text:
-            return cls(text)
-        return cls(os.path.realpath(text), path_from(os.path.realpath(here), os.path.realpath(text)))
+        if is_address(where):
+            return cls(spelled(where))
+        path = os.path.realpath(where)
+        return cls(path, "" if is_address(here) else path_from(os.path.realpath(here), path))
 
     def found(self, here: Path) -> str | None:
         """Find the folder: moved together with the folder of `report.json`, or at its old place; None if it is gone."""
-        if "://" in self.path:
+        if is_address(self.path):
             return self.path
         beside = os.path.normpath(os.path.realpath(here) + "/" + self.from_here) if self.from_here else ""
         return next((path for path in (beside, self.path) if path and is_there(path)), None)

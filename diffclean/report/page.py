@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffclean.data.atomic import make_folders, write_whole
+from diffclean.data.places import place_of, write_at
 from diffclean.display.meter import seconds_text
 from diffclean.report import words
 from diffclean.report.charts import Dial, Histogram, dial, histogram
@@ -63,8 +63,8 @@ def write_page(facts: Facts, folder: Path, out: Path | None = None) -> Path:
 
     Args:
         facts: the facts about the run.
-        folder: the folder of the run; places in `facts` are relative to it.
-        out: the file to write. None: `report.html` in that folder.
+        folder: the folder of the run, on disk or in a bucket; places in `facts` are relative to it.
+        out: the file to write, on disk or in a bucket. None: `report.html` in that folder.
 
     Returns:
         The file.
@@ -73,8 +73,7 @@ def write_page(facts: Facts, folder: Path, out: Path | None = None) -> Path:
         WriteError: the file cannot be written.
     """
     out = folder / PAGE_FILE if out is None else out
-    make_folders(out.parent)
-    write_whole(out, page(facts, folder).encode())
+    write_at(place_of(out), page(facts, folder).encode())
     return out
 
 

@@ -11,6 +11,7 @@ from random import Random
 from typing import Any
 
 from diffclean.data.manifest import Row, Status, manifest_name, manifest_rows
+from diffclean.data.places import place_of
 from diffclean.data.run_record import RUN_FILE, RunRecord, read_run, source_of
 from diffclean.errors import DiffcleanError
 from diffclean.report.facts import Counts, EngineFacts, Facts, Folder, Folders, Pair, Regenerated
@@ -40,7 +41,8 @@ def facts_of_run(run: Path) -> Facts:
         DiffcleanError: `variate` did not write the folder, or its run has not ended.
     """
     record = read_run(run)
-    if not (run / manifest_name()).is_file():
+    place = place_of(run)
+    if not (place / manifest_name()).is_file():
         raise DiffcleanError(
             f"{run} holds {RUN_FILE} and no {manifest_name()}: its run has not ended.",
             f"Run the same `diffclean variate` again, which goes on; or join its shards: diffclean merge {run}",
@@ -50,7 +52,7 @@ def facts_of_run(run: Path) -> Facts:
         tally.note(key, list(attempts))
     failed = tally.images - tally.made
     return Facts(
-        name=run.resolve().name,
+        name=run.resolve().name,  # of an address, too, the last part
         folders=Folders(Folder.seen_from(run, source_of(run)), Folder.seen_from(run, run)),
         counts=Counts(tally.images, dict(sorted(tally.classes.items())), unreadable=tally.unreadable),
         regenerated=Regenerated(tally.made, failed, tally.reasons, tuple(tally.pairs)),

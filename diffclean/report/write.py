@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from diffclean.data.address import is_address, spelled
 from diffclean.data.atomic import contained
 from diffclean.data.hashes import sha256_of
+from diffclean.data.places import place_of
 from diffclean.data.run_record import RUN_FILE
 from diffclean.data.suspects import read_suspects
 from diffclean.errors import DiffcleanError
@@ -24,13 +26,13 @@ class WrittenReport:
     """A report that was written.
 
     Attributes:
-        page: the file of the report.
+        page: the file of the report, or its address.
         tone: the colour of the verdict: good, mixed, bad or plain.
         verdict: the first sentence of the report.
         reasons: the reasons for the verdict.
     """
 
-    page: Path
+    page: Path | str
     tone: Tone
     verdict: str
     reasons: tuple[str, ...]
@@ -40,8 +42,8 @@ def write_report(folder: Path, out: Path | None = None, dry_run: bool = False) -
     """Write the report on a folder.
 
     Args:
-        folder: a folder that `clean` or `variate` wrote.
-        out: the file of the report. None: `report.html` in the folder.
+        folder: a folder that `clean` or `variate` wrote, the latter on disk or in a bucket.
+        out: the file of the report, on disk or in a bucket. None: `report.html` in the folder.
         dry_run: whether only to say what would be written.
 
     Raises:
@@ -54,19 +56,26 @@ def write_report(folder: Path, out: Path | None = None, dry_run: bool = False) -
     if not dry_run:
         write_page(facts, folder, place)
     found = verdict(facts)
-    return WrittenReport(place, found.tone, found.sentence, found.reasons)
+    page = spelled(place) if is_address(place) else place
+    return WrittenReport(page, found.tone, found.sentence, found.reasons)
 
 
 def facts_of(folder: Path) -> Facts:
     """Return the facts about a folder; raises like `write_report`."""
-    if not folder.is_dir():
-        raise DiffcleanError(f"There is no folder {folder}.", "Give the folder that `diffclean clean` wrote.")
-    if (folder / REPORT_FILE).exists():
+    place = place_of(folder)
+    if not place.is_dir():
+        raise DiffcleanError(f"There is no folder {place}.", "Give the folder that `diffclean clean` wrote.")
+    if (place / REPORT_FILE).is_file():
+        if not isinstance(place, Path):
+            raise DiffcleanError(
+                f"{place} holds what `clean` wrote, which is read on this machine only.",
+                "Copy the folder with the tools of the store; then: diffclean report FOLDER",
+            )
         return _with_changes(read_facts(folder), folder)
-    if (folder / RUN_FILE).exists():
+    if (place / RUN_FILE).is_file():
         return facts_of_run(folder)
     raise DiffcleanError(
-        f"{folder} holds neither {REPORT_FILE} nor {RUN_FILE}, so there is nothing to report.",
+        f"{place} holds neither {REPORT_FILE} nor {RUN_FILE}, so there is nothing to report.",
         "Give a folder that `diffclean clean` or `diffclean variate` wrote.",
     )
 
@@ -84,8 +93,9 @@ def _with_changes(facts: Facts, folder: Path) -> Facts:
     return replace(facts, not_done=(*facts.not_done, said))
 
 
-def _check_place(place: Path) -> None:
+def _check_place(page: Path) -> None:
     """Refuse to overwrite a file that is not a report."""
+    place = place_of(page)
     if place.is_dir():
         raise DiffcleanError(f"{place} is a folder.", f"Name a file: -o {place / PAGE_FILE}")
     try:

@@ -22,6 +22,7 @@ from diffclean.execution.ray_actors import Ray
 from diffclean.execution.ray_cluster import Cluster, OnRay
 from diffclean.progress import Progress
 from diffclean.variation.cost import Cost, cost_of, in_words, loss_in_words
+from diffclean.variation.following import Following
 from diffclean.variation.labels import note_on
 from diffclean.variation.settings import Located, Opened
 from diffclean.variation.sight import sight_of
@@ -134,8 +135,8 @@ class Run:
             "labels": note_on(self.located.settings.labels),
         }
 
-    def go(self, found: Comparison, journal: Journal, total: int, stop: Event) -> None:
-        """Make the variations that are missing of `total`.
+    def go(self, found: Comparison, journal: Journal, following: Following, total: int, stop: Event) -> None:
+        """Make the variations that are missing of `total`, and have the sink follow.
 
         Raises:
             Interrupted: some variations are left.
@@ -144,7 +145,7 @@ class Run:
         self.progress.begin("variate", total, done=found.kept)
         try:
             if len(found.jobs):
-                self._make(found, journal, total - found.kept, stop)
+                self._make(found, journal, following, total - found.kept, stop)
         finally:
             self.progress.end()
         done = found.kept + self.made
@@ -154,7 +155,7 @@ class Run:
                 "To continue, type the same command again.",
             )
 
-    def _make(self, found: Comparison, journal: Journal, left: int, stop: Event) -> None:
+    def _make(self, found: Comparison, journal: Journal, following: Following, left: int, stop: Event) -> None:
         self.open()
         located, who = self.located, self.concurrency
         work = Work(self.images, self.sink, located.settings, located.manifest.image_size, located.manifest.fingerprint)
@@ -168,7 +169,8 @@ class Run:
             windows = round(left * self._cost.windows)
             executor = executor_for(self._opened, windows, processes, Share(who.threads, who.workers))
             task = sent if executor.elsewhere and sent is not None else LocalTask(work, self._opened)
-        executor.run(task, found.pending(), partial(self._record, journal), self._begin, stop)
+        record = partial(self._record, journal, following)
+        executor.run(task, following.jobs(found.pending()), record, self._begin, stop)
 
     def _on_cluster(
         self, cluster: Cluster, sent: SentTask | None, work: Work, found: Comparison
@@ -187,7 +189,7 @@ class Run:
     def _begin(self) -> None:
         self.started = time.monotonic()
 
-    def _record(self, journal: Journal, outcomes: Sequence[Row | Ran]) -> None:
+    def _record(self, journal: Journal, following: Following, outcomes: Sequence[Row | Ran]) -> None:
         for outcome in outcomes:
             if isinstance(outcome, Ran):
                 self._count(outcome.windows)
@@ -202,6 +204,7 @@ class Run:
                 self.failed.append(row)
                 log.warning("%s: %s", row.key, row.error)
         self.progress.advance(len(rows), failed=len(self.failed))
+        following.recorded(rows)
 
     def _count(self, windows: int) -> None:
         """Count a batch. If pictures have many windows, this also moves the progress before a picture is finished."""

@@ -27,6 +27,7 @@ from diffclean.errors import ExitCode
 from diffclean.execution.ray_cluster import Cluster, connected
 from diffclean.progress import NoProgress, Progress
 from diffclean.results import table
+from diffclean.variation.following import Following
 from diffclean.variation.labels import KEEP, labeller_for, note_on
 from diffclean.variation.run import Concurrency, Run
 from diffclean.variation.settings import Settings, locate, recipe_of
@@ -187,7 +188,8 @@ def _variate(
             found.apply(journal)
             if before is not None:
                 update_run(sink.records, before, record)
-            run.go(found, journal, survey.count * settings.variations, stop)
+            with Following(survey, journal, sink, images, classes) as following:
+                run.go(found, journal, following, survey.count * settings.variations, stop)
             sink.finish(partial(_made, survey, journal), images, classes)
             # An unfinished run has no manifest, since `merge` recognises finished shards by their manifests.
             write_sorted_manifest(sink.records, journal.rows(), class_to_idx=classes, shard=shard)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+from diffclean.data.places import place_of
 from diffclean.data.registry import FOLDER, format_of, open_source
 from diffclean.errors import DiffcleanError, UsageError
 from diffclean.workflow.clean_config import CleanConfig
@@ -78,7 +79,7 @@ def check_others(config: CleanConfig, found: Looked, test: Looked | None) -> Non
     classes = set(found.classes)
     if test is not None and config.test is not None:
         _check_same(classes, set(test.classes), f"the test set {test.where}")
-        if (config.test / MANIFEST_FILE).exists():
+        if (place_of(config.test) / MANIFEST_FILE).is_file():
             raise UsageError(
                 f"The test set {config.test} is poisoned already ({MANIFEST_FILE} is there).",
                 "Give a clean one: `test`",

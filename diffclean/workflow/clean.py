@@ -117,7 +117,7 @@ def clean(prepared: Prepared, hands: Hands, command: str = "") -> CleanResult:
         page = write_report(config.out)
     return CleanResult(
         out=config.out,
-        report=page.page,
+        report=Path(page.page),
         verdict=page.verdict,
         reasons=page.reasons,
         student=config.out / outputs.STUDENT[0] if outcome.trained else None,

@@ -8,22 +8,25 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 from bucket_server import Bucket
-from data_sets import picture
+from data_sets import content, picture
 
 from diffclean.data import lease
 from diffclean.data.address import Address
 from diffclean.data.bucket_path import BucketPath
 from diffclean.data.bucket_records import LOG_FOLDER, BucketRecords
+from diffclean.data.convert import convert
 from diffclean.data.item import ReadError
 from diffclean.data.journal import Journal
 from diffclean.data.lease import Lease
 from diffclean.data.manifest import Row
+from diffclean.data.new_folder import LOCK
 from diffclean.data.registry import format_of, open_sink, open_source
-from diffclean.errors import DiffcleanError, MissingExtraError, UsageError
+from diffclean.errors import DiffcleanError, Interrupted, MissingExtraError, UsageError
 
 
 def keys(where: str, **options: Any) -> list[str]:
@@ -385,3 +388,37 @@ def test_the_format_of_what_lies_in_a_bucket_is_recognised(bucket: Bucket) -> No
         "tars/x-{0..1}.tar": "webdataset",
         "x.npz": "npz",
     }
+
+
+@pytest.mark.parametrize("format", ["folder", "webdataset"])
+def test_a_data_set_is_converted_into_a_bucket_and_back(bucket: Bucket, tmp_path: Path, format: str) -> None:
+    for number in range(5):
+        path = tmp_path / f"in/{'cat' if number % 2 else 'dog'}/{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(picture(number))
+    done = convert(str(tmp_path / "in"), Path(bucket / "out"), format)
+    assert (done.images, done.out) == (5, bucket / "out")
+    assert not [name for name in bucket.objects("out") if name.startswith(".")]
+    assert content(bucket / "out") == content(tmp_path / "in")
+    convert(bucket / "out", tmp_path / "back", "folder")
+    assert content(tmp_path / "back") == content(tmp_path / "in")
+    with pytest.raises(DiffcleanError, match="exists"):
+        convert(str(tmp_path / "in"), Path(bucket / "out"))
+
+
+def test_a_conversion_into_a_bucket_that_ends_early_leaves_nothing_or_starts_over(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        bucket.put({f"in/cat/{number}.png": picture(number)})
+    stop = Event()
+    stop.set()
+    with pytest.raises(Interrupted):
+        convert(bucket / "in", Path(bucket / "out"), stop=stop)
+    assert bucket.objects("out") == {}
+    bucket.put({f"out/{LOCK}": b'{"host": "h", "pid": 1}', "out/cat/old.png": b"half of what a killed process wrote"})
+    monkeypatch.setattr(lease, "LIFE_S", 0.2)
+    convert(bucket / "in", Path(bucket / "out"))
+    assert bucket.objects("out") == bucket.objects("in")
+    with Lease(bucket.store, f"other/{LOCK}", "other"), pytest.raises(DiffcleanError, match="is being written by"):
+        convert(bucket / "in", Path(bucket / "other"))

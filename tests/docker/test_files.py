@@ -47,9 +47,10 @@ def test_no_lock_names_where_a_package_comes_from(lock: str) -> None:
 def test_what_the_project_asks_for_is_locked() -> None:
     extras = PROJECT["optional-dependencies"]
     wanted = {
-        ("base", "torch"): [*PROJECT["dependencies"], *extras["plot"], *extras["tensorboard"]],
+        ("base", "torch"): [*PROJECT["dependencies"], *extras["cloud"], *extras["plot"], *extras["tensorboard"]],
         ("cpu",): extras["cpu"],
         ("cuda", "tensorrt"): [*extras["gpu"], *extras["rtx"]],
+        ("ray",): extras["ray"],
     }
     for locks, requirements in wanted.items():
         locked = {name for lock in locks for name in entries(lock)}
@@ -57,7 +58,7 @@ def test_what_the_project_asks_for_is_locked() -> None:
 
 
 def test_a_package_is_in_one_lock_of_an_image() -> None:
-    for image in (("base", "torch", "cpu"), ("base", "torch", "cuda", "tensorrt")):
+    for image in (("base", "ray", "torch", "cpu"), ("base", "ray", "torch", "cuda", "tensorrt")):
         names = [name for lock in image for name in entries(lock)]
         assert sorted(names) == sorted(set(names))
 

@@ -166,8 +166,12 @@ class MemorySink:
     def read(self, key: str) -> bytes:
         return self.images[key]
 
-    def remove(self, key: str) -> None:
-        self.images.pop(key, None)
+    def remove(self, *keys: str) -> None:
+        for key in keys:
+            self.images.pop(key, None)
+
+    def follow(self, made: Iterable[object], source: Source, class_to_idx: Mapping[str, int]) -> None:
+        self.followed = list(made)
 
     def finish(self, made: object, source: Source, class_to_idx: Mapping[str, int]) -> None:
         self.finished = True

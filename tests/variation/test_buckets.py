@@ -22,6 +22,7 @@ from diffclean.cli.main import main
 from diffclean.data import lease
 from diffclean.data.address import Address
 from diffclean.data.convert import convert
+from diffclean.data.merge import merge_manifests
 from diffclean.data.registry import open_sink, open_source
 from diffclean.data.shard import Shard
 from diffclean.data.store import Store
@@ -166,6 +167,34 @@ def test_the_parts_of_a_divided_run_write_into_one_bucket(run: Run, photos: Path
         run(bucket / "in", bucket / "parts", shard=Shard(index, 2))
     assert images(bucket.objects("whole")) == images(bucket.objects("parts"))
     assert {"manifest-1-of-2.parquet", "manifest-2-of-2.parquet"} <= bucket.objects("parts").keys()
+    (key, *_) = images(bucket.objects("parts"))
+    image = bucket.objects("parts")[key]
+    for bad in (b"", image + b"more"):
+        bucket.put({f"parts/{key}": bad})
+        with pytest.raises(DiffcleanError, match=f"{key} in s3://.* is in the manifest and an object of"):
+            merge_manifests(Path(bucket / "parts"))
+    bucket.put({f"parts/{key}": image})
+    assert merge_manifests(Path(bucket / "parts")) == bucket / "parts/manifest.parquet"
+    assert bucket.objects("parts")["manifest.parquet"] == bucket.objects("whole")["manifest.parquet"]
+    assert run(bucket / "in", bucket / "parts").kept == 5
+    with pytest.raises(DiffcleanError, match="joined on disk only"):
+        merge_manifests([Path(bucket / "parts"), Path(bucket / "whole")])
+
+
+def test_shards_of_a_run_over_tars_are_joined_in_the_bucket(run: Run, tars: Path, bucket: Bucket) -> None:
+    run(bucket / "shards", bucket / "whole")
+    for index in (1, 2):
+        run(bucket / "shards", bucket / "parts", shard=Shard(index, 2))
+    bucket.requests.clear()
+    assert main(["merge", bucket / "parts"]) == 0
+    assert not bucket.bytes_read(".tar"), "no image is read again"
+    assert content(bucket / "parts") == content(bucket / "whole")
+    assert run(bucket / "shards", bucket / "parts").kept == 6
+    whole, now = bucket.objects("whole"), bucket.objects("parts")
+    assert {name: now.get(name) for name in whole if name.endswith(".tar")} == {
+        name: data for name, data in whole.items() if name.endswith(".tar")
+    }
+    assert not [name for name in now if name.endswith(".tar") and "-of-" in name]
 
 
 def test_an_output_with_other_things_in_it_is_refused(run: Run, photos: Path, bucket: Bucket) -> None:
@@ -250,9 +279,11 @@ def test_a_stopped_run_over_shards_goes_on_to_the_same_bytes(run: Run, tars: Pat
     run(bucket / "shards", bucket / "whole")
     with pytest.raises(Interrupted):
         run(bucket / "shards", bucket / "out", stop=StopAfter(3))
-    assert not [name for name in bucket.objects("out") if name.endswith(".tar")]
+    whole = bucket.objects("whole")
+    for name, data in bucket.objects("out").items():
+        assert not name.endswith(".tar") or data == whole[name]
     run(bucket / "shards", bucket / "out")
-    assert bucket.objects("out")["x-001.tar"] == bucket.objects("whole")["x-001.tar"]
+    assert bucket.objects("out")["x-001.tar"] == whole["x-001.tar"]
 
 
 def test_a_tar_that_is_cut_off_gives_its_first_images_and_says_what_is_missing(
@@ -280,7 +311,13 @@ def test_a_table_in_a_bucket_is_counted_without_reading_its_images(bucket: Bucke
 
 
 def test_what_trains_measures_and_attacks_reads_a_bucket_as_it_reads_a_folder(
-    bucket: Bucket, shapes: tuple[Path, Path], tiny_archs: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bucket: Bucket,
+    shapes: tuple[Path, Path],
+    tiny_archs: None,
+    make_variations: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     for name, folder in zip(("train", "test"), shapes, strict=True):
         bucket.put({f"{name}/{key}": data for key, data in files_below(folder).items()})
@@ -289,6 +326,16 @@ def test_what_trains_measures_and_attacks_reads_a_bucket_as_it_reads_a_folder(
         assert main(["train", train, "-o", f"{where}.pt", "--arch", "tiny", "--epochs", "1"]) == 0
         assert main(["poison", train, "--attack", "badnets", "--target", "square", "-o", f"{where}-poisoned"]) == 0
         assert main(["evaluate", f"{where}.pt", test, "--poison", f"{where}-poisoned/poison.json"]) == 0
+    make_variations(shapes[0], tmp_path / "varied")
+    bucket.put({f"varied/{key}": data for key, data in files_below(tmp_path / "varied").items()})
+    told = []
+    for where, varied, test in (("disk", "varied", str(shapes[1])), ("bucket", bucket / "varied", bucket / "test")):
+        distill = ["distill", "--teacher", "disk.pt", "--data", varied, "--test", test, "-o", f"{where}-student.pt"]
+        capsys.readouterr()
+        assert main([*distill, "--epochs", "1", "--json"]) == 0
+        told.append(json.loads(capsys.readouterr().out))
+    assert told[0]["losses"] == told[1]["losses"]
+    assert told[0]["metrics"] == told[1]["metrics"]
     assert images(files_below(tmp_path / "bucket-poisoned")) == images(files_below(tmp_path / "disk-poisoned"))
     assert not (tmp_path / "s3:").exists()
 
@@ -335,13 +382,18 @@ def test_the_command_line_takes_addresses_and_names_what_cannot_be_done_with_the
     assert main(["convert", bucket / "in", str(tmp_path / "here")]) == 0
     assert images(files_below(tmp_path / "here")) == images(files_below(photos))
     capsys.readouterr()
+    assert main(["report", bucket / "in-variations"]) == 0
+    assert capsys.readouterr().out.endswith(f"Wrote {bucket / 'in-variations/report.html'}.\n")
+    assert bucket.objects("in-variations")["report.html"].count(b"data:image/webp") == 10, "originals and variations"
+    assert main(["report", bucket / "in-variations", "-o", str(tmp_path / "page.html")]) == 0
+    assert (tmp_path / "page.html").read_bytes() == bucket.objects("in-variations")["report.html"]
+    capsys.readouterr()
     for command in (
         ["clean", bucket / "in"],
+        ["clean", str(photos), "-o", bucket / "job"],
         ["suspects", bucket / "in"],
-        ["distill", "--data", bucket / "in-variations", "--teacher", "t.pt"],
+        ["review", bucket / "in"],
         ["train", bucket / "in", "-o", bucket / "t.pt"],
-        ["convert", bucket / "in", bucket / "elsewhere"],
-        ["merge", bucket / "in-variations"],
     ):
         assert main(command) == 2, command
         assert "diffclean convert s3://" in capsys.readouterr().err

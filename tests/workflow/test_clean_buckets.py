@@ -1,0 +1,51 @@
+"""The whole job on data that lie in a bucket; the job itself lies on this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from bucket_server import Bucket
+from data_sets import files_below
+
+from diffclean.api.clean import clean_config
+from diffclean.data.convert import convert
+from diffclean.errors import UsageError
+from diffclean.report.facts import read_facts
+from diffclean.workflow.clean import clean
+from diffclean.workflow.prepare import prepare
+from diffclean.workflow.steps import Hands
+
+
+def test_tars_in_a_bucket_are_cleaned_with_a_folder_in_it_as_test_set(
+    bucket: Bucket,
+    shapes: tuple[Path, Path],
+    tiny_archs: None,
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    convert(str(shapes[0]), Path(bucket / "tars"), "webdataset")
+    bucket.put({f"test/{key}": data for key, data in files_below(shapes[1]).items()})
+    how = {"arch": "tiny", "epochs": 1, "engine": str(tiny_model), "variations": 1, "detector": "spectral"}
+    config = clean_config(
+        bucket / "tars", None, None, None, test=bucket / "test", self_test=False, cleaned="originals", **how
+    )
+    assert config.out == Path("tars-clean")
+    done = clean(prepare(config, Hands()), Hands())
+    assert done.suspects is not None
+    facts = read_facts(config.out)
+    assert facts.folders.data.path == bucket / "tars"
+    assert facts.outcome is not None
+    assert facts.outcome.after.clean_accuracy is not None
+    assert done.report.read_text().count("data:image/webp") >= 2
+    assert len(list((config.out / "cleaned").rglob("*.png"))) + done.suspects.suspects == 60 * 3
+    assert not (tmp_path / "s3:").exists()
+
+
+def test_a_folder_of_images_in_a_bucket_is_refused_with_what_to_type(bucket: Bucket, shapes: tuple[Path, Path]) -> None:
+    bucket.put({f"in/{key}": data for key, data in files_below(shapes[1]).items()})
+    with pytest.raises(UsageError, match="lies in a bucket") as raised:
+        clean_config(bucket / "in", None, None, None)
+    assert f"diffclean convert {bucket / 'in'}" in raised.value.hint
