@@ -2,10 +2,11 @@
 
     python benchmarks/kill_clean.py --data FOLDER --test FOLDER --kills 20
 
-One job runs undisturbed. A second one is killed by SIGKILL again and again, each time after it has written something
-and a random while later, and the same command is typed again until it ends. Compared are the list of suspects, the
-weights of the student, the variations, the list of the cleaned data set, and the measurements. What the kills cost
-is the work that was redone: the seconds of all runs together less those of the undisturbed run and of the starts.
+One job runs undisturbed. A second one is killed by SIGKILL again and again, and the same command is typed again until
+it ends. The kills go through all steps in order: each waits until its step has begun, and then for a random part of the
+time that the step took in the undisturbed job. Compared are the list of suspects, the weights of the student, the
+variations, the list of the cleaned data set, and the measurements. What the kills cost is the work that was redone: the
+seconds of all runs together less those of the undisturbed run and of the starts.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def main() -> None:
         subprocess.run([*CLEAN, *words, "-o", str(alone)], check=True)
         seconds = time.monotonic() - began
         figures: dict[str, Any] = {"seed": options.seed, "epochs": options.epochs, "undisturbed_seconds": seconds}
-        figures["kills"], figures["killed_seconds"] = killed_often(words, killed, seconds, options)
+        figures["kills"], figures["killed_seconds"] = killed_often(words, killed, outcomes(alone), options)
         figures["same"] = {name: of(alone) == of(killed) for name, of in OUTCOMES.items()}
         figures["leftover_temporaries"] = sorted(p.relative_to(killed).as_posix() for p in killed.rglob("*.part"))
     print(json.dumps(figures, indent=2))
@@ -55,46 +56,42 @@ def main() -> None:
 
 
 def killed_often(
-    words: list[str], out: Path, seconds: float, options: argparse.Namespace
+    words: list[str], out: Path, undisturbed: dict[str, Any], options: argparse.Namespace
 ) -> tuple[list[dict[str, Any]], float]:
     """Kill the job `options.kills` times, then let it end.
 
     Returns:
-        For each kill, the step that had begun and the seconds since the job wrote for the first time in this run; and
-        the seconds of all runs together.
+        For each kill, the step and the seconds since it had begun; and the seconds of all runs together.
     """
     chance = random.Random(options.seed)
     kills: list[dict[str, Any]] = []
     began = time.monotonic()
-    for _ in range(options.kills):
-        before = state_of(out)
+    for number in range(options.kills):
+        outcome, step = list(undisturbed.items())[number * len(undisturbed) // options.kills]
+        pause = chance.uniform(0, step["seconds"])
+        before = written(out)
         with subprocess.Popen([*CLEAN, *words, "-o", str(out)], stderr=subprocess.DEVNULL) as process:
-            while process.poll() is None and state_of(out) == before:
+            while process.poll() is None and not (written(out) > before and outcome in outcomes(out)):
                 time.sleep(0.05)
-            pause = chance.uniform(0, 1.5 * seconds / options.kills)
             time.sleep(pause)
             running = process.poll() is None
             process.kill()
-        if not running:
-            break
-        kills.append({"step": step_of(out), "after_s": round(pause, 2)})
+        if running:
+            kills.append({"step": step["step"], "outcome": outcome, "after_s": round(pause, 2)})
     subprocess.run([*CLEAN, *words, "-o", str(out)], check=True)
     return kills, time.monotonic() - began
 
 
-def state_of(out: Path) -> tuple[int, int]:
-    """When the folder's record was last written, and how many files the folder holds."""
+def written(out: Path) -> int:
+    """When the job's record was last written, in nanoseconds."""
     state = out / "state.json"
-    return (state.stat().st_mtime_ns if state.exists() else 0, sum(1 for _ in out.rglob("*")) if out.exists() else 0)
+    return state.stat().st_mtime_ns if state.exists() else 0
 
 
-def step_of(out: Path) -> str:
-    """The step that has begun and not ended."""
+def outcomes(out: Path) -> dict[str, Any]:
+    """What the job's record says of each outcome that was begun."""
     state = out / "state.json"
-    if not state.exists():
-        return "the first look"
-    outcomes = json.loads(state.read_text())["outcomes"].values()
-    return next((str(entry["step"]) for entry in outcomes if not entry["done"]), "between two steps")
+    return dict(json.loads(state.read_text())["outcomes"]) if state.exists() else {}
 
 
 def suspects(out: Path) -> list[list[str]]:
@@ -120,8 +117,8 @@ def cleaned(out: Path) -> str:
 
 
 def measurements(out: Path) -> Any:
-    """The figures of the student in the report."""
-    return json.loads((out / "work" / "evaluation.json").read_text())
+    """The figures of the classifiers and variations; they name the files, which lie in another folder in each job."""
+    return json.loads((out / "work" / "evaluation.json").read_text().replace(str(out), ""))
 
 
 OUTCOMES = {

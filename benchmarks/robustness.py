@@ -30,7 +30,8 @@ from diffclean.evaluation.metrics import defense_effectiveness
 from diffclean.training.loop_config import LoopConfig
 from diffclean.variation.settings import Settings
 from diffclean.workflow import steps
-from diffclean.workflow.chain import Chain, Places, run_chain, train_first
+from diffclean.workflow.chain import run_chain, train_first
+from diffclean.workflow.chain_config import Chain, Places
 from diffclean.workflow.runner import Runner
 from diffclean.workflow.steps import Distilling, Hands, Teaching
 from diffclean.workflow.suspects import FoundSuspects, reread

@@ -37,6 +37,7 @@ def clean(
     strength: float | None = None,
     variations: int | None = None,
     detector: str = "isolate",
+    second_pass: bool | None = None,
     augment: bool = True,
     cleaned: str = "originals",
     self_test: bool | None = None,
@@ -72,6 +73,8 @@ def clean(
         strength: as in `variate`; None: the engine's.
         variations: of each image; None: by their number.
         detector: as in `find_suspects`.
+        second_pass: look for suspects that the detector missed, once a teacher was trained without its list;
+            None: where there is time for it.
         augment: random crops and flips; False where a mirrored image means something else.
         cleaned: what the cleaned data set holds: "originals", "variations", or "none" for no such folder.
         self_test: poison a part of the data as a test; None: where there is time for it.

@@ -103,6 +103,12 @@ STAGES = ("teacher", "suspects", "teacher-anew", "variations", "student", "evalu
 )
 @click.option("--detector", metavar="NAME", help="The detector that looks for poisoned images, as in `suspects`.")
 @click.option(
+    "--second-pass/--no-second-pass",
+    default=None,
+    help="Compare the teacher with the one that is trained without the suspects, to find suspects that the detector "
+    "missed. Each of at most two passes that finds some costs one more training.  [default: if there is time for it]",
+)
+@click.option(
     "--price-per-hour",
     type=float,
     metavar="PRICE",

@@ -28,6 +28,7 @@ def detection(
     reasons: Mapping[str, str] | None = None,
     poisoned: Mapping[str, bool] | None = None,
     measured: ListFigures | None = None,
+    added: Sequence[int] = (),
     seed: int = 1,
 ) -> Detection:
     """Return what the report needs of a list of suspects.
@@ -38,6 +39,7 @@ def detection(
         reasons: key -> what speaks against that image, if there is more to say than about its class.
         poisoned: key -> whether the image is poisoned, if a poison manifest says so.
         measured: precision and recall, if they are known.
+        added: how many of the suspects each second pass added.
         seed: the seed for the choice of the kept images that are shown.
     """
     shown, beside = chosen(found, seed)
@@ -50,6 +52,7 @@ def detection(
         images=len(found.images),
         suspects=sum(image.suspect for image in found.images),
         unjudged=len(found.missing),
+        added=tuple(added),
         classes=tuple(_class(judged, of_class.get(judged.name, [])) for judged in _classes(found, of_class)),
         shown=tuple(_shown(image, *rest) for image in shown),
         beside=tuple(_shown(image, *rest) for image in beside),

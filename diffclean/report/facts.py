@@ -188,6 +188,7 @@ class Detection:
         images: how many images were judged.
         suspects: how many of them are listed.
         unjudged: how many images could not be judged.
+        added: how many of the suspects each second pass added. Empty if there was no second pass.
         classes: the classes in the order of their numbers.
         shown: suspects for the gallery, the most certain first. If there are many, only some of them.
         beside: kept images for the gallery, drawn at random.
@@ -199,6 +200,7 @@ class Detection:
     images: int
     suspects: int
     unjudged: int = 0
+    added: tuple[int, ...] = ()
     classes: tuple[ClassScores, ...] = ()
     shown: tuple[Suspect, ...] = ()
     beside: tuple[Suspect, ...] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -53,7 +54,7 @@ def verdict(facts: Facts) -> Verdict:
     tone, sentence = _judged(facts)
     if tone is Tone.GOOD and (facts.not_done or (_loss(facts.outcome) or 0) > COSTLY):
         tone = Tone.MIXED
-    return Verdict(tone, sentence, tuple(one_line(reason) for reason in reasons if reason != sentence))
+    return Verdict(tone, sentence, tuple(one_line(reason) for reason in reasons if reason not in sentence))
 
 
 def _missed(missed: list[GateCheck]) -> str:
@@ -136,7 +137,7 @@ def _on_suspects(facts: Facts) -> list[str]:
     found = facts.detection
     if found is None:
         return []
-    said = [_listed(found)] if found.suspects else []
+    said = [_listed(found), *_on_second_pass(found.added)] if found.suspects else []
     said += [
         f"Most images of {judged.name} are listed ({judged.suspects:,} of {judged.images:,}): look at them before you "
         "believe it."
@@ -147,6 +148,16 @@ def _on_suspects(facts: Facts) -> list[str]:
     if few:
         said.append(f"Classes with too few images to be judged: {few} of {len(found.classes)}.")
     return said
+
+
+def _on_second_pass(added: Sequence[int]) -> list[str]:
+    if not added:
+        return []
+    if not any(added):
+        return ["A second pass, which compares the teacher with one that was trained without these, found no more."]
+    said = f"{sum(added):,} of these {_were(sum(added))} added by a second pass: the teacher knows them, and one that "
+    said += "was trained without the others does not."
+    return [said + (" The last pass still found some, so there may be more." if added[-1] else "")]
 
 
 def _listed(found: Detection) -> str:

@@ -14,6 +14,8 @@ from diffclean.workflow.plan import Plan, duration, student_epochs
 ATTACKS_TRIED = 3
 _SEARCHES = 300_000
 """Images that the default detector shows to its networks, about, whatever the size of the data set."""
+_LOOKING = 0.7
+"""Two classifiers answer an image in this share of the time that one takes to train on it, about."""
 _LEAST_EPOCHS = 8
 _SMALL_SELF_TEST = 600
 _SELF_TEST_S = 1200.0
@@ -22,8 +24,9 @@ _SELF_TEST_S = 1200.0
 
 def priced(plan: Plan, config: CleanConfig, found: Looked, costs: Costs) -> Plan:
     """Return the plan with the time and the disk space that it is expected to take."""
-    chain = _chain_seconds(plan, found.images, costs, config.teacher is None)
-    seconds = dict(chain)
+    seconds = _chain_seconds(plan, found.images, costs, config.teacher is None)
+    if config.budget_s is not None:  # Passes that find something train again.
+        seconds["second-pass"] += plan.passes * seconds["teacher-anew"]
     if plan.self_test:
         seconds["self-test"] = ATTACKS_TRIED * sum(_chain_seconds(plan, plan.self_test, costs, True).values())
     made = found.images * plan.variations * costs.variation_bytes
@@ -33,6 +36,7 @@ def priced(plan: Plan, config: CleanConfig, found: Looked, costs: Costs) -> Plan
         seconds={step: round(taken, 1) for step, taken in seconds.items() if taken},
         bytes=round(made + tried + 3 * 2**20),
         engine=costs.engine,
+        busy=round(costs.busy, 2),
     )
 
 
@@ -42,6 +46,7 @@ def _chain_seconds(plan: Plan, images: int, costs: Costs, trains_first: bool) ->
         "teacher": teaching * trains_first,
         "suspects": _SEARCHES * costs.searching_s * plan.searches,
         "teacher-anew": teaching * plan.searches,
+        "second-pass": _LOOKING * images * costs.training_s * min(1, plan.passes),
         "variations": images * plan.variations * costs.variation_s,
         "student": 1.2 * images * plan.student_epochs * costs.training_s * plan.trains,
     }
@@ -58,16 +63,17 @@ def within_budget(plan: Plan, config: CleanConfig, found: Looked, costs: Costs) 
     plan = priced(plan, config, found, costs)
     if config.budget_s is None:
         return _without_long_test(plan, config, found, costs)
+    limit_s = config.budget_s / costs.busy
     for cut in _CUTS:
-        if plan.total_s <= config.budget_s:
+        if plan.total_s <= limit_s:
             break
         smaller = cut(plan, config)
         if smaller is not None:
             plan = priced(smaller, config, found, costs)
-    if plan.total_s > config.budget_s:
+    if plan.total_s > limit_s:
         raise DiffcleanError(
-            f"The job takes about {duration(plan.total_s)} on this machine, even with all cut that can be cut; the "
-            f"budget is {duration(config.budget_s)}.",
+            f"The job takes about {duration(plan.total_s * costs.busy)} on this machine, even with all cut that can be "
+            f"cut; the budget is {duration(config.budget_s)}.",
             "Give a larger `budget`, fewer images, or a machine with a GPU.",
         )
     return plan
@@ -100,6 +106,13 @@ def _fewer_variations(plan: Plan, config: CleanConfig) -> Plan | None:
     return replace(plan, variations=1, gave_up=[*plan.gave_up, said])
 
 
+def _no_second_pass(plan: Plan, config: CleanConfig) -> Plan | None:
+    if not plan.passes or config.second_pass:
+        return None
+    said = "Nobody looks for suspects that the detector missed."
+    return replace(plan, passes=0, gave_up=[*plan.gave_up, said])
+
+
 def _half_the_epochs(plan: Plan, config: CleanConfig) -> Plan | None:
     fewer = max(_LEAST_EPOCHS, plan.epochs // 2)
     if config.epochs is not None or fewer >= plan.epochs:
@@ -121,6 +134,7 @@ _CUTS: tuple[Cut, ...] = (
     _smaller_test,
     _no_test,
     _fewer_variations,
+    _no_second_pass,
     _half_the_epochs,
     _half_the_epochs,
     _half_the_epochs,

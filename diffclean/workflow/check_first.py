@@ -58,7 +58,7 @@ def check_labels(found: Looked) -> None:
 
 
 def check_others(config: CleanConfig, found: Looked, test: Looked | None) -> None:
-    """Check that test set, poison manifest and teacher fit the data, before hours are spent.
+    """Check that test set, poison manifest, teacher and detector fit the data, before hours are spent.
 
     Raises:
         UsageError: one of them does not fit.
@@ -66,7 +66,13 @@ def check_others(config: CleanConfig, found: Looked, test: Looked | None) -> Non
     """
     from diffclean.attacks.manifest import MANIFEST_FILE, read_poison_manifest
     from diffclean.classifiers.networks import check_arch, pick_device
+    from diffclean.detection.registry import get
 
+    if get(config.detector).needs_retrained:
+        raise UsageError(
+            f"The detector {config.detector} looks for what another one missed; `clean` asks it by itself.",
+            "Name another detector, or none.",
+        )
     if config.arch != "auto":
         check_arch(config.arch)
     pick_device(config.device)

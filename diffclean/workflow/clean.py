@@ -22,7 +22,7 @@ from diffclean.report.write import write_report
 from diffclean.results import WHERE_MEASURED, json_text
 from diffclean.workflow import chain as job
 from diffclean.workflow import gate, made_of, outputs
-from diffclean.workflow.chain import Chain, Places, Step
+from diffclean.workflow.chain_config import Chain, Places, Step
 from diffclean.workflow.clean_config import SELF_TEST, STAGES
 from diffclean.workflow.clean_facts import facts_of
 from diffclean.workflow.clean_job import Outcome, chain_of, places_of

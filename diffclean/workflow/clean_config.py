@@ -14,15 +14,15 @@ from diffclean.classifiers.classifier_file import ClassifierFile
 from diffclean.detection.find import DEFAULT_DETECTOR
 from diffclean.errors import UsageError
 from diffclean.variation import defaults
-from diffclean.workflow.chain import Step
+from diffclean.workflow.chain_config import Step
 
 CLEANED = ("originals", "variations", "none")
 SELF_TEST, OUTPUTS = "self-test", "write what comes out"
 STAGES: Mapping[str, tuple[str, ...]] = {
     "teacher": (Step.TEACHER,),
     "suspects": (Step.SUSPECTS,),
-    "teacher-anew": (Step.TEACHER_ANEW,),
-    "variations": (Step.VARIATIONS, Step.KEPT_VARIATIONS),
+    "teacher-anew": (Step.TEACHER_ANEW, Step.SECOND_PASS),
+    "variations": (Step.LOOKS, Step.VARIATIONS),
     "student": (Step.STUDENT,),
     "evaluation": (Step.EVALUATION,),
     "self-test": (SELF_TEST,),
@@ -62,6 +62,8 @@ class CleanConfig:
         strength: how far a variation may differ from its source, as in `variate`. None: the engine's default.
         variations: the number of variations of each image.
         detector: the name of the detector, as in `suspects`.
+        second_pass: whether to look for suspects that the detector missed, once a teacher was trained without its list.
+            None: if there is time for it.
         augment: random crops and flips, as in `train`. Use False if a mirrored image would mean something else.
         cleaned: what the cleaned data set holds: "originals" or "variations"; "none" for no cleaned data set.
         self_test: whether a part of the data is poisoned as a test. None: if there is time for it.
@@ -87,6 +89,7 @@ class CleanConfig:
     strength: float | None = None
     variations: int | None = None
     detector: str = DEFAULT_DETECTOR
+    second_pass: bool | None = None
     augment: bool = True
     cleaned: str = "originals"
     self_test: bool | None = None

@@ -30,6 +30,7 @@ from diffclean.workflow.clean_job import Outcome as Done
 from diffclean.workflow.clean_job import chain_of, places_of
 from diffclean.workflow.outputs import STUDENT
 from diffclean.workflow.prepare import Prepared
+from diffclean.workflow.second_pass import passes_of
 from diffclean.workflow.self_test import ATTACKS, measured_of
 
 _HASHED = (*STUDENT, "suspects.json", "suspects.csv", "cleaned.csv")
@@ -121,8 +122,8 @@ def _detection(prepared: Prepared, done: Done, run: Path) -> Detection | None:
     poisoned = None
     if poison is not None:
         poisoned = {row.output: row.poisoned for row in read_poison_manifest(poison).images}
-    figures = done.suspects.against_manifest
-    return detection(listed, variations_of(run, keys), poisoned=poisoned, measured=figures, seed=seed)
+    figures, added = done.suspects.against_manifest, passes_of(listed)
+    return detection(listed, variations_of(run, keys), poisoned=poisoned, measured=figures, added=added, seed=seed)
 
 
 def _regenerated(found: Regenerated | None, done: Done) -> Regenerated | None:

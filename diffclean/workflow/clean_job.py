@@ -7,7 +7,7 @@ from pathlib import Path
 
 from diffclean.report.facts import GateCheck, SelfTest
 from diffclean.training.loop_config import LoopConfig
-from diffclean.workflow.chain import Chain, Places
+from diffclean.workflow.chain_config import Chain, Places
 from diffclean.workflow.measured import Evaluations
 from diffclean.workflow.prepare import Prepared, look_settings_of, settings_of
 from diffclean.workflow.steps import Distilling, Teaching
@@ -58,6 +58,7 @@ def chain_of(prepared: Prepared) -> Chain:
         settings=settings_of(config, plan.variations),
         detector=config.detector if plan.searches else None,
         look_settings=look_settings_of(config),
+        passes=plan.passes,
         test=config.test,
         poison=config.poison,
         seed=config.seed,

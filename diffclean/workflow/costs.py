@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +30,8 @@ class Costs:
         variation_s: seconds to make one variation.
         variation_bytes: bytes that a variation takes on disk.
         engine: the engine that makes variations: fingerprint, runtime and precision.
+        busy: how many times as long everything takes now, while other processes use the cores. The seconds above are
+            those of a machine that does nothing else.
     """
 
     training_s: float
@@ -36,6 +39,20 @@ class Costs:
     variation_s: float
     variation_bytes: float
     engine: str
+    busy: float = 1.0
+
+
+@dataclass(frozen=True)
+class Pace:
+    """The measured speed of a training.
+
+    Attributes:
+        seconds: seconds to train on one image if the machine does nothing else.
+        busy: how many times as long it took, because other processes used the cores.
+    """
+
+    seconds: float
+    busy: float
 
 
 def measured_costs(
@@ -59,18 +76,19 @@ def measured_costs(
     from diffclean.variation.estimate import estimate
 
     found = estimate(data, out, settings, to=FOLDER)
-    training_s = training_pace(arch, side, classes, batch, device)
-    searching_s = training_pace(SEARCHER, min(side, SEARCH_SIDE), classes, 128, device)
+    training = training_pace(arch, side, classes, batch, device)
+    searching = training_pace(SEARCHER, min(side, SEARCH_SIDE), classes, 128, device)
+    busy = max(training.busy, searching.busy)
     each = (
         found.seconds / max(1, found.variations - found.already_made)
         or found.windows_per_image / found.windows_per_second
     )
     bytes_each = found.bytes / max(1, found.variations - found.already_made)
-    return Costs(training_s, searching_s, each, bytes_each, found.engine)
+    return Costs(training.seconds, searching.seconds, each / busy, bytes_each, found.engine, busy)
 
 
-def training_pace(arch: str, side: int, classes: int, batch: int, device: str | None = None) -> float:
-    """Return the seconds that a network takes to train on one image in steps of `batch`: the fastest of a few steps."""
+def training_pace(arch: str, side: int, classes: int, batch: int, device: str | None = None) -> Pace:
+    """Return how fast a network trains in steps of `batch`, by the fastest of a few steps."""
     import torch
     from torch.nn import functional as F
 
@@ -83,12 +101,33 @@ def training_pace(arch: str, side: int, classes: int, batch: int, device: str | 
         model = build(arch, classes).to(where).to(memory_format=torch.channels_last).train()
         images = torch.rand(batch, 3, side, side, device=where).to(memory_format=torch.channels_last)
     labels = torch.arange(batch, device=where) % classes
-    quickest = float("inf")
+    quickest, taken, lost = float("inf"), 0.0, 0.0
     for _ in range(_STEPS):
-        started = time.monotonic()
+        started, before = time.monotonic(), _waits()
         with autocast(where, precision):
             loss = F.cross_entropy(model(images), labels)
         loss.backward()
         loss.item()  # This waits until the GPU is done.
-        quickest = min(quickest, time.monotonic() - started)
-    return quickest / batch
+        step_s = time.monotonic() - started
+        # A wait counts when it ends, so it may be longer than the step.
+        lost_s = min(_longest_wait_s(before, _waits()), 0.9 * step_s)
+        quickest = min(quickest, step_s - lost_s)
+        taken, lost = taken + step_s, lost + lost_s
+    return Pace(quickest / batch, taken / (taken - lost))
+
+
+def _waits() -> dict[str, int]:
+    """Return thread -> nanoseconds that it has waited for a core so far. Empty where the system does not count them.
+
+    The second number of Linux's /proc/PID/task/TID/schedstat (Documentation/scheduler/sched-stats.rst).
+    """
+    waits = {}
+    for path in Path("/proc/self/task").glob("*/schedstat"):
+        with suppress(OSError, ValueError, IndexError):  # The thread may have ended.
+            waits[path.parent.name] = int(path.read_text().split()[1])
+    return waits
+
+
+def _longest_wait_s(before: dict[str, int], after: dict[str, int]) -> float:
+    """Return the seconds that the thread that waited longest has lost: the others of a step wait for it."""
+    return max((waited - before.get(thread, 0) for thread, waited in after.items()), default=0) / 1e9

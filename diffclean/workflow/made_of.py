@@ -38,6 +38,11 @@ def suspects(data: str, detector: str, seed: int, asked: Classifier | None, look
     }
 
 
+def second_pass(data: str, first: Path, anew: Path, before: Path) -> dict[str, Any]:
+    """Return the inputs of a second pass: both teachers, and the list that the new one was trained without."""
+    return {"data": data, "teacher": sha256_of(first), "teacher anew": sha256_of(anew), "list": sha256_of(before)}
+
+
 def variations(settings: Settings | None) -> dict[str, Any]:
     """Return the inputs of variations: only their settings, because `variate` itself follows changes of the data."""
     return {} if settings is None else {"settings": asdict(settings) | {"size": str(settings.size)}}

@@ -20,6 +20,8 @@ _SHOWN_TO_NETWORK = 100_000
 _EPOCHS = (20, 60)
 _SELF_TEST = 2000
 """Images of a self-test."""
+_PASSES = 2
+"""Comparisons of the teachers, at most. Each that finds something costs one more training."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,13 @@ class Plan:
         no_self_test: why there is no self-test.
         trains: whether classifiers are trained at all.
         searches: whether suspects are looked for.
+        passes: how often, at most, the teachers are compared to find suspects that the list missed.
         cannot: what cannot be done with this data and why, in sentences.
         gave_up: what was given up to keep to the budget, in sentences.
         seconds: step -> how long it is expected to take.
         bytes: the disk space that the job is expected to take.
         engine: the engine that makes variations.
+        busy: how many times as long it takes while other processes use the machine as they did when this was planned.
     """
 
     arch: str
@@ -54,11 +58,13 @@ class Plan:
     no_self_test: str = ""
     trains: bool = True
     searches: bool = True
+    passes: int = 0
     cannot: list[str] = field(default_factory=list)
     gave_up: list[str] = field(default_factory=list)
     seconds: Mapping[str, float] = field(default_factory=dict)
     bytes: int = 0
     engine: str = ""
+    busy: float = 1.0
 
     @property
     def total_s(self) -> float:
@@ -88,6 +94,7 @@ def first_plan(config: CleanConfig, found: Looked, has_gpu: bool) -> Plan:
         variations=config.variations or (4 if found.images <= 3000 else 2 if found.images <= 20_000 else 1),
         trains=trains,
         searches=searches,
+        passes=_PASSES if searches and config.second_pass is not False and config.teacher is None else 0,
         cannot=impossible(found, trains, searches),
     )
     return with_self_test(plan, config, found)

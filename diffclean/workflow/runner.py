@@ -28,6 +28,22 @@ class Runner:
     seconds: dict[str, float] = field(default_factory=dict)
     ledger: Ledger | None = None
 
+    def is_done(self, outcome: Path, of: Mapping[str, Any]) -> bool:
+        """Whether an outcome need not be made again."""
+        return self.ledger.is_done(outcome, of) if self.ledger is not None else outcome.exists()
+
+    def is_settled(self, outcome: Path, source: Path, of: Mapping[str, Any]) -> bool:
+        """Whether a person has changed an outcome, whose source is as it was. Without a ledger: whether it exists.
+
+        Args:
+            outcome: the file that people may change.
+            source: the file that it was made from.
+            of: the inputs of the source.
+        """
+        if self.ledger is None:
+            return outcome.exists()
+        return self.ledger.was_edited(outcome) and self.ledger.is_done(source, of)
+
     def do(
         self,
         step: str,
@@ -71,9 +87,10 @@ class Runner:
     def _timed(self, step: str, work: Callable[[], object]) -> None:
         started = time.monotonic()
         work()
-        self.seconds[str(step)] = round(time.monotonic() - started, 1)
-        if self.seconds[str(step)] >= 1:
-            log.info("%s: %.0f s.", str(step).capitalize(), self.seconds[str(step)])
+        taken = time.monotonic() - started
+        self.seconds[str(step)] = round(self.seconds.get(str(step), 0.0) + taken, 1)
+        if taken >= 1:
+            log.info("%s: %.0f s.", str(step).capitalize(), taken)
 
 
 def _keep_edited(outcome: Path) -> None:

@@ -24,7 +24,8 @@ from diffclean.report.facts import Measured, SelfTest, SelfTestRow
 from diffclean.report.reading import from_json
 from diffclean.results import json_text
 from diffclean.workflow import made_of
-from diffclean.workflow.chain import Chain, ChainResult, Places, run_chain
+from diffclean.workflow.chain import ChainResult, run_chain
+from diffclean.workflow.chain_config import Chain, Places
 from diffclean.workflow.cleaned import put
 from diffclean.workflow.ledger import Ledger
 from diffclean.workflow.runner import Runner
@@ -97,6 +98,7 @@ def settings_of(chain: Chain) -> dict[str, Any]:
         "teacher": made_of.teacher("", chain.teaching),
         "student": made_of.student("", None, chain.settings, chain.distilling, ()),
         "suspects": made_of.suspects("", chain.detector or "", chain.seed, None, chain.look_settings),
+        "passes": chain.passes,
         "test": chain.test_digest,
     }
 

@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from diffclean.workflow.plan import duration
 from diffclean.workflow.prepare import Prepared
 
+_BUSY = 1.3
+"""From here on, what other processes take is mentioned."""
+
 
 def told(prepared: Prepared) -> list[str]:
     """Return lines that tell the user what the data contains and what will be done."""
@@ -26,7 +29,7 @@ def told(prepared: Prepared) -> list[str]:
     if plan.trains:
         lines.append(
             f"Classifiers: {plan.arch}, {plan.epochs} epochs, images {_shown(plan.size)}, on {prepared.device}. "
-            f"Suspects: {f'looked for by {config.detector}' if plan.searches else 'not looked for'}."
+            f"Suspects: {_searched(prepared) if plan.searches else 'not looked for'}."
         )
     tested = f"{plan.self_test:,} images, 3 triggers" if plan.self_test else f"none, since {plan.no_self_test}"
     lines.append(f"Variations: {plan.variations} of each image. Self-test: {tested.rstrip('.')}.")
@@ -35,6 +38,10 @@ def told(prepared: Prepared) -> list[str]:
         lines.append("There is no test set (--test), so the clean accuracy will not be measured.")
     steps = ", ".join(f"{step} {duration(taken)}" for step, taken in plan.seconds.items())
     lines.append(f"Expected: about {duration(plan.total_s)} ({steps}).")
+    if plan.busy >= _BUSY:
+        lines.append(
+            f"Other processes use this machine now. If they go on, it takes about {plan.busy:.1f} times as long."
+        )
     lines.append(
         f"Disk: about {plan.bytes / 1e6:,.0f} MB in {config.out}; {prepared.free_bytes / 1e9:,.0f} GB are free."
     )
@@ -43,6 +50,11 @@ def told(prepared: Prepared) -> list[str]:
             f"Done by an earlier run, and done again only where something changed: {', '.join(prepared.goes_on)}."
         )
     return lines
+
+
+def _searched(prepared: Prepared) -> str:
+    again = ", and again by comparing the teachers" if prepared.plan.passes else ""
+    return f"looked for by {prepared.config.detector}{again}"
 
 
 def _counts(classes: Mapping[str, int], shown: int = 12) -> str:

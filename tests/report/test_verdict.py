@@ -62,7 +62,21 @@ def test_a_class_that_is_listed_for_the_most_part_is_doubted() -> None:
     classes = (ClassScores("cat", 10, 9), ClassScores("dog", 10, 1))
     found = verdict(Facts("data", outcome=Outcome(), detection=Detection("isolate", 20, 10, classes=classes)))
     assert "nearly all of them labelled cat" in found.sentence
+    assert not any("nearly all of them" in reason for reason in found.reasons), "it is said once"
     assert any("Most images of cat are listed (9 of 10)" in reason for reason in found.reasons)
+
+
+@pytest.mark.parametrize(
+    ("added", "said"),
+    [
+        ((0,), "A second pass, which compares the teacher with one that was trained without these, found no more."),
+        ((3, 0), "3 of these were added by a second pass"),
+        ((1, 2), "The last pass still found some, so there may be more."),
+    ],
+)
+def test_what_a_second_pass_added_is_told(added: tuple[int, ...], said: str) -> None:
+    found = Detection("isolate", 20, 10, added=added, classes=(ClassScores("cat", 10, 10),))
+    assert any(said in reason for reason in verdict(Facts("data", outcome=Outcome(), detection=found)).reasons)
 
 
 def test_an_attack_of_the_self_test_that_did_not_fire_does_not_count() -> None:

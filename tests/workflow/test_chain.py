@@ -10,13 +10,18 @@ import pytest
 from suspect_set import COUNT, TRIGGERED
 
 from diffclean.classifiers import checkpoints
+from diffclean.data.registry import open_source
+from diffclean.data.suspects import JudgedClass, JudgedImage, SuspectList, read_list
 from diffclean.errors import Interrupted
 from diffclean.training.loop_config import LoopConfig
-from diffclean.workflow.chain import Chain, Places, Step, run_chain
+from diffclean.workflow.chain import run_chain
+from diffclean.workflow.chain_config import Chain, Places, Step
 from diffclean.workflow.runner import Runner
+from diffclean.workflow.second_pass import passes_of, with_added
 from diffclean.workflow.steps import Distilling, Hands, Teaching
 
 LOOP = LoopConfig(epochs=1, tensorboard=False, augment=False)
+KEYS = ("a1", "a2", "b1", "b2")
 
 
 @pytest.fixture
@@ -51,6 +56,39 @@ def test_without_a_detector_the_first_teacher_teaches_and_nothing_is_done_twice(
     again = run_chain(chain, places, Runner(Hands()))
     assert list(again.seconds) == [Step.EVALUATION]
     assert again.student == done.student
+
+
+def test_a_second_pass_adds_what_the_first_list_missed(chain: Chain, places: Places) -> None:
+    """The detector's list is there already: half of the poisoned images, and one that is not poisoned."""
+    missed = {f"blue/{number:03d}.png" for number in range(0, COUNT, 10)}
+    listed = (TRIGGERED - missed) | {"blue/001.png"}
+    images = [JudgedImage(item.key, item.label, 0, 0, item.key in listed) for item in open_source(chain.data).items()]
+    found = [JudgedClass(name, COUNT, len(listed) * (name == "blue"), 1, 0.5) for name in ("blue", "green", "red")]
+    SuspectList("spectral", str(chain.data), "", found, images, {}).write(places.without(1))
+
+    runner = Runner(Hands())
+    twice = replace(chain, detector="spectral", passes=2)
+    done = run_chain(twice, places, runner)
+    assert done.suspects is not None
+    assert done.suspects.keys == TRIGGERED | listed
+    assert passes_of(read_list(places.suspects)) == [len(missed), 0]
+    assert "A second pass added 10" in done.suspects.classes[0].why
+    assert done.taught_by == places.anew(2)
+    assert checkpoints.load(places.anew(2)).metrics["images"] == 3 * COUNT - len(TRIGGERED) - 1
+    steps = [Step.TEACHER_ANEW, Step.SECOND_PASS, Step.SUSPECTS, Step.STUDENT, Step.EVALUATION]
+    assert list(done.seconds) == [str(step) for step in steps]
+    again = run_chain(twice, places, Runner(Hands()))
+    assert list(again.seconds) == [Step.EVALUATION]
+    assert again.taught_by == done.taught_by
+
+
+def test_a_second_pass_adds_nothing_to_a_label_without_suspects() -> None:
+    listed = SuspectList("isolate", "data", "", [], [JudgedImage(key, key[0], 0, 0, key == "a1") for key in KEYS], {})
+    found = replace(listed, images=[replace(image, suspect=True, probability=0.9) for image in listed.images])
+    longer = with_added(listed, found)
+    assert longer.keys == {"a1", "a2"}
+    assert passes_of(longer) == [1]
+    assert passes_of(with_added(longer, found)) == [1, 0]
 
 
 def test_a_stop_is_heard_before_the_next_step(chain: Chain, places: Places) -> None:

@@ -138,6 +138,10 @@ def test_what_does_not_go_together_is_said_before_any_work(
         prepare(replace(config, test=suspect_set), Hands())
     with pytest.raises(UsageError, match=r"teacher .* do not match"):
         prepare(replace(config, teacher=ClassifierFile(fooled)), Hands())
+    with pytest.raises(UsageError, match="bogus"):
+        prepare(replace(config, detector="bogus"), Hands())
+    with pytest.raises(UsageError, match="looks for what another one missed"):
+        prepare(replace(config, detector="logit-difference"), Hands())
     with pytest.raises(UsageError, match="nothing will measure"):
         prepare(replace(config, max_asr=5.0), Hands())
     assert not config.out.exists()

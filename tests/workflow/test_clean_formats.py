@@ -14,7 +14,7 @@ from diffclean.data.convert import convert
 from diffclean.data.registry import FOLDER, FORMATS, open_source
 from diffclean.errors import DiffcleanError
 from diffclean.report.facts import read_facts
-from diffclean.workflow.chain import Chain
+from diffclean.workflow.chain_config import Chain
 from diffclean.workflow.clean import clean
 from diffclean.workflow.clean_config import CleanConfig
 from diffclean.workflow.cleaned import write_cleaned

@@ -10,7 +10,7 @@ import pytest
 from diffclean.errors import DiffcleanError, UsageError
 from diffclean.workflow.budget import within_budget
 from diffclean.workflow.clean_config import CleanConfig, seconds_of
-from diffclean.workflow.costs import Costs
+from diffclean.workflow.costs import Costs, training_pace
 from diffclean.workflow.look_first import Looked
 from diffclean.workflow.plan import duration, first_plan
 
@@ -46,6 +46,7 @@ def test_too_few_images_are_not_trained_on() -> None:
     plan = first_plan(CONFIG, found(100, 300, classes=100), False)
     assert not plan.trains
     assert not plan.searches
+    assert not plan.passes
     assert not plan.self_test
     assert len(plan.cannot) == 2
     enough = first_plan(CONFIG, found(100, 32, classes=10), False)
@@ -57,15 +58,30 @@ def test_a_budget_takes_the_self_test_first_and_epochs_last() -> None:
     data = found(5000, 32)
     whole = within_budget(first_plan(CONFIG, data, False), CONFIG, data, COSTS)
     gave_up = []
-    for share in (0.9, 0.5, 0.35):
+    for share in (0.9, 0.55, 0.5, 0.35):
         config = replace(CONFIG, budget_s=share * whole.total_s)
         plan = within_budget(first_plan(config, data, False), config, data, COSTS)
         assert plan.total_s <= config.budget_s
         gave_up.append(len(plan.gave_up))
-    assert gave_up == [1, 2, 3]
+    assert gave_up == [1, 2, 3, 4]
     assert plan.epochs < whole.epochs
-    assert plan.self_test == 0
+    assert (plan.self_test, plan.passes) == (0, 0)
     assert plan.no_self_test
+
+
+def test_a_busy_machine_leaves_less_of_a_budget() -> None:
+    data = found(5000, 32)
+    config = replace(CONFIG, budget_s=1.1 * within_budget(first_plan(CONFIG, data, False), CONFIG, data, COSTS).total_s)
+    idle = within_budget(first_plan(config, data, False), config, data, COSTS)
+    busy = within_budget(first_plan(config, data, False), config, data, replace(COSTS, busy=3.0))
+    assert len(busy.gave_up) > len(idle.gave_up)
+    assert busy.total_s <= idle.total_s / 2
+
+
+def test_the_pace_is_that_of_a_machine_that_does_nothing_else(tiny_archs: None) -> None:
+    pace = training_pace("tiny", 16, 3, 8, "cpu")
+    assert pace.seconds > 0
+    assert pace.busy >= 1
 
 
 def test_what_was_asked_for_is_never_given_up() -> None:

@@ -9,7 +9,7 @@ import pytest
 from diffclean.data.registry import open_source
 from diffclean.training.loop_config import LoopConfig
 from diffclean.variation.settings import Settings
-from diffclean.workflow.chain import Chain
+from diffclean.workflow.chain_config import Chain
 from diffclean.workflow.self_test import ATTACKS, draw, self_test
 from diffclean.workflow.steps import Distilling, Hands, Teaching
 
