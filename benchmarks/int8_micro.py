@@ -29,6 +29,7 @@ from diffclean.data.fit import Fit, to_square
 from diffclean.data.folder import ImageFolder
 from diffclean.data.pixels import Pixels
 from diffclean.engine.manifest import GRAPH_NAME
+from diffclean.engine.openvino import openvino_core
 from diffclean.runtime.base import Runtime
 from diffclean.runtime.choose import Engine
 from diffclean.variation.sampler import Sampler, SamplerSettings
@@ -130,9 +131,8 @@ def recorded(engine: Engine, sampling: SamplerSettings, trusted: Pixels, options
 def compiled_forms(engine: Engine, seen: Sequence[Inputs]) -> dict[str, tuple[Any, int]]:
     """Each form of the denoiser, compiled for one thread, with the bytes of its weights."""
     import nncf
-    import openvino
 
-    core = openvino.Core()
+    core = openvino_core()
     path = engine.directory / UNET / GRAPH_NAME
     whole = core.read_model(path)
     quantised = {

@@ -21,31 +21,14 @@ from PIL import Image
 settings.register_profile("diffclean", deadline=None, derandomize=True)
 settings.load_profile("diffclean")
 
-_ended: dict[str, str] = {}
-"""Tests during which a worker of pytest-xdist ended, and how: they run a second time."""
-
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_handlecrashitem(crashitem: str, report: Any, sched: Any) -> None:
-    """Run a test again if the process that ran it has ended; a test that ends two processes fails.
-
-    A worker runs thousands of tests and loads every runtime into one process, as no user does. In rare runs, a worker
-    ended without a word, which could not be repeated. What happened is not hidden: see the summary.
-    """
+    """Say how the process of pytest-xdist ended in which a test ran: a signal may leave no other trace."""
     process = getattr(getattr(report.node.gateway, "_io", None), "popen", None)
     code = None if process is None else process.wait(timeout=60)
     how = "an unknown way" if code is None else signal.Signals(-code).name if code < 0 else f"exit code {code}"
     report.longrepr = f"{report.longrepr}\nThe worker ended by {how}."
-    if crashitem not in _ended:
-        _ended[crashitem] = how
-        report.outcome = "rerun"
-        sched.mark_test_pending(crashitem)
-
-
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Say which tests ended a worker."""
-    for test, how in _ended.items():
-        terminalreporter.write_line(f"A worker ended by {how} during {test}, which ran a second time.", red=True)
 
 
 DrawPhotos = Callable[..., Path]

@@ -1,7 +1,9 @@
-"""OpenVINO's own format of a component (IR): its files, what determines it, and whether an existing one fits."""
+"""OpenVINO: its core, and its own format of a component (IR): files, what determines it, and whether one fits."""
 
 from __future__ import annotations
 
+from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,21 @@ def openvino_version() -> str:
     except ImportError:
         raise MissingExtraError("openvino", "cpu") from None
     return str(openvino.__version__)
+
+
+@cache
+def openvino_core() -> Any:
+    """OpenVINO's core: one for the whole process, which is never destroyed.
+
+    A core makes its CPU plugin when it first needs it. The plugin gives the thread that runs it a stack for signal
+    handlers, and frees this stack when it is destroyed, even if another thread destroys it, as Python's garbage
+    collector may. The next signal of the first thread, such as Ctrl-C or the end of a child process, then ends the
+    process without a word.
+
+    Raises:
+        ImportError: OpenVINO is not installed.
+    """
+    return import_module("openvino").Core()
 
 
 def form_key(manifest: EngineManifest, component: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from diffclean.engine.manifest import OPSET
+from diffclean.engine.openvino import openvino_core
 from diffclean.engine.precision import InPrecision, torch_dtype
 from diffclean.errors import DiffcleanError, MissingExtraError
 from diffclean.families.base import Component, Port
@@ -244,8 +245,6 @@ def _run_onnxruntime(path: Path, arrays: dict[str, Any]) -> Sequence[Any]:
 
 
 def _run_openvino(path: Path, arrays: dict[str, Any]) -> Sequence[Any]:
-    import openvino
-
-    compiled = openvino.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = openvino_core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     results = compiled(arrays)
     return [results[output] for output in compiled.outputs]

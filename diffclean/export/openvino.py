@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from diffclean.engine.openvino import FILES
+from diffclean.engine.openvino import FILES, openvino_core
 from diffclean.errors import DiffcleanError
 
 _TEMPORARY = ".openvino-"
@@ -32,7 +32,7 @@ def ir_from_onnx(onnx: Path) -> list[Path]:
     except OSError as error:
         raise DiffcleanError(f"Cannot write in {folder}: {error.strerror or error}.") from error
     try:
-        model = openvino.Core().read_model(onnx)
+        model = openvino_core().read_model(onnx)
         openvino.save_model(model, temporary / FILES[0], compress_to_fp16=False)
         for name in FILES:
             (temporary / name).replace(folder / name)

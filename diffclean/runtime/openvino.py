@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffclean.engine.manifest import GRAPH_NAME, EngineManifest
-from diffclean.engine.openvino import FILES, form_problem
+from diffclean.engine.openvino import FILES, form_problem, openvino_core
 from diffclean.environment import usable_cores
 from diffclean.errors import DiffcleanError, MissingExtraError, UsageError
 
@@ -22,9 +22,7 @@ _HINTS = {"fp32": "f32", "bf16": "bf16"}
 
 def best_precision() -> str:
     """The precision in which the CPU computes fastest."""
-    import openvino
-
-    capabilities = openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    capabilities = openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return "bf16" if "BF16" in capabilities else "fp32"
 
 
@@ -50,7 +48,7 @@ class OpenVino:
         self, directory: Path, manifest: EngineManifest, precision: str | None = None, threads: int | None = None
     ) -> None:
         try:
-            import openvino
+            import openvino  # noqa: F401
         except ImportError:
             raise MissingExtraError("openvino", "cpu") from None
         self.precision = precision or best_precision()
@@ -59,7 +57,7 @@ class OpenVino:
         if self.precision == "bf16" and best_precision() != "bf16":
             raise DiffcleanError("This CPU does not compute in bf16.", "Use `precision` fp32.")
         cores = threads or max(1, int(usable_cores()))
-        core = openvino.Core()
+        core = openvino_core()
         config: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": cores,

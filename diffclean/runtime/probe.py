@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
 
+from diffclean.engine.openvino import openvino_core
 from diffclean.engine.tensorrt_library import FLAVOURS
 from diffclean.environment import gpus, package_version, why_no_gpu
 from diffclean.errors import MissingExtraError
@@ -132,7 +133,7 @@ def _openvino() -> RuntimeStatus:
     version = package_version("openvino") or ""
     if not version:
         return RuntimeStatus("openvino", False, "it is not installed", "pip install openvino")
-    core = import_module("openvino").Core()
+    core = openvino_core()
     devices = list(core.available_devices)
     if "CPU" not in devices:
         reason = f"it has no CPU device here, only: {', '.join(devices) or 'none'}"
