@@ -17,6 +17,7 @@ from diffclean.workflow.prepare import prepare
 from diffclean.workflow.steps import Hands
 
 
+@pytest.mark.slow
 def test_tars_in_a_bucket_are_cleaned_with_a_folder_in_it_as_test_set(
     bucket: Bucket,
     shapes: tuple[Path, Path],

@@ -50,6 +50,7 @@ class StopsPoisoning(NoProgress):
             self.stop.set()
 
 
+@pytest.mark.slow
 def test_a_stopped_demo_is_not_mixed_with_another(config: DemoConfig) -> None:
     progress = StopsPoisoning()
     with pytest.raises(Interrupted):
