@@ -117,7 +117,7 @@ def clean_config(
     if teacher is None and given:
         raise UsageError(f"`{given[0]}` was given, and no teacher.", "Give a `teacher` as well.")
     config = classifier_file(teacher or "", options, "teacher")  # takes them out of the options
-    folder = _readable(data)
+    folder = data_path_of(data)
     return CleanConfig(
         data=folder,
         out=path_of(out) or _usual_out(folder),
@@ -126,17 +126,6 @@ def clean_config(
         budget_s=seconds_of(budget) if budget else None,
         **with_paths(options, "poison"),
     )
-
-
-def _readable(data: AnyPath) -> Path:
-    """The data, of which a folder of images cannot lie in a bucket yet, because the detectors read only files of many.
-
-    Raises:
-        UsageError: it is such a folder.
-    """
-    from diffclean.data.registry import FOLDER, format_of
-
-    return path_of(data) if is_address(data) and format_of(str(data)) == FOLDER else data_path_of(data)
 
 
 def _usual_out(data: Path) -> Path:

@@ -142,17 +142,7 @@ def request(
         looks = find_variations(Path(), "`variations`")
     config = classifier_file(teacher, dict(about), "teacher") if teacher is not None else None
     first = read_list(path_of(first_list)) if first_list is not None else None
-    return Request(_readable(data), name, config, looks, path_of(retrained), first)
-
-
-def _readable(data: AnyPath | None) -> Path | None:
-    """The data, of which a folder of images cannot lie in a bucket yet."""
-    from diffclean.data.address import is_address
-    from diffclean.data.registry import FOLDER, format_of
-
-    if data is None or (is_address(data) and format_of(str(data)) == FOLDER):
-        return path_of(data)
-    return data_path_of(data)
+    return Request(data_path_of(data), name, config, looks, path_of(retrained), first)
 
 
 def check_new(out: Path | None, overwrite: bool) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
+from diffclean.data.address import spelled
+from diffclean.data.places import place_of
 from diffclean.data.registry import FOLDER, format_of, open_source
 from diffclean.data.run_record import source_of
 from diffclean.data.suspects import JudgedImage, SuspectList, merged
@@ -68,7 +70,7 @@ def find_suspects(
     settings: dict[str, Any] = {"seed": seed, "size": list(evidence.images.pixels.shape)}
     if evidence.teacher is not None:
         settings["arch"] = evidence.teacher.arch
-    made = SuspectList(detector, str(source), sha256, found.classes, images, missing, settings)
+    made = SuspectList(detector, spelled(source), sha256, found.classes, images, missing, settings)
     return made if first is None else merged(first, made)
 
 
@@ -90,7 +92,7 @@ def checked(
     _check_needs(chosen, teacher, variations)
     _check_second_pass(chosen, retrained, first)
     source = data or _source_of(variations)
-    if format_of(str(source)) == FOLDER and not source.is_dir():
+    if format_of(str(source)) == FOLDER and not place_of(source).is_dir():
         raise DiffcleanError(f"There is no folder {source}.", "Name the suspect data set: diffclean suspects DATA")
     open_source(source)  # says what is wrong where there is no such file
     return chosen, source

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterator
 from functools import partial
 from pathlib import Path
 
+from diffclean.data.address import is_address
 from diffclean.data.atomic import contained, make_folders, write_error, write_whole
 from diffclean.data.formats import extension_of
 from diffclean.data.item import Item, ItemError
@@ -100,8 +101,8 @@ def _kept(
 def put(source: Source, item: Item, root: Path) -> str:
     """Put one image into a folder of images that has a folder for each class.
 
-    A file is shared (see `share`); an image that lies in a file of many is written as a file of its own, whose name
-    says where it comes from.
+    A file on this machine is shared (see `share`), one in a bucket is fetched. An image that lies in a file of many is
+    written as a file of its own, whose name says where it comes from.
 
     Args:
         source: the data set, in any format.
@@ -115,10 +116,13 @@ def put(source: Source, item: Item, root: Path) -> str:
         ItemError: the image cannot be read.
         OSError: it cannot be written.
     """
-    if not source.part_of(item):
+    if source.part_of(item):
+        data = source.read(item)
+        name = f"{source.name(item)}.{extension_of(data)}"
+    elif is_address(source.where):
+        data, name = source.read(item), item.key
+    else:
         return _put_file(item.path, item.key, root)
-    data = source.read(item)
-    name = f"{source.name(item)}.{extension_of(data)}"
     place = contained(root, name)
     make_folders(place.parent)
     with place.open("xb") as file:

@@ -390,9 +390,7 @@ def test_the_command_line_takes_addresses_and_names_what_cannot_be_done_with_the
     assert (tmp_path / "page.html").read_bytes() == bucket.objects("in-variations")["report.html"]
     capsys.readouterr()
     for command in (
-        ["clean", bucket / "in"],
         ["clean", str(photos), "-o", bucket / "job"],
-        ["suspects", bucket / "in"],
         ["review", bucket / "in"],
         ["train", bucket / "in", "-o", bucket / "t.pt"],
     ):
