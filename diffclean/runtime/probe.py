@@ -133,6 +133,7 @@ def _openvino() -> RuntimeStatus:
     version = package_version("openvino") or ""
     if not version:
         return RuntimeStatus("openvino", False, "it is not installed", "pip install openvino")
+    import_module("openvino")  # if it does not load, the reason is told
     core = openvino_core()
     devices = list(core.available_devices)
     if "CPU" not in devices:

@@ -33,6 +33,7 @@ def unfinished_run(out: Path) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_runs_are_measured_and_settings_chosen(
     undefended: dict[str, Any],
     grid_arguments: list[Any],

@@ -60,6 +60,7 @@ def test_what_an_engine_holds(tiny_engine: Path, tiny_model: Path, cache: Path) 
     assert tiny_engine.stat().st_mode & 0o777 == 0o755
 
 
+@pytest.mark.slow
 def test_an_export_can_be_repeated_elsewhere(
     tiny_engine: Path, tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

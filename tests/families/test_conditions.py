@@ -267,6 +267,7 @@ def test_guidance_without_a_condition_is_left_out_and_said(
     assert said == [logging.WARNING]
 
 
+@pytest.mark.slow
 def test_img2img_of_nothing_is_refused(engine_of: Any) -> None:
     """At strength 1 the pictures would have nothing to do with the sources, and a data set be lost."""
     engine = open_engine(engine_of("sd-img2img"), "onnxruntime", threads=1)

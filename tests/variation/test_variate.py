@@ -622,6 +622,7 @@ def test_a_write_that_fails_stops_the_run_and_the_same_command_resumes(
     assert same(out, undisturbed)
 
 
+@pytest.mark.slow
 def test_a_model_of_nan_writes_no_black_images(
     run: Run, source: Path, tmp_path: Path, nan_model: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

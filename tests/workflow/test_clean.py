@@ -44,6 +44,7 @@ def config(shapes: tuple[Path, Path], tiny_archs: None, tiny_model: Path, tmp_pa
     )
 
 
+@pytest.mark.slow
 def test_one_call_leaves_student_list_cleaned_data_and_a_page(config: CleanConfig) -> None:
     done = run(config)
     assert done.exit_code == ExitCode.DONE

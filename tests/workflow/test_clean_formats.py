@@ -26,6 +26,7 @@ PACKED = [name for name in FORMATS if name != FOLDER]
 LABELS = {"lying", "standing", "square"}
 
 
+@pytest.mark.slow
 def test_a_pattern_of_tars_is_cleaned_with_a_parquet_folder_as_test_set(
     shapes: tuple[Path, Path], tiny_archs: None, tiny_model: Path, tmp_path: Path
 ) -> None:
