@@ -25,6 +25,9 @@ from diffclean.detection.verdict import HELD, KNOWN, LIMIT, Witness, scatter_of
 
 _KEPT = 0.65
 """A label reaches the limit if it is confirmed this many times as often as other labels."""
+_MOST = 3
+"""The largest number of labels that are judged, those that are contradicted most. Where classes differ much in size,
+many labels are frequent, and each costs a training."""
 _SCATTER = 0.8
 """The scatter from which the images of a label look like all other classes."""
 
@@ -116,7 +119,7 @@ def look_for_floods(bench: Workbench, labels: Tensor, chosen: Tensor, classes: i
         [contradicted[numbers[given[numbers] == label]].mean() if sizes[label] else 0 for label in range(classes)]
     )
     found = []
-    for label in oversized.tolist():
+    for label in oversized[np.argsort(-shares[oversized], kind="stable")][:_MOST].tolist():
         if shares[label] > np.median(shares[sizes > 0]):
             own = numbers[given[numbers] == label]
             found.append(_judged(bench, labels, numbers, own, contradicted, classes, usual, seed + 10 + label))

@@ -159,7 +159,7 @@ def schedule_of(name: str, config: Mapping[str, Any], steps: int, start: float =
     if config.get("_class_name"):
         check_scheduler(config, "The model")
     _check_fit(name, config)
-    place = schedule_store.place_of(name, config, steps, start)
+    place = schedule_store.file_of(name, config, steps, start)
     if (fields := schedule_store.kept(place)) is not None:
         return _from_json(fields)
     schedule = _checked(name, config, steps, start)

@@ -26,7 +26,7 @@ _LARGEST_BYTES = 2**20
 """The largest file that is kept. A schedule of n steps has about n^2 / 2 numbers, so that of hundreds is not kept."""
 
 
-def place_of(name: str, config: Mapping[str, Any], steps: int, start: float) -> Path:
+def file_of(name: str, config: Mapping[str, Any], steps: int, start: float) -> Path:
     """The file of a schedule; its name is a hash of everything that determines the numbers.
 
     Args:
