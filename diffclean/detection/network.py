@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import cached_property
 from threading import Event, Lock
 from typing import TypeVar
 
@@ -114,9 +115,14 @@ class Workbench:
             net = SmallNet(outputs, side, self.statistics, width)
         return net.to(self.device).to(memory_format=torch.channels_last)
 
+    @cached_property
+    def precision(self) -> str:
+        """The fastest precision on this device; to find it takes too long to ask at every step."""
+        return resolved_precision(None, self.device)
+
     def autocast(self) -> AbstractContextManager[object]:
-        """The fastest precision on this device."""
-        return autocast(self.device, resolved_precision(None, self.device))
+        """Compute in the fastest precision on this device."""
+        return autocast(self.device, self.precision)
 
 
 Result = TypeVar("Result")

@@ -32,6 +32,16 @@ def test_augmentation_without_a_shift_only_mirrors() -> None:
     assert torch.equal(made[~kept], images[~kept].flip(3))
 
 
+def test_what_lies_outside_the_image_is_reflected_at_its_edges() -> None:
+    """Each crop is one of the nine of the image that numpy has padded, or the mirror image of one."""
+    image = torch.arange(5 * 6, dtype=torch.uint8).view(1, 1, 5, 6).expand(1, 3, 5, 6)
+    padded = np.pad(image.numpy(), ((0, 0), (0, 0), (1, 1), (1, 1)), mode="reflect")
+    crops = [padded[0, :, y : y + 5, x : x + 6] for y in range(3) for x in range(3)]
+    expected = {crop.tobytes() for one in crops for crop in (one, one[:, :, ::-1])}
+    made = crop_and_flip(image.expand(300, 3, 5, 6), bits(300), pad=1)
+    assert {one.numpy().tobytes() for one in made} == expected
+
+
 def test_an_image_is_treated_alike_in_any_batch() -> None:
     images = torch.randint(0, 256, (10, 3, 16, 16), dtype=torch.uint8)
     whole = crop_and_flip(images, bits(10))
