@@ -26,7 +26,7 @@ def found(images: int, side: int, classes: int = 10, sizes: int = 1) -> Looked:
 
 def test_small_images_are_taken_as_they_are_and_large_ones_resized() -> None:
     small, large = first_plan(CONFIG, found(5000, 32), False), first_plan(CONFIG, found(5000, 500, sizes=3), False)
-    assert (small.size, small.arch) == (None, "resnet9-cifar")
+    assert (small.size, small.arch) == (None, "airnet")
     assert (large.size, large.arch) == (128, "resnet18")
     assert first_plan(CONFIG, found(5000, 500, sizes=3), True).size == 224
     assert first_plan(CONFIG, found(5000, 30, sizes=3), False).size == 32
