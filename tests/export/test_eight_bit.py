@@ -17,7 +17,7 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from small_models import saved
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffclean.cli.main import main
 from diffclean.engine import tensorrt_library
@@ -27,9 +27,10 @@ from diffclean.engine.tensorrt_library import FLAVOURS
 from diffclean.engine.tensorrt_targets import Profile, least_arch
 from diffclean.environment import Gpu
 from diffclean.errors import DiffcleanError, ExitCode, UsageError
+from diffclean.export import onnx as exporting
 from diffclean.export.eight_bit import rounded, scales_of, store_in_eight_bits
-from diffclean.export.onnx import STORED_LIMITS
-from diffclean.families.base import Port
+from diffclean.export.onnx import STORED_LIMITS, onnx_from_component, parity_of_onnx, reference_outputs
+from diffclean.families.base import Component, Port
 from diffclean.families.registry import recipe_for
 from diffclean.runtime.choose import Engine, open_engine, open_runtime
 from diffclean.variation.settings import Opened, Settings
@@ -236,6 +237,24 @@ def test_a_graph_without_a_large_layer_is_refused(tmp_path: Path) -> None:
         model.graph.initializers[name].replace_all_uses_with(model.graph.initializers["small"])
     with pytest.raises(DiffcleanError, match="no layer, other than its first and its last, with a weight of at least"):
         store_in_eight_bits(model, "int8", "unet")
+
+
+def test_torch_to_a_graph_with_such_weights_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a model that the rounding changes by too much is refused."""
+    monkeypatch.setattr(exporting, "_EXTERNAL_FROM_BYTES", 1000)
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(64, 64), nn.GELU(), nn.Linear(64, 64), nn.GELU(), nn.Linear(64, 64)).eval()
+    component = Component(module, (Port("sample", "float32", (64,)),), (Port("predicted", "float32", (64,)),))
+    expected, path = reference_outputs(component), tmp_path / "unet/model.onnx"
+    onnx_from_component(component, path, "fp16", "int8")
+    half, eight = 2 * 64 * 64, 64 * 64
+    assert 2 * half + eight <= (path.parent / "model.onnx.data").stat().st_size < 3 * half
+    found = parity_of_onnx(component, path, "fp16", expected, weights="int8")
+    assert 1e-3 < found["max_relative"] <= STORED_LIMITS["int8"]
+    monkeypatch.setitem(STORED_LIMITS, "int8", 1e-4)
+    monkeypatch.setitem(exporting.PARITY_LIMITS, "fp16", 1e-4)
+    with pytest.raises(DiffcleanError, match=r"unet: with weights in int8 its results differ from torch by"):
+        parity_of_onnx(component, path, "fp16", expected, weights="int8")
 
 
 CARD = Gpu("NVIDIA A10", (8, 6), 24 * 2**30, "13.0")
