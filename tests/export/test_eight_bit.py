@@ -335,7 +335,7 @@ def test_from_a_model_to_variations(
     command = ["variate", str(photos), "-o", str(tmp_path / "out"), "--engine", str(place), "--steps", "2", "--json"]
     assert main([*command, "--runtime", "openvino"]) == ExitCode.DONE
     assert json.loads(capsys.readouterr().out)["made"] == 1
-    assert json.loads((tmp_path / "out/run.json").read_text())["weights"] == weights
+    assert json.loads((tmp_path / "out/run.json").read_text())["other"]["weights"] == weights
 
 
 def _kinds(path: Path) -> set[int]:
