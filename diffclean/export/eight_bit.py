@@ -161,24 +161,28 @@ def _replace(graph: ir.Graph, uses: list[_Use], weights: str) -> None:
     import onnx_ir as ir
 
     weight, axis = uses[0].weight, uses[0].axis
-    tensor = weight.const_value
+    tensor, name = weight.const_value, str(weight.name)
     assert tensor is not None
+    kind, shape = ir.DataType.INT8 if weights == "int8" else ir.DataType.FLOAT8E4M3FN, ir.Shape(tensor.shape.numpy())
     scales = scales_of(tensor.numpy(), axis, weights)
-    kind = ir.DataType.INT8 if weights == "int8" else ir.DataType.FLOAT8E4M3FN
-    name = str(weight.name)
-    lazy = ir.LazyTensor(lambda: ir.tensor(rounded(tensor.numpy(), scales, axis, weights)), kind, tensor.shape)
-    stored, steps = (
-        ir.Value(name=f"{name}_{what}", shape=each.shape, type=ir.TensorType(each.dtype), const_value=each)
-        for what, each in ((weights, lazy), ("scale", ir.tensor(scales)))
-    )
-    graph.register_initializer(stored)
-    graph.register_initializer(steps)
-    restored = ir.Value(name=f"{name}_restored", shape=tensor.shape, type=ir.TensorType(tensor.dtype))
-    node = ir.Node("", "DequantizeLinear", [stored, steps], [ir.AttrInt64("axis", axis)], outputs=[restored])
+    lazy = ir.LazyTensor(lambda: ir.tensor(rounded(tensor.numpy(), scales, axis, weights)), kind, shape)
+    inputs = [_constant(graph, f"{name}_{weights}", lazy), _constant(graph, f"{name}_scale", ir.tensor(scales))]
+    restored = ir.Value(name=f"{name}_restored", shape=shape, type=ir.TensorType(tensor.dtype))
+    node = ir.Node("", "DequantizeLinear", inputs, [ir.AttrInt64("axis", axis)], outputs=[restored])
     users = {id(use.node) for use in uses}
     graph.insert_before(next(each for each in graph if id(each) in users), node)
     weight.replace_all_uses_with(restored)
     del graph.initializers[name]
+
+
+def _constant(graph: ir.Graph, name: str, tensor: ir.TensorProtocol) -> ir.Value:
+    """A new constant of the graph."""
+    import onnx_ir as ir
+
+    shape = ir.Shape(tensor.shape.numpy())
+    value = ir.Value(name=name, shape=shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
+    graph.register_initializer(value)
+    return value
 
 
 def scales_of(weight: NDArray[Any], axis: int, weights: str) -> NDArray[Any]:
