@@ -31,6 +31,7 @@ class TrainingLog:
     """
 
     def __init__(self, path: Path, about: dict[str, Any], history: list[dict[str, Any]], tensorboard: bool) -> None:
+        self._path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._lines = path.open("a", encoding="utf-8")  # not "w": another process may be writing it
@@ -67,8 +68,11 @@ class TrainingLog:
             self._events.close()
 
     def _say(self, entry: dict[str, Any]) -> None:
-        self._lines.write(json.dumps(entry, default=str) + "\n")
-        self._lines.flush()
+        try:
+            self._lines.write(json.dumps(entry, default=str) + "\n")
+            self._lines.flush()
+        except OSError as error:
+            raise write_error(error, self._path) from error
 
 
 def is_training_log(path: Path) -> bool:
