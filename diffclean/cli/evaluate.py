@@ -96,8 +96,8 @@ def _silent(result: Evaluation, compared: list[Any]) -> list[str]:
             "The attack did not fire: its ASR on the undefended model is below 80 %. Do not count this as a defence."
         ]
     return [
-        "The ASR is below 80 %. Either the attack never fired, or a defence stopped it: this classifier alone cannot show "
-        "which. Name the classifier before the defence to compare them:",
+        "The ASR is below 80 %. Either the attack never fired, or a defence stopped it: this classifier alone cannot "
+        "show which. Name the classifier before the defence to compare them:",
         f"    {shlex.join(['diffclean', *map(str, compared)])}",
     ]
 
