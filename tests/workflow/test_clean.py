@@ -184,7 +184,7 @@ def test_data_without_labels_are_refused_with_a_way_out(config: CleanConfig, sha
 def test_images_beside_the_class_folders_are_refused(
     config: CleanConfig, draw_photos: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """They have no label: they were counted, and left out of every training without a word."""
+    """They have no label. They were counted, and refused only when the first training began."""
     data = draw_photos(tmp_path / "mixed", ["a/1.png", "a/2.png", "b/1.png", "stray.png"])
     with pytest.raises(DiffcleanError, match=r"Some images in .*mixed lie in no class folder \(1 of 4\)"):
         prepare(replace(config, data=data, test=None), Hands())
