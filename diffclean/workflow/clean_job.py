@@ -68,6 +68,7 @@ def chain_of(prepared: Prepared) -> Chain:
         test=config.test,
         poison=config.poison,
         seed=config.seed,
+        device=config.device,
         teacher=config.teacher,
         measures_variations=True,
         digest=prepared.found.digest,
