@@ -25,7 +25,7 @@ from render_gpu import (
     throughput,
     where,
 )
-from render_models import full_size, int8_micro
+from render_models import fast_recipe, full_size, int8_micro
 from render_recipes import micro_recipes
 from render_scale import actors, killed_in_bucket, plan
 from render_windows import windows_table
@@ -309,6 +309,7 @@ PAGES: dict[str, dict[str, Any]] = {
         "distill_speed": distill_speed,
         "tensorrt_rtx": tensorrt_rtx,
     },
+    "docs/distillation.md": {"fast_recipe": fast_recipe},
     "docs/buckets.md": {"kill_in_bucket": killed_in_bucket},
     "docs/scale.md": {"ray_actors": actors, "variate_throughput": plan},
     "docs/detection.md": {"detection": detection_summary},
