@@ -64,15 +64,8 @@ def main() -> None:
 
 def measured(options: argparse.Namespace, work: Path, bucket: Bucket) -> dict[str, Any]:
     """What a disturbed run in the bucket left, beside an undisturbed one on disk."""
-    pattern = f"x-{{0000..{options.shards - 1:04d}}}.tar"
-    for name, data in tars(options):
-        (work / "in").mkdir(exist_ok=True)
-        (work / "in" / name).write_bytes(data)
-        bucket.store.put(f"in/{name}", data)
-    how = ["--engine", options.engine, "--steps", str(options.steps), "--processes", "1", "--quiet"]
-    here = Watched([str(work / "in" / pattern), "-o", str(work / "out"), *how], work).finish()
-    whole = {path.name: digest(path.read_bytes()) for path in (work / "out").glob("*.tar")}
-    command = [f"{bucket / 'in'}/{pattern}", "-o", bucket / "out", *how]
+    here, whole = undisturbed(options, work, bucket)
+    command = [*in_bucket(options, bucket), "--processes", "1"]
     disturbed = Disturbed(bucket, options)
     kills, seen, runs = [], True, []
     for wanted in disturbed.moments():
@@ -86,6 +79,39 @@ def measured(options: argparse.Namespace, work: Path, bucket: Bucket) -> dict[st
         print(kills[-1], flush=True)
     runs.append(Watched(command, work).finish())
     disturbed.end()
+    return {"kills": kills, **outcome(options, bucket, disturbed, whole, seen), **costs(here, runs)}
+
+
+def undisturbed(options: argparse.Namespace, work: Path, bucket: Bucket) -> tuple[Watched, dict[str, str]]:
+    """Put the tars on disk and into the bucket; run over those on disk. Returns the run, and the hash of each tar."""
+    (work / "in").mkdir()
+    for name, data in tars(options):
+        (work / "in" / name).write_bytes(data)
+        bucket.store.put(f"in/{name}", data)
+    arguments = [str(work / "in" / pattern(options)), "-o", str(work / "out"), *how(options), "--processes", "1"]
+    run = Watched(arguments, work).finish()
+    return run, {path.name: digest(path.read_bytes()) for path in (work / "out").glob("*.tar")}
+
+
+def in_bucket(options: argparse.Namespace, bucket: Bucket) -> list[str]:
+    """The arguments of the run from tars to tars in the bucket."""
+    return [f"{bucket / 'in'}/{pattern(options)}", "-o", bucket / "out", *how(options)]
+
+
+def how(options: argparse.Namespace) -> list[str]:
+    """The options of both runs."""
+    return ["--engine", options.engine, "--steps", str(options.steps), "--quiet"]
+
+
+def pattern(options: argparse.Namespace) -> str:
+    """The names of the tars."""
+    return f"x-{{0000..{options.shards - 1:04d}}}.tar"
+
+
+def outcome(
+    options: argparse.Namespace, bucket: Bucket, disturbed: Disturbed, whole: dict[str, str], seen: bool
+) -> dict[str, Any]:
+    """What the disturbed run left in the bucket."""
     rows = read_run_manifest(Path(f"{bucket / 'out'}/manifest.parquet"))
     left = [found.name for chunk in bucket.store.below("out") for found in chunk]
     return {
@@ -94,7 +120,6 @@ def measured(options: argparse.Namespace, work: Path, bucket: Bucket) -> dict[st
         "steps": options.steps,
         "seed": options.seed,
         "lease_s": LEASE_S,
-        "kills": kills,
         "requests": disturbed.asked,
         "requests_refused": disturbed.refused,
         "puts_of_images": disturbed.made,
@@ -102,6 +127,12 @@ def measured(options: argparse.Namespace, work: Path, bucket: Bucket) -> dict[st
         "bytes_equal": visible(bucket) == whole,
         "only_whole_tars_seen": seen,
         "left_over": [name for name in left if SPOOL in name or ".diffclean-log" in name],
+    }
+
+
+def costs(here: Watched, runs: list[Watched]) -> dict[str, Any]:
+    """Time, memory and temporary files of the run on disk and of those in the bucket."""
+    return {
         "seconds": {"on_disk_undisturbed": here.seconds, "in_bucket_disturbed": sum(run.seconds for run in runs)},
         "peak_memory_mb": {"on_disk": here.memory_mb, "in_bucket": max(run.memory_mb for run in runs)},
         "peak_temporary_files_mb": max(run.temporary_mb for run in runs),
@@ -182,12 +213,22 @@ class Watched:
 
     def kill_when(self, now: Callable[[], bool]) -> bool:
         """Kill it at a moment; False if it has ended before."""
+        if not self.lasts_until(now):
+            return False
+        self.kill()
+        return True
+
+    def lasts_until(self, now: Callable[[], bool]) -> bool:
+        """Wait for a moment; False if it has ended before."""
         while not now():
             if self._has_ended():
                 return False
+        return True
+
+    def kill(self) -> None:
+        """Kill it."""
         self._process.kill()
         self._wait()
-        return True
 
     def finish(self) -> Watched:
         """Let it end well."""

@@ -134,7 +134,9 @@ def _refused(code: str, where: str, doing: str) -> StoreError:
 def _no_bucket(code: str, where: str, bucket: Address, text: str) -> StoreError:
     owner, variable = _OWNERS[bucket.scheme], ENDPOINTS[bucket.scheme][-1]
     kind = "container" if bucket.scheme == "az" else "bucket"
-    return StoreError(f"There is no {kind} {bucket}.", f"Check the name; for a store other than {owner} set {variable}.")
+    return StoreError(
+        f"There is no {kind} {bucket}.", f"Check the name; for a store other than {owner} set {variable}."
+    )
 
 
 def _bad_credentials(code: str, where: str, bucket: Address, text: str) -> StoreError:
