@@ -37,10 +37,10 @@ from bucket_server import ENVIRONMENT, Bucket, bucket_on, s3_server
 
 LEASE_S = 3.0
 """After a kill, the next run waits so long for a sign of life of the one before; 30 s unless it is set."""
-VARIATE = (
+DIFFCLEAN = (
     f"import sys; from diffclean.data import lease; lease.LIFE_S = {LEASE_S}; from diffclean.cli.main import main; "
 )
-VARIATE += "sys.exit(main())"
+DIFFCLEAN += "sys.exit(main())"
 SIDE_PX = 8
 
 
@@ -194,7 +194,7 @@ class Disturbed:
 
 
 class Watched:
-    """A run of `variate` in a process of its own.
+    """A run of `variate`, or of another verb, in a process of its own.
 
     Attributes:
         seconds: how long it took.
@@ -202,13 +202,13 @@ class Watched:
         temporary_mb: the most that its temporary files took, looked at a few times a second.
     """
 
-    def __init__(self, arguments: list[str], work: Path) -> None:
+    def __init__(self, arguments: list[str], work: Path, verb: str = "variate") -> None:
         temporary = work / "tmp"
         temporary.mkdir(exist_ok=True)
         self._temporary = str(temporary)
         environment = os.environ | {"TMPDIR": self._temporary}
         self._started = time.monotonic()
-        self._process = subprocess.Popen([sys.executable, "-c", VARIATE, "variate", *arguments], env=environment)
+        self._process = subprocess.Popen([sys.executable, "-c", DIFFCLEAN, verb, *arguments], env=environment)
         self.seconds = self.memory_mb = self.temporary_mb = 0.0
 
     def kill_when(self, now: Callable[[], bool]) -> bool:
@@ -235,7 +235,7 @@ class Watched:
         while not self._has_ended():
             pass
         if self._process.returncode:
-            raise SystemExit(f"variate ended with {self._process.returncode}")
+            raise SystemExit(f"diffclean ended with {self._process.returncode}")
         return self
 
     def _has_ended(self) -> bool:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from kill_in_bucket import VARIATE
+from kill_in_bucket import DIFFCLEAN
 
 import diffclean as dc
 from diffclean.data.address import Address
@@ -164,7 +164,7 @@ class Checks:
 
     def a_killed_run_goes_on_to_the_same_bytes(self) -> None:
         """By SIGKILL, when a part of the images is there."""
-        command = [sys.executable, "-c", VARIATE, "variate", self.trial / "in", "-o", self.trial / "killed"]
+        command = [sys.executable, "-c", DIFFCLEAN, "variate", self.trial / "in", "-o", self.trial / "killed"]
         how = ["--engine", "micro", "--steps", "1", "--batch", "2", "--processes", "1", "--quiet"]
         with subprocess.Popen([*command, *how]) as child:
             while child.poll() is None and len(self.there("killed", ".png")) < 3:
