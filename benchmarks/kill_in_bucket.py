@@ -53,6 +53,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--engine", default="micro")
+    parser.add_argument("--batch", type=int, help="as for variate; an actor or process holds the images of a few")
     options = parser.parse_args()
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # the server would tell every request
     with tempfile.TemporaryDirectory() as name, s3_server() as server, bucket_on(server, "kills") as bucket:
@@ -100,7 +101,8 @@ def in_bucket(options: argparse.Namespace, bucket: Bucket) -> list[str]:
 
 def how(options: argparse.Namespace) -> list[str]:
     """The options of both runs."""
-    return ["--engine", options.engine, "--steps", str(options.steps), "--quiet"]
+    batch = ["--batch", str(options.batch)] if options.batch else []
+    return ["--engine", options.engine, "--steps", str(options.steps), "--quiet", *batch]
 
 
 def pattern(options: argparse.Namespace) -> str:
@@ -118,6 +120,7 @@ def outcome(
         "images": options.count,
         "tars": options.shards,
         "steps": options.steps,
+        "batch": options.batch,
         "seed": options.seed,
         "lease_s": LEASE_S,
         "requests": disturbed.asked,

@@ -17,6 +17,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections import Counter
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--engine", default="micro")
+    parser.add_argument("--batch", type=int, help="as for variate; an actor or process holds the images of a few")
     options = parser.parse_args()
     options.kills = options.each * len(KINDS)
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # the server would tell every request
@@ -50,7 +52,8 @@ def main() -> None:
         with small_cluster(2) as cluster:
             figures = measured(options, Path(name), bucket, cluster, here, whole)
     write_result("kill_on_ray", figures, f"{options.count} random images of {SIDE_PX} px in {options.shards} tars")
-    done = all(figures["kills"].count(kind) == options.each for kind in KINDS)
+    times = Counter(kill["of"] for kill in figures["kills"])
+    done = all(times[kind] == options.each for kind in KINDS)
     sys.exit(not (done and all(figures[name] for name in ("in_manifest_once", "bytes_equal", "only_whole_tars_seen"))))
 
 
@@ -75,10 +78,11 @@ def measured(
             cluster.add_node(**NODE)
         elif not runs[-1].lasts_until(kill_actor(time.monotonic() + _ACTOR_S)):
             break
-        kills.append(kind)
         there = visible(bucket)
         seen = seen and all(whole.get(name) == found for name, found in there.items())
-        print(f"{kind}: {disturbed.made} images put, {len(there)} tars, {spool(bucket)} in the spool", flush=True)
+        state = {"images_put": disturbed.made, "tars_there": len(there), "images_in_spool": spool(bucket)}
+        kills.append({"of": kind, **state})
+        print(kills[-1], flush=True)
     runs[-1].finish()
     disturbed.end()
     found = outcome(options, bucket, disturbed, whole, seen)

@@ -36,12 +36,12 @@ def killed_in_bucket(result: dict[str, Any]) -> str:
 def killed_on_ray(result: dict[str, Any]) -> str:
     """The same on a cluster, where actors and nodes end, too."""
     figures = result["figures"]
-    times = Counter(figures["kills"])
+    times = Counter(kill["of"] for kill in figures["kills"])
     ended = f"the driver {times['driver']} times, an actor {times['actor']} times and a node {times['node']} times"
     return (
         f"**The same on a Ray cluster** of {figures['nodes']} nodes of one CPU (Ray {figures['ray']}; "
         f"{result['data']}; {where(result)}): {ended} ended without a word, while {_refused(figures)}. "
-        f"{_left(figures)} {_costs(figures, 'the driver')}\n"
+        f"{_left(figures)} {_seen(figures)} {_costs(figures, 'the driver')}\n"
     )
 
 
@@ -57,6 +57,11 @@ def _left(figures: dict[str, Any]) -> str:
         f"The output has every image {once}, its tars have bytes {equal} those of an undisturbed run of one process on "
         f"disk, and every tar that could be seen after a kill was {seen}."
     )
+
+
+def _seen(figures: dict[str, Any]) -> str:
+    tars = [kill["tars_there"] for kill in figures["kills"]]
+    return f"Between {min(tars)} and {max(tars)} of the {figures['tars']} tars could be seen then."
 
 
 def _costs(figures: dict[str, Any], whose: str = "memory") -> str:
