@@ -194,8 +194,9 @@ class Checks:
 
     def bad_credentials_are_said(self) -> None:
         """And not shown."""
-        with changed(self.trial.wrong):
-            refused(lambda: open_source(self.trial / "in").items(), "credentials")
+        with changed({self.trial.secret: self.trial.wrong}):
+            text = refused(lambda: open_source(self.trial / "in").items(), "credentials")
+        same(self.trial.wrong in text, False)
 
     def a_missing_bucket_is_said(self) -> None:
         """For reading and for writing."""
