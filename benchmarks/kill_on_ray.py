@@ -52,7 +52,7 @@ def main() -> None:
         with small_cluster(2) as cluster:
             figures = measured(options, Path(name), bucket, cluster, here, whole)
     write_result("kill_on_ray", figures, f"{options.count} random images of {SIDE_PX} px in {options.shards} tars")
-    times = Counter(kill["of"] for kill in figures["kills"])
+    times = Counter(figures["kills"])
     done = all(times[kind] == options.each for kind in KINDS)
     sys.exit(not (done and all(figures[name] for name in ("in_manifest_once", "bytes_equal", "only_whole_tars_seen"))))
 
@@ -65,7 +65,8 @@ def measured(
 
     command = [*in_bucket(options, bucket), "--executor", "ray", "--ray-address", cluster.address]
     disturbed = Disturbed(bucket, options)
-    runs, kills, seen = [Watched(command, work)], [], True
+    runs, seen = [Watched(command, work)], True
+    kills, states = list[str](), list[dict[str, int]]()
     for number, wanted in enumerate(disturbed.moments()):
         if not runs[-1].lasts_until(partial(disturbed.has_put, wanted)):
             break
@@ -81,12 +82,13 @@ def measured(
         there = visible(bucket)
         seen = seen and all(whole.get(name) == found for name, found in there.items())
         state = {"images_put": disturbed.made, "tars_there": len(there), "images_in_spool": spool(bucket)}
-        kills.append({"of": kind, **state})
-        print(kills[-1], flush=True)
+        kills.append(kind)
+        states.append(state)
+        print(kind, state, flush=True)
     runs[-1].finish()
     disturbed.end()
     found = outcome(options, bucket, disturbed, whole, seen)
-    return {"ray": ray.__version__, "nodes": 2, "kills": kills, **found, **costs(here, runs)}
+    return {"ray": ray.__version__, "nodes": 2, "kills": kills, "at_kills": states, **found, **costs(here, runs)}
 
 
 def kill_actor(deadline: float) -> Any:

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from render_buckets import killed_in_bucket, killed_on_ray, stores
+from render_buckets import killed_in_bucket, killed_on_ray, stores, trained_from_bucket
 from render_detection import detection_summary, detection_table
 from render_gpu import (
     distill_speed,
@@ -318,7 +318,12 @@ PAGES: dict[str, dict[str, Any]] = {
         "distill_speed": distill_speed,
         "tensorrt_rtx": tensorrt_rtx,
     },
-    "docs/buckets.md": {"kill_in_bucket": killed_in_bucket, "kill_on_ray": killed_on_ray, "stores": stores},
+    "docs/buckets.md": {
+        "kill_in_bucket": killed_in_bucket,
+        "kill_on_ray": killed_on_ray,
+        "stores": stores,
+        "train_from_bucket": trained_from_bucket,
+    },
     "docs/scale.md": {"ray_actors": actors, "variate_throughput": plan},
     "docs/detection.md": {"detection": detection_summary},
     "docs/families.md": {"windows_quality": windows_table},

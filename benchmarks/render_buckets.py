@@ -36,12 +36,27 @@ def killed_in_bucket(result: dict[str, Any]) -> str:
 def killed_on_ray(result: dict[str, Any]) -> str:
     """The same on a cluster, where actors and nodes end, too."""
     figures = result["figures"]
-    times = Counter(kill["of"] for kill in figures["kills"])
+    times = Counter(figures["kills"])
     ended = f"the driver {times['driver']} times, an actor {times['actor']} times and a node {times['node']} times"
     return (
         f"**The same on a Ray cluster** of {figures['nodes']} nodes of one CPU (Ray {figures['ray']}; "
         f"{result['data']}; {where(result)}): {ended} ended without a word, while {_refused(figures)}. "
-        f"{_left(figures)} {_seen(figures)} {_costs(figures, 'the driver')}\n"
+        f"{_left(figures)} {_costs(figures, 'the driver')}\n"
+    )
+
+
+def trained_from_bucket(result: dict[str, Any]) -> str:
+    """What a training holds whose images do not fit into memory."""
+    figures = result["figures"]
+    peak, temporary = figures["peak_memory_mb"], figures["temporary_files_mb"]["in_bucket"]
+    equal = "the same weights as" if figures["weights_equal"] else "OTHER WEIGHTS than"
+    passes = figures["epochs"] + 1
+    return (
+        f"**Training from tars in a bucket** ({result['data']}; {where(result)}): `train` with room for "
+        f"{figures['memory_gib'] * 2**30 / 1e6:.1f} MB of decoded images read every image {passes} times. The peak of "
+        f"memory was {peak['in_bucket']:,.0f} MB, {peak['tenth_in_bucket']:,.0f} MB with a tenth of the images, and "
+        f"{peak['on_disk']:,.0f} MB from the same tars on disk; temporary files took {temporary:.1f} MB. It ended with "
+        f"{equal} the training from disk.\n"
     )
 
 
@@ -57,11 +72,6 @@ def _left(figures: dict[str, Any]) -> str:
         f"The output has every image {once}, its tars have bytes {equal} those of an undisturbed run of one process on "
         f"disk, and every tar that could be seen after a kill was {seen}."
     )
-
-
-def _seen(figures: dict[str, Any]) -> str:
-    tars = [kill["tars_there"] for kill in figures["kills"]]
-    return f"Between {min(tars)} and {max(tars)} of the {figures['tars']} tars could be seen then."
 
 
 def _costs(figures: dict[str, Any], whose: str = "memory") -> str:
