@@ -26,7 +26,12 @@ LAYERS = (
     {"errors", "progress", "environment", "diffclean"},
 )
 """From top to bottom: a room may import those of every layer below its own. Some are planned and not yet there."""
-SIDEWAYS = {("detection", "evaluation"), ("detection", "training"), ("environment", "diffclean")}
+SIDEWAYS = {
+    ("detection", "evaluation"),
+    ("detection", "training"),
+    ("pretraining", "training"),
+    ("environment", "diffclean"),
+}
 """What a room may import of its own layer beside itself."""
 
 

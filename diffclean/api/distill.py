@@ -12,6 +12,7 @@ from diffclean.classifiers.classifier_file import ClassifierFile
 from diffclean.progress import Progress
 from diffclean.training.distill_config import DistillConfig, default_out
 from diffclean.training.loop_config import LoopConfig
+from diffclean.training.recipes import STANDARD, filled
 
 if TYPE_CHECKING:
     from diffclean.training.run import TrainResult
@@ -32,16 +33,19 @@ def distill(
     teacher_mean: Colour | None = ClassifierFile.mean,
     teacher_std: Colour | None = ClassifierFile.std,
     teacher_size: int | None = ClassifierFile.size,
-    epochs: int = LoopConfig.epochs,
-    batch_size: int = LoopConfig.batch_size,
-    optimizer: str = LoopConfig.optimizer,
+    recipe: str = STANDARD,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    optimizer: str | None = None,
     learning_rate: float | None = LoopConfig.learning_rate,
     weight_decay: float | None = LoopConfig.weight_decay,
-    schedule: str = LoopConfig.schedule,
+    schedule: str | None = None,
     warmup: float | None = LoopConfig.warmup,
     milestones: tuple[float, ...] = LoopConfig.milestones,
     ema: float = LoopConfig.ema,
     augment: bool = LoopConfig.augment,
+    flip: str | None = None,
+    shift: float | None = None,
     turn: float = LoopConfig.turn,
     zoom: float = LoopConfig.zoom,
     validation_share: float = LoopConfig.validation_share,
@@ -76,7 +80,8 @@ def distill(
             `*-variations` folder in the current directory.
         out: the file of the student, .pt or .safetensors; None stands for `<teacher>-student.pt` in the current
             directory.
-        student: the architecture of the student, see `arch` of `train`; None stands for the teacher's if it is known.
+        student: the architecture of the student, see `arch` of `train`; None stands for the teacher's if it is known,
+            or for the recipe's.
         temperature: the temperature by which the logits of teacher and student are divided before the softmax.
         alpha: the weight of the teacher's answers in the loss. The labels have the remaining weight, so 1 needs no
             labels.
@@ -113,6 +118,7 @@ def distill_config(teacher: AnyPath, data: AnyPath | None, out: AnyPath | None, 
     from diffclean.datasets.variations import find_variations
 
     config = classifier_file(teacher, options, "teacher")
+    options = filled(options.pop("recipe", STANDARD), options)
     loop = loop_config(options)
     return DistillConfig(
         teacher=config,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from diffclean.api.common import AnyPath, data_path_of, following, with_paths
 from diffclean.progress import Progress
 from diffclean.training.loop_config import LoopConfig
+from diffclean.training.recipes import STANDARD, filled
 from diffclean.training.train_config import TrainConfig
 
 if TYPE_CHECKING:
@@ -19,19 +20,22 @@ def train(
     data: AnyPath,
     out: AnyPath,
     *,
-    arch: str = TrainConfig.arch,
-    label_smoothing: float = TrainConfig.label_smoothing,
+    arch: str | None = None,
+    label_smoothing: float | None = None,
     label_from: str | None = TrainConfig.label_from,
-    epochs: int = LoopConfig.epochs,
-    batch_size: int = LoopConfig.batch_size,
-    optimizer: str = LoopConfig.optimizer,
+    recipe: str = STANDARD,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    optimizer: str | None = None,
     learning_rate: float | None = LoopConfig.learning_rate,
     weight_decay: float | None = LoopConfig.weight_decay,
-    schedule: str = LoopConfig.schedule,
+    schedule: str | None = None,
     warmup: float | None = LoopConfig.warmup,
     milestones: tuple[float, ...] = LoopConfig.milestones,
     ema: float = LoopConfig.ema,
     augment: bool = LoopConfig.augment,
+    flip: str | None = None,
+    shift: float | None = None,
     turn: float = LoopConfig.turn,
     zoom: float = LoopConfig.zoom,
     validation_share: float = LoopConfig.validation_share,
@@ -63,20 +67,25 @@ def train(
     Args:
         data: the training set.
         out: the file of the classifier, .pt or .safetensors. The log is written beside it as a .jsonl file.
-        arch: resnet18-cifar, preact-resnet18, wrn-16-1, resnet9-cifar, resnet8-cifar, or the name of any timm model.
+        arch: resnet18-cifar, preact-resnet18, wrn-16-1, resnet9-cifar, resnet8-cifar, airnet, or the name of any timm
+            model. Here and below, None stands for the setting of the recipe, see `diffclean.training.recipes`.
         label_smoothing: the share of each training target that is spread evenly over all classes.
         label_from: where the labels come from: "folder", "subfolder", or a table below `data`; None stands for the
             first folder.
+        recipe: "standard", or "fast": a network, an optimizer and augmentations that need few epochs on images of 32 to
+            64 px.
         epochs: how many times the training sees each image.
         batch_size: the number of images in a training step.
-        optimizer: "sgd" or "adamw".
+        optimizer: "sgd", "adamw" or "muon".
         learning_rate: the learning rate at its peak; None stands for the usual one of the optimizer.
         weight_decay: the weight decay; None stands for the usual one of the optimizer.
-        schedule: the schedule of the learning rate: "cosine", "multi-step" or "constant".
+        schedule: the schedule of the learning rate: "cosine", "linear", "multi-step" or "constant".
         warmup: the share of the run in which the learning rate rises; None stands for the usual one of the schedule.
         milestones: where "multi-step" lowers the learning rate, as shares of the run.
         ema: the decay of an exponential moving average of the weights, which is then what is saved; 0 turns it off.
         augment: whether the images are cropped and flipped at random.
+        flip: whether flips are "random", or "alternating": each image is mirrored in every other epoch.
+        shift: the largest random shift, as a share of the shorter side.
         turn: the largest random turn, in degrees.
         zoom: the images are scaled at random by a factor from 1/(1 + zoom) to 1 + zoom.
         validation_share: the share of the images that is held out and measured after each epoch.
@@ -117,6 +126,7 @@ def train(
 
 def train_config(**options: Any) -> TrainConfig:
     """The configuration of a training, from the arguments of `train`."""
+    options = filled(options.pop("recipe", STANDARD), options)
     loop = loop_config(options)
     options |= {name: data_path_of(options[name]) for name in ("data", "test") if name in options}
     return TrainConfig(**with_paths(options, "out", "without", "relabel", "onnx"), loop=loop)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from diffclean.classifiers.airnet import AirNet
 from diffclean.classifiers.resnets import preact_resnet18, resnet8, resnet9, resnet18, wrn_16_1
 from diffclean.errors import UsageError
 
@@ -23,6 +24,7 @@ ARCHITECTURES: dict[str, Callable[[int], nn.Module]] = {
     "resnet18-cifar": resnet18,
     "preact-resnet18": preact_resnet18,
     "wrn-16-1": wrn_16_1,
+    "airnet": AirNet,
 }
 """Our own networks, for images of about 32 to 64 px. Any other name is looked up in timm."""
 
@@ -73,6 +75,18 @@ def build(
 
         net = timm.create_model(arch, pretrained=False, num_classes=num_classes)
     return Classifier(net, mean or IMAGENET_MEAN, std or IMAGENET_STD)
+
+
+@torch.no_grad()
+def begin_from(model: Classifier, images: Tensor) -> None:
+    """Compute the weights that a network takes from the training images instead of learning them, if it has such.
+
+    Args:
+        model: a new network.
+        images: (N, 3, H, W) uint8 of the training set; some thousand are enough.
+    """
+    if isinstance(model.net, AirNet):
+        model.net.begin_from((unit_floats(images) - model.mean.cpu()) / model.std.cpu())
 
 
 def shapes_of(arch: str, num_classes: int) -> dict[str, torch.Size]:

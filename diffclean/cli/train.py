@@ -23,13 +23,14 @@ from diffclean.cli.training import loop_options, own_progress, result_shown
 )
 @click.option(
     "--arch",
-    help="The architecture: resnet18-cifar, preact-resnet18, wrn-16-1, resnet9-cifar or resnet8-cifar (for CPUs), or "
-    "the name of any timm model.",
+    help="The architecture: resnet18-cifar, preact-resnet18, wrn-16-1, resnet9-cifar or resnet8-cifar (for CPUs), "
+    "airnet (learns in few epochs), or the name of any timm model.  [default: resnet18-cifar, or airnet with --recipe "
+    "fast]",
 )
 @click.option(
     "--label-smoothing",
     type=click.FloatRange(0, 1, max_open=True),
-    help="Spread this share of each training target evenly over all classes.",
+    help="Spread this share of each training target evenly over all classes.  [default: 0, or 0.2 with --recipe fast]",
 )
 @click.option(
     "--label-from",

@@ -13,34 +13,59 @@ from diffclean.cli import frame
 from diffclean.cli.failures import failures
 from diffclean.errors import ExitCode
 from diffclean.progress import NoProgress
+from diffclean.training.loop_config import FLIPS, LEARNING_RATES, SCHEDULES
+from diffclean.training.recipes import RECIPES, STANDARD
 
 if TYPE_CHECKING:
     from diffclean.training.relabel import Relabelled
     from diffclean.training.run import TrainResult
 
+
+def _defaults(name: str) -> str:
+    """What a help text says of a default that depends on the recipe."""
+    standard, fast = (RECIPES[recipe][name] for recipe in (STANDARD, "fast"))
+    return f"  [default: {standard}, or {fast} with --recipe fast]"
+
+
 LOOP_OPTIONS = (
-    click.option("--epochs", type=click.IntRange(1), help="How many times the training sees each image."),
     click.option(
-        "--batch-size", type=click.IntRange(2), help="The number of images in a training step, over all processes."
+        "--recipe",
+        type=click.Choice(list(RECIPES)),
+        help="The settings that are used where you give none: standard, or fast, which needs few epochs on images of "
+        "32 to 64 px (network airnet, optimizer muon).",
     ),
     click.option(
-        "--optimizer", type=click.Choice(["sgd", "adamw"]), help="The optimizer; SGD runs with Nesterov momentum."
+        "--epochs",
+        type=click.IntRange(1),
+        help=f"How many times the training sees each image.{_defaults('epochs')}",
+    ),
+    click.option(
+        "--batch-size",
+        type=click.IntRange(2),
+        help=f"The number of images in a training step, over all processes.{_defaults('batch_size')}",
+    ),
+    click.option(
+        "--optimizer",
+        type=click.Choice(list(LEARNING_RATES)),
+        help="The optimizer. SGD runs with Nesterov momentum; Muon trains kernels, and AdamW biases and the last layer "
+        f"beside it.{_defaults('optimizer')}",
     ),
     click.option(
         "--learning-rate",
         type=click.FloatRange(0, min_open=True),
-        help="The learning rate at its peak.  [default: 0.1 for sgd, 0.001 for adamw]",
+        help="The learning rate at its peak.  [default: 0.1 for sgd, 0.001 for adamw, 0.24 for muon]",
     ),
     click.option(
         "--weight-decay",
         type=click.FloatRange(0),
-        help="The weight decay, which pulls the weights towards zero.  [default: 0.0005 for sgd, 0.05 for adamw]",
+        help="The weight decay, which pulls the weights towards zero.  [default: 0.0005 for sgd, 0.05 for adamw, "
+        "0.12 for muon]",
     ),
     click.option(
         "--schedule",
-        type=click.Choice(["cosine", "multi-step", "constant"]),
-        help="How the learning rate changes: cosine rises and then falls to zero (one cycle), multi-step falls to a "
-        "tenth at each milestone, constant stays as it is.",
+        type=click.Choice(SCHEDULES),
+        help="How the learning rate changes: cosine rises and then falls to zero (one cycle), linear falls evenly to "
+        f"zero, multi-step falls to a tenth at each milestone, constant stays as it is.{_defaults('schedule')}",
     ),
     click.option(
         "--warmup",
@@ -61,6 +86,17 @@ LOOP_OPTIONS = (
         "it off.",
     ),
     click.option("--augment/--no-augment", help="Crop and flip the training images at random."),
+    click.option(
+        "--flip",
+        type=click.Choice(FLIPS),
+        help="How images are mirrored: at random, or alternating, where each image is mirrored in every other epoch."
+        f"{_defaults('flip')}",
+    ),
+    click.option(
+        "--shift",
+        type=click.FloatRange(0, 0.5),
+        help=f"The largest random shift, as a share of the shorter side.{_defaults('shift')}",
+    ),
     click.option(
         "--turn", type=click.FloatRange(0, 180), help="Turn the training images at random by up to this many degrees."
     ),

@@ -25,6 +25,7 @@ class Purpose(IntEnum):
     AUGMENT = 4
     NETWORK = 5
     TURN = 6
+    FLIP = 7
 
 
 def ids_of(keys: Iterable[str]) -> Bits:

@@ -1,4 +1,4 @@
-"""Decide whether numbers fall into two groups, by comparing two Gaussians with one in one dimension."""
+"""Decide whether numbers fall into two groups: by one or two Gaussians, or by the valley between two peaks."""
 
 from __future__ import annotations
 
@@ -15,6 +15,12 @@ _STEPS = 200
 _NARROWEST = 0.01
 """A share of the standard deviation of all values that is added to each group's deviation: without it, equal values
 would have an infinite likelihood."""
+
+_DEEP = 0.6
+"""A valley counts if its density is at most this multiple of the lower peak's."""
+_PLACES = 200
+_MOST_VALUES = 4000
+"""The number of places at which a density is estimated, and the number of values from which it is."""
 
 
 @dataclass(frozen=True)
@@ -63,3 +69,26 @@ def _fit(values: Values, border: float) -> tuple[float, Values]:
     high = int(means.argmax())
     probability = upper if high == 1 else 1 - upper
     return float(total.sum()), np.where(values > means[1 - high], probability, 0.0)
+
+
+def valley(values: Values, border: float) -> float:
+    """The value between two peaks at which there are the fewest values; infinite if there is no clear valley.
+
+    The density is a Gaussian kernel estimate whose width follows from the quartiles (Silverman 1986).
+
+    Args:
+        values: (n,) finite numbers in any order.
+        border: a number between the peaks, which need not be near the valley. It is looked for between the medians of
+            the values on both sides.
+    """
+    above = values > border
+    if above.all() or not above.any():
+        return np.inf
+    places = np.linspace(np.median(values[~above]), np.median(values[above]), _PLACES)
+    some = np.sort(values)[:: max(1, len(values) // _MOST_VALUES)]
+    quartiles = np.quantile(some, (0.25, 0.75))
+    width = max(1e-6, float(quartiles[1] - quartiles[0]) / 1.34 * len(some) ** -0.2)
+    density = np.exp(-0.5 * ((places[:, None] - some) / width) ** 2).sum(1)
+    lowest = int(density.argmin())
+    lower_peak = min(density[: lowest + 1].max(), density[lowest:].max())
+    return float(places[lowest]) if density[lowest] <= _DEEP * lower_peak else np.inf

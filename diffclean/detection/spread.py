@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diffclean.detection.looks import Proposal
+from diffclean.detection.mixture import valley
 from diffclean.detection.network import SmallNet, Workbench, ask, learn_group
 
 _WIDTH = 16
@@ -164,6 +165,7 @@ def refined(
         surely = scores[ranked[doubted[ranked] & (scores[ranked] > doubted_limit)]]
         if len(surely):
             limit = max(limit, float(np.quantile(surely, _UNDOUBTED)))
+        limit, doubted_limit = (min(one, round_.between(scores)) for one in (limit, doubted_limit))
         above = scores - np.where(doubted, doubted_limit, limit)
         ranked = round_.ranked(above)
         members = ranked[above[ranked] > 0]
@@ -240,6 +242,16 @@ class _Round:
         numbers = self.chosen.numpy()
         others = scores[numbers[self.labels.numpy()[numbers] != self.proposal.label]]
         return float(np.quantile(others[np.isfinite(others)], accepted))
+
+    def between(self, scores: NDArray[np.float64]) -> float:
+        """The score between the two peaks of the label's scores; infinite if there are no two peaks.
+
+        It finds the group where images of other labels carry the trigger too, as the covers of adaptive attacks do:
+        their high scores raise `limit`. It never lies below the scores of most images of other labels.
+        """
+        own = scores[self.ranked(scores)]
+        found = valley(own[np.isfinite(own)], self.limit(scores, _REFINE_ACCEPTED))
+        return max(found, self.limit(scores, _DOUBTED_ACCEPTED))
 
     def recall(self, scores: NDArray[np.float64], seeds: NDArray[np.int64]) -> float:
         """The share of the judged seeds that is accepted, in [0, 1]."""

@@ -38,8 +38,8 @@ from diffclean.pretraining.batches import (
 )
 from diffclean.pretraining.config import Length, PretrainConfig, learning_rate_at
 from diffclean.pretraining.corruptions import Corruptions
-from diffclean.pretraining.muon import MuonAndAdamW
 from diffclean.progress import NoProgress, Progress
+from diffclean.training.muon import MuonAndAdamW, MuonSettings, set_rate
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ class Pretrainer:
             self.forward: nn.Module = torch.compile(self.compute)  # type: ignore[assignment]
         else:
             self.forward = self.compute
-        self.optimizer = MuonAndAdamW(self.master, config)
+        self.optimizer = MuonAndAdamW(self.master, MuonSettings(config.learning_rate, config.weight_decay))
         self.scheduler = DDIMScheduler(**scheduler_config())
         self.alphas_cumprod = self.scheduler.alphas_cumprod.to(device)
         self.view_encoder = encoder_of(self.master)
@@ -110,7 +110,8 @@ class Pretrainer:
             master.grad = None if half.grad is None else half.grad.float()
             half.grad = None
         torch.nn.utils.clip_grad_norm_(masters, 1.0)
-        self.optimizer.step(learning_rate_at(self.step, self.config, self.length.steps))
+        set_rate(self.optimizer, learning_rate_at(self.step, self.config, self.length.steps))
+        self.optimizer.step()
         decay = min(self.config.ema, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
             torch._foreach_lerp_(list(self.ema.parameters()), masters, 1 - decay)

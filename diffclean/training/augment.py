@@ -15,6 +15,9 @@ from torch.nn import functional as F
 
 from diffclean.datasets.bits import Bits
 
+_FLIP_BIT = 32
+"""The bit that says whether an image is mirrored."""
+
 
 def crop_and_flip(images: Tensor, bits: Bits, pad: int | None = None) -> Tensor:
     """Shift each image by up to `pad` pixels (with reflected edges), and mirror about half of them.
@@ -30,12 +33,31 @@ def crop_and_flip(images: Tensor, bits: Bits, pad: int | None = None) -> Tensor:
     count, channels, height, width = images.shape
     pad = min(height, width) // 8 if pad is None else pad
     top, left = (_uniform(bits, shift, 2 * pad + 1) for shift in (0, 16))
-    mirrored = _uniform(bits, 32, 2).bool()
+    mirrored = _uniform(bits, _FLIP_BIT, 2).bool()
     rows, columns = _reflected(top - pad, height), _reflected(left - pad, width)
     columns = torch.where(mirrored[:, None], columns.flip(1), columns)
     # Only bytes are moved, once: this is three to five times as fast on a CPU as padding and cropping.
     sources = (rows[:, :, None] * width + columns[:, None, :]).view(count, 1, -1).to(images.device)
     return images.flatten(2).gather(2, sources.expand(-1, channels, -1)).view(count, channels, height, width)
+
+
+def flipped_in_turn(bits: Bits, first: Bits, epoch: int) -> Bits:
+    """Let each image be mirrored in every other epoch, and about half of the images in the first.
+
+    Two epochs in a row then show both forms of every image, which independent flips do for half of them only (Jordan
+    2024, arXiv 2404.00498).
+
+    Args:
+        bits: (B,) random bits for `crop_and_flip`.
+        first: (B,) random bits that do not depend on the epoch.
+        epoch: the epoch, from 0.
+
+    Returns:
+        (B,) the bits to use in place of `bits`.
+    """
+    mask = np.uint64(1 << _FLIP_BIT)
+    turned = mask if epoch % 2 else np.uint64(0)
+    return (bits & ~mask) | (first & mask) ^ turned
 
 
 def _reflected(first: Tensor, size: int) -> Tensor:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-LEARNING_RATES = {"sgd": 0.1, "adamw": 1e-3}
-WEIGHT_DECAYS = {"sgd": 5e-4, "adamw": 0.05}
-SCHEDULES = ("cosine", "multi-step", "constant")
+LEARNING_RATES = {"sgd": 0.1, "adamw": 1e-3, "muon": 0.24}
+WEIGHT_DECAYS = {"sgd": 5e-4, "adamw": 0.05, "muon": 0.12}
+SCHEDULES = ("cosine", "linear", "multi-step", "constant")
+FLIPS = ("random", "alternating")
 PRECISIONS = ("bf16", "fp16", "fp32")
 
 _NOT_IN_IDENTITY = ("device", "precision", "save_every_s", "memory_gib", "tensorboard")
@@ -20,18 +21,21 @@ class LoopConfig:
     Attributes:
         epochs: how many times each image is seen.
         batch_size: the number of images in a step, over all processes.
-        optimizer: sgd (with Nesterov momentum) or adamw.
+        optimizer: sgd (with Nesterov momentum), adamw, or muon (with AdamW for biases and the last layer).
         learning_rate: the learning rate at its peak; None stands for that in `LEARNING_RATES`.
         momentum: the momentum of SGD.
         weight_decay: the weight decay; None stands for that in `WEIGHT_DECAYS`.
         schedule: with "cosine", the rate rises linearly over the share `warmup` of the steps, then follows half a
-            cosine to zero (one cycle; Smith and Topin 2017, arXiv 1708.07120). With "multi-step" it falls to a tenth at
-            each of `milestones`. With "constant" it stays. The last two rise first only if a `warmup` is given.
+            cosine to zero (one cycle; Smith and Topin 2017, arXiv 1708.07120). With "linear" it falls evenly to zero.
+            With "multi-step" it falls to a tenth at each of `milestones`. With "constant" it stays. The last three rise
+            first only if a `warmup` is given.
         warmup: the share of the steps in which the rate rises; None stands for 0.2 with cosine, else 0.
         milestones: where multi-step lowers the rate, as shares of the run.
         ema: the decay of an exponential moving average of the weights, which is then what is measured and written; 0
             turns it off.
         augment: whether images are cropped and flipped at random.
+        flip: whether flips are "random", or "alternating": each image is mirrored in every other epoch.
+        shift: the largest random shift, as a share of the shorter side.
         turn: the largest random turn, in degrees.
         zoom: images are scaled at random by a factor from 1/(1 + zoom) to 1 + zoom.
         validation_share: the share of the images, chosen by their names, that is held out and measured after each
@@ -59,6 +63,8 @@ class LoopConfig:
     milestones: tuple[float, ...] = (0.5, 0.75)
     ema: float = 0.0
     augment: bool = True
+    flip: str = "random"
+    shift: float = 0.125
     turn: float = 0.0
     zoom: float = 0.0
     validation_share: float = 0.0
@@ -106,13 +112,15 @@ class LoopConfig:
         rules = (
             ("epochs", "at least 1", self.epochs >= 1),
             ("batch_size", "at least 2 (batch normalisation)", self.batch_size >= 2),
-            ("optimizer", "sgd or adamw", self.optimizer in LEARNING_RATES),
+            ("optimizer", ", ".join(LEARNING_RATES), self.optimizer in LEARNING_RATES),
             ("learning_rate", "above 0", positive),
             ("weight_decay", "0 or more", decaying),
             ("schedule", ", ".join(SCHEDULES), self.schedule in SCHEDULES),
+            ("flip", " or ".join(FLIPS), self.flip in FLIPS),
             ("warmup", "in [0, 1)", risen),
             ("milestones", "rising shares of the run, between 0 and 1", ordered),
             ("ema", "in [0, 1)", 0 <= self.ema < 1),
+            ("shift", "in [0, 0.5]", 0 <= self.shift <= 0.5),
             ("turn", "in [0, 180]", 0 <= self.turn <= 180),
             ("zoom", "in [0, 3]", 0 <= self.zoom <= 3),
             ("validation_share", "in [0, 0.9]", 0 <= self.validation_share <= 0.9),

@@ -9,13 +9,29 @@ import torch
 from torch import Tensor, nn
 
 from diffclean.training.loop_config import LoopConfig
+from diffclean.training.muon import MuonAndAdamW, MuonSettings
 
 _MILESTONE_FACTOR = 0.1
 _LOWEST_AT_START = 0.02
+_MUON_MOMENTUM = 0.6
+_REST_SHARE = 0.08
+"""The learning rate of biases and of the last layer, as a share of Muon's."""
 
 
-def optimizer_for(model: nn.Module, config: LoopConfig) -> torch.optim.Optimizer:
-    """SGD with Nesterov momentum, or AdamW."""
+def optimizer_for(model: nn.Module, config: LoopConfig) -> torch.optim.Optimizer | MuonAndAdamW:
+    """SGD with Nesterov momentum, AdamW, or Muon for the kernels of all layers but the last and AdamW for the rest."""
+    if config.optimizer == "muon":
+        # In short trainings, a lower momentum and fewer steps of the iteration learn as much (Jordan 2024).
+        settings = MuonSettings(
+            config.peak_rate,
+            config.decay,
+            momentum=_MUON_MOMENTUM,
+            steps=3,
+            adjustment="original",
+            rest_share=_REST_SHARE,
+            last_by_muon=False,
+        )
+        return MuonAndAdamW(model, settings)
     if config.optimizer == "adamw":
         return torch.optim.AdamW(model.parameters(), config.peak_rate, weight_decay=config.decay, foreach=True)
     return torch.optim.SGD(
@@ -33,6 +49,8 @@ def rate_share(done: float, config: LoopConfig) -> float:
     warmup = config.warmup_share
     if done < warmup:
         return max(done / warmup, _LOWEST_AT_START)
+    if config.schedule == "linear":
+        return (1 - done) / (1 - warmup)
     if config.schedule == "cosine":
         return 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
     if config.schedule == "multi-step":

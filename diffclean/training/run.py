@@ -11,9 +11,10 @@ from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch import Tensor
 
 from diffclean.classifiers import checkpoints
-from diffclean.classifiers.networks import Classifier, build
+from diffclean.classifiers.networks import Classifier, begin_from, build
 from diffclean.classifiers.weight_files import reason_of
 from diffclean.data.atomic import clean_temporaries
 from diffclean.datasets.samples import Samples
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 log = logging.getLogger(__name__)
+
+_PIXELS_TO_BEGIN = 2_000_000
+"""The number of pixels from which `begin_from` computes first weights."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +153,7 @@ def carry_out(job: Job, world: World, progress: Progress | None = None, stop: Ev
     with torch.random.fork_rng(devices=[world.device] if world.device.type == "cuda" else []):
         torch.manual_seed(job.loop.seed)
         model = build(job.arch, len(job.samples.class_to_idx), *job.samples.pixels.statistics())
+        begin_from(model, _first_images(job.samples))
         model.to(world.device).to(memory_format=torch.channels_last)
         _try(model, job.arch, job.samples.pixels.shape, world)
         trainer = Trainer(model, job.samples, job.objective, job.loop, precision, world)
@@ -174,6 +179,13 @@ def carry_out(job: Job, world: World, progress: Progress | None = None, stop: Ev
     failed = {**job.samples.failed, **(job.test.failed if job.test else {})}
     trained = TrainMetrics(**metrics)  # type: ignore[arg-type] # `best_epoch` is a whole number
     return TrainResult(job.out, log_path, job.onnx, trained, losses, seconds, failed, world.is_first, job.relabelled)
+
+
+def _first_images(samples: Samples) -> Tensor:
+    """(N, 3, H, W) uint8, images at even distances in the training set."""
+    height, width = samples.pixels.shape
+    step = max(1, len(samples.pixels) * height * width // _PIXELS_TO_BEGIN)
+    return next(iter(samples.pixels.batches([torch.arange(0, len(samples.pixels), step)])))
 
 
 @torch.no_grad()

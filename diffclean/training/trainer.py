@@ -7,19 +7,20 @@ epoch, and ends with exactly the same weights.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from diffclean.classifiers.networks import unit_floats
-from diffclean.datasets.bits import Purpose, ids_of, random_bits
+from diffclean.datasets.bits import Bits, Purpose, ids_of, random_bits
 from diffclean.datasets.samples import Samples
 from diffclean.errors import UsageError
-from diffclean.training.augment import crop_and_flip, turn_and_zoom
+from diffclean.training.augment import crop_and_flip, flipped_in_turn, turn_and_zoom
 from diffclean.training.distributed import World
 from diffclean.training.loop_config import LoopConfig
+from diffclean.training.muon import MuonAndAdamW, set_rate
 from diffclean.training.objective import Batch, Objective
 from diffclean.training.optimizers import WeightAverage, optimizer_for, rate_share
 from diffclean.training.precision import autocast
@@ -94,13 +95,11 @@ class Trainer:
         """
         config, device = self.config, self.world.device
         steps_done = epoch * self.steps + step
-        rate = rate_share(steps_done / (config.epochs * self.steps), config) * config.peak_rate
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        set_rate(self.optimizer, rate_share(steps_done / (config.epochs * self.steps), config) * config.peak_rate)
         pixels = pixels.to(device)
         if config.augment:
-            ids = self.samples.ids[images.numpy()]
-            pixels = crop_and_flip(pixels, random_bits(ids, config.seed, epoch, Purpose.AUGMENT))
+            largest_shift = int(config.shift * min(pixels.shape[2:]))
+            pixels = crop_and_flip(pixels, self._augmentation(epoch, images), largest_shift)
         if config.turn or config.zoom:
             bits = random_bits(self.samples.ids[images.numpy()], config.seed, epoch, Purpose.TURN)
             pixels = turn_and_zoom(pixels, bits, config.turn, config.zoom)
@@ -111,12 +110,22 @@ class Trainer:
             loss, right = self.objective(self.network(batch.images), batch)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
-        self.scaler.step(self.optimizer)
+        if isinstance(self.optimizer, MuonAndAdamW):
+            self.optimizer.take_gradients()
+        self.scaler.step(cast(torch.optim.Optimizer, self.optimizer))
         self.scaler.update()
         if self.average is not None:
             self.average.update(self.model, steps_done)
         count = torch.tensor(float(len(images)), dtype=torch.float64, device=device)
         return torch.stack([loss.detach().double() * count, right.sum().double(), count])
+
+    def _augmentation(self, epoch: int, images: Tensor) -> Bits:
+        """(B,) random bits for the crops and flips of an epoch."""
+        ids, seed = self.samples.ids[images.numpy()], self.config.seed
+        bits = random_bits(ids, seed, epoch, Purpose.AUGMENT)
+        if self.config.flip == "random":
+            return bits
+        return flipped_in_turn(bits, random_bits(ids, seed, Purpose.FLIP), epoch)
 
     def is_finite(self) -> bool:
         """Whether no weight has become infinite or NaN."""

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from diffclean.detection.mixture import split
+from diffclean.detection.mixture import split, valley
 
 CLEAN = np.random.default_rng(0).normal(1, 1.2, 1000)
 
@@ -55,3 +55,17 @@ def test_nothing_to_part(values: list[float]) -> None:
     found = split(np.array(values))
     assert found.separation == 0
     assert not found.upper.any()
+
+
+def test_a_valley_lies_between_two_peaks_wherever_the_border_is() -> None:
+    rng = np.random.default_rng(0)
+    values = np.concatenate([rng.normal(-5, 1.5, 900), rng.normal(4, 1, 300)])
+    for border in (-3.0, 0.0, 3.0):
+        assert -2 < valley(values, border) < 2
+
+
+def test_one_peak_has_no_valley() -> None:
+    values = np.random.default_rng(0).normal(0, 1, 1000)
+    assert valley(values, 1.0) == np.inf
+    assert valley(values, 10.0) == valley(values, -10.0) == np.inf
+    assert valley(np.zeros(20), 0.0) == np.inf

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from diffclean.datasets.bits import ids_of, random_bits
-from diffclean.training.augment import crop_and_flip, turn_and_zoom
+from diffclean.training.augment import crop_and_flip, flipped_in_turn, turn_and_zoom
 
 
 def bits(count: int, seed: int = 0) -> np.ndarray:
@@ -87,3 +87,19 @@ def dots(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     x = (weights.sum(1) * (torch.arange(width) - (width - 1) / 2)).sum(1) / total
     y = (weights.sum(2) * (torch.arange(height) - (height - 1) / 2)).sum(1) / total
     return x, y
+
+
+def test_flips_in_turn_show_both_forms_of_every_image_in_two_epochs() -> None:
+    images = torch.randint(0, 256, (40, 3, 8, 8), dtype=torch.uint8)
+    first = bits(40, seed=9)
+    shown = [crop_and_flip(images, flipped_in_turn(bits(40, seed=epoch), first, epoch), pad=0) for epoch in range(3)]
+    kept = (shown[0] == images).flatten(1).all(1)
+    assert 5 < kept.sum() < 35
+    assert torch.equal(shown[1], shown[0].flip(3))
+    assert torch.equal(shown[2], shown[0])
+
+
+def test_flips_in_turn_leave_the_shifts_as_they_are() -> None:
+    images = torch.arange(16, dtype=torch.uint8).view(1, 1, 16, 1).expand(40, 3, 16, 16)
+    random = bits(40)
+    assert torch.equal(crop_and_flip(images, flipped_in_turn(random, bits(40, 9), 1)), crop_and_flip(images, random))

@@ -48,6 +48,16 @@ def test_optimisers_take_their_own_defaults(name: str) -> None:
     assert optimizer_for(model, asked).defaults["weight_decay"] == 0
 
 
+def test_muon_trains_kernels_and_adamw_the_rest() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4, 2))
+    own = LoopConfig(optimizer="muon")
+    kernels, rest = optimizer_for(model, own).param_groups
+    assert (kernels["lr"], kernels["weight_decay"]) == (own.peak_rate, own.decay) == (0.24, 0.12)
+    assert [len(p) for p in kernels["params"]] == [4]
+    assert rest["lr"] < own.peak_rate
+    assert [tuple(p.shape) for p in rest["params"]] == [(4,), (2, 4), (2,)]
+
+
 def test_the_average_follows_its_formula() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
@@ -78,3 +88,11 @@ def test_the_average_does_not_touch_the_model() -> None:
     average = WeightAverage(model, 0.5)
     average.update(nn.Linear(2, 2), 3)
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_linear_falls_evenly() -> None:
+    found = rates(LoopConfig(schedule="linear"))
+    assert found == pytest.approx([1 - step / 100 for step in range(100)])
+    warm = rates(LoopConfig(schedule="linear", warmup=0.5))
+    assert warm[50] == 1
+    assert warm[75] == pytest.approx(0.5)

@@ -53,7 +53,7 @@ def killed(settings: TrainConfig, looks: int) -> None:
         train(settings, stop=KillingEvent(looks))
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw", "muon"])
 def test_a_run_killed_at_random_steps_ends_with_the_same_bits(optimizer: str, shapes: Sets, tmp_path: Path) -> None:
     whole = train(config(shapes, tmp_path / "whole.pt", optimizer=optimizer))
     settings = config(shapes, tmp_path / "cut.pt", optimizer=optimizer)
@@ -61,7 +61,7 @@ def test_a_run_killed_at_random_steps_ends_with_the_same_bits(optimizer: str, sh
     deaths = 0
     while not settings.out.exists():
         try:
-            cut = train(settings, stop=KillingEvent(dice.randrange(1, 12)))
+            cut = train(settings, stop=KillingEvent(dice.randrange(1, 8)))
         except Killed:
             deaths += 1
         assert deaths < 50

@@ -14,6 +14,7 @@ from diffclean.classifiers import checkpoints
 from diffclean.errors import DiffcleanError, UsageError
 from diffclean.training import train
 from diffclean.training.loop_config import LoopConfig
+from diffclean.training.recipes import RECIPES
 from diffclean.training.train_config import TrainConfig, check
 
 Sets = tuple[Path, Path]
@@ -96,8 +97,12 @@ def test_the_callers_random_numbers_are_left_alone(shapes: Sets, tmp_path: Path)
     assert torch.equal(torch.get_rng_state(), before)
 
 
+FAST = {name: RECIPES["fast"][name] for name in ("optimizer", "schedule", "flip", "shift")}
+
+
 @pytest.mark.parametrize(
-    ("changes", "arch"), [({"optimizer": "adamw"}, "test_vit"), ({"schedule": "multi-step"}, "wrn-16-1")]
+    ("changes", "arch"),
+    [({"optimizer": "adamw"}, "test_vit"), ({"schedule": "multi-step"}, "wrn-16-1"), (FAST, "airnet")],
 )
 def test_optimisers_and_architectures_go_together(
     changes: dict[str, object], arch: str, shapes: Sets, tmp_path: Path
