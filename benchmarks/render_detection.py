@@ -8,6 +8,8 @@ from typing import Any
 
 from render_gpu import table, where
 
+from diffclean.detection.find import DEFAULT_DETECTOR
+
 Cells = list[dict[str, Any]]
 
 HALVES = ("chosen", "reported")
@@ -19,6 +21,37 @@ _KINDS: dict[str, Callable[[dict[str, Any]], bool]] = {
     "dirty labels, below 1 %": lambda cell: _is_dirty(cell) and cell["rate"] < ENOUGH,
     "clean labels": lambda cell: cell["labels"] == "clean",
 }
+
+
+def detection_short(result: dict[str, Any]) -> str:
+    """The README's table: what the default detector finds, a line for each kind of poison, both halves side by side."""
+    cells = [cell for cell in result["figures"]["cells"] if cell["detector"] == DEFAULT_DETECTOR]
+    rows = []
+    for kind, belongs in _KINDS.items():
+        own = [_of_half([cell for cell in cells if belongs(cell) and cell["half"] == half]) for half in HALVES]
+        rows += [[kind, *own[0], *own[1]]] if any(belongs(cell) for cell in cells) else []
+    head = [f"{half}: {what}" for half in HALVES for what in ("found", "wrongly listed")]
+    lines = [
+        f"What the default detector, `{DEFAULT_DETECTOR}`, finds ({_data(result)}; {where(result)}). Its settings were "
+        "chosen on the pairs of data set and attack under *chosen*; those under *reported* had no part in any choice. "
+        "*Found* is the share of the poisoned images that are listed, *wrongly listed* that of the clean ones: the "
+        f"median of the runs, and the worst of them.{_counted(cells)}",
+        "",
+        *table(["poison", *head], rows),
+    ]
+    return "\n".join(lines) + "\n" if rows else ""
+
+
+def _of_half(cells: Cells) -> list[str]:
+    """What is found and what is wrongly listed, with the number of runs."""
+    runs, found, least, wrong, most, *_ = _summed(cells, DEFAULT_DETECTOR)
+    if runs == "0":
+        return ["not measured", ""]
+    counted = f"{runs} run{'s' * (runs != '1')}"
+    return [
+        f"{found}, worst {least} ({counted})" if found else f"({counted})",
+        f"{wrong}, worst {most}" if wrong else "",
+    ]
 
 
 def detection_summary(result: dict[str, Any]) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import os
+import resource
 import shutil
 import signal
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -207,6 +209,31 @@ def fooled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     model = networks.build("bright-corner", 3, (0, 0, 0), (1, 1, 1))
     checkpoints.save(tmp_path / "fooled.pt", model, "bright-corner", CLASSES, (16, 16), {})
     return tmp_path / "fooled.pt"
+
+
+@pytest.fixture
+def file_size_limit() -> Callable[[int], AbstractContextManager[None]]:
+    """`with file_size_limit(bytes):` writes beyond that fail, as on a full disk, whoever runs the test."""
+
+    @contextmanager
+    def limited(limit_bytes: int) -> Iterator[None]:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return limited
+
+
+@pytest.fixture
+def tiny_disk() -> Iterator[Path]:
+    """A disk of 64 KiB; without root there is none, and the test is skipped."""
+    from disks import mounted
+
+    with mounted("64k") as disk:
+        yield disk
 
 
 @pytest.fixture(scope="session")

@@ -86,7 +86,7 @@ def clean(
         price_per_hour: of this machine, for the report.
         currency: of that price.
         seed: of everything that is random.
-        device: "cpu", "cuda", "cuda:1"; None: CUDA where it works, else the CPU.
+        device: of the classifiers and detectors: "cpu", "cuda", "cuda:1"; None: CUDA where it works, else the CPU.
         progress: whether a bar is drawn, or a `Progress` to be told.
         stop: set by someone who wants the work to end.
 

@@ -25,6 +25,7 @@ def export(
     batch: str | None = None,
     size: int | None = None,
     arch: str | None = None,
+    weights: str | None = None,
     overwrite: bool = False,
     progress: bool | Progress = True,
     stop: Event | None = None,
@@ -43,6 +44,8 @@ def export(
             model's own.
         size: the side of the square that is regenerated, in pixels; None stands for the model's own.
         arch: the compute capabilities of the GPUs to compile for, such as "8.6,8.9" (tensorrt-rtx only).
+        weights: how the large weights of the denoiser are stored, "int8" or "fp8"; None stands for the precision. No
+            GPU has run such an engine yet (docs/engines.md).
         overwrite: whether an engine of another model or with other settings in `out` may be replaced.
         progress: whether a bar is drawn, or a `Progress` to report to.
         stop: set this event to stop the work.
@@ -55,7 +58,7 @@ def export(
     from diffclean.export.export import export as work
     from diffclean.export.result import result_of
 
-    asked = request(str(model), out, target, precision, batch, size, arch, overwrite)
+    asked = request(str(model), out, target, precision, batch, size, arch, weights, overwrite)
     with following(progress) as shown:
         return result_of(work(asked, shown, stop))
 
@@ -68,6 +71,7 @@ def request(
     batch: str | None,
     size: int | None,
     arch: str | None,
+    weights: str | None,
     overwrite: bool,
 ) -> Request:
     """The arguments of an export as a `Request`."""
@@ -84,4 +88,5 @@ def request(
         image_size=size,
         arch=parse_arch(arch) if arch else None,
         overwrite=overwrite,
+        weights=weights,
     )

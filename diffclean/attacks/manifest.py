@@ -38,7 +38,7 @@ def read_poison_manifest(path: Path) -> PoisonManifest:
         DiffcleanError: it is missing, damaged, or of another format.
     """
     path = path / MANIFEST_FILE if path.is_dir() else path
-    hint = f"Give the {MANIFEST_FILE} that `poison` wrote."
+    hint = f"Give the {MANIFEST_FILE} that `diffclean poison` wrote."
     try:
         content = read_json(path, _LIMIT_BYTES, _each_once())
     except DiffcleanError as error:

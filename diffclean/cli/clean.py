@@ -116,7 +116,11 @@ STAGES = ("teacher", "suspects", "teacher-anew", "variations", "student", "evalu
 )
 @click.option("--currency", metavar="NAME", help="The currency of --price-per-hour.")
 @click.option("--seed", type=click.IntRange(0), help="The seed of everything that is random.")
-@click.option("--device", help="cpu, cuda, cuda:1.  [default: CUDA where it works, else the CPU]")
+@click.option(
+    "--device",
+    help="The device that classifiers and detectors compute on: cpu, cuda, or one GPU such as cuda:1. The engine picks "
+    "its own, as in `variate`.  [default: CUDA where it works, else the CPU]",
+)
 def command(run: frame.Run, yes: bool, **options: Any) -> frame.Result:
     """Do the whole job on DATA, a suspect training set with one folder of images for each class, or in another format.
 

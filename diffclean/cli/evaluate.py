@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -80,14 +81,25 @@ def command(
         if result.defense_effectiveness is not None and not math.isnan(result.defense_effectiveness):
             lines.append(f"Defence effectiveness (DER): {result.defense_effectiveness:.3f}")
     if result.fired is False:
-        counted = (result.undefended or result).attack_success_rate
-        lines.append(
-            "The attack did not fire: its ASR on the undefended model is below 80 %. Do not count this as a defence."
-            if counted and counted.count
-            else "DATA has only images of the target class, so it cannot be measured whether the attack works."
-        )
+        lines += _silent(result, ["evaluate", model, data, "--poison", poison, "--undefended", "TEACHER"])
     lines += failures(result.failed)
     return frame.Result(result, lines, ExitCode.SOME_FAILED if result.failed else ExitCode.DONE)
+
+
+def _silent(result: Evaluation, compared: list[Any]) -> list[str]:
+    """What an ASR below 80 % says, with the command that would say more about a classifier that was defended."""
+    counted = (result.undefended or result).attack_success_rate
+    if not (counted and counted.count):
+        return ["DATA has only images of the target class, so it cannot be measured whether the attack works."]
+    if result.undefended is not None:
+        return [
+            "The attack did not fire: its ASR on the undefended model is below 80 %. Do not count this as a defence."
+        ]
+    return [
+        "The ASR is below 80 %. Either the attack never fired, or a defence stopped it: this classifier alone cannot "
+        "show which. Name the classifier before the defence to compare them:",
+        f"    {shlex.join(['diffclean', *map(str, compared)])}",
+    ]
 
 
 def _of_run(result: RunEvaluation) -> frame.Result:

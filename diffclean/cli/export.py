@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,13 @@ if TYPE_CHECKING:
     help="The compute capabilities of the GPUs to compile for (tensorrt-rtx only), for example 8.6,8.9.  [default: 8.0 "
     "and newer]",
 )
+@click.option(
+    "--weights",
+    type=click.Choice(["int8", "fp8"]),
+    help="Store the large weights of the denoiser in eight bits; the engine still computes in the precision. Saves "
+    "memory on a GPU; no GPU has run such an engine yet, see docs/engines.md. fp8 needs compute capability 8.9 or "
+    "newer.  [default: as the precision]",
+)
 @click.option("--overwrite", is_flag=True, help="Replace an engine of another model or with other settings in OUT.")
 def command(run: frame.Run, model: str, out: Path | None, **options: Any) -> frame.Result:
     """Compile MODEL, an image-variation model, into an engine.
@@ -71,12 +79,15 @@ def _planned(plan: Any) -> frame.Result:
     size = (
         "An amount that is not known before the model is fetched"
         if plan.bytes is None
-        else f"About {_size(plan.bytes)}"
+        else f"{'At most' if plan.is_upper_bound else 'About'} {_size(plan.bytes)}"
     )
     free = disk_free_bytes(plan.place)
     facts = about(plan.recipe, plan.options.precision)
+    if plan.options.weights:
+        facts = replace(facts, run_bytes=None)  # how much less it is depends on the layers
     square = f", {plan.options.image_size} px" if plan.options.image_size else ""
-    lines = [*lines_about(facts), f"Graphs in {plan.options.precision}{square}: {_why(plan.graphs)}"]
+    stored = f", large weights of the denoiser in {plan.options.weights}" if plan.options.weights else ""
+    lines = [*lines_about(facts), f"Graphs in {plan.options.precision}{stored}{square}: {_why(plan.graphs)}"]
     for target, component, why in plan.compiled:
         batch = "" if target == "openvino" else f" for batches of {plan.compiling.batch}"
         lines.append(f"{component or 'every component'} for {target}{batch}: {_why(why)}")
@@ -87,6 +98,7 @@ def _planned(plan: Any) -> frame.Result:
         "engine": plan.place,
         "model": facts,
         "precision": plan.options.precision,
+        "weights": plan.options.weights,
         "image_size": plan.options.image_size,
         "batch": str(plan.compiling.batch),
         "graphs": {"make": plan.graphs is not None, "why": plan.graphs},

@@ -19,6 +19,9 @@ from diffclean.cli.flags import with_flags
 from diffclean.display.style import safe, strong
 from diffclean.errors import DiffcleanError, ExitCode, Interrupted, UsageError
 
+_REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS)
+"""What the system says of a file that the user can see to."""
+
 
 @dataclass
 class Output:
@@ -126,15 +129,24 @@ def as_known(error: BaseException, output: Output, args: Sequence[str]) -> Diffc
         return DiffcleanError(
             f"Out of memory: {error}".rstrip(": "), "Use a smaller --batch-size, or a machine with more memory."
         )
-    if isinstance(error, OSError) and error.errno in (
-        errno.ENOSPC,
-        errno.EDQUOT,
-        errno.EACCES,
-        errno.EPERM,
-        errno.EROFS,
-    ):
-        return DiffcleanError(f"{error.strerror}: {error.filename or 'while writing'}", resume_hint(output, args))
+    if isinstance(error, OSError) and (error.errno in _REFUSED or _has_no_place_for_temporaries(error)):
+        return _refused(error, resume_hint(output, args))
     return None
+
+
+def _has_no_place_for_temporaries(error: OSError) -> bool:
+    """Whether `tempfile` found no folder that it can write to, which it says without naming a file."""
+    return error.errno == errno.ENOENT and not error.filename and "temporary directory" in str(error.strerror)
+
+
+def _refused(error: OSError, hint: str) -> DiffcleanError:
+    """Say what the system refused. An error without a file's name is most often that of a temporary file."""
+    if error.filename:
+        return DiffcleanError(f"{error.strerror}: {error.filename}", hint)
+    where = os.environ.get("TMPDIR", "/tmp")
+    free = f"Free some space, also for temporary files ({where}; TMPDIR names another folder for them)."
+    hints = [] if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS) else [free]
+    return DiffcleanError(f"A file could not be written: {error.strerror}.", "\n".join([*hints, hint]).rstrip())
 
 
 def resume_hint(output: Output, args: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from diffclean.cli.failures import failures
 from diffclean.errors import ExitCode
 from diffclean.progress import NoProgress
 from diffclean.training.loop_config import FLIPS, LEARNING_RATES, SCHEDULES
-from diffclean.training.recipes import RECIPES, STANDARD
+from diffclean.training.recipes import FAST, RECIPES, STANDARD
 
 if TYPE_CHECKING:
     from diffclean.training.relabel import Relabelled
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def _defaults(name: str) -> str:
     """What a help text says of a default that depends on the recipe."""
-    standard, fast = (RECIPES[recipe][name] for recipe in (STANDARD, "fast"))
+    standard, fast = (RECIPES[recipe][name] for recipe in (STANDARD, FAST))
     return f"  [default: {standard}, or {fast} with --recipe fast]"
 
 

@@ -39,6 +39,7 @@ _REASONS = {
     errno.EINVAL: ("this disk does not take such a name", "Rename the image in the source"),
 }
 _OF_THE_NAME = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL, errno.EISDIR)
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
@@ -55,6 +56,12 @@ def write_error(error: OSError, path: Path) -> WriteError:
     reason, remedy = _REASONS.get(error.errno or 0, (error.strerror or str(error), "Mend that"))
     kind = NameWriteError if error.errno in _OF_THE_NAME else WriteError
     return kind(f"Cannot write {str(path)!a}: {reason}.", f"{remedy} and run the same command again: it resumes.")
+
+
+def is_full(error: WriteError) -> bool:
+    """Whether a file could not be written because the disk is full or the quota is used up."""
+    cause = error.__cause__
+    return isinstance(cause, OSError) and cause.errno in _FULL
 
 
 def write_whole(path: Path, data: bytes, *, owner: str = "", sync_folder: bool = True) -> None:

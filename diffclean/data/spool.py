@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from diffclean.errors import DiffcleanError
+from diffclean.data.atomic import WriteError
 
 _IN_MEMORY_BYTES = 4 * 2**20
 
@@ -50,7 +50,7 @@ def _errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise DiffcleanError(
+        raise WriteError(
             f"The temporary file with the list of images cannot be written ({error.strerror}).",
             "Free some space for temporary files, or set TMPDIR to another folder for them.",
         ) from error

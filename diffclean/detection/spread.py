@@ -45,7 +45,10 @@ _SETTLED = 0.9
 """If two rounds agree to at least this degree, no further round takes place."""
 _REFINE_STEPS = 400
 _REFINE_WIDTH = 24
-_REFINE_ROUNDS = 2
+_REFINE_ROUNDS = (2, 4)
+"""The fewest and the most rounds. After the fewest, there is another round only if the last one made the group grow by
+more than `_GROWN`."""
+_GROWN = 1.03
 _ACCEPTED = 0.99
 """An image is accepted if its score is above that of this share of the images of *other* labels, which do not belong to
 the group."""
@@ -156,7 +159,9 @@ def refined(
     """
     if doubted[group.members].any():  # members whose label is not doubted are mostly clean
         group = replace(group, members=group.members[doubted[group.members]])
-    for number in range(_REFINE_ROUNDS):
+    fewest, most = _REFINE_ROUNDS
+    for number in range(most):
+        before = len(group.members)
         round_ = _Round(bench, labels, chosen, group.proposal, seed + number, _REFINE_WIDTH, _REFINE_STEPS)
         scores, networks = _joined(*round_.halves(group.members, group.rest))
         shares = (_REFINE_ACCEPTED, _doubted_share(doubted_clean))
@@ -180,6 +185,8 @@ def refined(
             rest=round_.rest(ranked, len(members), _REFINE_MARGIN),
             networks=networks,
         )
+        if number + 1 >= fewest and len(members) <= _GROWN * before:
+            break
     return group
 
 

@@ -98,6 +98,12 @@ class EngineManifest:
         return str(self.options.get("precision", "fp32"))
 
     @property
+    def weights(self) -> str | None:
+        """How the large weights of the denoiser are stored: int8 or fp8; None stands for the precision."""
+        stored = self.options.get("weights")
+        return None if stored is None else str(stored)
+
+    @property
     def fingerprint(self) -> str:
         """Hex sha256 of everything that determines the output, without the model's path and the measured parity."""
         content = asdict(self)

@@ -19,6 +19,7 @@ _LARGEST_PORT = 2**28
 _DTYPES = ("float32", "uint8", "bool")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _PRECISIONS = ("fp32", "fp16", "bf16")
+_STORED = (None, "int8", "fp8")
 
 
 def check_content(content: Any) -> None:
@@ -43,6 +44,8 @@ def check_content(content: Any) -> None:
     _be(isinstance(options, Mapping), "options", "an object", options)
     precision = options.get("precision", "fp32")
     _be(precision in _PRECISIONS, "options.precision", " or ".join(_PRECISIONS), precision)
+    stored = options.get("weights")
+    _be(stored in _STORED, "options.weights", "int8 or fp8", stored)
     for name, entry in content["components"].items():
         _be(_NAME.fullmatch(name) is not None, "components", "names of letters and underscores", name)
         _check_entry(f"components.{name}", entry)

@@ -20,6 +20,8 @@ COMMON_FLAGS = ("STRICT_NANS", "-TF32")
 """The builder flags of every engine. The decoder reports which images are finite, so 0 * x must not become 0; and fp32
 must be exactly fp32."""
 
+_TOO_OLD = "GPUs read weights in fp8 from compute capability {} (Ada Lovelace) on."
+_USE_INT8 = "Use `weights` int8, which every GPU reads, or leave `weights` out."
 _DTYPES = {"float32": "FLOAT", "float16": "HALF", "uint8": "UINT8", "bool": "BOOL", "int64": "INT64", "int32": "INT32"}
 # A library without a driver adds this to every error, whatever the error was.
 _NO_DRIVER = "cudaError 35"
@@ -84,16 +86,19 @@ class Flavour:
             raise UsageError(f"{self.title} cannot compile with {', '.join(refused)}.", "Leave it out.")
         return (*COMMON_FLAGS, *self.flags, *extra)
 
-    def targets(self, trt: Any, arch: tuple[Arch, ...] | None) -> tuple[tuple[Arch, ...], str]:
+    def targets(
+        self, trt: Any, arch: tuple[Arch, ...] | None, least: Arch | None = None
+    ) -> tuple[tuple[Arch, ...], str]:
         """The GPUs to compile for, and the GPU to compile on: (compute capabilities, its name or "").
 
         Args:
             trt: the library.
             arch: the architectures that are asked for; None stands for this machine's GPU, or a form that runs on most.
+            least: the smallest architecture that the types in the graph need; None stands for any.
 
         Raises:
-            UsageError: the library has no such target.
-            DiffcleanError: it needs a GPU and there is none.
+            UsageError: the library has no such target, or a target is below `least`.
+            DiffcleanError: it needs a GPU and there is none, or the GPU is below `least`.
         """
         if self.needs_gpu:
             if not gpus():
@@ -108,6 +113,8 @@ class Flavour:
                     f"not for {arch_text(arch or ())}.",
                     "Leave `arch` out, or use `runtime` tensorrt-rtx.",
                 )
+            if least and here.capability < least:
+                raise DiffcleanError(f"{_TOO_OLD.format(arch_text([least]))} Here is {here.name}.", _USE_INT8)
             return (here.capability,), here.name
         known = trt.ComputeCapability.__members__
         if unknown := sorted({each for each in arch or () if f"SM{each[0]}{each[1]}" not in known}):
@@ -115,14 +122,22 @@ class Flavour:
                 f"{self.title} has no target {arch_text(unknown)}; it has {_targets_text(known)}.",
                 "Hopper (9.0) and data-centre Blackwell (10.0) need `runtime` tensorrt.",
             )
+        if least and (older := [each for each in arch or () if each < least]):
+            raise UsageError(f"{_TOO_OLD.format(arch_text([least]))} Asked for: {arch_text(older)}.", _USE_INT8)
+        if least and not arch:  # the portable form would also be for GPUs that are too old
+            return tuple(sorted(each for each in map(_arch_named, known) if each and each >= least)), ""
         if not arch and gpus() and gpus()[0].capability < PORTABLE_FROM:
             arch = (gpus()[0].capability,)  # the portable default does not include Turing
         return tuple(sorted(set(arch or ()))), ""
 
 
+def _arch_named(name: str) -> Arch | None:
+    """(8, 9) for SM89; None for names that are no architecture."""
+    return divmod(int(name[2:]), 10) if name.startswith("SM") else None
+
+
 def _targets_text(names: Iterable[str]) -> str:
-    found = sorted(int(name[2:]) for name in names if name.startswith("SM"))
-    return ", ".join(f"{number // 10}.{number % 10}" for number in found)
+    return arch_text(sorted(each for each in map(_arch_named, names) if each))
 
 
 FLAVOURS: Mapping[str, Flavour] = {

@@ -12,6 +12,12 @@ PORTABLE_FROM = (8, 0)
 
 Arch = tuple[int, int]
 """A compute capability, for example (8, 9) for Ada Lovelace."""
+_LEAST: dict[str, Arch] = {"fp8": (8, 9)}
+
+
+def least_arch(weights: str | None) -> Arch | None:
+    """The smallest compute capability that can read weights in a format; None if every one can."""
+    return _LEAST.get(weights) if weights else None
 
 
 def arch_text(arch: Sequence[Arch]) -> str:

@@ -63,7 +63,8 @@ class Evaluation:
         target: the target class; empty for all-to-all.
         undefended: the same rates of the classifier before the defence, if it was given.
         defense_effectiveness: DER, if that classifier was given; NaN if one of the rates counts no image.
-        fired: whether the attack works on the undefended classifier (or on this one, if that was not given).
+        fired: whether the attack works (an ASR of 80 % or more) on the undefended classifier. If that was not given,
+            whether it works on this one: False then does not tell a defence from an attack that never worked.
     """
 
     model: str

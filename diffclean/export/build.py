@@ -16,6 +16,7 @@ from diffclean import __version__
 from diffclean.data.hashes import hashes_below
 from diffclean.engine.manifest import GRAPH_NAME, OPSET, ComponentEntry, EngineManifest, model_hashes
 from diffclean.errors import Interrupted
+from diffclean.export.eight_bit import QUANTIZED
 from diffclean.families.adapted import adapted
 from diffclean.families.base import Component
 from diffclean.families.hub import located
@@ -32,10 +33,19 @@ class ExportOptions:
     Attributes:
         precision: the format that the graphs compute in: fp32, fp16 or bf16.
         image_size: the side of the square that the engine regenerates, in pixels; None stands for the model's own.
+        weights: how the large weights of the denoiser are stored: int8 or fp8; None stands for the precision.
     """
 
     precision: str = "fp32"
     image_size: int | None = None
+    weights: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The options as they are recorded. Engines of earlier versions, which are good, do not name `weights`."""
+        options = asdict(self)
+        if self.weights is None:
+            del options["weights"]
+        return options
 
 
 def tool_versions() -> dict[str, str]:
@@ -90,7 +100,8 @@ def export_engine(
             if stop is not None and stop.is_set():
                 raise Interrupted(f"Stopped before {name} of {recipe.name}. Nothing was kept.")
             graph = temporary / name / GRAPH_NAME
-            entries[name] = _exported(components.pop(name), graph, options.precision, recipe.name)
+            stored = options.weights if name == QUANTIZED else None
+            entries[name] = _exported(components.pop(name), graph, options.precision, stored, recipe.name)
             progress.advance()
         EngineManifest(
             family=recipe.family,
@@ -100,7 +111,7 @@ def export_engine(
             components=entries,
             files=hashes_below(temporary),
             tools=tool_versions(),
-            options=asdict(options),
+            options=options.as_json(),
         ).write(temporary)
         temporary.chmod(0o755)
         temporary.rename(place)
@@ -109,7 +120,7 @@ def export_engine(
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _exported(component: Component, path: Path, precision: str, model: str) -> ComponentEntry:
+def _exported(component: Component, path: Path, precision: str, weights: str | None, model: str) -> ComponentEntry:
     import torch
 
     from diffclean.export.onnx import (
@@ -124,17 +135,17 @@ def _exported(component: Component, path: Path, precision: str, model: str) -> C
     expected = checked_reference(component, batch, name, model)
     # The export leaves the module in half precision. If that may not be enough, a copy is kept to fall back to.
     spare = copy.deepcopy(component.module) if component.upcast and precision == "fp16" else None
-    onnx_from_component(component, path, precision)
+    onnx_from_component(component, path, precision, weights)
     # The check needs only the signature; keeping a large module as well as the graph's weights would waste memory.
     signature = Component(torch.nn.Identity(), component.inputs, component.outputs)
     try:
-        parity = parity_of_onnx(signature, path, precision, expected, batch)
+        parity = parity_of_onnx(signature, path, precision, expected, batch, weights)
     except OverflowInHalfError as error:
         if spare is None:
             raise
         log.warning("%s The graph of %s is kept in fp32.", error.message, name)
         for file in path.parent.iterdir():
             file.unlink()
-        onnx_from_component(Component(spare, component.inputs, component.outputs), path, "fp32")
-        parity = parity_of_onnx(signature, path, "fp32", expected, batch)
+        onnx_from_component(Component(spare, component.inputs, component.outputs), path, "fp32", weights)
+        parity = parity_of_onnx(signature, path, "fp32", expected, batch, weights)
     return ComponentEntry(component.inputs, component.outputs, parity)

@@ -18,7 +18,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +126,7 @@ def source_of(recipe: Recipe) -> dict[str, Any]:
 def identity_of(recipe: Recipe, options: ExportOptions, source: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that determines an engine."""
     identity = {name: value for name, value in source.items() if name != "path"}
-    return {"family": recipe.family, **identity, "tools": tool_versions(), "options": asdict(options)}
+    return {"family": recipe.family, **identity, "tools": tool_versions(), "options": options.as_json()}
 
 
 def place_of(recipe: Recipe, wanted: Mapping[str, Any]) -> Path:

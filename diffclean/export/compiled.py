@@ -10,6 +10,7 @@ from pathlib import Path
 from diffclean.engine.manifest import CompiledForm, EngineManifest, read_engine_manifest
 from diffclean.engine.openvino import openvino_version
 from diffclean.engine.tensorrt_library import FLAVOURS
+from diffclean.engine.tensorrt_targets import least_arch
 from diffclean.errors import DiffcleanError, Interrupted, UsageError
 from diffclean.export.cache import locked
 from diffclean.export.forms import CompileOptions, Form, form_for
@@ -39,7 +40,8 @@ def check_targets(options: CompileOptions) -> None:
     Raises:
         MissingExtraError: a library is not installed.
         DiffcleanError: TensorRT finds no GPU.
-        UsageError: a library does not know an architecture, or an architecture is given without a TensorRT target.
+        UsageError: a library does not know an architecture, an architecture is given without a TensorRT target, or it
+            does not compute with the stored weights.
     """
     for error in lacking(options).values():
         raise error
@@ -59,7 +61,7 @@ def lacking(options: CompileOptions) -> dict[str, DiffcleanError]:
             if target == "openvino":
                 openvino_version()
             elif target in FLAVOURS:
-                FLAVOURS[target].targets(FLAVOURS[target].load(), options.arch)
+                FLAVOURS[target].targets(FLAVOURS[target].load(), options.arch, least_arch(options.weights))
         except UsageError:
             raise
         except DiffcleanError as error:

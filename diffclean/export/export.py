@@ -22,6 +22,7 @@ from diffclean.export.cache import (
     writable,
 )
 from diffclean.export.compiled import Outcome, check_targets, compile_engine, lacking
+from diffclean.export.eight_bit import check_stored
 from diffclean.export.forms import CompileOptions, form_for
 from diffclean.families.bounds import numbers_in, safetensors_header
 from diffclean.families.hub import located
@@ -43,6 +44,7 @@ class Request:
         image_size: the side of the square that the engine regenerates, in pixels; None stands for the model's own.
         arch: the GPUs to compile for (TensorRT-RTX); None stands for a form that runs on most.
         overwrite: whether another engine in `out` may be replaced.
+        weights: how the large weights of the denoiser are stored, int8 or fp8; None stands for the precision.
     """
 
     model: str
@@ -53,13 +55,15 @@ class Request:
     image_size: int | None = None
     arch: tuple[Arch, ...] | None = None
     overwrite: bool = False
+    weights: str | None = None
 
     def options(self) -> ExportOptions:
         """The options of the graphs."""
         from diffclean.runtime.choose import graph_precision
 
         usual = "fp16" if set(self.targets) & set(FLAVOURS) else graph_precision("auto", None)
-        return ExportOptions(self.precision or usual, self.image_size)
+        check_stored(self.weights)
+        return ExportOptions(self.precision or usual, self.image_size, self.weights)
 
     def recipe(self) -> Recipe:
         """The model with its family; a hub's model may have to be fetched for that."""
@@ -70,7 +74,8 @@ class Request:
         """The options of the compiled forms."""
         usual = int(recipe.defaults["batch"])
         guided = recipe.defaults["guidance"] != 1
-        return CompileOptions(self.targets, self.batch or Profile(1, usual, usual), guided, self.arch)
+        batch = self.batch or Profile(1, usual, usual)
+        return CompileOptions(self.targets, batch, guided, self.arch, weights=self.weights)
 
 
 @dataclass(frozen=True)
@@ -99,9 +104,9 @@ def export(request: Request, progress: Progress | None = None, stop: threading.E
     """
     recipe = request.recipe()
     say_terms(recipe)
-    compiling = request.compiling(recipe)
+    options, compiling = request.options(), request.compiling(recipe)
     check_targets(compiling)
-    place, exported = ensured_engine(recipe, request.options(), progress, request.out, request.overwrite, stop)
+    place, exported = ensured_engine(recipe, options, progress, request.out, request.overwrite, stop)
     place = writable(place)
     outcomes = compile_engine(place, compiling, progress, stop)
     return MadeEngine(place, read_engine_manifest(place), exported, outcomes)
@@ -139,6 +144,11 @@ class ExportPlan:
         forms = len(targets) + (self.graphs is not None)
         return 0 if not forms else None if self.bytes_a_form is None else forms * self.bytes_a_form
 
+    @property
+    def is_upper_bound(self) -> bool:
+        """Whether `bytes` counts weights in the precision because it is not known which of them take eight bits."""
+        return bool(self.bytes) and self.options.weights is not None and self.recipe.directory is None
+
 
 def plan(request: Request) -> ExportPlan:
     """Find out what `export` would do, also on a machine that cannot do it, without fetching or writing anything.
@@ -150,14 +160,15 @@ def plan(request: Request) -> ExportPlan:
     options = request.options()
     if not recipe.family:  # a hub's model, which must be fetched before its family is known
         place = request.out or kept_place(recipe, {})
-        compiling = CompileOptions(request.targets, request.batch or Profile(1, 1, 1), arch=request.arch)
+        batch = request.batch or Profile(1, 1, 1)
+        compiling = CompileOptions(request.targets, batch, arch=request.arch, weights=request.weights)
         return ExportPlan(place, options, compiling, "", _all(request.targets), None, lacking(compiling), recipe)
     compiling = request.compiling(recipe)
     lacks = lacking(compiling)
     wanted = identity_of(recipe, options, source_of(recipe))
     place = request.out or place_of(recipe, wanted)
     graphs = unsound(place, wanted)
-    size = _form_bytes(recipe, options.precision)
+    size = _form_bytes(recipe, options)
     if graphs is not None:
         if request.out is not None:
             check_replaceable(place, wanted, request.overwrite)
@@ -178,14 +189,24 @@ def _all(targets: tuple[str, ...]) -> list[tuple[str, str, str | None]]:
     return [(target, "", "") for target in targets if target != "onnx"]
 
 
-def _form_bytes(recipe: Recipe, precision: str) -> int | None:
-    """The approximate size of one form of a model: that of its weights in the given precision."""
+def _form_bytes(recipe: Recipe, options: ExportOptions) -> int | None:
+    """The approximate size of one form of a model: that of its weights as they are stored.
+
+    Of a model that is not here, only the count of all numbers is known; with weights in eight bits, the result is then
+    too large by what they save.
+    """
     if recipe.directory is None:
-        return recipe.parameters.bytes_to_run(precision) if recipe.parameters else None
+        return recipe.parameters.bytes_to_run(options.precision) if recipe.parameters else None
     parts = {pattern.split("/")[0] for pattern in family_named(recipe.family).parts if "/" in pattern}
     found = [(recipe.directory / part, weights_in(recipe.directory / part)) for part in sorted(parts)]
     files = [folder / name for folder, weights in found if weights is not None for name in weights.files]
-    return sum(_numbers(path) for path in files) * (4 if precision == "fp32" else 2)
+    usual = 4 if options.precision == "fp32" else 2
+    return sum(_numbers(path) * (1 if options.weights and _is_denoiser(path) else usual) for path in files)
+
+
+def _is_denoiser(weights: Path) -> bool:
+    """Whether a file of weights is in the folder of a denoiser."""
+    return weights.parent.name.endswith(("unet", "transformer"))
 
 
 def _numbers(path: Path) -> int:

@@ -12,7 +12,7 @@ from diffclean.engine.manifest import GRAPH_NAME, CompiledForm, EngineManifest
 from diffclean.engine.openvino import FILES as IR_FILES
 from diffclean.engine.openvino import TARGET, form_key, form_problem
 from diffclean.engine.tensorrt_library import FLAVOURS
-from diffclean.engine.tensorrt_targets import Arch, Profile, closest_profile
+from diffclean.engine.tensorrt_targets import Arch, Profile, closest_profile, least_arch
 from diffclean.environment import cache_dir, gpus
 from diffclean.errors import UsageError
 from diffclean.export.openvino import ir_from_onnx
@@ -32,6 +32,7 @@ class CompileOptions:
         guided: whether a usual call of the denoiser has both halves of guidance, and so twice the images.
         arch: the GPUs (TensorRT-RTX); None stands for a form that runs on most.
         accept: whether any engine that runs here at the usual batch is good enough, whatever else it was compiled for.
+        weights: how the large weights of the denoiser are stored, which not every GPU can read.
     """
 
     targets: tuple[str, ...]
@@ -39,6 +40,7 @@ class CompileOptions:
     guided: bool = False
     arch: tuple[Arch, ...] | None = None
     accept: bool = False
+    weights: str | None = None
 
     def profiles(self, component: str) -> tuple[Profile, ...]:
         """The batch sizes that a component is compiled for: any in the range, and tuned for the usual one."""
@@ -165,7 +167,8 @@ class TensorRtForm:
 
         profiles = self._options.profiles(component)
         onnx = place / component / GRAPH_NAME
-        wanted = engine_key(onnx, self.target, manifest.precision, profiles, self._options.arch)
+        arch, least = self._options.arch, least_arch(manifest.weights)
+        wanted = engine_key(onnx, self.target, manifest.precision, profiles, arch, least=least)
         if not self._options.accept:
             return wanted
         try:

@@ -18,10 +18,13 @@ from diffclean.engine.manifest import OPSET
 from diffclean.engine.openvino import openvino_core
 from diffclean.engine.precision import InPrecision, torch_dtype
 from diffclean.errors import DiffcleanError, MissingExtraError
+from diffclean.export.eight_bit import store_in_eight_bits
 from diffclean.families.base import Component, Port
 
 PARITY_LIMITS = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 5e-2}
 """The largest relative error (maximum norm) of a graph against torch in fp32, by the precision of the graph."""
+STORED_LIMITS = {"int8": 5e-2, "fp8": 1.5e-1}
+"""The same for a graph whose large weights are stored in eight bits, by their format."""
 _EXTERNAL_FROM_BYTES = 256 * 2**20
 """Larger weights go into a file beside the graph, because protobuf is limited to 2 GiB, and because large files are
 mapped into memory in place of being parsed."""
@@ -49,16 +52,17 @@ def example_inputs(ports: tuple[Port, ...], batch: int, seed: int = 0) -> dict[s
     return inputs
 
 
-def onnx_from_component(component: Component, path: Path, precision: str = "fp32") -> None:
+def onnx_from_component(component: Component, path: Path, precision: str = "fp32", weights: str | None = None) -> None:
     """Write `component` to `path` as ONNX with a dynamic batch axis.
 
     Args:
         component: the component; its module is left in `precision`.
         path: the file to write; large weights are written beside it to `<name>.data`.
         precision: the precision that the graph computes in; its inputs and outputs keep the types of the component.
+        weights: how large weights are stored, see `export.eight_bit`; None stands for the precision.
 
     Raises:
-        DiffcleanError: torch cannot export it.
+        DiffcleanError: torch cannot export it, or no weight of it is large.
     """
     dtype = torch_dtype(precision)
     module = component.module if dtype == torch.float32 else InPrecision(component.module, dtype)
@@ -88,6 +92,8 @@ def onnx_from_component(component: Component, path: Path, precision: str = "fp32
     finally:
         quiet.setLevel(level)
     assert program is not None
+    if weights is not None:
+        store_in_eight_bits(program.model, weights, path.parent.name)
     _save(program.model, path)
 
 
@@ -169,6 +175,7 @@ def parity_of_onnx(
     precision: str = "fp32",
     expected: Sequence[Tensor] | None = None,
     batch: int = _CHECKED_BATCH,
+    weights: str | None = None,
 ) -> dict[str, float]:
     """The largest absolute and relative difference between torch in fp32 and the ONNX graph, on random inputs.
 
@@ -178,9 +185,10 @@ def parity_of_onnx(
         precision: the precision of the graph.
         expected: `reference_outputs`, needed if the module is no longer in fp32.
         batch: the number of images.
+        weights: how large weights of the graph are stored, see `export.eight_bit`.
 
     Raises:
-        DiffcleanError: the relative error is above `PARITY_LIMITS`.
+        DiffcleanError: the relative error is above `PARITY_LIMITS`, or `STORED_LIMITS` with weights in eight bits.
     """
     expected = reference_outputs(component, batch) if expected is None else expected
     found = _run_reference(path, example_inputs(component.inputs, batch, seed=1), precision)
@@ -194,7 +202,13 @@ def parity_of_onnx(
             f"{path.parent.name} gives values that are not finite in {precision}, but not in fp32.",
             "Export it in another precision: `precision` bf16, or fp32.",
         )
-    if relative > limit:
+    if weights is not None and relative > max(limit, STORED_LIMITS[weights]):
+        raise DiffcleanError(
+            f"{path.parent.name}: with weights in {weights} its results differ from torch by {relative:.1e} (expected: "
+            f"at most {STORED_LIMITS[weights]:.1e}).",
+            "This model does not bear it. Use the other format of `weights`, or leave it out.",
+        )
+    if weights is None and relative > limit:
         raise DiffcleanError(
             f"{path.parent.name}: ONNX differs from torch by {relative:.1e} (expected: at most {limit:.0e}).",
             "This is an error in the export; please report it with the versions that `diffclean doctor` shows.",
@@ -237,6 +251,7 @@ def _run_onnxruntime(path: Path, arrays: dict[str, Any]) -> Sequence[Any]:
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
+    options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")  # as `runtime.onnxruntime` does
     if any(path.parent.glob(f"{path.name}.*")):  # large weights must not be copied to be packed or widened to fp32
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.enable_cpu_mem_arena = False
@@ -245,6 +260,7 @@ def _run_onnxruntime(path: Path, arrays: dict[str, Any]) -> Sequence[Any]:
 
 
 def _run_openvino(path: Path, arrays: dict[str, Any]) -> Sequence[Any]:
-    compiled = openvino_core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    exactly = {"INFERENCE_PRECISION_HINT": "f32", "DYNAMIC_QUANTIZATION_GROUP_SIZE": "0"}
+    compiled = openvino_core().compile_model(path, "CPU", exactly)
     results = compiled(arrays)
     return [results[output] for output in compiled.outputs]

@@ -65,6 +65,7 @@ class ExportResult:
         fingerprint: the fingerprint of the engine.
         precision: the precision that it computes in.
         image_size: the side of the square that it regenerates, in pixels.
+        weights: how the large weights of the denoiser are stored, int8 or fp8; None stands for the precision.
         exported: whether the graphs were made just now; if not, they existed already.
         components: the graphs by component.
         compiled: every component in every compiled form that was asked for.
@@ -74,6 +75,7 @@ class ExportResult:
     family: str
     fingerprint: str
     precision: str
+    weights: str | None
     image_size: int
     exported: bool
     components: dict[str, ExportedGraph]
@@ -103,7 +105,7 @@ def result_of(report: MadeEngine) -> ExportResult:
             CompiledEngine(form.component, form.target, outcome.made, outcome.why, size, form.files, form.key)
         )
     made = report.exported is not None
-    described = manifest.family, manifest.fingerprint, manifest.precision, manifest.image_size
+    described = manifest.family, manifest.fingerprint, manifest.precision, manifest.weights, manifest.image_size
     return ExportResult(place, *described, made, graphs, compiled)
 
 

@@ -40,6 +40,7 @@ def engine_key(
     arch: tuple[Arch, ...] | None = None,
     flags: Sequence[str] = (),
     memory_limit_bytes: int | None = None,
+    least: Arch | None = None,
 ) -> EngineKey:
     """The key of the engine that this machine would compile.
 
@@ -52,6 +53,7 @@ def engine_key(
             form that runs on most GPUs.
         flags: builder flags in addition to the usual ones.
         memory_limit_bytes: the scratch memory that a layer may use; None stands for no limit.
+        least: the smallest compute capability that the types in the graph need; None stands for any.
 
     Raises:
         MissingExtraError: the library is not installed.
@@ -60,7 +62,7 @@ def engine_key(
     """
     library = flavour_named(flavour)
     trt = library.load()
-    targets, gpu = library.targets(trt, arch)
+    targets, gpu = library.targets(trt, arch, least)
     names = library.flag_names(flags)
     if unknown := [name for name in names if name.lstrip("-") not in trt.BuilderFlag.__members__]:
         raise UsageError(

@@ -58,6 +58,8 @@ class OnnxRuntime:
         options.intra_op_num_threads = threads or max(1, int(usable_cores()))
         options.log_severity_level = 3
         options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+        # Otherwise it rounds the inputs of layers whose weights are in eight bits to eight bits as well.
+        options.add_session_config_entry("session.qdq_matmulnbits_accuracy_level", "1")
         provider = (PROVIDERS[device], self._gpu.provider_options() if self._gpu else {})
         self._sessions = {name: _session(library, directory / name / GRAPH_NAME, options, provider)
                           for name in manifest.components}  # fmt: skip

@@ -63,6 +63,8 @@ class OpenVino:
             "INFERENCE_NUM_THREADS": cores,
             "INFERENCE_PRECISION_HINT": _HINTS[self.precision],
         }
+        if manifest.weights:  # otherwise it rounds the inputs of layers with such weights to eight bits as well
+            config["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = "0"
         self._requests = {}
         for name in manifest.components:
             path = graph_of(directory, manifest, name)

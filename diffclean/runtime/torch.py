@@ -37,7 +37,7 @@ class Torch:
         compiled: whether the denoiser goes through torch.compile.
 
     Raises:
-        UsageError: the device does not compute in that precision.
+        UsageError: the device does not compute in that precision, or the engine stores weights in eight bits.
         DiffcleanError: the model is gone or was changed, or there is no compiler.
     """
 
@@ -55,6 +55,12 @@ class Torch:
             raise DiffcleanError(
                 "torch.compile needs a C compiler, and there is none on the path.",
                 "Install one (on Debian and Ubuntu: apt-get install g++), or use `runtime` torch.",
+            )
+        if manifest.weights is not None:
+            raise UsageError(
+                f"This engine stores weights in {manifest.weights}, and the runtime {self.name} would run the model "
+                "with its own weights, which gives other images.",
+                "Use another runtime, or an engine that was exported without `weights`.",
             )
         self.device = "cuda" if torch.cuda.is_available() else "cpu"
         self.precision = precision or (manifest.precision if self.device == "cuda" else "fp32")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
+import os
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,9 +32,10 @@ class TrainingLog:
     """
 
     def __init__(self, path: Path, about: dict[str, Any], history: list[dict[str, Any]], tensorboard: bool) -> None:
+        self._path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._lines = path.open("a", encoding="utf-8")  # not "w": another process may be writing it
+            self._lines = path.open("ab", buffering=0)  # not "w": another process may be writing it
             _hold(self._lines, path)
             self._lines.truncate(0)
         except OSError as error:
@@ -42,8 +44,12 @@ class TrainingLog:
         for old in [] if history else folder.glob("events.out.tfevents.*"):
             old.unlink()
         self._events = _event_writer(folder, len(history) + 1) if tensorboard else None
-        for entry in (about, *history):
-            self._say(entry)
+        try:
+            for entry in (about, *history):
+                self._say(entry)
+        except BaseException:
+            self.close()  # Otherwise the lock would stay until the error is forgotten.
+            raise
 
     def epoch(self, entry: dict[str, Any]) -> None:
         """Write the line of a finished epoch."""
@@ -67,8 +73,15 @@ class TrainingLog:
             self._events.close()
 
     def _say(self, entry: dict[str, Any]) -> None:
-        self._lines.write(json.dumps(entry, default=str) + "\n")
-        self._lines.flush()
+        """Write a line, as a whole or not at all: half of a first line would look like a file of somebody else."""
+        line = memoryview((json.dumps(entry, default=str) + "\n").encode())
+        begin = os.fstat(self._lines.fileno()).st_size
+        try:
+            while line:
+                line = line[self._lines.write(line) :]
+        except OSError as error:
+            self._lines.truncate(begin)
+            raise write_error(error, self._path) from error
 
 
 def is_training_log(path: Path) -> bool:
@@ -84,7 +97,7 @@ def is_training_log(path: Path) -> bool:
     return isinstance(about, dict) and "loop" in about
 
 
-def _hold(lines: IO[str], path: Path) -> None:
+def _hold(lines: IO[bytes], path: Path) -> None:
     """Lock the file until it is closed, since other processes would spoil this run's state and classifier."""
     try:
         fcntl.flock(lines, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -7,7 +7,7 @@ from typing import Any
 from diffclean.training.loop_config import LoopConfig
 from diffclean.training.train_config import TrainConfig
 
-STANDARD = "standard"
+STANDARD, FAST = "standard", "fast"
 RECIPES: dict[str, dict[str, Any]] = {
     STANDARD: {
         "arch": TrainConfig.arch,
@@ -19,7 +19,7 @@ RECIPES: dict[str, dict[str, Any]] = {
         "flip": LoopConfig.flip,
         "shift": LoopConfig.shift,
     },
-    "fast": {
+    FAST: {
         "arch": "airnet",
         "label_smoothing": 0.2,
         "epochs": 8,

@@ -134,6 +134,7 @@ class Run:
             "diffclean": __version__,
             "runtime": runtime,
             "precision": precision,
+            **({"weights": manifest.weights} if manifest.weights else {}),
             "engine_fingerprint": manifest.fingerprint,
             "engine_tools": manifest.tools,
             "license": self.located.recipe.license_note,

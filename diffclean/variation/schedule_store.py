@@ -60,10 +60,22 @@ def keep(place: Path, fields: Mapping[str, Any]) -> None:
     if len(text) < _LARGEST_BYTES:
         with suppress(OSError):
             place.parent.mkdir(parents=True, exist_ok=True)
-            # Not `write_whole`, which waits for the disk: a file that a power cut damages is worked out again.
-            with tempfile.NamedTemporaryFile("w", dir=place.parent, suffix=".part", delete=False) as file:
-                file.write(text)
-            Path(file.name).replace(place)
+            _write(place, text)
+
+
+def _write(place: Path, text: str) -> None:
+    """Write a file that appears as a whole; unlike `write_whole`, this does not wait for the disk.
+
+    A file that a power cut damages is worked out again.
+    """
+    file = tempfile.NamedTemporaryFile("w", dir=place.parent, suffix=".part", delete=False)  # noqa: SIM115 - renamed
+    try:
+        with file:
+            file.write(text)
+        Path(file.name).replace(place)
+    except BaseException:
+        Path(file.name).unlink(missing_ok=True)
+        raise
 
 
 def _digest(fields: Mapping[str, Any]) -> str:

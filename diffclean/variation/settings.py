@@ -234,8 +234,15 @@ class Opened:
 
     @property
     def fallback(self) -> Callable[[], Sampler] | None:
-        """Creates the sampler that repeats images whose values were not finite; None if this engine uses fp32."""
-        return None if self.engine.runtime.precision == "fp32" else self.fp32_sampler
+        """Creates the sampler that repeats images whose values were not finite; None if nothing could repeat them.
+
+        That is so if this engine uses fp32, or if its graphs are in half precision with weights in eight bits: the
+        model would be run in their place, and gives other images.
+        """
+        manifest = self.engine.manifest
+        if self.engine.runtime.precision == "fp32" or (manifest.weights and manifest.precision != "fp32"):
+            return None
+        return self.fp32_sampler
 
     def fp32_sampler(self) -> Sampler:
         """A sampler that uses the same engine in fp32."""

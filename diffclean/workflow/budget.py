@@ -72,8 +72,8 @@ def within_budget(plan: Plan, config: CleanConfig, found: Looked, costs: Costs) 
             plan = priced(smaller, config, found, costs)
     if plan.total_s > limit_s:
         raise DiffcleanError(
-            f"The job takes about {duration(plan.total_s * costs.busy)} on this machine, even with all cut that can be "
-            f"cut; the budget is {duration(config.budget_s)}.",
+            f"The job takes about {duration(plan.total_s * costs.busy)} on this machine, even if everything is left "
+            f"out that can be; the budget is {duration(config.budget_s)}.",
             "Give a larger `budget`, fewer images, or a machine with a GPU.",
         )
     return plan

@@ -103,7 +103,7 @@ def search(chain: Chain, places: Places, runner: Runner) -> FoundSuspects | None
         runner.do(
             Step.SUSPECTS,
             lambda: steps.list_suspects(
-                chain.data, first, detector.name, runner.hands, teacher, looks, chain.poison, chain.seed
+                chain.data, first, detector.name, runner.hands, teacher, looks, chain.poison, chain.seed, chain.device
             ),
             first,
             of,
@@ -159,7 +159,7 @@ def _measured(chain: Chain, places: Places, runner: Runner, anew: Path | None) -
     first = first_teacher(chain, places)
 
     def work() -> None:
-        asked = measured.Asked(first, places.student, anew, chain.test, chain.poison)
+        asked = measured.Asked(first, places.student, anew, chain.test, chain.poison, chain.device)
         looked_at = places.variations if chain.measures_variations else None
         found.append(measured.measure_all(asked, looked_at, runner.hands))
         if places.evaluation is not None:

@@ -81,6 +81,7 @@ class Chain:
         test: a clean test set; None: classifiers are not measured.
         poison: the poison manifest of the data; None: the attack is not known.
         seed: the seed of the detector.
+        device: the torch device of the detectors and the measurements. None: CUDA if it works, otherwise the CPU.
         teacher: an existing classifier that takes the place of the first teacher. None: a teacher is trained.
         measures_variations: whether to measure how well the variations preserve labels and how often the trigger
             survives.
@@ -99,6 +100,7 @@ class Chain:
     test: Path | None = None
     poison: Path | None = None
     seed: int = 1
+    device: str | None = None
     teacher: ClassifierFile | None = None
     measures_variations: bool = False
     digest: str = ""

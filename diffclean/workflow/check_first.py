@@ -20,11 +20,12 @@ def check_same_data(found: Looked, ledger: Ledger, out: Path) -> None:
         DiffcleanError: the folder belongs to other data. Its outcomes would be thrown away, and the user may just have
             mistyped the name of the data.
     """
-    before = ledger.notes.get("look") or {}
-    sketch = set(before.get("sketch") or ())
-    if sketch and found.sketch and not sketch & set(found.sketch):
+    before = ledger.notes.get("look")
+    where, sketch = (before.get("where"), before.get("sketch")) if isinstance(before, dict) else (None, None)
+    known = {each for each in sketch if isinstance(each, str)} if isinstance(sketch, list) else set()
+    if known and found.sketch and not known & set(found.sketch):
         raise DiffcleanError(
-            f"{out} belongs to {before.get('where')}, which has no image in common with {found.where}.",
+            f"{out} belongs to {where}, which has no image in common with {found.where}.",
             "Choose another folder with `out`, or remove this one.",
         )
 
@@ -39,21 +40,28 @@ def check_labels(found: Looked) -> None:
         "Expected DATA/<class>/image, or a label beside each image in other formats. Without labels, images can still "
         f"be regenerated: diffclean variate {shlex.quote(found.where)}"
     )
-    lie_in, place = ("lie in", "class folder") if format_of(found.where) == FOLDER else ("have", "label")
-    if not found.classes or set(found.classes) == {""}:
-        raise DiffcleanError(f"The images in {found.where} {lie_in} no {place}s.", hint)
-    if "" in found.classes:
-        raise DiffcleanError(
-            f"Some images in {found.where} {lie_in} no {place} ({found.classes['']} of {found.images}).",
-            "Give them the label of their class (a folder of images: move them into its folder), or take them out.",
-        )
+    _check_all_labelled(found, hint)
     if len(found.classes) == 1:
         raise DiffcleanError(f"{found.where} has one class only, {next(iter(found.classes))}.", hint)
     empty = [name for name, count in found.classes.items() if not count]
     if empty:
+        why = "".join(f" {key}: {problem}." for key, problem in list(found.unreadable.items())[:1])
         raise DiffcleanError(
-            f"{found.where} has classes without an image that can be read: {', '.join(empty[:10])}.",
+            f"{found.where} has classes without an image that can be read: {', '.join(empty[:10])}.{why}",
             "Add images, or remove the class (a folder of images: its folder) where it is not meant.",
+        )
+
+
+def _check_all_labelled(found: Looked, hint: str) -> None:
+    """Refuse a data set in which images have no label."""
+    lie_in, place = ("lie in", "class folder") if format_of(found.where) == FOLDER else ("have", "label")
+    if not found.classes:
+        raise DiffcleanError(f"The images in {found.where} {lie_in} no {place}s.", hint)
+    unlabelled = found.images - sum(found.classes.values())
+    if unlabelled:
+        raise DiffcleanError(
+            f"Some images in {found.where} {lie_in} no {place} ({unlabelled:,} of {found.images:,}).",
+            "Give them the label of their class (a folder of images: move them into its folder), or take them out.",
         )
 
 
@@ -78,6 +86,7 @@ def check_others(config: CleanConfig, found: Looked, test: Looked | None) -> Non
     pick_device(config.device)
     classes = set(found.classes)
     if test is not None and config.test is not None:
+        _check_all_labelled(test, "Expected a test set with one folder of images, or one label, for each class.")
         _check_same(classes, set(test.classes), f"the test set {test.where}")
         if (place_of(config.test) / MANIFEST_FILE).is_file():
             raise UsageError(

@@ -28,7 +28,7 @@ from diffclean.workflow.clean_facts import facts_of
 from diffclean.workflow.clean_job import Outcome, chain_of, places_of
 from diffclean.workflow.measured import Evaluations
 from diffclean.workflow.prepare import Prepared
-from diffclean.workflow.runner import Runner
+from diffclean.workflow.runner import Runner, telling_the_need
 from diffclean.workflow.self_test import self_test
 from diffclean.workflow.self_test import settings_of as settings_of_test
 from diffclean.workflow.steps import Hands, make_variations
@@ -96,11 +96,12 @@ def clean(prepared: Prepared, hands: Hands, command: str = "") -> CleanResult:
 
     Raises:
         DiffcleanError: a step cannot be done.
+        WriteError: the disk is full or cannot be written; the same call continues it.
         Interrupted: the work was asked to stop; the same call continues it.
     """
     config, ledger = prepared.config, prepared.ledger
     make_folders(config.out)
-    with Lock(config.out):
+    with Lock(config.out), telling_the_need(config.out, prepared.plan.bytes):
         _note(prepared)
         try:
             outcome = _steps(prepared, Runner(hands, ledger=ledger))

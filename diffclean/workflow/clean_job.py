@@ -7,6 +7,7 @@ from pathlib import Path
 
 from diffclean.report.facts import GateCheck, SelfTest
 from diffclean.training.loop_config import LoopConfig
+from diffclean.training.recipes import RECIPES
 from diffclean.workflow.chain_config import Chain, Places
 from diffclean.workflow.measured import Evaluations
 from diffclean.workflow.prepare import Prepared, look_settings_of, settings_of
@@ -42,9 +43,14 @@ class Outcome:
 def chain_of(prepared: Prepared) -> Chain:
     """Return the chain of steps with every decision that was made."""
     config, plan = prepared.config, prepared.plan
+    recipe = RECIPES[plan.recipe]
     loop = LoopConfig(
         epochs=plan.epochs,
         batch_size=plan.batch_size,
+        optimizer=recipe["optimizer"],
+        schedule=recipe["schedule"],
+        flip=recipe["flip"],
+        shift=recipe["shift"],
         augment=config.augment,
         seed=config.seed,
         device=config.device,
@@ -62,6 +68,7 @@ def chain_of(prepared: Prepared) -> Chain:
         test=config.test,
         poison=config.poison,
         seed=config.seed,
+        device=config.device,
         teacher=config.teacher,
         measures_variations=True,
         digest=prepared.found.digest,

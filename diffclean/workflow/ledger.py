@@ -130,7 +130,10 @@ class Ledger:
 
     def _read(self) -> None:
         hint = "Choose another folder with `out`, or remove this one."
-        content = read_json(self.path, _LIMIT_BYTES)
+        try:
+            content = read_json(self.path, _LIMIT_BYTES)
+        except DiffcleanError as error:
+            raise DiffcleanError(error.message, error.hint or hint) from error
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise DiffcleanError(f"{self.path} was not written by `clean`.", hint)
         if (version := content.get("format_version")) != FORMAT_VERSION:

@@ -45,6 +45,7 @@ class Asked:
         anew: the teacher that was trained without the suspects. None: there is none.
         test: a clean test set. None: there is none.
         poison: the poison manifest of the training set. None: the attack is not known.
+        device: the torch device to measure them on. None: CUDA if it works, otherwise the CPU.
     """
 
     teacher: Classifier
@@ -52,6 +53,7 @@ class Asked:
     anew: Path | None
     test: Path | None
     poison: Path | None
+    device: str | None = None
 
 
 def measure_all(asked: Asked, variations: Path | None, hands: Hands) -> Evaluations:
@@ -64,11 +66,13 @@ def measure_all(asked: Asked, variations: Path | None, hands: Hands) -> Evaluati
     """
     teacher = student = anew = None
     if (test := asked.test) is not None:
-        teacher = steps.measure(asked.teacher, test, asked.poison, hands)
-        student = steps.measure(asked.student, test, asked.poison, hands, asked.teacher)
+        teacher = steps.measure(asked.teacher, test, asked.poison, hands, device=asked.device)
+        student = steps.measure(asked.student, test, asked.poison, hands, asked.teacher, asked.device)
         if asked.anew is not None:
-            anew = steps.measure(asked.anew, test, asked.poison, hands)
-    kept = steps.measure_variations(asked.teacher, variations, hands) if variations is not None else None
+            anew = steps.measure(asked.anew, test, asked.poison, hands, device=asked.device)
+    kept = None
+    if variations is not None:
+        kept = steps.measure_variations(asked.teacher, variations, hands, asked.device)
     return Evaluations(teacher, student, anew, kept)
 
 

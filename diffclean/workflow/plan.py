@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from diffclean.training.recipes import FAST, RECIPES, STANDARD
 from diffclean.workflow.clean_config import CleanConfig
 from diffclean.workflow.look_first import Looked
 
@@ -16,8 +17,9 @@ FEWEST_TO_JUDGE = 16
 """Images of a class below which the default detector says nothing of it (`detection.looks.FEWEST`)."""
 FEWEST_TO_TEST = 200
 """Images below which a self-test would show nothing."""
-_SHOWN_TO_NETWORK = 100_000
-_EPOCHS = (20, 60)
+_SHOWN_TO_NETWORK = {STANDARD: 100_000, FAST: 60_000}
+"""Images that a network is shown in all, by the recipe."""
+_EPOCHS = {STANDARD: (20, 60), FAST: (8, 40)}
 _SELF_TEST = 2000
 """Images of a self-test."""
 _PASSES = 2
@@ -30,6 +32,7 @@ class Plan:
 
     Attributes:
         arch: the architecture of teacher and student.
+        recipe: the recipe of their training, see `training.recipes`.
         size: the side in px to which images are resized for them. None: the images as they are.
         batch_size: the number of images per training step.
         epochs: the number of epochs of each teacher.
@@ -49,6 +52,7 @@ class Plan:
     """
 
     arch: str
+    recipe: str
     size: int | None
     batch_size: int
     epochs: int
@@ -82,11 +86,15 @@ def first_plan(config: CleanConfig, found: Looked, has_gpu: bool) -> Plan:
     """
     size = config.size or side_for(found, has_gpu)
     side = size or found.largest_side
-    epochs = config.epochs or min(_EPOCHS[1], max(_EPOCHS[0], round(_SHOWN_TO_NETWORK / max(1, found.images))))
+    arch = config.arch if config.arch != "auto" else arch_for(side)
+    recipe = FAST if arch == RECIPES[FAST]["arch"] else STANDARD
+    fewest, most = _EPOCHS[recipe]
+    epochs = config.epochs or min(most, max(fewest, round(_SHOWN_TO_NETWORK[recipe] / max(1, found.images))))
     trains = found.images >= FEWEST_A_CLASS * len(found.classes)
     searches = trains and sum(count >= FEWEST_TO_JUDGE for count in found.classes.values()) >= 1
     plan = Plan(
-        arch=config.arch if config.arch != "auto" else arch_for(side, found.images, has_gpu),
+        arch=arch,
+        recipe=recipe,
         size=size,
         batch_size=batch_for(found.images),
         epochs=epochs,
@@ -105,13 +113,9 @@ def student_epochs(epochs: int) -> int:
     return round(1.5 * epochs)
 
 
-def arch_for(side: int, images: int, has_gpu: bool) -> str:
-    """Choose an architecture by the side of the images in px and by their number."""
-    if side > SMALL_SIDE:
-        return "resnet18"
-    if has_gpu and images >= 2000:
-        return "resnet18-cifar"
-    return "resnet9-cifar" if side <= 40 else "resnet8-cifar"
+def arch_for(side: int) -> str:
+    """Choose an architecture by the side of the images in px."""
+    return "resnet18" if side > SMALL_SIDE else str(RECIPES[FAST]["arch"])
 
 
 def side_for(found: Looked, has_gpu: bool) -> int | None:

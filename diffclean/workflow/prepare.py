@@ -63,6 +63,8 @@ class Prepared:
             said.append(f"{found.copies} images are exact copies of others{across}.")
         if found.alike:
             said.append(f"{found.alike} more look like another image (a hash of 64 bits; small images may by chance).")
+        if self.test is not None and self.test.digest == found.digest:
+            said.append("The test set is the data itself, so nothing is measured on images new to a classifier.")
         if found.largest_side > self.engine_side:
             said.append(
                 f"Images are up to {found.largest_side} px long; the engine looks at them at up to {self.engine_side} "

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from diffclean.data.atomic import WriteError, is_full
+from diffclean.environment import disk_free_bytes
 from diffclean.errors import Interrupted
 from diffclean.workflow.ledger import Ledger
 from diffclean.workflow.steps import Hands
@@ -80,9 +83,12 @@ class Runner:
         started = time.monotonic()
         try:
             self._timed(step, work)
-            ledger.end(outcome)
-        finally:
-            ledger.spent(outcome, time.monotonic() - started)
+        except BaseException:
+            with suppress(WriteError):  # What ended the work says more than that its time could not be recorded.
+                ledger.spent(outcome, time.monotonic() - started)
+            raise
+        ledger.spent(outcome, time.monotonic() - started)
+        ledger.end(outcome)
 
     def _timed(self, step: str, work: Callable[[], object]) -> None:
         started = time.monotonic()
@@ -100,3 +106,24 @@ def _keep_edited(outcome: Path) -> None:
     log.warning(
         "%s was changed by hand and is made anew, since what it is made of changed. Yours is now %s.", outcome, kept
     )
+
+
+@contextmanager
+def telling_the_need(out: Path, needed_bytes: int) -> Iterator[None]:
+    """Add to the message of a full disk how much space the whole job takes.
+
+    Args:
+        out: the folder of the job.
+        needed_bytes: the space that it is expected to take.
+
+    Raises:
+        WriteError: the one that the block raised.
+    """
+    try:
+        yield
+    except WriteError as error:
+        if not is_full(error):
+            raise
+        need = f"The whole job takes about {needed_bytes / 1e6:,.0f} MB in {out}; "
+        free = f"{disk_free_bytes(out.absolute()) / 1e6:,.1f} MB are free there."
+        raise WriteError(error.message, f"{error.hint}\n{need}{free}") from error

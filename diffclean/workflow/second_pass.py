@@ -96,6 +96,7 @@ def _compare(chain: Chain, places: Places, runner: Runner, number: int) -> None:
         chain.data,
         DETECTOR,
         places.teacher,
+        device=chain.device,
         seed=chain.seed,
         progress=hands.progress,
         stop=hands.stop,

@@ -13,7 +13,7 @@ from typing import Any
 from diffclean.attacks.base import Labels
 from diffclean.attacks.manifest import MANIFEST_FILE
 from diffclean.attacks.registry import get
-from diffclean.data.atomic import make_folders, write_whole
+from diffclean.data.atomic import WriteError, make_folders, write_whole
 from diffclean.data.item import Item
 from diffclean.data.json_file import read_json
 from diffclean.data.registry import open_source
@@ -139,8 +139,8 @@ def _row(attack: str, chain: Chain, sample: Sample, work: Path, hands: Hands) ->
     empty = SelfTestRow(attack, RATE, get(attack).like_corruptions)
     try:
         done = _tried(attack, chain, sample, work, hands)
-    except Interrupted:
-        raise
+    except (Interrupted, WriteError):
+        raise  # This says nothing about the attack, and the same command tries it again.
     except DiffcleanError as error:
         log.warning("Self-test: %s could not be tried: %s", attack, error.message)
         return replace(empty, note=f"It could not be tried: {error.message}")

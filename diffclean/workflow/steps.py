@@ -115,6 +115,7 @@ def list_suspects(
     variations: Path | None = None,
     poison: Path | None = None,
     seed: int = 1,
+    device: str | None = None,
 ) -> FoundSuspects:
     """Look for poisoned images, and write the list of those that are found.
 
@@ -127,11 +128,14 @@ def list_suspects(
         variations: variations of the data, for detectors that need them.
         poison: the poison manifest of the data, if there is one. The list is compared with it.
         seed: the seed of everything that is random.
+        device: a torch device. None: CUDA if it works, otherwise the CPU.
     """
     from diffclean.detection.find import find_suspects
     from diffclean.workflow.suspects import found_suspects
 
-    found = find_suspects(data, detector, teacher, variations, seed=seed, progress=hands.progress, stop=hands.stop)
+    found = find_suspects(
+        data, detector, teacher, variations, device=device, seed=seed, progress=hands.progress, stop=hands.stop
+    )
     found.write(out)
     return found_suspects(found, out, poison)
 
@@ -167,7 +171,12 @@ def distil_student(
 
 
 def measure(
-    model: Classifier, test: Path, poison: Path | None, hands: Hands, undefended: Classifier | None = None
+    model: Classifier,
+    test: Path,
+    poison: Path | None,
+    hands: Hands,
+    undefended: Classifier | None = None,
+    device: str | None = None,
 ) -> Evaluation:
     """Measure a classifier on a clean test set and, with a poison manifest, on triggered images too.
 
@@ -177,14 +186,15 @@ def measure(
         poison: the poison manifest of the training set. None: the attack is not known.
         hands: the progress and the stop event.
         undefended: the classifier before the defence, for comparison; only with `poison`.
+        device: a torch device. None: CUDA if it works, otherwise the CPU.
     """
     from diffclean.evaluation.evaluate import evaluate
 
-    return evaluate(model, test, poison, undefended if poison else None, progress=hands.progress)
+    return evaluate(model, test, poison, undefended if poison else None, device, hands.progress)
 
 
-def measure_variations(teacher: Classifier, variations: Path, hands: Hands) -> RunEvaluation:
+def measure_variations(teacher: Classifier, variations: Path, hands: Hands, device: str | None = None) -> RunEvaluation:
     """Measure the label preservation of the variations and, if the attack is known, the trigger survival."""
     from diffclean.evaluation.variation_run import evaluate_run
 
-    return evaluate_run(teacher, variations, progress=hands.progress)
+    return evaluate_run(teacher, variations, device, hands.progress)

@@ -27,8 +27,9 @@ def told(prepared: Prepared) -> list[str]:
     lines += plan.cannot
     lines.append(f"Engine: {config.engine} ({plan.engine}). Licence: {prepared.licence or 'see the model'}.")
     if plan.trains:
+        epochs = "1 epoch" if plan.epochs == 1 else f"{plan.epochs} epochs"
         lines.append(
-            f"Classifiers: {plan.arch}, {plan.epochs} epochs, images {_shown(plan.size)}, on {prepared.device}. "
+            f"Classifiers: {plan.arch}, {epochs}, images {_shown(plan.size)}, on {prepared.device}. "
             f"Suspects: {_searched(prepared) if plan.searches else 'not looked for'}."
         )
     tested = f"{plan.self_test:,} images, 3 triggers" if plan.self_test else f"none, since {plan.no_self_test}"

@@ -111,7 +111,9 @@ def test_a_cell_that_fails_does_not_cost_the_others(command: list[Any], run_scri
     assert "poisons none of 40 images" in figures["failed"][0]["why"]
 
 
-def test_the_tables_tell_both_halves_and_which_attacks_did_not_fire(result: dict[str, Any]) -> None:
+def test_the_tables_tell_both_halves_and_which_attacks_did_not_fire(
+    result: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     result = copy.deepcopy(result)
     badnets = next(cell for cell in result["figures"]["cells"] if cell["attack"] == "badnets")
     half, other = badnets["half"], {"chosen": "reported", "reported": "chosen"}[badnets["half"]]
@@ -125,6 +127,13 @@ def test_the_tables_tell_both_halves_and_which_attacks_did_not_fire(result: dict
     page = render_detection.detection_table(result | {"figures": figures})
     assert f"| bars | badnets | 30.0% | {half} | 1, 2 | 12 | 75.0% (50.0%-100.0%) |" in page
     assert "| bars | sig (did not fire) | 30.0% (25.00%) |" in page
+    monkeypatch.setattr(render_detection, "DEFAULT_DETECTOR", "corner")
+    page = render_detection.detection_short(result | {"figures": figures})
+    found = {
+        half: "75.0%, worst 50.0% (2 runs) | 6.2%, worst 12.5%",
+        other: "75.0%, worst 75.0% (1 run) | 0.0%, worst 0.0%",
+    }
+    assert f"| dirty labels, 1 % and more | {found['chosen']} | {found['reported']} |" in page
 
 
 def test_halves_depend_on_names_alone() -> None:

@@ -51,6 +51,18 @@ def test_an_attack_that_did_not_fire_is_said(capsys: pytest.CaptureFixture[str])
     assert result["robust_accuracy"]["value"] == 1
 
 
+def test_without_the_undefended_classifier_nobody_knows_whether_the_attack_ever_fired(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It was said of a cleaned classifier that the attack did not fire."""
+    capsys.readouterr()
+    assert main(["evaluate", "t.pt", "data", "--poison", "bad/poison.json"]) == 0
+    lines = capsys.readouterr().out
+    assert "did not fire" not in lines
+    assert "Either the attack never fired, or a defence stopped it" in lines
+    assert "    diffclean evaluate t.pt data --poison bad/poison.json --undefended TEACHER\n" in lines
+
+
 def test_a_test_set_that_cannot_tell(capsys: pytest.CaptureFixture[str]) -> None:
     """Of the target class alone there is no attack success."""
     shutil.rmtree("data/dog")

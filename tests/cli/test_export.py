@@ -150,6 +150,7 @@ def test_dry_run_of_an_unknown_model_says_that_its_size_is_not_known(capsys: Cap
         (["--size", "0"], ExitCode.USAGE, "--size"),
         (["--size", "24"], ExitCode.CANNOT, "regenerates squares of 16 px, not of 24"),
         (["--arch", "8.6"], ExitCode.USAGE, "--arch is for TensorRT"),
+        (["--weights", "fp8", "--target", "tensorrt-rtx", "--arch", "8.6"], ExitCode.USAGE, "Use --weights int8"),
         (["--arch", "ada", "--target", "tensorrt-rtx"], ExitCode.USAGE, "'ada' is not a list of GPU architectures"),
     ],
 )

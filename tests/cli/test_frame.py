@@ -42,6 +42,8 @@ def test_the_exit_codes_are_a_promise() -> None:
         (["tiny", "--mode", "extra"], ExitCode.CANNOT),
         (["tiny", "--mode", "memory"], ExitCode.CANNOT),
         (["tiny", "--mode", "disk"], ExitCode.CANNOT),
+        (["tiny", "--mode", "full"], ExitCode.CANNOT),
+        (["tiny", "--mode", "temporary"], ExitCode.CANNOT),
         (["tiny", "--mode", "usage"], ExitCode.USAGE),
         (["tiny", "--no-such-option"], ExitCode.USAGE),
         (["tiny", "--steps", "0"], ExitCode.USAGE),
@@ -64,6 +66,16 @@ def test_an_error_says_what_and_what_to_do(tiny: ModuleType, capsys: Capture) ->
     captured = capsys.readouterr()
     assert captured.err == "Error: No such engine.\n  Try another.\n"
     assert captured.out == ""
+
+
+def test_a_full_disk_says_where_to_free_space(tiny: ModuleType, capsys: Capture) -> None:
+    tiny.main("tiny", "--mode", "disk")
+    assert capsys.readouterr().err.startswith("Error: No space left on device: x.png\n  To continue, type")
+    tiny.main("tiny", "--mode", "full")
+    err = capsys.readouterr().err
+    assert "A file could not be written: No space left on device." in err
+    assert "Free some space, also for temporary files" in err
+    assert "type the same command again: diffclean tiny --mode full" in err
 
 
 def test_traceback_is_shown_on_request(tiny: ModuleType, capsys: Capture) -> None:

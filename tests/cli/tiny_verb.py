@@ -23,6 +23,8 @@ ERRORS: dict[str, BaseException] = {
     "ctrl-c": KeyboardInterrupt(),
     "memory": MemoryError(),
     "disk": OSError(28, "No space left on device", "x.png"),
+    "full": OSError(28, "No space left on device"),
+    "temporary": FileNotFoundError(2, "No usable temporary directory found in ['/tmp']"),
     "pipe": BrokenPipeError(32, "Broken pipe"),
 }
 

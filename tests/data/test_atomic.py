@@ -7,7 +7,6 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -103,20 +102,6 @@ def test_folders_deeper_than_the_stack_of_python(tmp_path: Path) -> None:
     while deep != tmp_path:
         deep.rmdir()
         deep = deep.parent
-
-
-@pytest.fixture
-def tiny_disk() -> Iterator[Path]:
-    if os.geteuid() != 0:
-        pytest.skip("only root can mount a disk")
-    with tempfile.TemporaryDirectory() as name:
-        mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", name], capture_output=True)
-        if mounted.returncode:
-            pytest.skip("mounting is not allowed here")
-        try:
-            yield Path(name)
-        finally:
-            subprocess.run(["umount", name], check=True)
 
 
 def test_full_disk(tiny_disk: Path) -> None:

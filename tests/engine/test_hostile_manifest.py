@@ -83,6 +83,7 @@ def test_weights_beside_a_graph_are_listed_too(location: str, engine: Path) -> N
         {"compiled": 5},
         {"compiled": [{"component": "unet", "target": "openvino", "files": {"../x": "0"}, "key": {}}]},
         {"options": {"precision": "fp4"}},
+        {"options": {"weights": "int3"}},
         {"options": 5},
         {"source": []},
         {"source": {"path": 5}},

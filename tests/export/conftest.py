@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import resource
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -82,19 +80,3 @@ def kept(recipe: Recipe, mini_engine: Path, tmp_path: Path) -> Path:
     shutil.copytree(mini_engine, place)
     assert cached_engine(recipe) == place  # the record says where the model is now
     return place
-
-
-@pytest.fixture
-def file_size_limit() -> Callable[[int], AbstractContextManager[None]]:
-    """`with file_size_limit(bytes):` writes beyond that fail, as on a full disk, whoever runs the test."""
-
-    @contextmanager
-    def limited(limit_bytes: int) -> Iterator[None]:
-        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, hard))
-        try:
-            yield
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-    return limited

@@ -6,6 +6,8 @@ import inspect
 import json
 import math
 import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -234,6 +236,18 @@ def test_a_schedule_is_worked_out_once_and_kept(tmp_path: Path, monkeypatch: pyt
                 schedule_of(**{"name": "lcm", "config": config, "steps": 5, "start": 0.8, **changed})
     (file,) = tmp_path.glob("schedules/*")
     file.write_text(file.read_text().replace("true", "false"))
+    assert schedule_of("lcm", config, 5, 0.8) == first
+
+
+def test_a_schedule_that_the_disk_has_no_room_for_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file_size_limit: Callable[[int], AbstractContextManager[None]]
+) -> None:
+    """The temporary file stayed in the cache, where nobody ever removed it."""
+    monkeypatch.setenv("DIFFCLEAN_CACHE", str(tmp_path))
+    config = {"_class_name": "LCMScheduler", **MADE}
+    with file_size_limit(100):
+        first = schedule_of("lcm", config, 5, 0.8)
+    assert list((tmp_path / "schedules").iterdir()) == []
     assert schedule_of("lcm", config, 5, 0.8) == first
 
 

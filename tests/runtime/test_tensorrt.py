@@ -11,21 +11,25 @@ from types import ModuleType
 from typing import Any
 
 import onnx
+import onnx_ir
 import pytest
 import torch
 from onnx import TensorProto, helper
+from small_denoiser import SIGNATURE, denoiser
 
 import diffclean
 from diffclean.engine.manifest import ComponentEntry, EngineManifest, read_engine_manifest
 from diffclean.engine.tensorrt_key import engine_file, load_key
-from diffclean.engine.tensorrt_library import FLAVOURS
-from diffclean.engine.tensorrt_targets import Profile
+from diffclean.engine.tensorrt_library import FLAVOURS, Flavour
+from diffclean.engine.tensorrt_targets import Profile, least_arch
 from diffclean.environment import gpus
 from diffclean.errors import DiffcleanError
+from diffclean.export.eight_bit import store_in_eight_bits
 from diffclean.export.onnx import example_inputs
 from diffclean.export.tensorrt import build_engine, engine_key
 from diffclean.families.base import Port
 from diffclean.families.registry import family_named
+from diffclean.runtime.onnxruntime import OnnxRuntime
 from diffclean.runtime.tensorrt import TensorRt, usable_key
 
 trt = pytest.importorskip("tensorrt_rtx")
@@ -158,13 +162,19 @@ def test_a_gpu_that_the_library_does_not_support(folder: Path) -> None:
         usable_key(RTX, folder, "fp16", (9, 0), "NVIDIA H100")
 
 
-@pytest.fixture(params=sorted(FLAVOURS))
-def here(request: pytest.FixtureRequest, tiny_engine: Path, tmp_path: Path) -> tuple[str, Path, EngineManifest]:
-    """An engine directory compiled for this machine's GPU, for batches of 4 and of 1 to 8."""
-    flavour = FLAVOURS[request.param]
+def usable(name: str) -> Flavour:
+    """The library, if it works on this machine's GPU; else the test is skipped."""
+    flavour = FLAVOURS[name]
     module: ModuleType = pytest.importorskip(flavour.module)
     if not hasattr(module, "Builder") or not flavour.supported(gpus()[0].capability):
         pytest.skip(f"{flavour.title} does not work on this GPU")
+    return flavour
+
+
+@pytest.fixture(params=sorted(FLAVOURS))
+def here(request: pytest.FixtureRequest, tiny_engine: Path, tmp_path: Path) -> tuple[str, Path, EngineManifest]:
+    """An engine directory compiled for this machine's GPU, for batches of 4 and of 1 to 8."""
+    flavour = usable(request.param)
     directory = Path(shutil.copytree(tiny_engine, tmp_path / "engine"))
     manifest = read_engine_manifest(directory)
     for name, signature in manifest.components.items():
@@ -239,3 +249,27 @@ def test_what_does_not_fit_is_refused_on_a_gpu_too(here: Here) -> None:
     wrong = replace(manifest, components={"vae_decoder": manifest.components["unet"]})
     with pytest.raises((DiffcleanError, RuntimeError)):
         TensorRt(directory, wrong, name, "fp32")
+
+
+@pytest.mark.gpu
+@needs_gpu
+@pytest.mark.parametrize("name", sorted(FLAVOURS))
+@pytest.mark.parametrize("weights", ["int8", "fp8"])
+def test_weights_in_eight_bits_give_what_a_cpu_gives(name: str, weights: str, tmp_path: Path) -> None:
+    flavour, least = usable(name), least_arch(weights)
+    if least and gpus()[0].capability < least:
+        pytest.skip(f"this GPU does not read {weights}")
+    folder = tmp_path / "unet"
+    denoiser(tmp_path / "plain.onnx", "fp16")
+    model = onnx_ir.load(tmp_path / "plain.onnx")
+    store_in_eight_bits(model, weights, "unet")
+    folder.mkdir()
+    onnx_ir.save(model, folder / "model.onnx")
+    key = engine_key(folder / "model.onnx", flavour.name, "fp16", Profile(1, 4, 8).both(), least=least)
+    build_engine(folder / "model.onnx", engine_file(folder, flavour.name), key, SIGNATURE)
+    options = {"precision": "fp16", "weights": weights}
+    manifest = EngineManifest("micro", {}, 8, {}, {"unet": SIGNATURE}, {}, {}, options)
+    inputs = example_inputs(SIGNATURE.inputs, 4)
+    (want,) = OnnxRuntime(tmp_path, manifest, "fp16", 1).run("unet", inputs)
+    (have,) = TensorRt(tmp_path, manifest, name, "fp16").run("unet", {key: each.cuda() for key, each in inputs.items()})
+    assert (have.cpu() - want).abs().max() <= 1e-2 * want.abs().max()

@@ -4,6 +4,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from PIL import Image
 
 from diffclean.classifiers import checkpoints
+from diffclean.data.atomic import WriteError
 from diffclean.errors import DiffcleanError, UsageError
 from diffclean.training import train
 from diffclean.training.loop_config import LoopConfig
@@ -176,6 +178,21 @@ def test_after_a_loss_that_is_no_number_the_last_good_state_is_there(shapes: Set
         train.train(settings)
     state = torch.load(tmp_path / "t.resume", weights_only=True)["state"]
     assert all(bool(tensor.isfinite().all()) for tensor in state["model"].values())
+
+
+def test_a_full_disk_ends_a_training_that_can_be_done_again_in_the_same_process(
+    shapes: Sets, tmp_path: Path, file_size_limit: Callable[[int], AbstractContextManager[None]]
+) -> None:
+    """The error kept the log open and locked, and half of its first line looked like a file of somebody else."""
+    train.train(config(shapes, tmp_path / "alone.pt"))
+    first_bytes = len((tmp_path / "alone.jsonl").read_bytes().splitlines()[0])
+    errors = []
+    for limit_bytes in (10, first_bytes + 10):
+        with file_size_limit(limit_bytes), pytest.raises(WriteError, match=r"t\.jsonl") as raised:
+            train.train(config(shapes, tmp_path / "t.pt"))
+        errors.append(raised.value)
+    train.train(config(shapes, tmp_path / "t.pt"))
+    assert (tmp_path / "t.pt").read_bytes() == (tmp_path / "alone.pt").read_bytes()
 
 
 def test_stopping(shapes: Sets, tmp_path: Path) -> None:

@@ -182,6 +182,18 @@ def test_in_tars(done: VariateResult, source: Path, gated: Settings, tmp_path: P
     assert (again.made, again.kept, again.filtered) == (0, done.made, done.filtered)
 
 
+def test_in_a_bucket(done: VariateResult, source: Path, gated: Settings, bucket: Any) -> None:
+    """The same images pass, those that are given up leave no object, and neither is tried again."""
+    bucket.put({f"in/{key}": (source / key).read_bytes() for key in KEYS})
+    there = variate(bucket / "in", bucket / "out", gated, concurrency=ONE)
+    assert (there.made, there.filtered, there.again) == (done.made, done.filtered, done.again)
+    objects = bucket.objects("out")
+    assert {name: data for name, data in objects.items() if name.endswith(".png")} == images(done.out)
+    assert objects["manifest.parquet"] == (done.out / "manifest.parquet").read_bytes()
+    again = variate(bucket / "in", bucket / "out", gated, concurrency=ONE)
+    assert (again.made, again.kept, again.filtered, again.windows) == (0, done.made, done.filtered, 0)
+
+
 def test_a_dry_run_says_what_to_expect(source: Path, gated: Settings, tmp_path: Path) -> None:
     found = estimate(source, tmp_path / "none", replace(gated, batch=12), threads=1)
     least = gated.min_similarity

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import statistics
 import subprocess
 import sys
 import threading
@@ -20,8 +21,10 @@ from small_cluster import NODE, actors_of, small_cluster, wait_for_the_end
 
 from diffclean.api.variate import variate as door
 from diffclean.data.journal import journal_path, read_journal
+from diffclean.data.manifest import read_run_manifest
 from diffclean.errors import DiffcleanError, ExitCode, Interrupted, UsageError
 from diffclean.execution.ray_cluster import OnRay
+from diffclean.variation.estimate import estimate
 from diffclean.variation.settings import Settings
 from diffclean.variation.variate import Concurrency, variate
 
@@ -72,6 +75,25 @@ def test_the_bytes_are_those_of_one_process(nodes: Any, source: Path, settings: 
     again = variate(source, tmp_path / "out", settings, concurrency=on(nodes))
     assert (again.made, again.kept) == (0, 2 * COUNT)
     wait_for_the_end(os.getpid())
+
+
+@pytest.mark.cluster
+def test_the_quality_gate_on_a_cluster(nodes: Any, source: Path, settings: Settings, tmp_path: Path) -> None:
+    """The same images pass, the same are given up after the same repetitions, and a second run tries none again."""
+    probe = replace(settings, batch=COUNT, strength=0.1, min_similarity=0.5)
+    found = estimate(source, tmp_path / "none", probe, threads=1).similarities
+    gated = replace(probe, batch=2, min_similarity=statistics.median(found))
+    here = variate(source, tmp_path / "local", gated, concurrency=Concurrency(threads=1))
+    there = variate(source, tmp_path / "out", gated, concurrency=on(nodes))
+    assert here.filtered > 0
+    assert here.again > 0
+    assert (there.made, there.filtered, there.again, there.failed) == (here.made, here.filtered, here.again, [])
+    assert there.comparing_s > 0
+    assert files(tmp_path / "out") == files(tmp_path / "local")
+    made, expected = (read_run_manifest(tmp_path / name / "manifest.parquet") for name in ("out", "local"))
+    assert made == expected, "with the same rows that say filtered, and why"
+    again = variate(source, tmp_path / "out", gated, concurrency=on(nodes))
+    assert (again.made, again.filtered, again.windows) == (0, here.filtered, 0)
 
 
 @pytest.mark.cluster

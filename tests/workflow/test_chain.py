@@ -7,9 +7,10 @@ from pathlib import Path
 from threading import Event
 
 import pytest
+import torch
 from suspect_set import COUNT, TRIGGERED
 
-from diffclean.classifiers import checkpoints
+from diffclean.classifiers import checkpoints, networks
 from diffclean.data.registry import open_source
 from diffclean.data.suspects import JudgedClass, JudgedImage, SuspectList, read_list
 from diffclean.errors import Interrupted
@@ -47,6 +48,28 @@ def test_suspects_are_left_out_of_all_that_follows(chain: Chain, places: Places)
     assert list(done.seconds) == [str(step) for step in steps]
     assert done.teacher is not None
     assert done.teacher.images == 3 * COUNT
+
+
+def test_the_device_that_is_asked_for_reaches_every_step(
+    chain: Chain, places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine with a GPU, the detectors and the measurements took the GPU whatever `clean --device` said."""
+    asked: list[str | None] = []
+    pick = networks.pick_device
+
+    def noted(name: str | None = None) -> torch.device:
+        asked.append(name)
+        return pick(name)
+
+    monkeypatch.setattr(networks, "pick_device", noted)
+    loop = replace(LOOP, device="cpu:0")
+    on_device = replace(chain, device="cpu:0", teaching=Teaching("tiny", loop), distilling=Distilling("tiny", loop))
+    steps = replace(on_device, detector="variation-drop", passes=1, measures_variations=True)
+    done = run_chain(steps, places, Runner(Hands()))
+    assert done.measured.variations is not None
+    assert Step.SECOND_PASS in done.seconds
+    assert len(asked) >= len(done.seconds)
+    assert set(asked) == {"cpu:0"}
 
 
 def test_without_a_detector_the_first_teacher_teaches_and_nothing_is_done_twice(chain: Chain, places: Places) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
@@ -159,6 +160,10 @@ def test_a_folder_of_something_else_is_left_alone(config: CleanConfig, suspect_s
     (config.out / "state.json").write_text(json.dumps(state))
     with pytest.raises(DiffcleanError, match="is damaged"):
         prepare(config, Hands())
+    (config.out / "state.json").write_text("{")
+    with pytest.raises(DiffcleanError, match="is damaged") as raised:
+        prepare(config, Hands())
+    assert "Choose another folder" in raised.value.hint
     (config.out / "state.json").write_text("[]")
     with pytest.raises(DiffcleanError, match="was not written by `clean`"):
         prepare(config, Hands())
@@ -172,6 +177,30 @@ def test_data_without_labels_are_refused_with_a_way_out(config: CleanConfig, sha
     with pytest.raises(DiffcleanError, match="lie in no class folders") as raised:
         prepare(replace(config, data=shapes[0] / "lying", test=None), Hands())
     assert "diffclean variate" in raised.value.hint
+    with pytest.raises(DiffcleanError, match=r"The images in .*lying lie in no class folders"):
+        prepare(replace(config, test=shapes[1] / "lying"), Hands())
+
+
+def test_images_beside_the_class_folders_are_refused(
+    config: CleanConfig, draw_photos: Callable[..., Path], tmp_path: Path
+) -> None:
+    """They have no label. They were counted, and refused only when the first training began."""
+    data = draw_photos(tmp_path / "mixed", ["a/1.png", "a/2.png", "b/1.png", "stray.png"])
+    with pytest.raises(DiffcleanError, match=r"Some images in .*mixed lie in no class folder \(1 of 4\)"):
+        prepare(replace(config, data=data, test=None), Hands())
+
+
+def test_a_class_that_cannot_be_read_is_refused_with_the_reason(
+    config: CleanConfig, draw_photos: Callable[..., Path], tmp_path: Path
+) -> None:
+    data = draw_photos(tmp_path / "data", ["a/1.png", "b/1.png"])
+    (data / "b/1.png").write_bytes(b"\x89PNG\r\n\x1a\nand no more")
+    with pytest.raises(DiffcleanError, match=r"without an image that can be read: b\. b/1\.png: "):
+        prepare(replace(config, data=data, test=None), Hands())
+
+
+def test_a_test_set_that_is_the_data_is_said_to_measure_nothing_new(config: CleanConfig) -> None:
+    assert "The test set is the data itself" in "\n".join(told(prepare(replace(config, test=config.data), Hands())))
 
 
 def test_one_class_is_refused(config: CleanConfig, draw_photos: object, tmp_path: Path) -> None:
@@ -209,6 +238,14 @@ def test_a_class_that_is_suspect_as_a_whole_leaves_no_student(config: CleanConfi
     assert "Every image of lying is listed" in without.cannot[0]
     assert not (config.out / "student.onnx").exists()
     assert without.report.is_file()
+    for row in edited["images"]:
+        row["suspect"] = True
+    (config.out / "suspects.json").write_text(json.dumps(edited))
+    nothing = run(config)
+    assert (nothing.student, nothing.kept) == (None, 0)
+    assert "Every image of lying, square, standing is listed" in nothing.cannot[0]
+    assert list((config.out / "cleaned").rglob("*.png")) == []
+    assert "Every image of" in nothing.report.read_text()
 
 
 @pytest.mark.slow

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import disks
 import pytest
 
+from diffclean.data.atomic import WriteError, write_whole
 from diffclean.errors import DiffcleanError
 from diffclean.workflow.ledger import Ledger
-from diffclean.workflow.runner import Runner
+from diffclean.workflow.runner import Runner, telling_the_need
 from diffclean.workflow.steps import Hands
 
 
@@ -54,6 +56,23 @@ def test_a_step_that_failed_is_not_done_and_its_time_counts(outcome: Path) -> No
     assert ledger.done == []
     assert done(outcome, 1) == ["train"]
     assert Ledger(outcome.parent).done == ["train"]
+
+
+def test_a_full_disk_is_told_by_the_file_that_had_no_room(tiny_disk: Path) -> None:
+    """Not by `state.json`, which has no room either, but is not what the user waits for."""
+    outcome = tiny_disk / "teacher.pt"
+
+    def work() -> None:
+        disks.fill(tiny_disk)
+        write_whole(outcome, bytes(10))
+
+    need = telling_the_need(tiny_disk, 5_000_000)
+    with pytest.raises(WriteError, match=r"teacher\.pt': the disk is full") as raised, need:
+        Runner(Hands(), ledger=Ledger(tiny_disk)).do("train", work, outcome, {"seed": 1})
+    assert "Free some space and run the same command again" in raised.value.hint
+    assert f"The whole job takes about 5 MB in {tiny_disk}; 0.0 MB are free there." in raised.value.hint
+    (tiny_disk / disks.FILLER).unlink()
+    assert done(outcome, 1) == ["train"]
 
 
 def test_a_folder_is_kept_while_its_settings_are_the_same(tmp_path: Path) -> None:

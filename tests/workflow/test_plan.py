@@ -26,7 +26,7 @@ def found(images: int, side: int, classes: int = 10, sizes: int = 1) -> Looked:
 
 def test_small_images_are_taken_as_they_are_and_large_ones_resized() -> None:
     small, large = first_plan(CONFIG, found(5000, 32), False), first_plan(CONFIG, found(5000, 500, sizes=3), False)
-    assert (small.size, small.arch) == (None, "resnet9-cifar")
+    assert (small.size, small.arch) == (None, "airnet")
     assert (large.size, large.arch) == (128, "resnet18")
     assert first_plan(CONFIG, found(5000, 500, sizes=3), True).size == 224
     assert first_plan(CONFIG, found(5000, 30, sizes=3), False).size == 32
@@ -87,7 +87,7 @@ def test_the_pace_is_that_of_a_machine_that_does_nothing_else(tiny_archs: None) 
 def test_what_was_asked_for_is_never_given_up() -> None:
     data = found(5000, 32)
     config = replace(CONFIG, epochs=20, variations=2, self_test=True, budget_s=60)
-    with pytest.raises(DiffcleanError, match="even with all cut that can be cut; the budget is 60 s"):
+    with pytest.raises(DiffcleanError, match="even if everything is left out that can be; the budget is 60 s"):
         within_budget(first_plan(config, data, False), config, data, COSTS)
 
 

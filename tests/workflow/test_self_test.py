@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
+from diffclean.data.atomic import WriteError
 from diffclean.data.registry import open_source
 from diffclean.training.loop_config import LoopConfig
 from diffclean.variation.settings import Settings
@@ -44,6 +47,15 @@ def test_each_trigger_goes_the_same_way_as_the_data(chain: Chain, tmp_path: Path
     assert written == [
         path.stat().st_mtime_ns for path in sorted((tmp_path / "self-test").glob("*.json")) if path.stem in ATTACKS
     ]
+
+
+def test_a_full_disk_is_no_outcome_of_an_attack(
+    chain: Chain, tmp_path: Path, file_size_limit: Callable[[int], AbstractContextManager[None]]
+) -> None:
+    """It was recorded as an attack that cannot be tried on this data, and the same command never tried it again."""
+    with file_size_limit(3000), pytest.raises(WriteError):
+        self_test(chain, (), 30, tmp_path / "self-test", Hands())
+    assert not (tmp_path / "self-test" / f"{ATTACKS[0]}.json").exists()
 
 
 def test_the_sample_has_some_of_each_class_and_nothing_that_is_left_out(chain: Chain, tmp_path: Path) -> None:
