@@ -9,7 +9,8 @@ seeds up to 10, and to `reported` with larger ones: `--half reported --seeds 11 
 
 Every cell leaves a JSON file in WORK/cells, so a run that was stopped goes on; a cell is measured anew when the source
 of its detector has changed. The whole is written to results/<name>.json; `render.py` makes the table. Several runs may
-share WORK where they have different data sets; a last one over all of them then makes the result.
+share WORK where they have different data sets; a last one over all of them then makes the result. `--as-kept` makes it
+from what is there; the tables then say on how many states of the code the cells were measured.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from typing import Any
 
 from detection_cell import ATTACKS, BENIGN, Cell, half_of
 from detection_data import data_set
-from detection_measure import code, measured
+from detection_measure import as_kept, code, measured
 from detection_training import Training
 from record import write_result
 
@@ -48,11 +49,16 @@ def main() -> int:
     for cell in cells(options, attacks):
         log.info("cell: %s (%s)", cell.name, cell.half)
         try:
-            found = measured(cell, training, options.work, options.teachers, options.students)
+            if options.as_kept:
+                found = as_kept(cell, training, options.work)
+            else:
+                found = measured(cell, training, options.work, options.teachers, options.students)
         except Exception as error:  # one cell must not cost the others of a long run; it is told here and at the end
             log.exception("%s failed", cell.name)
             figures["failed"].append({"cell": cell.name, "why": f"{type(error).__name__}: {error}"})
         else:
+            if found is None:
+                continue
             figures["cells"].append(found)
             sizes = cell.data.sizes.values()
             spread = {"images": sum(sizes), "smallest_class": min(sizes), "largest_class": max(sizes)}
@@ -74,6 +80,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rates", nargs="+", type=float, default=[0.1, 0.05, 0.01, 0.005])
     parser.add_argument("--seeds", nargs="+", type=int, default=[1])
     parser.add_argument("--detectors", nargs="+", default=["isolate"])
+    parser.add_argument(
+        "--as-kept",
+        action="store_true",
+        help="measure nothing: take the cells that are there, of any state of the code",
+    )
     parser.add_argument("--teachers", action="store_true", help="measure teachers as well")
     parser.add_argument("--students", action="store_true", help="measure teachers and a student as well")
     parser.add_argument("--arch", default="wrn-16-1")

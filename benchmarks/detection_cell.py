@@ -127,8 +127,15 @@ class Cell:
         return f"{self.data.name}-{self.poisoning}{seed}-{self.detector}"
 
 
-SEEN = {("cifar10", "sig"), ("cifar10", "bpp"), ("cifar10", "blended-picture"), ("signs", "badnets")}
-"""Pairs that the hash would report, but at which `isolate` was looked at while it was made: they count as chosen."""
+SEEN = {
+    ("cifar10", "sig"),
+    ("cifar10", "bpp"),
+    ("cifar10", "blended-picture"),
+    ("signs", "badnets"),
+    ("signs", "two-scale"),
+    ("signs", "adaptive-blend"),
+}
+"""Pairs that the hash would report, but that were looked at before `isolate` was finished: they count as chosen."""
 
 
 LAST_BENIGN = 10

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import re
 import time
@@ -67,6 +68,20 @@ def measured(cell: Cell, training: Training, work: Path, teachers: bool, student
         figures["teachers"] = trained.get("teachers", lambda: of_teachers(cell, training, listed))
     if students:
         figures["student"] = trained.get("student", lambda: of_student(cell, training, listed))
+    return figures
+
+
+def as_kept(cell: Cell, training: Training, work: Path) -> dict[str, Any] | None:
+    """The figures of a cell that was measured before, on whichever state of the code; None if it was not."""
+    path = work / "cells" / f"{cell.name}.json"
+    if not path.exists():
+        return None
+    figures = {**json.loads(path.read_text())["made"][cell.name], "half": cell.half, "labels": cell.labels}
+    trained = work / "cells" / f"{cell.name}-{training.arch_for(cell.data)}.json"
+    if trained.exists():
+        kept = json.loads(trained.read_text())
+        if kept["settings"] == {"training": asdict(training), "list": figures["list"]}:
+            figures |= kept["made"]
     return figures
 
 

@@ -35,7 +35,7 @@ def detection_short(result: dict[str, Any]) -> str:
         f"What the default detector, `{DEFAULT_DETECTOR}`, finds ({_data(result)}; {where(result)}). Its settings were "
         "chosen on the pairs of data set and attack under *chosen*; those under *reported* had no part in any choice. "
         "*Found* is the share of the poisoned images that are listed, *wrongly listed* that of the clean ones: the "
-        f"median of the runs, and the worst of them.{_counted(cells)}",
+        f"median of the runs, and the worst of them.{_counted(cells)}{_states(cells)}",
         "",
         *table(["poison", *head], rows),
     ]
@@ -61,10 +61,10 @@ def detection_summary(result: dict[str, Any]) -> str:
         f"**What is found** ({_data(result)}; {where(result)}). Every setting was chosen on the half *chosen*; the "
         "half *reported* had no part in any choice. A hash of the names of data set and attack says which pair is in "
         "which half, but pairs that somebody looked at too early count as chosen. TPR is the share of the poisoned "
-        f"images that are listed, FPR that of the clean ones.{_counted(cells)} The last two columns compare the "
-        "teacher that was trained anew, without the listed images, with one that was trained on clean data: attack "
-        "success in points above it, clean accuracy in points below it. They tell the worst run. Every single run "
-        "stands in [evidence](evidence.md).",
+        f"images that are listed, FPR that of the clean ones.{_counted(cells)}{_states(cells)} The last two columns "
+        "compare the teacher that was trained anew, without the listed images, with one that was trained on clean "
+        "data: attack success in points above it, clean accuracy in points below it. They tell the worst run. Every "
+        "single run stands in [evidence](evidence.md).",
     ]
     for detector in _different(cells, "detector"):
         head = ["kind", "half", "runs", "TPR, median", "TPR, least", "FPR, median", "FPR, most"]
@@ -89,7 +89,8 @@ def detection_table(result: dict[str, Any]) -> str:
         "CA / ASR in %: of the teacher on the suspect data (an ASR below 80 % is marked: the attack did not fire), of "
         "the teacher anew without the listed images, of a teacher on clean data, and of a student of the teacher anew "
         f"({training['arch']}, for images of more than 64 px {training['large_arch']}; {training['epochs']} epochs, a "
-        f"student {training['student_epochs']}). Over several seeds: the mean, and the range in brackets.",
+        f"student {training['student_epochs']}). Over several seeds: the mean, and the range in brackets."
+        f"{_states(cells)}",
     ]
     for detector in _different(cells, "detector"):
         own = [cell for cell in cells if cell["detector"] == detector]
@@ -152,6 +153,15 @@ def _counted(cells: Cells) -> str:
     if unknown:
         text += f" Of {unknown} runs it was not measured whether the attack fires; they count."
     return text
+
+
+def _states(cells: Cells) -> str:
+    """On how many states of the detectors' code the runs were measured, where there was more than one."""
+    codes = list(_different(cells, "code"))
+    detectors = len(list(_different(cells, "detector")))
+    if len(codes) <= detectors:
+        return ""
+    return f" The runs were measured on {len(codes)} states of the code, whose digests are in the result file."
 
 
 def _fired(cell: dict[str, Any]) -> bool | None:
