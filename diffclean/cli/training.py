@@ -59,7 +59,7 @@ LOOP_OPTIONS = (
         "--weight-decay",
         type=click.FloatRange(0),
         help="The weight decay, which pulls the weights towards zero.  [default: 0.0005 for sgd, 0.05 for adamw, "
-        "0.12 for muon]",
+        "0.12 for muon, less beyond 200 steps]",
     ),
     click.option(
         "--schedule",

@@ -197,6 +197,6 @@ class Loop:
         finer = "" if precision == "fp32" else f"; or `precision` fp32 (it is {precision})"
         return DiffcleanError(
             f"{what} in epoch {self.epoch + 1}, step {self.step}. {kept}",
-            f"Use a smaller `learning_rate` (it is {self.config.peak_rate:g}) with `overwrite`, which starts from the "
+            f"Use a smaller `learning_rate` (it is {self.trainer.peak_rate:g}) with `overwrite`, which starts from the "
             f"beginning{finer}.",
         )

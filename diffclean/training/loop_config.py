@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
 LEARNING_RATES = {"sgd": 0.1, "adamw": 1e-3, "muon": 0.24}
 WEIGHT_DECAYS = {"sgd": 5e-4, "adamw": 0.05, "muon": 0.12}
 SCHEDULES = ("cosine", "linear", "multi-step", "constant")
+_MUON_STEPS = 200
+"""The number of steps for which Muon's defaults are meant; in a longer run they shrink."""
 FLIPS = ("random", "alternating")
 PRECISIONS = ("bf16", "fp16", "fp32")
 
@@ -22,9 +25,10 @@ class LoopConfig:
         epochs: how many times each image is seen.
         batch_size: the number of images in a step, over all processes.
         optimizer: sgd (with Nesterov momentum), adamw, or muon (with AdamW for biases and the last layer).
-        learning_rate: the learning rate at its peak; None stands for that in `LEARNING_RATES`.
+        learning_rate: the learning rate at its peak; None stands for that in `LEARNING_RATES`, with muon less in long
+            runs.
         momentum: the momentum of SGD.
-        weight_decay: the weight decay; None stands for that in `WEIGHT_DECAYS`.
+        weight_decay: the weight decay; None stands for that in `WEIGHT_DECAYS`, with muon less in long runs.
         schedule: with "cosine", the rate rises linearly over the share `warmup` of the steps, then follows half a
             cosine to zero (one cycle; Smith and Topin 2017, arXiv 1708.07120). With "linear" it falls evenly to zero.
             With "multi-step" it falls to a tenth at each of `milestones`. With "constant" it stays. The last three rise
@@ -82,15 +86,24 @@ class LoopConfig:
         """Whether an image looks different each time that it is shown."""
         return self.augment or self.turn > 0 or self.zoom > 0
 
-    @property
-    def peak_rate(self) -> float:
-        """The learning rate, with its default filled in."""
-        return LEARNING_RATES[self.optimizer] if self.learning_rate is None else self.learning_rate
+    def peak_rate(self, steps: int = 1) -> float:
+        """The learning rate of a run of so many steps, with its default filled in."""
+        return (
+            LEARNING_RATES[self.optimizer] * self._shrunk(steps) if self.learning_rate is None else self.learning_rate
+        )
 
-    @property
-    def decay(self) -> float:
-        """The weight decay, with its default filled in."""
-        return WEIGHT_DECAYS[self.optimizer] if self.weight_decay is None else self.weight_decay
+    def decay(self, steps: int = 1) -> float:
+        """The weight decay of a run of so many steps, with its default filled in."""
+        default = WEIGHT_DECAYS[self.optimizer] * self._shrunk(steps)
+        return default if self.weight_decay is None else self.weight_decay
+
+    def _shrunk(self, steps: int) -> float:
+        """What is left of Muon's defaults in a long run.
+
+        An update by Muon has one size, whatever the gradient, so a kernel forgets its past in about 1 / rate^2 steps.
+        That should be a fixed share of the run.
+        """
+        return min(1.0, math.sqrt(_MUON_STEPS / steps)) if self.optimizer == "muon" else 1.0
 
     @property
     def warmup_share(self) -> float:
@@ -100,7 +113,7 @@ class LoopConfig:
     def identity(self) -> dict[str, Any]:
         """The resolved settings that determine the weights. A run can be resumed only with the same."""
         content = {name: value for name, value in asdict(self).items() if name not in _NOT_IN_IDENTITY}
-        resolved = {"learning_rate": self.peak_rate, "weight_decay": self.decay, "warmup": self.warmup_share}
+        resolved = {"learning_rate": self.peak_rate(), "weight_decay": self.decay(), "warmup": self.warmup_share}
         return content | resolved | {"milestones": list(self.milestones)}
 
     def problems(self) -> list[str]:

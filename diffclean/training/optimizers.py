@@ -18,13 +18,20 @@ _REST_SHARE = 0.08
 """The learning rate of biases and of the last layer, as a share of Muon's."""
 
 
-def optimizer_for(model: nn.Module, config: LoopConfig) -> torch.optim.Optimizer | MuonAndAdamW:
-    """SGD with Nesterov momentum, AdamW, or Muon for the kernels of all layers but the last and AdamW for the rest."""
+def optimizer_for(model: nn.Module, config: LoopConfig, steps: int = 1) -> torch.optim.Optimizer | MuonAndAdamW:
+    """SGD with Nesterov momentum, AdamW, or Muon for the kernels of all layers but the last and AdamW for the rest.
+
+    Args:
+        model: the network.
+        config: the settings.
+        steps: the number of steps in the run.
+    """
+    rate, decay = config.peak_rate(steps), config.decay(steps)
     if config.optimizer == "muon":
         # In short trainings, a lower momentum and fewer steps of the iteration learn as much (Jordan 2024).
         settings = MuonSettings(
-            config.peak_rate,
-            config.decay,
+            rate,
+            decay,
             momentum=_MUON_MOMENTUM,
             steps=3,
             adjustment="original",
@@ -33,12 +40,12 @@ def optimizer_for(model: nn.Module, config: LoopConfig) -> torch.optim.Optimizer
         )
         return MuonAndAdamW(model, settings)
     if config.optimizer == "adamw":
-        return torch.optim.AdamW(model.parameters(), config.peak_rate, weight_decay=config.decay, foreach=True)
+        return torch.optim.AdamW(model.parameters(), rate, weight_decay=decay, foreach=True)
     return torch.optim.SGD(
         model.parameters(),
-        config.peak_rate,
+        rate,
         momentum=config.momentum,
-        weight_decay=config.decay,
+        weight_decay=decay,
         nesterov=config.momentum > 0,
         foreach=True,
     )

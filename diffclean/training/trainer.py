@@ -58,7 +58,9 @@ class Trainer:
         self.steps = len(self.train_images) // self.batch  # in each epoch, other images are left over
         network = world.wrapped(model)
         self.network: Any = torch.compile(network) if config.compile else network
-        self.optimizer = optimizer_for(model, config)
+        self.all_steps = config.epochs * self.steps
+        self.peak_rate = config.peak_rate(self.all_steps)
+        self.optimizer = optimizer_for(model, config, self.all_steps)
         self.scaler = torch.amp.GradScaler(world.device.type, enabled=precision == "fp16")
         self.average = WeightAverage(model, config.ema) if config.ema else None
         self._id = ids_of([str(world.rank)])
@@ -95,7 +97,7 @@ class Trainer:
         """
         config, device = self.config, self.world.device
         steps_done = epoch * self.steps + step
-        set_rate(self.optimizer, rate_share(steps_done / (config.epochs * self.steps), config) * config.peak_rate)
+        set_rate(self.optimizer, rate_share(steps_done / self.all_steps, config) * self.peak_rate)
         pixels = pixels.to(device)
         if config.augment:
             largest_shift = int(config.shift * min(pixels.shape[2:]))

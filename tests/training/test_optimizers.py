@@ -42,7 +42,7 @@ def test_optimisers_take_their_own_defaults(name: str) -> None:
     own = LoopConfig(optimizer=name)
     optimizer = optimizer_for(model, own)
     assert type(optimizer).__name__.lower() == name
-    assert optimizer.defaults["lr"] == own.peak_rate == (0.1 if name == "sgd" else 1e-3)
+    assert optimizer.defaults["lr"] == own.peak_rate() == (0.1 if name == "sgd" else 1e-3)
     asked = LoopConfig(optimizer=name, learning_rate=0.3, weight_decay=0.0)
     assert optimizer_for(model, asked).defaults["lr"] == 0.3
     assert optimizer_for(model, asked).defaults["weight_decay"] == 0
@@ -52,10 +52,20 @@ def test_muon_trains_kernels_and_adamw_the_rest() -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4, 2))
     own = LoopConfig(optimizer="muon")
     kernels, rest = optimizer_for(model, own).param_groups
-    assert (kernels["lr"], kernels["weight_decay"]) == (own.peak_rate, own.decay) == (0.24, 0.12)
+    assert (kernels["lr"], kernels["weight_decay"]) == (own.peak_rate(), own.decay()) == (0.24, 0.12)
     assert [len(p) for p in kernels["params"]] == [4]
-    assert rest["lr"] < own.peak_rate
+    assert rest["lr"] < own.peak_rate()
     assert [tuple(p.shape) for p in rest["params"]] == [(4,), (2, 4), (2,)]
+
+
+def test_the_defaults_of_muon_shrink_in_long_runs_and_what_is_given_stays() -> None:
+    own = LoopConfig(optimizer="muon")
+    assert own.peak_rate(50) == own.peak_rate(200) == 0.24
+    assert own.peak_rate(800) == pytest.approx(0.12)
+    assert own.decay(800) == pytest.approx(0.06)
+    asked = LoopConfig(optimizer="muon", learning_rate=0.2, weight_decay=0.1)
+    assert (asked.peak_rate(800), asked.decay(800)) == (0.2, 0.1)
+    assert LoopConfig().peak_rate(800) == LoopConfig().peak_rate()
 
 
 def test_the_average_follows_its_formula() -> None:
