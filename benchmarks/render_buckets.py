@@ -37,11 +37,13 @@ def killed_on_ray(result: dict[str, Any]) -> str:
     """The same on a cluster, where actors and nodes end, too."""
     figures = result["figures"]
     times = Counter(figures["kills"])
+    there = [state["tars_there"] for state in figures["at_kills"]]
     ended = f"the driver {times['driver']} times, an actor {times['actor']} times and a node {times['node']} times"
     return (
         f"**The same on a Ray cluster** of {figures['nodes']} nodes of one CPU (Ray {figures['ray']}; "
         f"{result['data']}; {where(result)}): {ended} ended without a word, while {_refused(figures)}. "
-        f"{_left(figures)} {_costs(figures, 'the driver')}\n"
+        f"{_left(figures)} Then {min(there)} to {max(there)} of the {figures['tars']} tars could be seen. "
+        f"{_costs(figures, 'the driver')}\n"
     )
 
 
