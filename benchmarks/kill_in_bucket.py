@@ -37,10 +37,10 @@ from bucket_server import ENVIRONMENT, Bucket, bucket_on, s3_server
 
 LEASE_S = 3.0
 """After a kill, the next run waits so long for a sign of life of the one before; 30 s unless it is set."""
-VARIATE = (
+DIFFCLEAN = (
     f"import sys; from diffclean.data import lease; lease.LIFE_S = {LEASE_S}; from diffclean.cli.main import main; "
 )
-VARIATE += "sys.exit(main())"
+DIFFCLEAN += "sys.exit(main())"
 SIDE_PX = 8
 
 
@@ -53,6 +53,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--engine", default="micro")
+    parser.add_argument("--batch", type=int, help="as for variate; an actor or process holds the images of a few")
     options = parser.parse_args()
     logging.getLogger("werkzeug").setLevel(logging.ERROR)  # the server would tell every request
     with tempfile.TemporaryDirectory() as name, s3_server() as server, bucket_on(server, "kills") as bucket:
@@ -64,15 +65,8 @@ def main() -> None:
 
 def measured(options: argparse.Namespace, work: Path, bucket: Bucket) -> dict[str, Any]:
     """What a disturbed run in the bucket left, beside an undisturbed one on disk."""
-    pattern = f"x-{{0000..{options.shards - 1:04d}}}.tar"
-    for name, data in tars(options):
-        (work / "in").mkdir(exist_ok=True)
-        (work / "in" / name).write_bytes(data)
-        bucket.store.put(f"in/{name}", data)
-    how = ["--engine", options.engine, "--steps", str(options.steps), "--processes", "1", "--quiet"]
-    here = Watched([str(work / "in" / pattern), "-o", str(work / "out"), *how], work).finish()
-    whole = {path.name: digest(path.read_bytes()) for path in (work / "out").glob("*.tar")}
-    command = [f"{bucket / 'in'}/{pattern}", "-o", bucket / "out", *how]
+    here, whole = undisturbed(options, work, bucket)
+    command = [*in_bucket(options, bucket), "--processes", "1"]
     disturbed = Disturbed(bucket, options)
     kills, seen, runs = [], True, []
     for wanted in disturbed.moments():
@@ -86,15 +80,49 @@ def measured(options: argparse.Namespace, work: Path, bucket: Bucket) -> dict[st
         print(kills[-1], flush=True)
     runs.append(Watched(command, work).finish())
     disturbed.end()
+    return {"kills": kills, **outcome(options, bucket, disturbed, whole, seen), **costs(here, runs)}
+
+
+def undisturbed(options: argparse.Namespace, work: Path, bucket: Bucket) -> tuple[Watched, dict[str, str]]:
+    """Put the tars on disk and into the bucket; run over those on disk. Returns the run, and the hash of each tar."""
+    (work / "in").mkdir()
+    for name, data in tars(options):
+        (work / "in" / name).write_bytes(data)
+        bucket.store.put(f"in/{name}", data)
+    arguments = [str(work / "in" / pattern(options)), "-o", str(work / "out"), *how(options), "--processes", "1"]
+    run = Watched(arguments, work).finish()
+    return run, {path.name: digest(path.read_bytes()) for path in (work / "out").glob("*.tar")}
+
+
+def in_bucket(options: argparse.Namespace, bucket: Bucket) -> list[str]:
+    """The arguments of the run from tars to tars in the bucket."""
+    return [f"{bucket / 'in'}/{pattern(options)}", "-o", bucket / "out", *how(options)]
+
+
+def how(options: argparse.Namespace) -> list[str]:
+    """The options of both runs."""
+    batch = ["--batch", str(options.batch)] if options.batch else []
+    return ["--engine", options.engine, "--steps", str(options.steps), "--quiet", *batch]
+
+
+def pattern(options: argparse.Namespace) -> str:
+    """The names of the tars."""
+    return f"x-{{0000..{options.shards - 1:04d}}}.tar"
+
+
+def outcome(
+    options: argparse.Namespace, bucket: Bucket, disturbed: Disturbed, whole: dict[str, str], seen: bool
+) -> dict[str, Any]:
+    """What the disturbed run left in the bucket."""
     rows = read_run_manifest(Path(f"{bucket / 'out'}/manifest.parquet"))
     left = [found.name for chunk in bucket.store.below("out") for found in chunk]
     return {
         "images": options.count,
         "tars": options.shards,
         "steps": options.steps,
+        "batch": options.batch,
         "seed": options.seed,
         "lease_s": LEASE_S,
-        "kills": kills,
         "requests": disturbed.asked,
         "requests_refused": disturbed.refused,
         "puts_of_images": disturbed.made,
@@ -102,6 +130,12 @@ def measured(options: argparse.Namespace, work: Path, bucket: Bucket) -> dict[st
         "bytes_equal": visible(bucket) == whole,
         "only_whole_tars_seen": seen,
         "left_over": [name for name in left if SPOOL in name or ".diffclean-log" in name],
+    }
+
+
+def costs(here: Watched, runs: list[Watched]) -> dict[str, Any]:
+    """Time, memory and temporary files of the run on disk and of those in the bucket."""
+    return {
         "seconds": {"on_disk_undisturbed": here.seconds, "in_bucket_disturbed": sum(run.seconds for run in runs)},
         "peak_memory_mb": {"on_disk": here.memory_mb, "in_bucket": max(run.memory_mb for run in runs)},
         "peak_temporary_files_mb": max(run.temporary_mb for run in runs),
@@ -163,7 +197,7 @@ class Disturbed:
 
 
 class Watched:
-    """A run of `variate` in a process of its own.
+    """A run of `variate`, or of another verb, in a process of its own.
 
     Attributes:
         seconds: how long it took.
@@ -171,30 +205,40 @@ class Watched:
         temporary_mb: the most that its temporary files took, looked at a few times a second.
     """
 
-    def __init__(self, arguments: list[str], work: Path) -> None:
+    def __init__(self, arguments: list[str], work: Path, verb: str = "variate") -> None:
         temporary = work / "tmp"
         temporary.mkdir(exist_ok=True)
         self._temporary = str(temporary)
         environment = os.environ | {"TMPDIR": self._temporary}
         self._started = time.monotonic()
-        self._process = subprocess.Popen([sys.executable, "-c", VARIATE, "variate", *arguments], env=environment)
+        self._process = subprocess.Popen([sys.executable, "-c", DIFFCLEAN, verb, *arguments], env=environment)
         self.seconds = self.memory_mb = self.temporary_mb = 0.0
 
     def kill_when(self, now: Callable[[], bool]) -> bool:
         """Kill it at a moment; False if it has ended before."""
+        if not self.lasts_until(now):
+            return False
+        self.kill()
+        return True
+
+    def lasts_until(self, now: Callable[[], bool]) -> bool:
+        """Wait for a moment; False if it has ended before."""
         while not now():
             if self._has_ended():
                 return False
+        return True
+
+    def kill(self) -> None:
+        """Kill it."""
         self._process.kill()
         self._wait()
-        return True
 
     def finish(self) -> Watched:
         """Let it end well."""
         while not self._has_ended():
             pass
         if self._process.returncode:
-            raise SystemExit(f"variate ended with {self._process.returncode}")
+            raise SystemExit(f"diffclean ended with {self._process.returncode}")
         return self
 
     def _has_ended(self) -> bool:

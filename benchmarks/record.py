@@ -22,7 +22,7 @@ from diffclean.environment import gpus
 
 RESULTS = Path(__file__).parent / "results"
 _LIBRARIES = ("diffclean", "torch", "diffusers", "onnx", "onnxruntime", "openvino", "numpy", "pillow")
-_WHERE_INSTALLED = ("onnxruntime-gpu", "tensorrt", "tensorrt-rtx", "timm", "triton")
+_WHERE_INSTALLED = ("obstore", "ray", "onnxruntime-gpu", "tensorrt", "tensorrt-rtx", "timm", "triton")
 
 
 def results_folder() -> Path:

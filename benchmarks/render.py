@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from render_buckets import killed_in_bucket, killed_on_ray, stores, trained_from_bucket
 from render_detection import detection_short, detection_summary, detection_table
 from render_gpu import (
     distill_speed,
@@ -27,7 +28,7 @@ from render_gpu import (
 )
 from render_models import fast_recipe, full_size, int8_micro
 from render_recipes import micro_recipes
-from render_scale import actors, killed_in_bucket, plan
+from render_scale import actors, plan
 from render_windows import windows_table
 
 ROOT = Path(__file__).parents[1]
@@ -310,7 +311,12 @@ PAGES: dict[str, dict[str, Any]] = {
         "tensorrt_rtx": tensorrt_rtx,
     },
     "docs/distillation.md": {"fast_recipe": fast_recipe},
-    "docs/buckets.md": {"kill_in_bucket": killed_in_bucket},
+    "docs/buckets.md": {
+        "kill_in_bucket": killed_in_bucket,
+        "kill_on_ray": killed_on_ray,
+        "stores": stores,
+        "train_from_bucket": trained_from_bucket,
+    },
     "docs/scale.md": {"ray_actors": actors, "variate_throughput": plan},
     "docs/detection.md": {"detection": detection_summary},
     "docs/families.md": {"windows_quality": windows_table},

@@ -37,25 +37,6 @@ def actors(result: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def killed_in_bucket(result: dict[str, Any]) -> str:
-    """Kills and failing requests survived by a run over tars in a bucket."""
-    figures = result["figures"]
-    once = "once" if figures["in_manifest_once"] else "NOT once"
-    equal = "equal to" if figures["bytes_equal"] else "DIFFERENT FROM"
-    seen = "whole" if figures["only_whole_tars_seen"] else "NOT whole"
-    waiting = max(kill["images_in_spool"] for kill in figures["kills"])
-    each = figures["images"] // figures["tars"]
-    return (
-        f"**Kills and failing requests** ({result['data']}; {where(result)}): a run from tars to tars on an S3 server "
-        f"on the same machine was killed {len(figures['kills'])} times, while {figures['requests_refused']:,} of "
-        f"{figures['requests']:,} requests were answered with 503. It has every image {once}, its tars have bytes "
-        f"{equal} those of an undisturbed run on disk, and every tar that could be seen after a kill was {seen}. "
-        f"At the kills, at most {waiting} images waited to be packed, with {each} in a tar. The peak of memory was "
-        f"{figures['peak_memory_mb']['in_bucket']:,.0f} MB, and {figures['peak_memory_mb']['on_disk']:,.0f} MB in the "
-        f"run on disk; temporary files took {figures['peak_temporary_files_mb']:.1f} MB.\n"
-    )
-
-
 def plan(result: dict[str, Any]) -> str:
     """What a billion images would take, computed from what was measured."""
     figures = result["figures"]

@@ -52,8 +52,8 @@ def find_suspects(
         detector: the name of the detector, see docs/detection.md; None stands for "isolate", for "logit-difference" if
             `retrained` is given, or for "variation-drop" if a teacher is given and `data` is not.
         teacher: a classifier that was trained on the data; some detectors need one.
-        variations: the variations that `variate` made of the data; some detectors need them. None stands for the only
-            `*-variations` folder in the current directory, if the detector needs one.
+        variations: the variations that `variate` made of the data, on disk or in a bucket; some detectors need them.
+            None stands for the only `*-variations` folder in the current directory, if the detector needs one.
         retrained: a classifier that was trained like the teacher, but without the suspects on `first_list`; for the
             detector "logit-difference", which compares both.
         first_list: an earlier list of suspects of the same data; its suspects are also on the new list.
@@ -137,7 +137,7 @@ def request(
     only_a_teacher = teacher is not None and data is None
     usual = "logit-difference" if retrained is not None else "variation-drop" if only_a_teacher else DEFAULT_DETECTOR
     name = detector or usual
-    looks = path_of(variations)
+    looks = data_path_of(variations)
     if looks is None and get(name).needs_variations:
         looks = find_variations(Path(), "`variations`")
     config = classifier_file(teacher, dict(about), "teacher") if teacher is not None else None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from diffclean.api.common import data_path_of, path_of
 from diffclean.cli import frame
 
 if TYPE_CHECKING:
@@ -115,7 +116,9 @@ if TYPE_CHECKING:
 )
 @click.option("--workers", type=click.IntRange(1, 64), default=2, help="The number of threads that decode the images.")
 def command(run: frame.Run, data: Path, out: Path, workers: int, corruptions: str, **options: Any) -> frame.Result:
-    """Train a variation model on DATA, a folder of images that you trust.
+    """Train a variation model on DATA, images that you trust.
+
+    DATA is a folder of images or a data set in another format, and may lie in a bucket: every image is read once.
 
     The run folder receives the model, checkpoints to resume from, the loss curve and sample grids. To use the model,
     give the folder `model` in the run folder to `variate --engine`. Labels are not used. The model works best if the
@@ -124,6 +127,7 @@ def command(run: frame.Run, data: Path, out: Path, workers: int, corruptions: st
     from diffclean.pretraining.config import PretrainConfig
     from diffclean.pretraining.corruptions import CORRUPTIONS
 
+    data, out = data_path_of(data), path_of(out)
     config = PretrainConfig(**options, corruptions=CORRUPTIONS[corruptions])
     if run.dry_run:
         return _estimated(data, out, config)

@@ -14,9 +14,23 @@ SCHEMES = {
     "az": "Azure Blob Storage",
 }
 """Scheme -> what it stands for."""
+_ALIASES = {
+    "gcs": "gs",
+    "s3a": "s3",
+    "s3n": "s3",
+    "abfs": "az",
+    "abfss": "az",
+    "wasb": "az",
+    "wasbs": "az",
+    "adl": "az",
+    "azure": "az",
+}
+"""What other tools call these schemes."""
+_FOREIGN = ("hdfs", "webhdfs", "hf", "http", "https", "ftp", "sftp", "ssh", "oss", "dbfs")
 _ANY = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+)://(.*)", re.DOTALL)
 # `pathlib` turns `s3://bucket` into `s3:/bucket`, and most functions take paths: both spellings are one address.
 _KNOWN = re.compile(rf"({'|'.join(SCHEMES)}):/+(.*)", re.DOTALL | re.IGNORECASE)
+_OTHERS = re.compile(rf"({'|'.join((*_ALIASES, *_FOREIGN))}):/+(.*)", re.DOTALL | re.IGNORECASE)
 _SIGNED = re.compile(r"[?&](X-Amz-|X-Goog-|AWSAccessKeyId=|Signature=|sig=)", re.IGNORECASE)
 _HOW = "Credentials come from the environment, a profile or the machine's role, see docs/buckets.md. Give "
 
@@ -44,13 +58,9 @@ class Address:
                 are part of the address. The message does not repeat them.
         """
         text = str(where)
-        found = _KNOWN.fullmatch(text) or _ANY.fullmatch(text)
+        found = _matched(text)
         if found is None or found[1].lower() not in SCHEMES:
-            scheme = f"{found[1]}://" if found else "it"
-            raise UsageError(
-                f"diffclean cannot read or write {scheme}.",
-                f"Expected a folder or file, or an address that begins with {_named()}.",
-            )
+            raise _unknown(found[1] if found else "")
         scheme, rest = found[1].lower(), found[2]
         bucket, _, path = rest.strip("/").partition("/")
         if "@" in bucket or ":" in bucket or _SIGNED.search(rest):
@@ -78,8 +88,7 @@ class Address:
 
 def is_address(where: str | PathLike[str]) -> bool:
     """Whether this is an address and not a path."""
-    text = str(where)
-    return bool(_KNOWN.fullmatch(text) or _ANY.fullmatch(text))
+    return _matched(str(where)) is not None
 
 
 def spelled(where: str | PathLike[str]) -> str:
@@ -89,6 +98,21 @@ def spelled(where: str | PathLike[str]) -> str:
         UsageError: as for `Address.parse`.
     """
     return str(Address.parse(where)) if is_address(where) else str(where)
+
+
+def _matched(text: str) -> re.Match[str] | None:
+    return _KNOWN.fullmatch(text) or _ANY.fullmatch(text) or _OTHERS.fullmatch(text)
+
+
+def _unknown(scheme: str) -> UsageError:
+    """The error for a scheme that is not one of `SCHEMES`."""
+    hint = f"Expected a folder or file, or an address that begins with {_named()}."
+    own = _ALIASES.get(scheme.lower())
+    if own is not None:
+        hint = f"diffclean calls it {own}://. Give {own}://BUCKET/FOLDER, see docs/buckets.md."
+    elif scheme:
+        hint += " Copy the data to a folder with the tools of that store, or mount it as one, and give the folder."
+    return UsageError(f"diffclean cannot read or write {f'{scheme}://' if scheme else 'it'}.", hint)
 
 
 def _named() -> str:

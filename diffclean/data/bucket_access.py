@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies
 
 from diffclean.data.address import SCHEMES, Address
-from diffclean.data.bucket_errors import no_credentials, not_reached
+from diffclean.data.bucket_errors import ENDPOINTS, no_credentials, not_reached
 from diffclean.errors import DiffcleanError, MissingExtraError
 
 EXTRA = "cloud"
@@ -44,6 +44,7 @@ _GS_OWN = (
     "GOOGLE_SERVICE_ACCOUNT",
     "GOOGLE_SERVICE_ACCOUNT_KEY",
     "GOOGLE_SERVICE_ACCOUNT_PATH",
+    "GOOGLE_BEARER_TOKEN",
     "GOOGLE_SKIP_SIGNATURE",
 )
 _GS_FILE = "application_default_credentials.json"
@@ -94,7 +95,7 @@ def _open_s3(address: Address) -> Any:
     from obstore.store import S3Store
 
     config: Any = {}
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
+    endpoint = _endpoint("s3")
     provider: Any = None
     if not any(os.environ.get(name) for name in _S3_OWN):
         session = _profile()
@@ -126,7 +127,13 @@ def _open_gs(address: Address) -> Any:
         and not _resolves("metadata.google.internal")
     ):
         raise no_credentials(address)
-    return GCSStore(address.bucket, client_options=_client(), retry_config=_RETRIES)
+    config: Any = {}
+    endpoint = _endpoint("gs")
+    if endpoint:
+        _check_reached(address, endpoint)
+        config["base_url"] = endpoint
+    client = _client(plain=endpoint.startswith("http://"))
+    return GCSStore(address.bucket, config=config, client_options=client, retry_config=_RETRIES)
 
 
 def _open_az(address: Address) -> Any:
@@ -134,10 +141,21 @@ def _open_az(address: Address) -> Any:
 
     if not any(os.environ.get(name) for name in _AZ_ACCOUNT):
         raise no_credentials(address)
-    return AzureStore(address.bucket, client_options=_client(), retry_config=_RETRIES)
+    config: Any = {}
+    endpoint = _endpoint("az")
+    if endpoint:
+        _check_reached(address, endpoint)
+        config["endpoint"] = endpoint
+    client = _client(plain=endpoint.startswith("http://"))
+    return AzureStore(address.bucket, config=config, client_options=client, retry_config=_RETRIES)
 
 
 _OPENERS: Mapping[str, Callable[[Address], Any]] = {"s3": _open_s3, "gs": _open_gs, "az": _open_az}
+
+
+def _endpoint(scheme: str) -> str:
+    """The address of the store that the environment names; `""`: the one of the scheme's owner."""
+    return next((found for name in ENDPOINTS[scheme] if (found := os.environ.get(name))), "")
 
 
 def _client(plain: bool = False) -> Any:

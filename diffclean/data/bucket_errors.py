@@ -17,6 +17,12 @@ _NO_PATH = re.compile(r"path segment|illegal character|Error parsing Path", re.I
 _UNREACHED = re.compile(r"error sending request|connect|dns error|timed? ?out|HTTP error", re.I)
 _ROLE = re.compile(r"169\.254\.\d|metadata\.google|/metadata/identity")
 
+ENDPOINTS = {
+    "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"),
+    "gs": ("GOOGLE_BASE_URL",),
+    "az": ("AZURE_ENDPOINT", "AZURE_STORAGE_ENDPOINT"),
+}
+"""Scheme -> the variables that may name the address of a store other than its owner's; the first that is set counts."""
 _WHERE_THEY_ARE = {
     "s3": "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or give this machine a role; for a public "
     "bucket set AWS_SKIP_SIGNATURE=true.",
@@ -25,6 +31,7 @@ _WHERE_THEY_ARE = {
     "az": "Set AZURE_STORAGE_ACCOUNT_NAME, and AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN, or give this "
     "machine an identity.",
 }
+_OWNERS = {"s3": "Amazon's", "gs": "Google's", "az": "Azure"}
 _REGION = "Set AWS_REGION to the region of the bucket"
 
 
@@ -55,9 +62,9 @@ def no_credentials(address: Address) -> StoreError:
 
 def not_reached(bucket: Address) -> StoreError:
     """The error for a store that does not answer at all."""
-    hint = "AWS_ENDPOINT_URL" if bucket.scheme == "s3" else "the endpoint"
+    variable = ENDPOINTS[bucket.scheme][-1]
     return StoreError(
-        f"The store of {bucket} cannot be reached.", f"Check the network, and {hint} if it is set; then {AGAIN}"
+        f"The store of {bucket} cannot be reached.", f"Check the network, and {variable} if it is set; then {AGAIN}"
     )
 
 
@@ -125,8 +132,11 @@ def _refused(code: str, where: str, doing: str) -> StoreError:
 
 
 def _no_bucket(code: str, where: str, bucket: Address, text: str) -> StoreError:
-    hint = "Check the name; for a store other than Amazon's set AWS_ENDPOINT_URL." if bucket.scheme == "s3" else ""
-    return StoreError(f"There is no bucket {bucket}.", hint or "Check the name.")
+    owner, variable = _OWNERS[bucket.scheme], ENDPOINTS[bucket.scheme][-1]
+    kind = "container" if bucket.scheme == "az" else "bucket"
+    return StoreError(
+        f"There is no {kind} {bucket}.", f"Check the name; for a store other than {owner} set {variable}."
+    )
 
 
 def _bad_credentials(code: str, where: str, bucket: Address, text: str) -> StoreError:

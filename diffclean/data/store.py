@@ -160,8 +160,8 @@ class Store:
 
     def _get(self, name: str, tag: str, **options: Any) -> bytes:
         obstore = library()
-        if tag.startswith(('"', "W/", "0x")):  # Azure lists its tags without quotation marks
-            options["if_match"] = f'"{tag}"' if tag.startswith("0x") else tag
+        if tag.startswith(('"', "W/")):  # another one is a date
+            options["if_match"] = tag
         return self._call("read", name, lambda: bytes(obstore.get(self._bucket, name, options=options).bytes()))
 
     def _conditional(self, name: str, data: bytes, mode: Any) -> Found | None:
@@ -194,4 +194,7 @@ class Store:
 
 
 def _found(meta: Any) -> Found:
-    return Found(meta["path"], meta["size"], meta["e_tag"] or meta["last_modified"].isoformat(), meta["version"] or "")
+    tag = meta["e_tag"] or meta["last_modified"].isoformat()
+    if tag.startswith("0x"):  # Azure lists its tags without the quotation marks that it gives them elsewhere
+        tag = f'"{tag}"'
+    return Found(meta["path"], meta["size"], tag, meta["version"] or "")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar, cast
 
 from diffclean import __version__
 from diffclean.errors import DiffcleanError, Interrupted, MissingExtraError, UsageError
@@ -235,7 +236,8 @@ def connected(wanted: OnRay | None) -> Iterator[Cluster | None]:
         cluster = Cluster(wanted)
         if not wanted.wait_s:
             cluster.wait_for_room()
-        yield cluster
+        with redirect_stdout(cast("TextIO", _WithoutRay(sys.stdout))):
+            yield cluster
     finally:
         if is_ours:
             ray.shutdown()
@@ -259,6 +261,27 @@ def _connect(address: str) -> None:
             raise DiffcleanError(f"There is no Ray cluster at {address}.", how) from error
         except (RuntimeError, ValueError, ImportError, OSError) as error:
             raise DiffcleanError(f"The Ray cluster at {address} cannot be used: {first_line(error)}", how) from error
+
+
+class _WithoutRay:
+    """Standard output without what Ray's own threads print there, such as the state of a node that was lost.
+
+    Standard output is for results. What was lost is said by this executor, in a line.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """Pass text on; what Ray prints goes to the log at the level debug."""
+        if not threading.current_thread().name.startswith("ray_"):
+            return self._stream.write(text)
+        if text.strip():
+            log.debug("Ray says: %s", text.strip())
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from diffclean.data.atomic import contained
 from diffclean.data.manifest import manifest_name
+from diffclean.data.places import place_of
 from diffclean.data.registry import is_there
 from diffclean.data.suspects import SUSPECTS_FILE, read_list
 from diffclean.errors import DiffcleanError
@@ -63,7 +64,7 @@ def places_of(where: Path, data: Path | None = None, variations: Path | None = N
 
 def _finished(run: str | None) -> Path | None:
     """Return an output folder of `variate` if its manifest exists, else None: missing variations are not an error."""
-    return Path(run) if run and (Path(run) / manifest_name()).is_file() else None
+    return Path(run) if run and (place_of(run) / manifest_name()).is_file() else None
 
 
 def _source_of(path: Path) -> str:

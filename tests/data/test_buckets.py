@@ -15,7 +15,7 @@ import pytest
 from bucket_server import Bucket
 from data_sets import content, picture
 
-from diffclean.data import lease
+from diffclean.data import bucket_access, lease
 from diffclean.data.address import Address
 from diffclean.data.bucket_path import BucketPath
 from diffclean.data.bucket_records import LOG_FOLDER, BucketRecords
@@ -41,9 +41,15 @@ def test_one_address_has_one_spelling_and_credentials_in_it_are_refused_without_
             open_source(where)
         assert "hush" not in str(raised.value)
         assert "AKIA" not in str(raised.value)
-    with pytest.raises(UsageError, match="hdfs://") as raised:
-        open_source("hdfs://server/x")
-    assert "s3://, gs:// or az://" in raised.value.hint
+    for where in ("hdfs://server/x", Path("hdfs://server/x"), "https://store/x?sig=hushhush"):
+        with pytest.raises(UsageError, match=r"(hdfs|https)://") as raised:
+            open_source(where)
+        assert "s3://, gs:// or az://" in raised.value.hint
+        assert "mount it" in raised.value.hint
+        assert "hush" not in str(raised.value)
+    with pytest.raises(UsageError, match="abfss://") as raised:
+        open_source(Path("abfss://box@account.dfs.core.windows.net/x"))
+    assert "az://BUCKET/FOLDER" in raised.value.hint
     with pytest.raises(UsageError, match=r"'\.\.' part"):
         open_source("s3://bucket/a/../b")
 
@@ -176,10 +182,14 @@ def test_an_endpoint_where_nobody_listens_and_an_empty_place_are_said(
     bucket.put({"words/a.txt": b"x"})
     with pytest.raises(DiffcleanError, match=r"holds no images \(1 other"):
         keys(bucket / "words")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    with pytest.raises(DiffcleanError, match="cannot be reached") as raised:
-        open_source(bucket / "in")
-    assert "AWS_ENDPOINT_URL" in raised.value.hint
+    monkeypatch.setattr(bucket_access, "_ATTEMPTS", 1)
+    monkeypatch.setenv("GOOGLE_BEARER_TOKEN", "a-token-of-the-tests")
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "account")
+    for scheme, variable in (("s3", "AWS_ENDPOINT_URL"), ("gs", "GOOGLE_BASE_URL"), ("az", "AZURE_STORAGE_ENDPOINT")):
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")
+        with pytest.raises(DiffcleanError, match=f"store of {scheme}://bucket cannot be reached") as raised:
+            open_source(f"{scheme}://bucket/in")
+        assert variable in raised.value.hint
 
 
 def test_missing_credentials_and_a_missing_profile_are_said_before_any_request(
@@ -209,8 +219,6 @@ def test_missing_credentials_and_a_missing_profile_are_said_before_any_request(
 
 
 def test_a_missing_library_is_named_with_what_to_type(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
-    from diffclean.data import bucket_access
-
     monkeypatch.setattr(bucket_access, "_LIBRARY", "a_library_that_is_not_here")
     with pytest.raises(MissingExtraError) as raised:
         open_source(bucket / "in")

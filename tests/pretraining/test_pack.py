@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bucket_server import Bucket
+from data_sets import files_below
 from PIL import Image
 
 from diffclean.data.decode import decode
@@ -32,6 +34,13 @@ def test_every_image_once_as_a_centre_square(source: Path, tmp_path: Path) -> No
     assert (images.shape, images.dtype, failed) == ((30, 16, 16, 3), np.uint8, 0)
     assert as_set(images) == {to_square(decode((source / key).read_bytes()), 16, Fit.CROP)[0].tobytes() for key in KEYS}
     assert isinstance(images, np.memmap)
+
+
+def test_images_in_a_bucket_are_packed_as_those_on_disk(source: Path, bucket: Bucket, tmp_path: Path) -> None:
+    bucket.put({f"source/{key}": data for key, data in files_below(source).items()})
+    there, failed = packed_images(Path(bucket / "source"), tmp_path / "there", 16)
+    here, _ = packed_images(source, tmp_path / "here", 16)
+    assert (failed, there.tobytes()) == (0, here.tobytes())
 
 
 def test_classes_are_shuffled_and_the_order_is_the_same_everywhere(

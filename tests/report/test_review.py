@@ -12,7 +12,9 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
+from bucket_server import Bucket
 from clean_run import clean_run
+from data_sets import files_below
 from PIL import Image
 
 from diffclean.data.suspects import read_list, read_suspects
@@ -78,6 +80,19 @@ def test_decisions_are_in_the_list_that_without_reads(browser: Browser, folder: 
     assert found.detector == "isolate"
     assert len(found.images) == 50
     assert (folder / "suspects.before-review.json").read_bytes() == before
+
+
+def test_pictures_are_shown_of_data_and_variations_in_a_bucket(folder: Path, bucket: Bucket) -> None:
+    kinds = ("original", "variation")
+    own = ReviewServer(places_of(folder))
+    here = [own.pictures.get(kind, 0) for kind in kinds]
+    own.close()
+    places = places_of(folder)
+    for name, place in (("data", places.data), ("variations", places.variations)):
+        bucket.put({f"{name}/{path}": data for path, data in files_below(Path(str(place))).items()})
+    server = ReviewServer(places_of(folder / "suspects.json", Path(bucket / "data"), Path(bucket / "variations")))
+    assert [server.pictures.get(kind, 0) for kind in server.pictures.kinds] == here
+    server.close()
 
 
 def test_a_kept_image_is_shown_again_and_can_be_dropped_in_the_next_review(folder: Path) -> None:

@@ -337,6 +337,12 @@ def test_what_trains_measures_and_attacks_reads_a_bucket_as_it_reads_a_folder(
         told.append(json.loads(capsys.readouterr().out))
     assert told[0]["losses"] == told[1]["losses"]
     assert told[0]["metrics"] == told[1]["metrics"]
+    listed = []
+    for varied in ("varied", bucket / "varied"):
+        found = ["suspects", bucket / "train", "--detector", "variation-drop", "--teacher", "disk.pt", "--overwrite"]
+        assert main([*found, "--variations", varied, "-o", "suspects.json"]) == 0
+        listed.append(json.loads(Path("suspects.json").read_text()))
+    assert listed[0] == listed[1]
     assert images(files_below(tmp_path / "bucket-poisoned")) == images(files_below(tmp_path / "disk-poisoned"))
     assert not (tmp_path / "s3:").exists()
 

@@ -109,11 +109,14 @@ def test_other_formats(nodes: Any, source: Path, settings: Settings, tmp_path: P
 
 
 @pytest.mark.cluster
-def test_an_actor_that_is_killed(nodes: Any, source: Path, slow: Settings, tmp_path: Path, caplog: Any) -> None:
+def test_an_actor_that_is_killed(
+    nodes: Any, source: Path, slow: Settings, tmp_path: Path, caplog: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     kill = At(3, lambda: os.kill(actors_of(os.getpid())[0], signal.SIGKILL))
     report = variate(source, tmp_path / "out", slow, concurrency=on(nodes), progress=kill)
     assert (report.made, report.failed) == (COUNT, [])
     assert "An actor on" in caplog.text
+    assert capsys.readouterr().out == "", "standard output is for results, and Ray prints there"
     assert files(tmp_path / "out") == local(source, slow, tmp_path / "local")
 
 
