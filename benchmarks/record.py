@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -95,8 +96,8 @@ def commit() -> str:
 
 
 def _without_folders(arguments: list[str]) -> list[str]:
-    """Absolute paths say nothing to others: keep their last part."""
-    return [Path(argument).name if argument.startswith("/") else argument for argument in arguments]
+    """Absolute paths say nothing to others: keep their last part, also in NAME=PATH:PATH."""
+    return [re.sub(r"(?<![^=:])/(?:[^=:/]*/)*([^=:/]*)", r"\1", argument) for argument in arguments]
 
 
 class Pieces:
