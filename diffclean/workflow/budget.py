@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from diffclean.errors import DiffcleanError
+from diffclean.training.recipes import FAST, STANDARD
 from diffclean.workflow.clean_config import CleanConfig
 from diffclean.workflow.costs import Costs
 from diffclean.workflow.look_first import Looked
@@ -16,7 +17,7 @@ _SEARCHES = 300_000
 """Images that the default detector shows to its networks, about, whatever the size of the data set."""
 _LOOKING = 0.7
 """Two classifiers answer an image in this share of the time that one takes to train on it, about."""
-_LEAST_EPOCHS = 8
+_LEAST_EPOCHS = {STANDARD: 8, FAST: 4}
 _SMALL_SELF_TEST = 600
 _SELF_TEST_S = 1200.0
 """Seconds that a self-test may take where nobody asked for one and no budget was given."""
@@ -114,7 +115,7 @@ def _no_second_pass(plan: Plan, config: CleanConfig) -> Plan | None:
 
 
 def _half_the_epochs(plan: Plan, config: CleanConfig) -> Plan | None:
-    fewer = max(_LEAST_EPOCHS, plan.epochs // 2)
+    fewer = max(_LEAST_EPOCHS[plan.recipe], plan.epochs // 2)
     if config.epochs is not None or fewer >= plan.epochs:
         return None
     said = f"Classifiers are trained for {fewer} epochs only."
