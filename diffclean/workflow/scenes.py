@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import io
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter
 
+from diffclean.environment import usable_cores
 from diffclean.progress import NoProgress, Progress
 from diffclean.workflow.signs import FACES, SIDE, face_of
 
@@ -37,13 +40,21 @@ def draw_data_set(
     progress = progress or NoProgress()
     progress.begin(f"draw {split}", count * len(FACES))
     for name in FACES:
-        place = folder / split / name
-        place.mkdir(parents=True, exist_ok=True)
-        for index in range(count):
-            digest = hashlib.sha256(f"{seed}/{split}/{name}/{index}".encode()).digest()
-            scene = draw_scene(name, size, np.random.default_rng(int.from_bytes(digest[:8], "big")))
-            (place / f"{index:04d}.jpg").write_bytes(_jpeg(scene))
+        (folder / split / name).mkdir(parents=True, exist_ok=True)
+
+    def draw(what: tuple[str, int]) -> None:
+        name, index = what
+        digest = hashlib.sha256(f"{seed}/{split}/{name}/{index}".encode()).digest()
+        scene = draw_scene(name, size, np.random.default_rng(int.from_bytes(digest[:8], "big")))
+        (folder / split / name / f"{index:04d}.jpg").write_bytes(_jpeg(scene))
+
+    # Pillow turns and resizes outside of Python's lock, so threads share the work.
+    pool = ThreadPoolExecutor(max(1, int(usable_cores())))
+    try:
+        for _ in pool.map(draw, product(FACES, range(count))):
             progress.advance()
+    finally:
+        pool.shutdown(cancel_futures=True)
     progress.end()
     return folder / split
 
