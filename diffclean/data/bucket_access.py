@@ -127,13 +127,7 @@ def _open_gs(address: Address) -> Any:
         and not _resolves("metadata.google.internal")
     ):
         raise no_credentials(address)
-    config: Any = {}
-    endpoint = _endpoint("gs")
-    if endpoint:
-        _check_reached(address, endpoint)
-        config["base_url"] = endpoint
-    client = _client(plain=endpoint.startswith("http://"))
-    return GCSStore(address.bucket, config=config, client_options=client, retry_config=_RETRIES)
+    return GCSStore(address.bucket, **_placed(address, "base_url"))
 
 
 def _open_az(address: Address) -> Any:
@@ -141,16 +135,22 @@ def _open_az(address: Address) -> Any:
 
     if not any(os.environ.get(name) for name in _AZ_ACCOUNT):
         raise no_credentials(address)
-    config: Any = {}
-    endpoint = _endpoint("az")
-    if endpoint:
-        _check_reached(address, endpoint)
-        config["endpoint"] = endpoint
-    client = _client(plain=endpoint.startswith("http://"))
-    return AzureStore(address.bucket, config=config, client_options=client, retry_config=_RETRIES)
+    return AzureStore(address.bucket, **_placed(address, "endpoint"))
 
 
 _OPENERS: Mapping[str, Callable[[Address], Any]] = {"s3": _open_s3, "gs": _open_gs, "az": _open_az}
+
+
+def _placed(address: Address, setting: str) -> dict[str, Any]:
+    """The arguments of a store that says where it lies by one setting, if the environment names an endpoint."""
+    endpoint = _endpoint(address.scheme)
+    if endpoint:
+        _check_reached(address, endpoint)
+    return {
+        "config": {setting: endpoint} if endpoint else {},
+        "client_options": _client(plain=endpoint.startswith("http://")),
+        "retry_config": _RETRIES,
+    }
 
 
 def _endpoint(scheme: str) -> str:

@@ -19,7 +19,8 @@ _LARGEST_PORT = 2**28
 _DTYPES = ("float32", "uint8", "bool")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _PRECISIONS = ("fp32", "fp16", "bf16")
-_STORED = (None, "int8", "fp8")
+STORED = ("int8", "fp8")
+"""How weights may be stored in eight bits: whole numbers from -127 to 127, and floating-point numbers, E4M3FN."""
 
 
 def check_content(content: Any) -> None:
@@ -45,7 +46,7 @@ def check_content(content: Any) -> None:
     precision = options.get("precision", "fp32")
     _be(precision in _PRECISIONS, "options.precision", " or ".join(_PRECISIONS), precision)
     stored = options.get("weights")
-    _be(stored in _STORED, "options.weights", "int8 or fp8", stored)
+    _be(stored in (None, *STORED), "options.weights", " or ".join(STORED), stored)
     for name, entry in content["components"].items():
         _be(_NAME.fullmatch(name) is not None, "components", "names of letters and underscores", name)
         _check_entry(f"components.{name}", entry)

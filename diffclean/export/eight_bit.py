@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from diffclean.engine.manifest_check import STORED
 from diffclean.errors import DiffcleanError, UsageError
 
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-STORED = ("int8", "fp8")
-"""The formats in eight bits: whole numbers from -127 to 127, and floating-point numbers of the kind E4M3FN."""
 QUANTIZED = "unet"
 """The component whose weights are stored in eight bits: the denoiser, which has most of the weights and is run in every
 step. The autoencoder and the encoders of the source stay as they are."""

@@ -9,10 +9,10 @@ from typing import Any
 LEARNING_RATES = {"sgd": 0.1, "adamw": 1e-3, "muon": 0.24}
 WEIGHT_DECAYS = {"sgd": 5e-4, "adamw": 0.05, "muon": 0.12}
 SCHEDULES = ("cosine", "linear", "multi-step", "constant")
-_MUON_STEPS = 200
-"""The number of steps for which Muon's defaults are meant; in a longer run they shrink."""
 FLIPS = ("random", "alternating")
 PRECISIONS = ("bf16", "fp16", "fp32")
+_MUON_STEPS = 200
+"""The number of steps for which Muon's defaults are meant; in a longer run they shrink."""
 
 _NOT_IN_IDENTITY = ("device", "precision", "save_every_s", "memory_gib", "tensorboard")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from diffclean.errors import UsageError
 from diffclean.training.loop_config import LoopConfig
 from diffclean.training.train_config import TrainConfig
 
@@ -37,10 +38,15 @@ def filled(recipe: str, options: dict[str, Any]) -> dict[str, Any]:
     """The options with those of the recipe in place of None.
 
     Args:
-        recipe: a name in `RECIPES`; `LoopConfig.problems` reports any other.
+        recipe: a name in `RECIPES`.
         options: arguments of `train` or `distill`. A student's architecture stays None with the standard recipe.
+
+    Raises:
+        UsageError: there is no such recipe.
     """
-    settings = dict(RECIPES.get(recipe, RECIPES[STANDARD]))
+    if recipe not in RECIPES:
+        raise UsageError(f"There is no recipe {recipe!r}.", f"Give `recipe` {' or '.join(RECIPES)}.")
+    settings = dict(RECIPES[recipe])
     if "student" in options:
         arch = settings.pop("arch")
         settings["student"] = None if recipe == STANDARD else arch

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-import resource
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -452,18 +451,7 @@ def test_what_a_listener_raises_ends_the_build_and_comes_out(relu: Path, kind: t
     assert left_in(relu.parent) == []
 
 
-@contextmanager
-def file_size_limit(limit_bytes: int) -> Iterator[None]:
-    """Writes beyond the limit fail, as on a full disk, whoever runs the test."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-def test_a_full_disk_leaves_nothing(relu: Path) -> None:
+def test_a_full_disk_leaves_nothing(relu: Path, file_size_limit: Callable[[int], AbstractContextManager[None]]) -> None:
     key = key_of(relu)
     with file_size_limit(1000), pytest.raises(DiffcleanError, match="larger than is allowed here"):
         build_engine(relu, engine_file(relu.parent, "tensorrt-rtx"), key, SIGNATURE)

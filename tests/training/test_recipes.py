@@ -4,6 +4,7 @@ import pytest
 
 from diffclean.api.distill import distill_config
 from diffclean.api.train import train_config
+from diffclean.errors import UsageError
 from diffclean.training.loop_config import LoopConfig
 from diffclean.training.recipes import RECIPES, filled
 from diffclean.training.train_config import TrainConfig
@@ -16,6 +17,11 @@ def test_recipes_set_the_same_settings() -> None:
 
 def test_what_is_given_stays_and_the_rest_comes_from_the_recipe() -> None:
     assert filled("fast", {"epochs": 3, "optimizer": None, "seed": 7}) == {"epochs": 3, "optimizer": "muon", "seed": 7}
+
+
+def test_an_unknown_recipe_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"(?s)'quick'.*standard or fast"):
+        filled("quick", {"epochs": None})
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

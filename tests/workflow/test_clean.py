@@ -30,21 +30,6 @@ def run(config: CleanConfig, stop: Event | None = None) -> CleanResult:
     return clean(prepare(config, hands), hands)
 
 
-@pytest.fixture
-def config(shapes: tuple[Path, Path], tiny_archs: None, tiny_model: Path, tmp_path: Path) -> CleanConfig:
-    return CleanConfig(
-        data=shapes[0],
-        out=tmp_path / "job",
-        test=shapes[1],
-        arch="tiny",
-        epochs=1,
-        engine=str(tiny_model),
-        variations=1,
-        detector="spectral",
-        self_test=False,
-    )
-
-
 @pytest.mark.slow
 def test_one_call_leaves_student_list_cleaned_data_and_a_page(config: CleanConfig) -> None:
     done = run(config)

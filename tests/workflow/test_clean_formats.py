@@ -28,21 +28,11 @@ LABELS = {"lying", "standing", "square"}
 
 @pytest.mark.slow
 def test_a_pattern_of_tars_is_cleaned_with_a_parquet_folder_as_test_set(
-    shapes: tuple[Path, Path], tiny_archs: None, tiny_model: Path, tmp_path: Path
+    config: CleanConfig, shapes: tuple[Path, Path], tmp_path: Path
 ) -> None:
     convert(str(shapes[0]), tmp_path / "tars", "webdataset")
     convert(str(shapes[1]), tmp_path / "test", "parquet")
-    config = CleanConfig(
-        data=tmp_path / "tars" / "data-{000000..000000}.tar",
-        out=tmp_path / "job",
-        test=tmp_path / "test",
-        arch="tiny",
-        epochs=1,
-        engine=str(tiny_model),
-        variations=1,
-        detector="spectral",
-        self_test=False,
-    )
+    config = replace(config, data=tmp_path / "tars" / "data-{000000..000000}.tar", test=tmp_path / "test")
     done = clean(prepare(config, Hands()), Hands())
     assert done.student is not None
     assert done.suspects is not None

@@ -42,21 +42,8 @@ def outcome(done: CleanResult) -> tuple[object, ...]:
 
 
 @pytest.mark.slow
-def test_the_disk_is_full_again_and_again_and_the_outcome_is_the_same(
-    shapes: tuple[Path, Path], tiny_archs: None, tiny_model: Path, tmp_path: Path
-) -> None:
+def test_the_disk_is_full_again_and_again_and_the_outcome_is_the_same(config: CleanConfig) -> None:
     """Files that were half written when there was no more room are not taken for whole ones."""
-    config = CleanConfig(
-        data=shapes[0],
-        out=tmp_path / "alone",
-        test=shapes[1],
-        arch="tiny",
-        epochs=1,
-        engine=str(tiny_model),
-        variations=1,
-        detector="spectral",
-        self_test=False,
-    )
     alone = outcome(finished(config))
     with disks.mounted("24m") as disk:
         config = replace(config, out=disk / "job")
