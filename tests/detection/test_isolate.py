@@ -54,6 +54,12 @@ def test_a_small_data_set_is_searched_as_well() -> None:
 
 
 @pytest.mark.slow
+def test_a_few_poisoned_images_are_all_found() -> None:
+    drawn = patched(draw_bars(100), count=12)
+    assert rates(drawn, drawn.judged()) == (1.0, 0.0)
+
+
+@pytest.mark.slow
 def test_the_same_seed_finds_the_same(dirty: tuple[Bars, Judgement]) -> None:
     drawn, first = dirty
     second = drawn.judged()
