@@ -13,6 +13,7 @@ import pytest
 
 from diffclean.classifiers import checkpoints
 from diffclean.classifiers.classifier_file import ClassifierFile
+from diffclean.data.atomic import WriteError
 from diffclean.data.suspects import read_list
 from diffclean.errors import DiffcleanError, ExitCode, Interrupted, UsageError
 from diffclean.report.facts import read_facts
@@ -95,6 +96,17 @@ def test_a_look_writes_nothing_and_says_what_will_be_done(config: CleanConfig) -
     assert "Expected: about" in lines
     assert "it needs 200 images" in lines
     assert not config.out.exists()
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_the_data_is_read(tmp_path: Path) -> None:
+    """A dry run writes nothing, so it goes on, and finds that there is no image."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "a file").touch()
+    config = CleanConfig(data=tmp_path / "data", out=tmp_path / "a file/job")
+    with pytest.raises(WriteError, match="no folder is in its way"):
+        prepare(config, Hands())
+    with pytest.raises(DiffcleanError, match="no images"):
+        prepare(config, Hands(), dry_run=True)
 
 
 def test_a_stop_tells_what_is_done_and_the_same_call_goes_on(config: CleanConfig) -> None:
