@@ -196,6 +196,17 @@ def test_a_class_that_cannot_be_read_is_refused_with_the_reason(
         prepare(replace(config, data=data, test=None), Hands())
 
 
+def test_a_folder_that_cannot_be_listed_is_no_image_to_leave_out(
+    config: CleanConfig, draw_photos: Callable[..., Path], tmp_path: Path
+) -> None:
+    """It may be a whole class. It was said to be left out, and the first training refused it."""
+    data = draw_photos(tmp_path / "data", ["a/1.png", "b/1.png"])
+    (data / "c").symlink_to(tmp_path)  # As root may list everything: what leads out of the data is not listed either.
+    with pytest.raises(DiffcleanError, match=r"cannot be read and belong to no class, such as c: ") as raised:
+        prepare(replace(config, data=data, test=None), Hands())
+    assert "readable for this user" in raised.value.hint
+
+
 def test_a_test_set_that_is_the_data_is_said_to_measure_nothing_new(config: CleanConfig) -> None:
     assert "The test set is the data itself" in "\n".join(told(prepare(replace(config, test=config.data), Hands())))
 
