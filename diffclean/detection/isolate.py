@@ -33,7 +33,7 @@ from diffclean.detection.base import Evidence, Judgement
 from diffclean.detection.flooded import Flood, look_for_floods
 from diffclean.detection.looks import FEWEST, Kind, Look, Proposal, look, proposals
 from diffclean.detection.network import Workbench, ask, together
-from diffclean.detection.spread import refined, spread
+from diffclean.detection.spread import AGAIN_ROUNDS, GROWN, REFINE_ROUNDS, refined, spread
 from diffclean.detection.verdict import LIMIT, Verdict, doubted, judge_group, usually_taught, witness
 from diffclean.errors import UsageError
 from diffclean.progress import Progress
@@ -41,6 +41,8 @@ from diffclean.progress import Progress
 _FIRST_LABELS = 2
 """The number of candidates at either end of the losses. It doubles after a pass that found as many poisoned labels."""
 _PASSES = 5
+_FEW, _WITNESSES = 0.03, 3
+"""If a group has at most this share of all images, new witnesses are asked. The most witnesses, with the first."""
 _SCALE = 1.5
 """An image this many logits above the limit is poisoned with a probability of 73 %."""
 
@@ -156,24 +158,39 @@ class _Search:
         for verdict in verdicts:
             self._note(verdict.group.label, verdict)
         guilty = [verdict for verdict in verdicts if verdict.is_poisoned]
-        refinements = [
-            partial(
-                refined,
-                self.bench,
-                self.labels,
-                left,
-                verdict.group,
-                self.doubts(verdict),
-                1 - verdict.others_kept,
-                seed + 500 + 10 * number,
-            )
-            for number, verdict in enumerate(guilty)
+        tasks = [
+            partial(self._completed, verdict, left, seed + 500 + 10 * number) for number, verdict in enumerate(guilty)
         ]
-        for verdict, whole in zip(guilty, together(self.bench, refinements), strict=True):
-            self.listed[whole.members] = True
-            self.found.append(replace(verdict, group=whole))
-            self.cleared.discard((whole.label, whole.proposal.kind))
+        for verdict in together(self.bench, tasks):
+            self.listed[verdict.group.members] = True
+            self.found.append(verdict)
+            self.cleared.discard((verdict.group.label, verdict.group.proposal.kind))
         return guilty
+
+    def _completed(self, verdict: Verdict, left: Tensor, seed: int) -> Verdict:
+        """Find the other images of a poisoned group.
+
+        The witness has learned from the poisoned images that the group lacks. If the group is small, they are enough to
+        teach it the trigger, and then it doubts few of them. So a new one is trained without the larger group.
+        """
+        verdict = self._refined(verdict, left, seed, REFINE_ROUNDS)
+        for number in range(1, _WITNESSES):
+            before = len(verdict.group.members)
+            if not verdict.has_dirty_labels or before > _FEW * len(left):
+                break
+            unseen = witness(self.bench, self.labels, left, [verdict.group], self.classes, seed + number)
+            verdict = self._refined(replace(verdict, witness=unseen), left, seed + 100 * number, AGAIN_ROUNDS)
+            if len(verdict.group.members) <= GROWN * before:
+                break
+        return verdict
+
+    def _refined(self, verdict: Verdict, left: Tensor, seed: int, rounds: tuple[int, int]) -> Verdict:
+        held = verdict.witness.held
+        held = held[self.labels.numpy()[held] == verdict.group.label]
+        doubts = self.doubts(verdict)
+        doubted_clean = float(doubts[held].mean()) if len(held) else 0.0
+        whole = refined(self.bench, self.labels, left, verdict.group, doubts, doubted_clean, seed, rounds)
+        return replace(verdict, group=whole)
 
     def _finish(self, seen: Look, left: Tensor, seed: int) -> None:
         """Look for what the search label by label cannot find."""

@@ -5,7 +5,8 @@ This step finds out what the seeds have in common, and which other images of the
 A network with one output learns to tell the seeds from images of other labels *and* from images of the same label that
 are most likely clean, so that the label itself is no answer. The images of the label that the network accepts are the
 seeds of the second round. No network judges an image that it learned from: the images are divided into two halves, and
-each half is judged by the network that learned from the other.
+each half is judged by the network that learned from the other. Where there are few images, they are divided into more
+and smaller folds, so that networks learn from more of them.
 
 Long rounds matter more than many rounds. A short round hardly learns a faint trigger, and the images that it accepts
 then mislead the next round.
@@ -45,16 +46,20 @@ _SETTLED = 0.9
 """If two rounds agree to at least this degree, no further round takes place."""
 _REFINE_STEPS = 400
 _REFINE_WIDTH = 24
-_REFINE_ROUNDS = (2, 4)
-"""The fewest and the most rounds. After the fewest, there is another round only if the last one made the group grow by
-more than `_GROWN`."""
-_GROWN = 1.03
+REFINE_ROUNDS, AGAIN_ROUNDS = (2, 4), (1, 2)
+"""The fewest and the most rounds, for a group that is refined for the first time and for one that was refined before.
+After the fewest, there is another round only if the last one made the group grow by more than `GROWN`."""
+GROWN = 1.03
+_SMALL_GROUP, _FEW_SEEDS, _SMALL_FOLDS = 150, 60, 4
+"""A group with fewer members than the first is refined in so many folds, and fewer seeds of an oversized label than the
+second are spread in so many. From half of them, a network would learn the few images by heart."""
 _ACCEPTED = 0.99
 """An image is accepted if its score is above that of this share of the images of *other* labels, which do not belong to
 the group."""
-_REFINE_ACCEPTED, _DOUBTED_ACCEPTED = 0.98, 0.8
-"""The same share once the label is known to be poisoned, and the smallest share for an image whose label is doubted:
-see `_doubted_share`."""
+_REFINE_ACCEPTED = 0.98
+"""The same share once the label is known to be poisoned. For an image whose label is doubted, see `_doubted_share`."""
+_LEAST_BETWEEN = 0.8
+"""A limit between two peaks lies above the scores of at least this share of the images of other labels."""
 _UNDOUBTED = 0.1
 """The quantile of the scores of accepted doubted images that the score of an image whose label is not doubted must
 exceed."""
@@ -78,7 +83,7 @@ class Group:
         limit: an image of the label is accepted if its score is above this limit.
         members: (G,) int64, the accepted images of the label.
         rest: (R,) int64, the images of the label that are clearly not accepted.
-        networks: the two networks of the last round.
+        networks: the networks of the last round, one for each fold.
         doubted_limit: the limit for an image whose label is doubted.
     """
 
@@ -87,7 +92,7 @@ class Group:
     limit: float
     members: NDArray[np.int64]
     rest: NDArray[np.int64]
-    networks: tuple[SmallNet, SmallNet]
+    networks: tuple[SmallNet, ...]
     doubted_limit: float = np.inf
 
     @property
@@ -111,11 +116,12 @@ def spread(bench: Workbench, labels: Tensor, chosen: Tensor, proposal: Proposal,
     agreement, before = 0.0, np.zeros(0, np.int64)
     rounds, fastest = (_OVERSIZED_ROUNDS, _OVERSIZED_FASTEST) if proposal.oversized else (_ROUNDS, _FASTEST)
     for number in range(rounds):
-        halves = replace(round_, seed=seed + number).halves(seeds, clean)
-        first = next(halves)
+        few = proposal.oversized and len(seeds) < _FEW_SEEDS
+        folds = replace(round_, seed=seed + number, count=_SMALL_FOLDS if few else 2).folds(seeds, clean)
+        first = next(folds)
         if number == 0 and round_.recall(first.scores, seeds) < _HOPELESS:
             return None
-        scores, networks = _joined(first, next(halves))
+        scores, networks = _joined(first, *folds)
         limit = round_.limit(scores, _ACCEPTED)
         ranked = round_.ranked(scores)
         members = ranked[scores[ranked] > limit]
@@ -142,6 +148,7 @@ def refined(
     doubted: NDArray[np.bool_],
     doubted_clean: float,
     seed: int,
+    rounds: tuple[int, int] = REFINE_ROUNDS,
 ) -> Group:
     """Find the same group more thoroughly, once its label is known to be poisoned.
 
@@ -156,14 +163,16 @@ def refined(
             dirty, the images to which a network that has not learned the trigger gives another label.
         doubted_clean: the share of clean images of the label that it doubts as well, in [0, 1].
         seed: the seed of the networks.
+        rounds: the fewest and the most rounds.
     """
     if doubted[group.members].any():  # members whose label is not doubted are mostly clean
         group = replace(group, members=group.members[doubted[group.members]])
-    fewest, most = _REFINE_ROUNDS
+    fewest, most = rounds
     for number in range(most):
         before = len(group.members)
-        round_ = _Round(bench, labels, chosen, group.proposal, seed + number, _REFINE_WIDTH, _REFINE_STEPS)
-        scores, networks = _joined(*round_.halves(group.members, group.rest))
+        count = _SMALL_FOLDS if before < _SMALL_GROUP else 2
+        round_ = _Round(bench, labels, chosen, group.proposal, seed + number, _REFINE_WIDTH, _REFINE_STEPS, count)
+        scores, networks = _joined(*round_.folds(group.members, group.rest))
         shares = (_REFINE_ACCEPTED, _doubted_share(doubted_clean))
         limit, doubted_limit = (round_.limit(scores, share) for share in shares)
         ranked = round_.ranked(scores)
@@ -185,7 +194,7 @@ def refined(
             rest=round_.rest(ranked, len(members), _REFINE_MARGIN),
             networks=networks,
         )
-        if number + 1 >= fewest and len(members) <= _GROWN * before:
+        if number + 1 >= fewest and len(members) <= GROWN * before:
             break
     return group
 
@@ -194,14 +203,15 @@ def _doubted_share(doubted_clean: float) -> float:
     """The share of other images that a doubted image must surpass.
 
     The more clean images of the label are doubted, the less a doubt says. The share is such that doubts add no more
-    clean images of the label to the group than are expected in it anyway.
+    clean images of the label to the group than are expected in it anyway; where hardly any is doubted, a doubt alone
+    is enough.
     """
-    return 1 - min(1 - _DOUBTED_ACCEPTED, (1 - _REFINE_ACCEPTED) / max(doubted_clean, 1e-9))
+    return 1 - min(1.0, (1 - _REFINE_ACCEPTED) / max(doubted_clean, 1e-9))
 
 
 @dataclass(frozen=True)
-class _Half:
-    """What a network learned from one half of the images, and its judgement of the other half.
+class _Fold:
+    """A network, and its judgement of the images of a fold, from which it did not learn.
 
     Attributes:
         scores: (N,) float64, logits; -inf for images that were not judged.
@@ -212,14 +222,14 @@ class _Half:
     network: SmallNet
 
 
-def _joined(first: _Half, second: _Half) -> tuple[NDArray[np.float64], tuple[SmallNet, SmallNet]]:
-    """(N,) float64 logits, -inf for images that were not judged, and the two networks."""
-    return np.maximum(first.scores, second.scores), (first.network, second.network)
+def _joined(*folds: _Fold) -> tuple[NDArray[np.float64], tuple[SmallNet, ...]]:
+    """(N,) float64 logits, -inf for images that were not judged, and the networks."""
+    return np.max([fold.scores for fold in folds], 0), tuple(fold.network for fold in folds)
 
 
 @dataclass(frozen=True)
 class _Round:
-    """Two networks, each of which judges the half that the other learned from."""
+    """Networks, each of which judges the fold that it did not learn from."""
 
     bench: Workbench
     labels: Tensor
@@ -228,21 +238,22 @@ class _Round:
     seed: int
     width: int
     steps: int
+    count: int = 2
 
-    def halves(self, seeds: NDArray[np.int64], clean: NDArray[np.int64]) -> Iterator[_Half]:
-        """Learn from one half of the images and judge the other, then the reverse; each half is computed on demand."""
+    def folds(self, seeds: NDArray[np.int64], clean: NDArray[np.int64]) -> Iterator[_Fold]:
+        """Judge each fold by a network that learned from the others; each fold is computed on demand."""
         numbers = self.chosen.numpy()
         steps = max(_FEWEST_STEPS, round(self.steps * min(1.0, len(numbers) / _FULL_SET)))
         others = numbers[self.labels.numpy()[numbers] != self.proposal.label]
-        half = self._parted(seeds, clean)
-        for side in (0, 1):
-            learned = [torch.from_numpy(part[half[part] != side]) for part in (seeds, clean, others)]
-            seed = 2 * self.seed + side
+        fold = self._parted(seeds, clean)
+        for number in range(self.count):
+            learned = [torch.from_numpy(part[fold[part] != number]) for part in (seeds, clean, others)]
+            seed = self.count * self.seed + number
             net = learn_group(self.bench, learned[0], learned[1], learned[2], steps, seed, self.width)
-            judged = numbers[half[numbers] == side]
+            judged = numbers[fold[numbers] == number]
             scores = np.full(len(self.labels), -np.inf)
             scores[judged] = ask(self.bench, net, self.bench.images[torch.from_numpy(judged)])[:, 0].double().numpy()
-            yield _Half(scores, net)
+            yield _Fold(scores, net)
 
     def limit(self, scores: NDArray[np.float64], accepted: float) -> float:
         """The score below which a share of the judged images of other labels lies."""
@@ -258,7 +269,7 @@ class _Round:
         """
         own = scores[self.ranked(scores)]
         found = valley(own[np.isfinite(own)], self.limit(scores, _REFINE_ACCEPTED))
-        return max(found, self.limit(scores, _DOUBTED_ACCEPTED))
+        return max(found, self.limit(scores, _LEAST_BETWEEN))
 
     def recall(self, scores: NDArray[np.float64], seeds: NDArray[np.int64]) -> float:
         """The share of the judged seeds that is accepted, in [0, 1]."""
@@ -279,9 +290,9 @@ class _Round:
         return ranked[left_out:]
 
     def _parted(self, *parts: NDArray[np.int64]) -> NDArray[np.int64]:
-        """(N,) 0 or 1, the half of each image; seeds and clean images are divided evenly."""
+        """(N,) the number of the fold of each image; seeds and clean images are divided evenly."""
         rng = np.random.default_rng([self.bench.seed, self.seed])
-        half = rng.integers(0, 2, len(self.labels))
+        fold = rng.integers(0, self.count, len(self.labels))
         for part in parts:
-            half[part] = rng.permutation(len(part)) % 2
-        return half
+            fold[part] = rng.permutation(len(part)) % self.count
+        return fold

@@ -46,6 +46,14 @@ def test_dirty_labels_are_found_and_the_class_is_explained(dirty: tuple[Bars, Ju
 
 
 @pytest.mark.slow
+def test_a_small_data_set_is_searched_as_well() -> None:
+    drawn = patched(draw_bars(50), count=40)
+    recall, false = rates(drawn, drawn.judged())
+    assert recall >= 0.95
+    assert false <= 0.05
+
+
+@pytest.mark.slow
 def test_the_same_seed_finds_the_same(dirty: tuple[Bars, Judgement]) -> None:
     drawn, first = dirty
     second = drawn.judged()

@@ -60,10 +60,10 @@ class Bars:
         return Workbench(pixels, InMemory(pixels).statistics(), torch.device("cpu"), 1, NoProgress())
 
 
-def draw_bars() -> Bars:
-    """600 images of four classes, always the same."""
+def draw_bars(count: int = COUNT) -> Bars:
+    """Images of four classes, `count` of each, always the same."""
     rng = np.random.default_rng(3)
-    labels = np.repeat(np.arange(CLASSES), COUNT)
+    labels = np.repeat(np.arange(CLASSES), count)
     y, x = np.mgrid[:SIDE, :SIDE]
     directions = np.stack([x, y, x + y, x - y])
     phase = rng.uniform(0, 2 * np.pi, (len(labels), 1, 1))
@@ -75,7 +75,8 @@ def draw_bars() -> Bars:
 
 def patched(drawn: Bars, target: int = 0, count: int = 60) -> Bars:
     """Dirty labels: some images of other classes get a corner and the target's label."""
-    chosen = np.flatnonzero(drawn.labels != target)[:: (CLASSES - 1) * COUNT // count][:count]
+    others = np.flatnonzero(drawn.labels != target)
+    chosen = others[:: len(others) // count][:count]
     drawn.images[chosen, -3:, -3:] = [255, 255, 0]
     drawn.labels[chosen] = target
     drawn.poisoned[chosen] = True
