@@ -141,7 +141,7 @@ def command(run: frame.Run, yes: bool, **options: Any) -> frame.Result:
     config = clean_config(**options)
     with run.stopping() as stop:
         hands = Hands(run.progress, stop)
-        prepared = prepare(config, hands)
+        prepared = prepare(config, hands, dry_run=run.dry_run)
         lines = told(prepared)
         if run.dry_run:
             return frame.Result(prepared, [*lines, "Nothing was written."])

@@ -215,6 +215,29 @@ def make_folders(folder: Path) -> None:
         raise write_error(error, folder) from error
 
 
+def check_writable(folder: Path) -> None:
+    """Refuse a folder in which this user cannot write, or that this user cannot make. Nothing is written.
+
+    Args:
+        folder: the folder. If it does not exist, the nearest one above it that does is looked at.
+
+    Raises:
+        WriteError: a permission is missing, or the file system is read-only.
+    """
+    place = folder
+    while not os.access(place, os.F_OK) and place != place.parent:
+        place = place.parent
+    effective = os.access in os.supports_effective_ids
+    if place.is_dir() and os.access(place, os.W_OK | os.X_OK, effective_ids=effective):
+        return
+    if not place.is_dir():
+        number = errno.ENOTDIR
+    else:
+        number = errno.EROFS if os.statvfs(place).f_flag & os.ST_RDONLY else errno.EACCES
+    error = OSError(number, os.strerror(number), str(place))
+    raise write_error(error, folder) from error
+
+
 def sync_folders(*folders: Path) -> None:
     """Make renames in these folders durable; on a disk that cannot do this (CIFS, vboxsf), one warning says so."""
     for folder in folders:

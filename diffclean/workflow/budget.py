@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from diffclean.detection.find import DEFAULT_DETECTOR
 from diffclean.errors import DiffcleanError
 from diffclean.training.recipes import FAST, STANDARD
 from diffclean.workflow.clean_config import CleanConfig
@@ -25,11 +26,14 @@ _SELF_TEST_S = 1200.0
 
 def priced(plan: Plan, config: CleanConfig, found: Looked, costs: Costs) -> Plan:
     """Return the plan with the time and the disk space that it is expected to take."""
-    seconds = _chain_seconds(plan, found.images, costs, config.teacher is None)
+    searching_s = _searching_s(plan, config, costs)
+    seconds = _chain_seconds(plan, found.images, costs, searching_s, config.teacher is None)
     if config.budget_s is not None:  # Passes that find something train again.
         seconds["second-pass"] += plan.passes * seconds["teacher-anew"]
     if plan.self_test:
-        seconds["self-test"] = ATTACKS_TRIED * sum(_chain_seconds(plan, plan.self_test, costs, True).values())
+        seconds["self-test"] = ATTACKS_TRIED * sum(
+            _chain_seconds(plan, plan.self_test, costs, searching_s, True).values()
+        )
     made = found.images * plan.variations * costs.variation_bytes
     tried = ATTACKS_TRIED * plan.self_test * (plan.variations + 2) * costs.variation_bytes
     return replace(
@@ -41,11 +45,17 @@ def priced(plan: Plan, config: CleanConfig, found: Looked, costs: Costs) -> Plan
     )
 
 
-def _chain_seconds(plan: Plan, images: int, costs: Costs, trains_first: bool) -> dict[str, float]:
+def _searching_s(plan: Plan, config: CleanConfig, costs: Costs) -> float:
+    """Return the seconds of the default detector. What another one takes is not known, and not counted."""
+    known = plan.searches and config.detector == DEFAULT_DETECTOR
+    return _SEARCHES * costs.searching_s if known else 0.0
+
+
+def _chain_seconds(plan: Plan, images: int, costs: Costs, searching_s: float, trains_first: bool) -> dict[str, float]:
     teaching = images * plan.epochs * costs.training_s * plan.trains
     return {
         "teacher": teaching * trains_first,
-        "suspects": _SEARCHES * costs.searching_s * plan.searches,
+        "suspects": searching_s,
         "teacher-anew": teaching * plan.searches,
         "second-pass": _LOOKING * images * costs.training_s * min(1, plan.passes),
         "variations": images * plan.variations * costs.variation_s,

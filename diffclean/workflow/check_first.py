@@ -53,7 +53,14 @@ def check_labels(found: Looked) -> None:
 
 
 def _check_all_labelled(found: Looked, hint: str) -> None:
-    """Refuse a data set in which images have no label."""
+    """Refuse a data set in which images have no label, or that has more to it than this user can see."""
+    if found.classless:
+        key, why = next(iter(found.classless.items()))
+        raise DiffcleanError(
+            f"{found.where} has {len(found.classless):,} files or folders that cannot be read and belong to no class, "
+            f"such as {key}: {why}.",
+            "Make them readable for this user, copy in what a link leads to, or take them out.",
+        )
     lie_in, place = ("lie in", "class folder") if format_of(found.where) == FOLDER else ("have", "label")
     if not found.classes:
         raise DiffcleanError(f"The images in {found.where} {lie_in} no {place}s.", hint)

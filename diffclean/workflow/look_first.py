@@ -45,6 +45,7 @@ class Looked:
         usual_side: the median of the longer sides of the images, in pixels.
         largest_side: the longest side of any image, in pixels.
         unreadable: key -> the reason, for every image that cannot be read.
+        classless: those of them that have no label. It may be a folder that this user cannot list.
         copies: how many images are exact copies, not counting the first of each group of copies.
         copies_across: how many of the copies lie in another class than the first image of their group.
         alike: how many images look like another one (the same difference hash of 64 bits) without being exact copies,
@@ -67,6 +68,7 @@ class Looked:
     copies: int
     copies_across: int
     alike: int
+    classless: Mapping[str, str] = field(default_factory=dict)
     passed_over: Mapping[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -166,6 +168,7 @@ def _told(data: Path, stamps: str, source: Source, seen: list[_Seen]) -> Looked:
         usual_side=sides[len(sides) // 2] if sides else 0,
         largest_side=sides[-1] if sides else 0,
         unreadable={one.key: one.problem for one in seen if one.problem},
+        classless={one.key: one.problem for one in seen if one.problem and not one.label},
         copies=copies,
         copies_across=across,
         alike=_repeated([one.look for one in good]) - copies,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from diffclean.data.apart import check_all_separate
+from diffclean.data.atomic import check_writable
 from diffclean.data.registry import open_source
 from diffclean.environment import disk_free_bytes
 from diffclean.errors import DiffcleanError
@@ -73,22 +74,26 @@ class Prepared:
         return said
 
 
-def prepare(config: CleanConfig, hands: Hands) -> Prepared:
+def prepare(config: CleanConfig, hands: Hands, *, dry_run: bool = False) -> Prepared:
     """Look at the data and decide what will be done.
 
     Args:
         config: the settings.
         hands: the progress and the stop event.
+        dry_run: whether nothing will be written afterwards, so that it does not matter where nothing can be written.
 
     Raises:
         UsageError: a setting makes no sense, or test set, manifest or teacher do not fit the data.
         DiffcleanError: the data cannot be used; the folder of the job holds something else; the budget is too small.
+        WriteError: the folder of the job cannot be written. This is found before the data is read.
     """
     from diffclean.variation.settings import locate, recipe_of
 
     config.check()
     check_all_separate(open_source(config.data).places(), config.out)
     ledger = opened_ledger(config.out)
+    if not dry_run:
+        check_writable(config.out)
     found = looked_at(config.data, ledger.notes.get("look"), hands)
     check_same_data(found, ledger, config.out)
     check_labels(found)

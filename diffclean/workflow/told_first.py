@@ -39,6 +39,8 @@ def told(prepared: Prepared) -> list[str]:
         lines.append("There is no test set (--test), so the clean accuracy will not be measured.")
     steps = ", ".join(f"{step} {duration(taken)}" for step, taken in plan.seconds.items())
     lines.append(f"Expected: about {duration(plan.total_s)} ({steps}).")
+    if plan.searches and "suspects" not in plan.seconds:
+        lines.append(f"How long the detector {config.detector} takes is not known, and not counted.")
     if plan.busy >= _BUSY:
         lines.append(
             f"Other processes use this machine now. If they go on, it takes about {plan.busy:.1f} times as long."

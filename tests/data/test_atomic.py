@@ -16,6 +16,7 @@ from diffclean.data.atomic import (
     NameWriteError,
     WriteError,
     Writer,
+    check_writable,
     clean_temporaries,
     contained,
     make_folders,
@@ -148,6 +149,26 @@ def test_no_permission_and_too_long_names() -> None:
         with pytest.raises(WriteError, match="name is too long"):
             write_whole(folder / ("a" * 256), b"image")
         assert names(folder) == []
+
+
+def test_a_folder_that_cannot_be_written_is_refused_and_nothing_is_made(tmp_path: Path) -> None:
+    check_writable(tmp_path / "not/made/yet")
+    (tmp_path / "file").touch()
+    with pytest.raises(WriteError, match="no folder is in its way"):
+        check_writable(tmp_path / "file/out")
+    assert names(tmp_path) == ["file"]
+    with tempfile.TemporaryDirectory() as name:
+        (folder := Path(name)).chmod(0o555)
+        user = os.geteuid()
+        if user == 0:  # root may write everywhere
+            os.seteuid(65534)
+        try:
+            with pytest.raises(WriteError, match="permission denied") as raised:
+                check_writable(folder / "not/made/yet")
+        finally:
+            os.seteuid(user)
+        assert isinstance(raised.value.__cause__, PermissionError)
+        assert raised.value.__cause__.filename == name
 
 
 def test_a_killed_writer_leaves_only_what_is_swept_away(tmp_path: Path) -> None:

@@ -22,6 +22,11 @@ ROOT = Path(__file__).parents[2]
 LEAN_BYTES = 2.5e9
 WAIT_S = 120
 STRANGER = "4343:4343"
+HARD = (
+    *("--read-only", "--tmpfs", "/tmp", "--network", "none"),
+    *("--cap-drop", "ALL", "--security-opt", "no-new-privileges"),
+)
+"""As docs/operating.md says it: nothing can be written but the workspace, the cache and /tmp."""
 
 
 def variations(out: Path) -> list[Path]:
@@ -59,13 +64,16 @@ def test_the_readmes_commands(docker: Docker, workspace: Path, give_to: Callable
     give_to(workspace, 1000)
     small = ("--epochs", "1", "--batch-size", "4", "--arch", "resnet8-cifar")
     assert docker.run(workspace, "train", "./data", "-o", "t.pt", *small).returncode == 0
-    variate, distill = commands("README.md")
+    clean, variate, distill = commands("README.md")
+    assert clean == 'docker run -v "$PWD:/workspace" diffclean clean ./data'
     assert variate == 'docker run -v "$PWD:/workspace" diffclean variate ./data'
     assert distill == 'docker run -v "$PWD:/workspace" diffclean distill --teacher t.pt'
     assert typed(docker, variate, workspace).returncode == 0
     assert keys(workspace / "data-variations") == originals(workspace)
     assert len(variations(workspace / "data-variations")) == len(originals(workspace))
     assert typed(docker, distill, workspace).returncode == 0
+    assert typed(docker, clean, workspace).returncode == 3, "four images a class are too few to train on"
+    assert (workspace / "data-clean/report.html").is_file()
     assert {(path.stat().st_uid, path.stat().st_gid) for path in workspace.rglob("*")} == {(1000, 1000)}
     done = docker.run(workspace, "evaluate", "t-student.pt", "./data", "--json")
     assert done.returncode == 0
@@ -73,7 +81,7 @@ def test_the_readmes_commands(docker: Docker, workspace: Path, give_to: Callable
 
 
 def test_the_operators_commands(docker: Docker, workspace: Path, give_to: Callable[[Path, int], None]) -> None:
-    lines = [line for line in commands("docs/operating.md") if "distill" not in line]
+    lines = [line for line in commands("docs/operating.md") if "distill" not in line and "clean ./data" not in line]
     assert len(lines) >= 3
     for line in lines:
         give_to(workspace, 0 if "--user" in line else 1000)
@@ -135,14 +143,17 @@ def test_nothing_reports_to_anybody(docker: Docker, workspace: Path) -> None:
     assert list(cache.iterdir()) == []
 
 
-@pytest.mark.parametrize("verb", [("variate", "./data"), ("train", "./data", "-o", "t.pt", "--epochs", "1")])
+@pytest.mark.parametrize(
+    "verb", [("variate", "./data"), ("train", "./data", "-o", "t.pt", "--epochs", "1"), ("clean", "./data")]
+)
 def test_a_folder_of_somebody_else(docker: Docker, workspace: Path, verb: tuple[str, ...]) -> None:
-    """It cannot be written to, and the message says what to type; nothing is left behind."""
+    """It cannot be written to, and the message says what to type; nothing is done and nothing is left behind."""
     done = docker.run(workspace, *verb, options=("--user", STRANGER))
     owner = f"{workspace.stat().st_uid}:{workspace.stat().st_gid}"
     assert done.returncode == 1
     assert f"runs as user {STRANGER}, but /workspace belongs to {owner}" in done.stderr
     assert f"docker run --user {owner} ..." in done.stderr
+    assert "Looking at the data" not in done.stderr
     assert [path.name for path in workspace.iterdir()] == ["data"]
 
 
@@ -165,8 +176,7 @@ def test_a_forgotten_volume(docker: Docker) -> None:
 
 
 def test_read_only_without_network_and_rights(docker: Docker, workspace: Path) -> None:
-    hard = ("--read-only", "--tmpfs", "/tmp", "--network", "none", "--cap-drop", "ALL")
-    done = docker.run(workspace, "variate", "./data", options=(*hard, "--security-opt", "no-new-privileges"))
+    done = docker.run(workspace, "variate", "./data", options=HARD)
     assert done.returncode == 0
     assert keys(workspace / "data-variations") == originals(workspace)
 
@@ -216,6 +226,39 @@ def test_stopped_and_resumed(docker: Docker, workspace: Path, how: signal.Signal
     assert result["kept"] > 0
     assert result["kept"] + result["made"] == len(originals(workspace))
     assert keys(out) == originals(workspace)
+
+
+def test_the_whole_job_read_only_stopped_and_resumed(docker: Docker, workspace: Path) -> None:
+    """For a user whom the image does not know, without network and rights; `docker stop` in the middle of it."""
+    for path in list((workspace / "data").rglob("*.jpg")):  # enough to train on, and to be busy with
+        for number in range(40):
+            shutil.copy(path, path.with_name(f"more-{number:02}-{path.name}"))
+    owner = f"{workspace.stat().st_uid}:{workspace.stat().st_gid}"
+    small = ("--epochs", "2", "--arch", "resnet8-cifar", "--size", "32", "--detector", "spectral", "--no-self-test")
+    verb = ("clean", "./data", *small)
+    begun = docker("run", "--detach", "--user", owner, "-v", f"{workspace}:/workspace", *HARD, docker.image, *verb)
+    name, out = begun.stdout.strip(), workspace / "data-clean"
+    try:
+        deadline = time.monotonic() + 2 * WAIT_S
+        while not (out / "work/teacher.pt").exists():
+            assert time.monotonic() < deadline, docker("logs", name).stderr
+            time.sleep(0.1)
+        docker("stop", "--time", "60", name)
+        code, said = int(docker("wait", name).stdout), docker("logs", name).stderr
+    finally:
+        docker("rm", "--force", "--volumes", name)
+    assert code == 130, said
+    assert "Done so far: train the teacher" in said
+    assert not (out / "report.html").exists()
+    taught = (out / "work/teacher.pt").stat().st_mtime_ns
+    done = docker.run(workspace, *verb, "--json", options=HARD)
+    assert done.returncode == 0
+    result = json.loads(done.stdout)
+    assert result["kept"] + result["suspects"]["suspects"] == len(originals(workspace))
+    assert (out / "work/teacher.pt").stat().st_mtime_ns == taught
+    for made in ("report.html", "student.onnx", "suspects.csv", "croissant.json"):
+        assert (out / made).is_file(), made
+    assert {f"{path.stat().st_uid}:{path.stat().st_gid}" for path in (out, *out.rglob("*"))} == {owner}
 
 
 def test_changed_weights_are_refused(docker: Docker, workspace: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from diffclean.classifiers import checkpoints
 from diffclean.classifiers.classifier_file import ClassifierFile
+from diffclean.data.atomic import WriteError
 from diffclean.data.suspects import read_list
 from diffclean.errors import DiffcleanError, ExitCode, Interrupted, UsageError
 from diffclean.report.facts import read_facts
@@ -95,6 +96,17 @@ def test_a_look_writes_nothing_and_says_what_will_be_done(config: CleanConfig) -
     assert "Expected: about" in lines
     assert "it needs 200 images" in lines
     assert not config.out.exists()
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_the_data_is_read(tmp_path: Path) -> None:
+    """A dry run writes nothing, so it goes on, and finds that there is no image."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "a file").touch()
+    config = CleanConfig(data=tmp_path / "data", out=tmp_path / "a file/job")
+    with pytest.raises(WriteError, match="no folder is in its way"):
+        prepare(config, Hands())
+    with pytest.raises(DiffcleanError, match="no images"):
+        prepare(config, Hands(), dry_run=True)
 
 
 def test_a_stop_tells_what_is_done_and_the_same_call_goes_on(config: CleanConfig) -> None:
@@ -182,6 +194,17 @@ def test_a_class_that_cannot_be_read_is_refused_with_the_reason(
     (data / "b/1.png").write_bytes(b"\x89PNG\r\n\x1a\nand no more")
     with pytest.raises(DiffcleanError, match=r"without an image that can be read: b\. b/1\.png: "):
         prepare(replace(config, data=data, test=None), Hands())
+
+
+def test_a_folder_that_cannot_be_listed_is_no_image_to_leave_out(
+    config: CleanConfig, draw_photos: Callable[..., Path], tmp_path: Path
+) -> None:
+    """It may be a whole class. It was said to be left out, and the first training refused it."""
+    data = draw_photos(tmp_path / "data", ["a/1.png", "b/1.png"])
+    (data / "c").symlink_to(tmp_path)  # As root may list everything: what leads out of the data is not listed either.
+    with pytest.raises(DiffcleanError, match=r"cannot be read and belong to no class, such as c: ") as raised:
+        prepare(replace(config, data=data, test=None), Hands())
+    assert "readable for this user" in raised.value.hint
 
 
 def test_a_test_set_that_is_the_data_is_said_to_measure_nothing_new(config: CleanConfig) -> None:

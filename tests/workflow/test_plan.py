@@ -54,6 +54,13 @@ def test_too_few_images_are_not_trained_on() -> None:
     assert not enough.searches, "ten images a class are fewer than a detector needs"
 
 
+def test_the_time_of_the_default_detector_is_not_that_of_another() -> None:
+    data, other = found(5000, 32), replace(CONFIG, detector="spectral")
+    default, asked = (within_budget(first_plan(each, data, False), each, data, COSTS) for each in (CONFIG, other))
+    assert default.seconds["suspects"] > 60
+    assert "suspects" not in asked.seconds
+
+
 def test_a_budget_takes_the_self_test_first_and_epochs_last() -> None:
     data = found(5000, 32)
     whole = within_budget(first_plan(CONFIG, data, False), CONFIG, data, COSTS)
