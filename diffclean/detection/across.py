@@ -32,8 +32,8 @@ _CLEAN = (0.5, 0.85)
 _KEPT = 0.3
 """The most that a poisoned group may keep of its labels, as a multiple of what other images keep."""
 _FOLLOWED = 0.5
-"""The least share of a poisoned group whose labels follow from the answers, as a multiple of what other images keep: a
-perfect witness of a perfect all-to-all attack reaches 1."""
+"""How far the share of a poisoned group whose labels follow from the answers must lie from what chance gives, at 0, to
+what a perfect all-to-all attack gives, at 1: then labels follow wherever the witness is right."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class Contradiction:
         kept: the share of the group to which the witness gives its label.
         others_kept: the same share of images that are not in the group and that it has not seen either.
         followed: the share of the group whose label is the one that mostly goes with the witness's answer.
+        chance: the same share of images whose labels are wrong at random.
         difference: (3, H, W) float32 grey levels, the mean of the group less that of images whose labels are confirmed.
     """
 
@@ -54,6 +55,7 @@ class Contradiction:
     kept: float
     others_kept: float
     followed: float
+    chance: float
     difference: NDArray[np.float32]
 
     has_dirty_labels = True
@@ -61,10 +63,11 @@ class Contradiction:
     @property
     def separation(self) -> float:
         """How poisoned the group looks, from 0; it is poisoned from `LIMIT` upwards."""
-        if self.others_kept < KNOWN:
+        if self.others_kept < max(KNOWN, self.chance):
             return 0.0
         lost = max(0.0, 1 - self.kept / self.others_kept) / (1 - _KEPT)
-        return LIMIT * min(lost, self.followed / self.others_kept / _FOLLOWED)
+        by_rule = max(0.0, self.followed - self.chance) / max(self.others_kept - self.chance, 1e-9)
+        return LIMIT * min(lost, by_rule / _FOLLOWED)
 
     @property
     def is_poisoned(self) -> bool:
@@ -157,7 +160,8 @@ def _judged(
     kept, others_kept = float((answers == given[members]).mean()), float((answers_of_others == given[held]).mean())
     difference = (mean_image(bench, members, rng) - mean_image(bench, confirmed, rng)).numpy()
     followed = _followed(answers, given[members], classes)
-    return Contradiction(group, Witness(network, held), kept, others_kept, followed, difference)
+    chance = 1 / (classes - 1) if classes > 2 else 0.0  # of two classes, one wrong label is all there is
+    return Contradiction(group, Witness(network, held), kept, others_kept, followed, chance, difference)
 
 
 def _followed(answers: NDArray[np.int64], given: NDArray[np.int64], classes: int) -> float:

@@ -12,6 +12,7 @@ What is listed is what the network doubts. Among it are the difficult clean imag
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from diffclean.datasets.pixels import ImageSet
 from diffclean.detection.looks import FEWEST, OVERSIZED, epochs_for, usual_size
-from diffclean.detection.network import Workbench, ask, learn_labels
+from diffclean.detection.network import Workbench, ask, learn_labels, together
 from diffclean.detection.verdict import HELD, KNOWN, LIMIT, Witness, scatter_of
 
 _KEPT = 0.65
@@ -118,22 +119,28 @@ def look_for_floods(bench: Workbench, labels: Tensor, chosen: Tensor, classes: i
     shares = np.array(
         [contradicted[numbers[given[numbers] == label]].mean() if sizes[label] else 0 for label in range(classes)]
     )
-    found = []
-    for label in oversized[np.argsort(-shares[oversized], kind="stable")][:_MOST].tolist():
-        if shares[label] > np.median(shares[sizes > 0]):
-            own = numbers[given[numbers] == label]
-            found.append(_judged(bench, labels, numbers, own, contradicted, classes, usual, seed + 10 + label))
-    return found
+    most = oversized[np.argsort(-shares[oversized], kind="stable")][:_MOST]
+    return together(
+        bench,
+        [
+            partial(_judged, bench, labels, numbers, own, contradicted, classes, usual, seed + 10 + label)
+            for label, own in ((label, numbers[given[numbers] == label]) for label in most.tolist())
+            if shares[label] > np.median(shares[sizes > 0])
+        ],
+    )
 
 
 def _contradicted(bench: Workbench, labels: Tensor, chosen: Tensor, classes: int, seed: int) -> NDArray[np.bool_]:
     """(M,) bool, the images whose label is contradicted by a network that has learned the other half of the images."""
     half = np.random.default_rng([bench.seed, seed]).permutation(len(chosen)) % 2
     found = np.zeros(len(chosen), np.bool_)
-    for side in (0, 1):
+
+    def judge(side: int) -> None:
         learned, asked = chosen[half != side], chosen[half == side]
         net = learn_labels(bench, labels, learned, classes, epochs_for(len(chosen)), seed + 1 + side)
         found[half == side] = (ask(bench, net, bench.images[asked]).argmax(1) != labels[asked]).numpy()
+
+    together(bench, [partial(judge, side) for side in (0, 1)])
     return found
 
 

@@ -6,18 +6,20 @@ would.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
-from threading import Event, Lock
+from threading import Event, Lock, Semaphore
 from typing import TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from diffclean.classifiers.networks import unit_floats
 from diffclean.datasets.pixels import ImageSet, Statistics
@@ -38,7 +40,7 @@ _WEIGHT_DECAY = 0.02
 _MAP = 32
 """The side of the feature map after the first convolution for images of 64 px and more; half of it for images of 32 px.
 It limits the cost of large images. On coarser maps fine noise is not learned."""
-_BATCH_TO_ASK = 512
+_BATCH_TO_ASK = 256
 
 
 class SmallNet(nn.Module):
@@ -80,6 +82,19 @@ class SmallNet(nn.Module):
         logits: Tensor = self.head(maps.mean((2, 3)) + maps.amax((2, 3)))
         return logits
 
+    def fused(self) -> SmallNet:
+        """A copy for evaluation in which each batch norm is part of its convolution, twice as fast on a CPU."""
+        net = copy.deepcopy(self).eval()
+        fused: list[nn.Module] = []
+        for layer in net.body:
+            if isinstance(layer, nn.BatchNorm2d):
+                convolution = fused.pop()
+                assert isinstance(convolution, nn.Conv2d)
+                layer = fuse_conv_bn_eval(convolution, layer)
+            fused.append(layer)
+        net.body = nn.Sequential(*fused)
+        return net.to(memory_format=torch.channels_last)
+
 
 def _convolution(n_in: int, n_out: int, stride: int = 1) -> tuple[nn.Module, ...]:
     return nn.Conv2d(n_in, n_out, 3, stride, 1, bias=False), nn.BatchNorm2d(n_out), nn.ReLU()
@@ -96,7 +111,9 @@ class Workbench:
         seed: the seed of the weights, of the order of the images and of their shifts.
         progress: is advanced for each image that is trained on.
         stop: an event; once it is set, the work stops.
+        cores: the number of cores to use.
         lock: guards what threads share: torch's global random numbers and the progress.
+        turns: lets as many networks be trained at the same time as there are cores.
     """
 
     images: Tensor
@@ -105,7 +122,9 @@ class Workbench:
     seed: int
     progress: Progress
     stop: Event | None = None
+    cores: int = field(default_factory=torch.get_num_threads)
     lock: Lock = field(default_factory=Lock)
+    turns: Semaphore = field(default_factory=lambda: Semaphore(torch.get_num_threads()))
 
     def network(self, outputs: int, seed: int, width: int = WIDTH) -> SmallNet:
         """Create a new network. The same seed gives the same weights."""
@@ -129,17 +148,17 @@ Result = TypeVar("Result")
 
 
 def together(bench: Workbench, tasks: Sequence[Callable[[], Result]]) -> list[Result]:
-    """Run independent tasks in parallel, one per core, because small networks gain nothing from several cores each.
+    """Run independent tasks in parallel, one core each, because small networks gain nothing from several cores each.
 
-    On a GPU, the tasks run one after the other. The results are in the order of the tasks. With a different number of
-    cores, sums are rounded differently, so a network can differ slightly.
+    Tasks may call this function themselves: all trainings take turns on the cores. On a GPU, the tasks run one after
+    the other. The results are in the order of the tasks. With a different number of cores, sums are rounded
+    differently, so a network can differ slightly.
     """
-    threads = torch.get_num_threads()
-    workers = min(threads, len(tasks)) if bench.device.type == "cpu" else 1
-    if workers <= 1:
+    if bench.device.type != "cpu" or min(bench.cores, len(tasks)) <= 1:
         return [task() for task in tasks]
+    threads = torch.get_num_threads()
     try:
-        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        with ThreadPoolExecutor(len(tasks), initializer=torch.set_num_threads, initargs=(1,)) as pool:
             return list(pool.map(lambda task: task(), tasks))
     finally:
         torch.set_num_threads(threads)
@@ -174,6 +193,19 @@ def fit(
     Raises:
         Interrupted: `bench.stop` was set.
     """
+    with bench.turns:
+        _fit(bench, net, steps, choose, loss_of, seed, watch)
+
+
+def _fit(
+    bench: Workbench,
+    net: SmallNet,
+    steps: int,
+    choose: Chooser,
+    loss_of: Loss,
+    seed: int,
+    watch: Callable[[int], None] | None,
+) -> None:
     optimizer = torch.optim.AdamW(net.parameters(), lr=RATE, weight_decay=_WEIGHT_DECAY, fused=True)
     rng = np.random.default_rng([bench.seed, seed])
     pad = max(1, min(bench.images.shape[2:]) // 16)
@@ -216,12 +248,13 @@ def ask(bench: Workbench, net: SmallNet, pixels: Tensor | ImageSet) -> Tensor:
         (N, outputs) float32 on the CPU.
     """
     net.eval()
+    fast = net.fused()
     numbers = torch.arange(len(pixels)).split(_BATCH_TO_ASK)
     parts = (pixels[n] for n in numbers) if isinstance(pixels, Tensor) else pixels.batches(numbers)
     answers = []
     with bench.autocast():
         for part in parts:
-            answers.append(net(unit_floats(part.to(bench.device))).float().cpu())
+            answers.append(fast(unit_floats(part.to(bench.device))).float().cpu())
     return torch.cat(answers) if answers else torch.zeros(0, net.head.out_features)
 
 

@@ -14,8 +14,9 @@ then mislead the next round.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from torch import Tensor
 
 from diffclean.detection.looks import Proposal
 from diffclean.detection.mixture import valley
-from diffclean.detection.network import SmallNet, Workbench, ask, learn_group
+from diffclean.detection.network import SmallNet, Workbench, ask, learn_group, together
 
 _WIDTH = 16
 _STEPS = 300
@@ -117,11 +118,11 @@ def spread(bench: Workbench, labels: Tensor, chosen: Tensor, proposal: Proposal,
     rounds, fastest = (_OVERSIZED_ROUNDS, _OVERSIZED_FASTEST) if proposal.oversized else (_ROUNDS, _FASTEST)
     for number in range(rounds):
         few = proposal.oversized and len(seeds) < _FEW_SEEDS
-        folds = replace(round_, seed=seed + number, count=_SMALL_FOLDS if few else 2).folds(seeds, clean)
-        first = next(folds)
-        if number == 0 and round_.recall(first.scores, seeds) < _HOPELESS:
+        tasks = replace(round_, seed=seed + number, count=_SMALL_FOLDS if few else 2).folds(seeds, clean)
+        judged = [tasks.pop(0)()] if number == 0 else []
+        if judged and round_.recall(judged[0].scores, seeds) < _HOPELESS:
             return None
-        scores, networks = _joined(first, *folds)
+        scores, networks = _joined(*judged, *together(bench, tasks))
         limit = round_.limit(scores, _ACCEPTED)
         ranked = round_.ranked(scores)
         members = ranked[scores[ranked] > limit]
@@ -172,7 +173,7 @@ def refined(
         before = len(group.members)
         count = _SMALL_FOLDS if before < _SMALL_GROUP else 2
         round_ = _Round(bench, labels, chosen, group.proposal, seed + number, _REFINE_WIDTH, _REFINE_STEPS, count)
-        scores, networks = _joined(*round_.folds(group.members, group.rest))
+        scores, networks = _joined(*together(bench, round_.folds(group.members, group.rest)))
         shares = (_REFINE_ACCEPTED, _doubted_share(doubted_clean))
         limit, doubted_limit = (round_.limit(scores, share) for share in shares)
         ranked = round_.ranked(scores)
@@ -240,20 +241,22 @@ class _Round:
     steps: int
     count: int = 2
 
-    def folds(self, seeds: NDArray[np.int64], clean: NDArray[np.int64]) -> Iterator[_Fold]:
-        """Judge each fold by a network that learned from the others; each fold is computed on demand."""
+    def folds(self, seeds: NDArray[np.int64], clean: NDArray[np.int64]) -> list[Callable[[], _Fold]]:
+        """For each fold, a task: let a network that learns from the others judge it."""
+        return [partial(self._fold, number, (seeds, clean)) for number in range(self.count)]
+
+    def _fold(self, number: int, of_label: tuple[NDArray[np.int64], NDArray[np.int64]]) -> _Fold:
         numbers = self.chosen.numpy()
         steps = max(_FEWEST_STEPS, round(self.steps * min(1.0, len(numbers) / _FULL_SET)))
         others = numbers[self.labels.numpy()[numbers] != self.proposal.label]
-        fold = self._parted(seeds, clean)
-        for number in range(self.count):
-            learned = [torch.from_numpy(part[fold[part] != number]) for part in (seeds, clean, others)]
-            seed = self.count * self.seed + number
-            net = learn_group(self.bench, learned[0], learned[1], learned[2], steps, seed, self.width)
-            judged = numbers[fold[numbers] == number]
-            scores = np.full(len(self.labels), -np.inf)
-            scores[judged] = ask(self.bench, net, self.bench.images[torch.from_numpy(judged)])[:, 0].double().numpy()
-            yield _Fold(scores, net)
+        fold = self._parted(*of_label)
+        learned = [torch.from_numpy(part[fold[part] != number]) for part in (*of_label, others)]
+        seed = self.count * self.seed + number
+        net = learn_group(self.bench, learned[0], learned[1], learned[2], steps, seed, self.width)
+        judged = numbers[fold[numbers] == number]
+        scores = np.full(len(self.labels), -np.inf)
+        scores[judged] = ask(self.bench, net, self.bench.images[torch.from_numpy(judged)])[:, 0].double().numpy()
+        return _Fold(scores, net)
 
     def limit(self, scores: NDArray[np.float64], accepted: float) -> float:
         """The score below which a share of the judged images of other labels lies."""
