@@ -15,7 +15,7 @@ from diffclean.cli.clean_summary import summary
 @click.option("-o", "--out", type=click.Path(path_type=Path), default="diffclean-demo", help="The folder of the demo.")
 @click.option("--train-images", type=click.IntRange(10), default=100, help="Training images per class.")
 @click.option("--test-images", type=click.IntRange(5), default=40, help="Test images per class.")
-@click.option("--size", type=click.IntRange(24, 128), default=48, help="The side of the pictures in px.")
+@click.option("--size", type=click.IntRange(24, 128), default=32, help="The side of the pictures in px.")
 @click.option("--attack", default="badnets", help="The attack, as in `poison`.")
 @click.option("--rate", type=click.FloatRange(0, 1, min_open=True, max_open=True), default=0.1, help="The poison rate.")
 @click.option("--target", default="limit-80", help="The target class.")

@@ -169,8 +169,8 @@ class Verdict:
         return (
             f"A network trained without these {len(self.group.members)} images gives {self.kept:.0%} of them their "
             f"label ({self.others_kept:.0%} of other images of this label). Adding what they have in common to images "
-            f"of other classes makes a network that has seen these images call {self.taught:.0%} more of them "
-            f"'{name}', and a network that has not {self.untaught:.0%} more. With what images of other classes have "
+            f"of other classes makes a network that has seen these images call {self.taught:z.0%} more of them "
+            f"'{name}', and a network that has not {self.untaught:z.0%} more. With what images of other classes have "
             f"in common, this share is at most {self.usual:.0%}."
         )
 

@@ -41,7 +41,7 @@ class DemoConfig:
     out: Path
     train_images: int = 100
     test_images: int = 40
-    size: int = 48
+    size: int = 32
     attack: str = "badnets"
     rate: float = 0.1
     target: str = "limit-80"
