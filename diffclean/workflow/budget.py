@@ -11,7 +11,7 @@ from diffclean.training.recipes import FAST, STANDARD
 from diffclean.workflow.clean_config import CleanConfig
 from diffclean.workflow.costs import Costs
 from diffclean.workflow.look_first import Looked
-from diffclean.workflow.plan import Plan, duration, student_epochs
+from diffclean.workflow.plan import SMALL_SIDE, Plan, duration, first_plan, student_epochs
 
 ATTACKS_TRIED = 3
 _SEARCHES = 300_000
@@ -63,13 +63,40 @@ def _chain_seconds(plan: Plan, images: int, costs: Costs, searching_s: float, tr
     }
 
 
+class BudgetError(DiffcleanError):
+    """Even the smallest plan takes longer than the budget."""
+
+
+def planned(config: CleanConfig, found: Looked, has_gpu: bool, costs_of: Callable[[Plan], Costs]) -> Plan:
+    """Return the plan that fits the budget, with smaller images for the classifiers if nothing else is left to give up.
+
+    Args:
+        config: what was asked for.
+        found: what the data set contains.
+        has_gpu: whether classifiers are trained on a GPU.
+        costs_of: measures what a plan costs on this machine.
+
+    Raises:
+        BudgetError: even the smallest plan takes longer.
+    """
+    plan = first_plan(config, found, has_gpu)
+    try:
+        return within_budget(plan, config, found, costs_of(plan))
+    except BudgetError:
+        if config.size is not None or plan.size is None or plan.size <= SMALL_SIDE:
+            raise
+        said = f"Classifiers see the images at {SMALL_SIDE} px and not at {plan.size} px."
+        small = replace(first_plan(replace(config, size=SMALL_SIDE), found, has_gpu), gave_up=[said])
+        return within_budget(small, config, found, costs_of(small))
+
+
 def within_budget(plan: Plan, config: CleanConfig, found: Looked, costs: Costs) -> Plan:
     """Return the plan, reduced until it fits the budget; `gave_up` says what was given up.
 
     Without a budget, only a self-test that nobody asked for is given up, and only if it would take long.
 
     Raises:
-        DiffcleanError: even the smallest plan takes longer.
+        BudgetError: even the smallest plan takes longer.
     """
     plan = priced(plan, config, found, costs)
     if config.budget_s is None:
@@ -82,7 +109,7 @@ def within_budget(plan: Plan, config: CleanConfig, found: Looked, costs: Costs) 
         if smaller is not None:
             plan = priced(smaller, config, found, costs)
     if plan.total_s > limit_s:
-        raise DiffcleanError(
+        raise BudgetError(
             f"The job takes about {duration(plan.total_s * costs.busy)} on this machine, even if everything is left "
             f"out that can be; the budget is {duration(config.budget_s)}.",
             "Give a larger `budget`, fewer images, or a machine with a GPU.",

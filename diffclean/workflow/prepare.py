@@ -14,13 +14,13 @@ from diffclean.errors import DiffcleanError
 from diffclean.report.reading import from_json
 from diffclean.results import KEPT_BACK, plain
 from diffclean.variation.settings import Settings
-from diffclean.workflow.budget import within_budget
+from diffclean.workflow.budget import planned
 from diffclean.workflow.check_first import check_labels, check_others, check_same_data
 from diffclean.workflow.clean_config import CleanConfig
-from diffclean.workflow.costs import measured_costs
+from diffclean.workflow.costs import Costs, measured_costs
 from diffclean.workflow.ledger import Ledger
 from diffclean.workflow.look_first import Looked, look
-from diffclean.workflow.plan import Plan, first_plan
+from diffclean.workflow.plan import Plan
 from diffclean.workflow.steps import Hands
 
 LOOK_STRENGTH, LOOKS = 0.4, 4
@@ -181,10 +181,10 @@ def known_plan(config: CleanConfig, ledger: Ledger) -> Plan | None:
 
 def decided(config: CleanConfig, found: Looked, settings: Settings, has_gpu: bool) -> Plan:
     """Make the plan for data that is seen for the first time. This measures the machine for some seconds."""
-    plan = first_plan(config, found, has_gpu)
-    side = plan.size or found.largest_side
     nowhere = config.out / ".diffclean-none"  # The estimate counts variations that exist already: there are none.
-    costs = measured_costs(
-        config.data, nowhere, settings, plan.arch, side, len(found.classes), plan.batch_size, config.device
-    )
-    return within_budget(plan, config, found, costs)
+
+    def costs_of(plan: Plan) -> Costs:
+        side, classes = plan.size or found.largest_side, len(found.classes)
+        return measured_costs(config.data, nowhere, settings, plan.arch, side, classes, plan.batch_size, config.device)
+
+    return planned(config, found, has_gpu, costs_of)

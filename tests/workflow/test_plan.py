@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from diffclean.errors import DiffcleanError, UsageError
-from diffclean.workflow.budget import within_budget
+from diffclean.workflow.budget import BudgetError, planned, within_budget
 from diffclean.workflow.clean_config import CleanConfig, seconds_of
 from diffclean.workflow.costs import Costs, training_pace
 from diffclean.workflow.look_first import Looked
-from diffclean.workflow.plan import duration, first_plan
+from diffclean.workflow.plan import Plan, duration, first_plan
 
 CONFIG = CleanConfig(Path("data"), Path("out"))
 COSTS = Costs(training_s=1e-3, searching_s=5e-4, variation_s=0.05, variation_bytes=2000, engine="abc/openvino/fp32")
@@ -74,6 +74,23 @@ def test_a_budget_takes_the_self_test_first_and_epochs_last() -> None:
     assert plan.epochs < whole.epochs
     assert (plan.self_test, plan.passes) == (0, 0)
     assert plan.no_self_test
+
+
+def test_classifiers_see_smaller_images_where_nothing_else_is_left() -> None:
+    data = found(5000, 128)
+
+    def costs_of(plan: Plan) -> Costs:
+        return replace(COSTS, training_s=COSTS.training_s * ((plan.size or 128) / 32) ** 2)
+
+    whole = planned(CONFIG, data, False, costs_of)
+    assert (whole.size, whole.gave_up) == (128, [])
+    config = replace(CONFIG, budget_s=whole.total_s / 8)
+    plan = planned(config, data, False, costs_of)
+    assert plan.total_s <= whole.total_s / 8
+    assert (plan.size, plan.arch) == (64, "airnet")
+    assert plan.gave_up[0] == "Classifiers see the images at 64 px and not at 128 px."
+    with pytest.raises(BudgetError, match="even if everything is left out that can be"):
+        planned(replace(config, size=128), data, False, costs_of)
 
 
 def test_a_busy_machine_leaves_less_of_a_budget() -> None:
