@@ -78,18 +78,21 @@ class DataSet:
         return classes[_number(f"{self.name}/{seed}") % len(classes)]
 
 
-def data_set(spec: str, work: Path) -> DataSet:
+def data_set(spec: str, work: Path, count: int | None = None) -> DataSet:
     """Make a data set, or find it made.
 
     Args:
         spec: `signs`; `tiny40=FOLDER` with the extracted folders of Tiny ImageNet's classes; or `NAME=TRAIN:TEST`.
         work: where all data sets are kept.
+        count: training images that are used, spread evenly over the classes; None: as `COUNTS` says.
 
     Raises:
-        ValueError: `spec` is something else.
+        ValueError: `spec` is something else, or has a number of images of its own.
     """
     name, _, where = spec.partition("=")
-    own = work / name
+    own = work / (name if count is None else f"{name}-{count}")
+    if count is not None and ":" not in where:
+        raise ValueError(f"{name} has a number of images of its own, so --count {count} cannot be kept")
     if name == "signs" and not where:
         return DataSet(name, *_signs(own), own)
     if name == "tiny40" and ":" not in where:
@@ -97,7 +100,7 @@ def data_set(spec: str, work: Path) -> DataSet:
     train, colon, test = where.partition(":")
     if not colon:
         raise ValueError(f"--data {spec}: expected signs, tiny40=FOLDER or NAME=TRAIN:TEST")
-    return DataSet(name, subset(Path(train), COUNTS.get(name, 0), own), Path(test), own)
+    return DataSet(name, subset(Path(train), COUNTS.get(name, 0) if count is None else count, own), Path(test), own)
 
 
 def _tiny(source: Path, work: Path) -> tuple[Path, Path]:

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from render_buckets import killed_in_bucket, killed_on_ray, stores, trained_from_bucket
+from render_clean import clean_short, clean_table
 from render_detection import detection_short, detection_summary, detection_table
 from render_gpu import (
     distill_speed,
     percent,
     pretrain_compare,
     robustness_curve,
-    table,
     tensorrt_rtx,
     throughput,
     where,
@@ -62,27 +62,6 @@ def rendered(renderers: dict[str, Any]) -> str:
             result = json.loads(path.read_text())
             parts += [each(result) for each in (render if isinstance(render, list) else [render])]
     return "\n".join(parts)
-
-
-def headline(result: dict[str, Any]) -> str:
-    """The README's first table: CA and ASR, undefended and with the defaults."""
-    grid = result["figures"]["grid"]
-    cells = {(cell["attack"], cell["defence"]): cell for cell in result["figures"]["cells"]}
-    seeds = {cell["seed"] for cell in cells.values()}
-    rows = []
-    for attack in dict.fromkeys(attack for attack, _ in cells):
-        marks = ["resembles the pretraining"] if cells[attack, "none"]["like_corruptions"] else []
-        marks += ["did not fire"] if cells[attack, "none"].get("fired") is False else []
-        name = attack + (f" ({', '.join(marks)})" if marks else "")
-        shown = [cells.get((attack, defence)) for defence in ("none", "ours")]
-        rows.append([name, *(percent([cell]) if cell else "" for cell in shown)])
-    lines = [
-        f"Clean accuracy / attack success in %, on {result['data']} ({int(grid['count']):,} training images, "
-        f"{grid['arch']}, {grid['epochs']} epochs, {len(seeds)} seed{'s' * (len(seeds) > 1)}; {where(result)}):",
-        "",
-        *table(["attack", "no defence", "variations and distillation"], rows),
-    ]
-    return "\n".join(lines) + "\n"
 
 
 def speed(result: dict[str, Any]) -> str:
@@ -271,8 +250,9 @@ _CELLS = (
 
 
 PAGES: dict[str, dict[str, Any]] = {
-    "README.md": {"robustness": headline, "detection": detection_short},
+    "README.md": {"clean_grid": clean_short, "detection": detection_short},
     "docs/evidence.md": {
+        "clean_grid": clean_table,
         "robustness": robustness("The defence at its defaults, attack by attack"),
         "robustness_suspects": [
             robustness("With the suspects left out: a new teacher, and a student of that one", explained=False),

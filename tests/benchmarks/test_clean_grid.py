@@ -1,0 +1,112 @@
+"""`clean_grid.py`: the grid of whole jobs, and its tables."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import render_clean
+
+RunScript = Callable[..., dict[str, Any]]
+
+
+def rate(hits: int, count: int) -> dict[str, Any]:
+    """A share with an interval, as a report has it."""
+    return {
+        "value": hits / count,
+        "low": hits / count - 0.01,
+        "high": hits / count + 0.01,
+        "hits": hits,
+        "count": count,
+    }
+
+
+def cell(attack: str = "badnets", seed: int = 1, **others: Any) -> dict[str, Any]:
+    """A cell of the result file."""
+    attacked = attack != "benign"
+    before = {"clean_accuracy": rate(80, 100), "attack_success_rate": rate(99, 100) if attacked else None}
+    after = {"clean_accuracy": rate(78 + seed, 100), "attack_success_rate": rate(seed, 100) if attacked else None}
+    told = {"data": "cifar10", "images": 5000, "attack": attack, "labels": "all-to-one" if attacked else None}
+    told |= {"rate": 0.1 if attacked else None, "real_rate": 0.1 if attacked else None, "seed": seed}
+    told |= {"target": "cat", "half": "chosen", "options": "", "fired": True if attacked else None, "before": before}
+    told |= {"anew": after if attacked else None, "after": after | {"benign_landing": rate(2, 100)}}
+    told |= {"listed": 500, "added": [], "recall": rate(450, 500), "false_positive_rate": rate(45, 4500)}
+    told |= {} if attacked else {"listed": 0, "recall": None, "false_positive_rate": None}
+    told |= {"arch": "airnet", "size": None, "epochs": [12, 18], "variations": 2, "seconds": {"train": 90, "find": 30}}
+    reference = {name: value for name, value in after.items() if value is not None}
+    told |= {"clean_training": reference, "cores": 1, "processor": "a CPU", "commit": "abc", "date": "2026-11-27"}
+    return told | others
+
+
+def rows(table: str) -> list[list[str]]:
+    """The cells of the first table in a text, without its head."""
+    lines = [line for line in table.splitlines() if line.startswith("| ")]
+    return [[each.strip() for each in line.strip("|").split("|")] for line in lines[1:]]
+
+
+def test_seeds_share_a_row_and_shares_are_of_all_their_images() -> None:
+    second = cell(seed=2) | {"recall": rate(0, 500)}
+    table = render_clean.clean_short({"figures": {"cells": [cell(), second]}})
+    row = ["cifar10", "badnets", "45.0%", "1.0%", "80.0 (80.0-80.0) / 99.0 (99.0-99.0)"]
+    assert rows(table) == [[*row, "79.5 (79.0-80.0) / 1.5 (1.0-2.0)", "79.5 (79.0-80.0) / 1.5 (1.0-2.0)"]]
+    assert "1 core of a CPU.)" in table
+
+
+def test_a_benign_run_has_no_attack_success_and_no_share_that_was_found() -> None:
+    assert rows(render_clean.clean_short({"figures": {"cells": [cell("benign")]}})) == [
+        ["cifar10", "benign", "", "0.0%", "80.0", "79.0", "79.0"]
+    ]
+
+
+def test_an_attack_that_did_not_fire_is_marked_and_states_of_the_code_are_counted() -> None:
+    cells = [cell(fired=False), cell("sig", commit="def")]
+    table = render_clean.clean_table({"figures": {"cells": cells}})
+    assert "| badnets (did not fire) |" in table
+    assert "on 2 states of the code" in table
+
+
+def test_intervals_stand_beside_the_figures_of_one_run_and_others_figures_below() -> None:
+    table = render_clean.clean_table({"figures": {"cells": [cell()]}})
+    assert "| 79.0 (78.0-80.0) / 1.0 (0.0-2.0) |" in table
+    assert "| badnets | 91.3 / 95.0 | DBD 89.6 / 1.3 | FT 90.0 / 1.5 |" in table
+    assert "BackdoorBench" not in render_clean.clean_table({"figures": {"cells": [cell(data="signs")]}})
+
+
+@pytest.mark.slow
+def test_a_job_is_measured_once_and_the_result_file_is_what_remembers_it(
+    bars: tuple[Path, Path], tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BENCHMARK_RESULTS", str(tmp_path))
+    options = f"--arch airnet --epochs 1 --engine {tiny_model} --variations 1 --detector spectral"
+    words = ["clean_grid.py", "--data", f"bars={bars[0]}:{bars[1]}", "--work", str(tmp_path / "work")]
+    words += ["--count", "40", "--attacks", "benign", "badnets", "--options", options]
+    monkeypatch.setattr(sys, "argv", words)
+    result = tmp_path / "clean_grid.json"
+    assert importlib.import_module("clean_grid").main() == 0
+    figures = json.loads(result.read_text())["figures"]
+    benign, badnets = figures["cells"]
+    assert figures["failed"] == []
+    assert [benign["attack"], badnets["attack"], badnets["images"], badnets["real_rate"]] == [
+        "benign",
+        "badnets",
+        40,
+        0.1,
+    ]
+    assert (benign["recall"], benign["fired"], badnets["recall"]["count"]) == (None, None, 4)
+    assert badnets["epochs"] == [1, 2]
+    assert (
+        badnets["clean_training"]["attack_success_rate"]["count"] == badnets["before"]["attack_success_rate"]["count"]
+    )
+    assert {"train the teacher", "find suspects"} <= badnets["seconds"].keys()
+
+    marked = copy.deepcopy(figures)
+    marked["cells"][0]["listed"] = 7
+    result.write_text(json.dumps({"figures": marked}))
+    assert importlib.import_module("clean_grid").main() == 0
+    assert json.loads(result.read_text())["figures"]["cells"] == marked["cells"]
