@@ -15,7 +15,7 @@ PIP_INSTALL = -m pip install --disable-pip-version-check --quiet
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help install clean-data variate doctor test test-all test-cluster lint format docs bench gpu image docker-test lock sbom audit clean clean-all
+.PHONY: help install clean-data variate doctor test test-all test-cluster lint format docs bench gpu evidence image docker-test lock sbom audit clean clean-all
 
 help: ## List the tasks.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,11 @@ gpu: $(VENV)/.installed-$(EXTRA) ## Run what wants a GPU, ten minutes at a time:
 	@"$(VENV)/bin/python" benchmarks/gpu/gpu_run.py --work "$(WORK)" $(if $(TRAIN),--train "$(TRAIN)") \
 		$(if $(TEST),--test "$(TEST)") $(if $(TRUSTED),--trusted "$(TRUSTED)") $(ARGS)
 
+# `clean` against every attack; cells that are in the result file already are left out. ARGS="--seeds 2 --count 10000".
+evidence: WORK = evidence-work
+evidence: named-sets $(DEV_VENV)/.installed-dev ## Measure what is missing of the evidence: make evidence TRAIN=folder TEST=folder
+	@"$(DEV_VENV)/bin/python" benchmarks/clean_grid.py --work "$(WORK)" --data "cifar10=$(TRAIN):$(TEST)" $(ARGS)
+
 # The container. DOCKER_ARGS is handed on: DOCKER_ARGS="--build-arg WITH_TENSORRT=0".
 DOCKER ?= docker
 IMAGE ?= diffclean
@@ -102,9 +107,11 @@ clean-all: clean ## Remove the virtual environment too.
 	@rm -rf "$(VENV)"
 
 # Asked before anything is installed.
-.PHONY: named-data named-bench
+.PHONY: named-data named-bench named-sets
 named-data:
 	@test -n "$(DATA)" || { echo "Which data set?  make $(MAKECMDGOALS) DATA=path/to/images"; exit 2; }
+named-sets:
+	@test -n "$(TRAIN)" -a -n "$(TEST)" || { echo "Which data?  make $(MAKECMDGOALS) TRAIN=folder TEST=folder"; exit 2; }
 named-bench:
 	@test -n "$(BENCH)" || { echo "Which one?  make bench BENCH=name, one of:"; \
 		ls benchmarks/*.py benchmarks/gpu/*.py 2>/dev/null | sed 's/^benchmarks\///; s/\.py$$//; s/^/  /'; exit 2; }
