@@ -7,7 +7,7 @@ in `FORMATS`. One of files that hold many images each has its class of `archive.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from os import PathLike
@@ -17,6 +17,8 @@ from typing import Any, Protocol, cast
 from diffclean.data.address import is_address, spelled
 from diffclean.data.archive import Archive
 from diffclean.data.formats import heif_is_there
+from diffclean.data.keys import key_from_path
+from diffclean.data.passed_over import is_machine_made
 from diffclean.data.shard_files import plain_stem
 from diffclean.data.sinks import Sink
 from diffclean.data.sources import Description, Source
@@ -151,6 +153,22 @@ def stem_of(where: str) -> str:
         if archive is not None and where.endswith(archive.suffix):
             return plain_stem(where, archive.suffix) or str(Path.cwd())
     return where
+
+
+def folders_without_images(where: str | PathLike[str], classes: Collection[str]) -> list[str]:
+    """The folders of an image folder, sorted, that might be meant as classes and are none, because no image is in them.
+
+    In other formats, and in buckets, there are no such folders.
+
+    Args:
+        where: the data set.
+        classes: the names of its classes.
+    """
+    if is_address(where) or format_of(str(where)) != FOLDER:
+        return []
+    folders = (path for path in Path(where).iterdir() if path.is_dir() and path.name[0] != ".")
+    names = {key_from_path(path.name) for path in folders if not is_machine_made(path.name)}
+    return sorted(names - set(classes))
 
 
 def _module(name: str) -> Format:

@@ -13,10 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffclean.data.address import is_address
-from diffclean.data.keys import key_from_path
-from diffclean.data.passed_over import is_machine_made
-from diffclean.data.registry import FOLDER, format_of, open_source
+from diffclean.data.registry import folders_without_images, open_source
 from diffclean.datasets.bits import Bits, Purpose, ids_of, random_bits
 from diffclean.datasets.labelled import check_classes, named, stored_classes
 from diffclean.datasets.pixels import Chosen, Edit, ImageSet, Streamed
@@ -240,23 +237,15 @@ def check_trainable(root: Path, samples: Samples) -> None:
         DiffcleanError: there are fewer than two classes, or a class has no image.
     """
     classes = samples.class_to_idx
-    if len(classes) < 2:
-        raise DiffcleanError(
-            f"{root} has only one class: {named(classes)}.",
-            "A classifier needs two or more class folders: DATA/<class>/image.",
-        )
-    counts = torch.bincount(samples.labels, minlength=len(classes))
-    empty = [name for name, number in classes.items() if counts[number] == 0]
-    if format_of(str(root)) == FOLDER and not is_address(root):
-        empty += _folders_without_images(root, classes)
+    empty = [name for name, number in classes.items() if not (samples.labels == number).any()]
+    empty += folders_without_images(root, classes)
     if empty:
         raise DiffcleanError(
             f"{root} has classes without an image that can be read: {named(empty)}.",
             "Add images, or remove the folder if it is not meant as a class.",
         )
-
-
-def _folders_without_images(root: Path, classes: Mapping[str, int]) -> list[str]:
-    folders = (path for path in root.iterdir() if path.is_dir() and path.name[0] != ".")
-    names = {key_from_path(path.name) for path in folders if not is_machine_made(path.name)}
-    return sorted(names - set(classes))
+    if len(classes) < 2:
+        raise DiffcleanError(
+            f"{root} has only one class: {named(classes)}.",
+            "A classifier needs two or more class folders: DATA/<class>/image.",
+        )

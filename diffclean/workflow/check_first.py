@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 
 from diffclean.data.places import place_of
-from diffclean.data.registry import FOLDER, format_of, open_source
+from diffclean.data.registry import FOLDER, folders_without_images, format_of, open_source
 from diffclean.errors import DiffcleanError, UsageError
 from diffclean.workflow.clean_config import CleanConfig
 from diffclean.workflow.ledger import Ledger
@@ -41,15 +41,16 @@ def check_labels(found: Looked) -> None:
         f"be regenerated: diffclean variate {shlex.quote(found.where)}"
     )
     _check_all_labelled(found, hint)
-    if len(found.classes) == 1:
-        raise DiffcleanError(f"{found.where} has one class only, {next(iter(found.classes))}.", hint)
     empty = [name for name, count in found.classes.items() if not count]
+    empty += folders_without_images(Path(found.where), found.classes)
     if empty:
         why = "".join(f" {key}: {problem}." for key, problem in list(found.unreadable.items())[:1])
         raise DiffcleanError(
             f"{found.where} has classes without an image that can be read: {', '.join(empty[:10])}.{why}",
             "Add images, or remove the class (a folder of images: its folder) where it is not meant.",
         )
+    if len(found.classes) == 1:
+        raise DiffcleanError(f"{found.where} has one class only, {next(iter(found.classes))}.", hint)
 
 
 def _check_all_labelled(found: Looked, hint: str) -> None:

@@ -233,6 +233,8 @@ def test_data_that_nothing_can_be_learned_from(shapes: Sets, tmp_path: Path) -> 
     with pytest.raises(DiffcleanError, match="has only one class: cat"):
         train.train(settings)
     (data / "dog").mkdir()
+    with pytest.raises(DiffcleanError, match=r"classes without an image that can be read: dog"):
+        train.train(settings)
     Image.new("RGB", (16, 16)).save(data / "dog" / "1.png")
     (data / "owl").mkdir()
     with pytest.raises(DiffcleanError, match=r"classes without an image that can be read: owl"):

@@ -218,6 +218,20 @@ def test_one_class_is_refused(config: CleanConfig, draw_photos: object, tmp_path
         prepare(replace(config, data=data, test=None), Hands())
 
 
+def test_a_class_folder_without_images_is_refused_before_any_work(
+    config: CleanConfig, draw_photos: object, tmp_path: Path
+) -> None:
+    assert callable(draw_photos)
+    data = draw_photos(tmp_path / "three", [f"{name}/{number}.png" for name in "ab" for number in range(3)])
+    (data / "c").mkdir()
+    (data / "@eaDir").mkdir()
+    (data / ".hidden").mkdir()
+    with pytest.raises(DiffcleanError, match=r"classes without an image that can be read: c\.\n"):
+        prepare(replace(config, data=data, test=None), Hands())
+    (data / "c").rmdir()
+    assert prepare(replace(config, data=data, test=None), Hands()).found.images == 6
+
+
 def test_two_images_a_class_are_regenerated_and_reported_and_no_more(
     config: CleanConfig, draw_photos: object, tmp_path: Path
 ) -> None:
