@@ -16,8 +16,10 @@ from torch.nn import functional as F
 _WIDTHS = (64, 256, 256)
 _PATCH = 2
 """The side of the patches of the first convolution, in pixels."""
-_SMALLEST_VARIANCE = 5e-4
-"""It is added to the variance of each direction, so that noise in the flattest ones is not blown up."""
+_SMALLEST_VARIANCE = 0.1
+"""It is added to the variance of each direction, so that noise in the flattest ones is not blown up. Jordan's 5e-4 is
+meant for images that were never compressed. In JPEG and WebP files, fine colour detail has variances of 1e-4 to 5e-3,
+and all of it is noise of the codec."""
 _NEWEST = 0.4
 """The share of the newest batch in the running means of batch normalisation, which a short training needs."""
 
@@ -42,9 +44,10 @@ class AirNet(nn.Module):
 
     @torch.no_grad()
     def begin_from(self, images: Tensor) -> None:
-        """Compute the first convolution: each output is one direction of the patches of `images`, with variance 1.
+        """Compute the first convolution: each output is one direction of the patches of `images`.
 
         The directions are the principal axes, once with each sign, because the activation that follows cuts one side.
+        They are uncorrelated. Each has variance 1, or less if it has hardly any variance in the images.
 
         Args:
             images: (N, 3, H, W) float, normalised, of the training set; some thousand are enough.
