@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from render_gpu import percent, table
+from render_gpu import cores_of, percent, table
 
 Cells = list[dict[str, Any]]
 
@@ -70,8 +70,8 @@ def _about(result: dict[str, Any]) -> str:
     networks = ", ".join(dict.fromkeys(f"{cell['arch']} for {cell['epochs'][0]} epochs" for cell in cells))
     commits = len({cell["commit"] for cell in cells})
     states = f", on {commits} states of the code" if commits > 1 else ""
-    machines = ", ".join(dict.fromkeys(f"{cell['cores']} cores of {cell['processor']}" for cell in cells))
-    return f"({sizes}; {networks}; {machines.replace('1 cores', '1 core')}{states}.)"
+    machines = ", ".join(dict.fromkeys(cores_of(cell) for cell in cells))
+    return f"({sizes}; {networks}; {machines}{states}.)"
 
 
 def _rows(cells: Cells) -> list[Cells]:

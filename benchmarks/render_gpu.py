@@ -9,7 +9,12 @@ def where(result: dict[str, Any]) -> str:
     """The machine, in words."""
     machine = result["machine"]
     gpu = f"{machine['gpu']}; " if "gpu" in machine else ""
-    return f"{gpu}{machine['cores']} cores of {machine['processor']}"
+    return f"{gpu}{cores_of(machine)}"
+
+
+def cores_of(machine: dict[str, Any]) -> str:
+    """The processor, in words, of a machine or a cell that names it."""
+    return f"{machine['cores']} core{'s' * (machine['cores'] != 1)} of {machine['processor']}"
 
 
 def percent(cells: list[dict[str, Any]]) -> str:
