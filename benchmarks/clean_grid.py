@@ -56,7 +56,7 @@ def main() -> int:
     options = arguments()
     path = results_folder() / f"{options.name}.json"
     kept = json.loads(path.read_text())["figures"]["cells"] if path.exists() else []
-    failed = []
+    failed: list[dict[str, str]] = []
     for cell in cells(options):
         asked = {**about(cell), "options": options.options}
         others = [each for each in kept if any(each[key] != asked[key] for key in _IDENTITY)]
@@ -70,9 +70,14 @@ def main() -> int:
             failed.append({"cell": cell.name, "why": f"{type(error).__name__}: {error}"})
         else:
             kept = [*others, asked | found]
-        told = ", ".join(dict.fromkeys(each["data"] for each in kept))
-        write_result(options.name, {"cells": kept, "failed": failed}, told)
+        write(options.name, kept, failed)
+    write(options.name, kept, failed)
     return int(bool(failed))
+
+
+def write(name: str, kept: list[dict[str, Any]], failed: list[dict[str, str]]) -> None:
+    """Write the result file."""
+    write_result(name, {"cells": kept, "failed": failed}, ", ".join(dict.fromkeys(each["data"] for each in kept)))
 
 
 def arguments() -> argparse.Namespace:
@@ -112,7 +117,7 @@ def measured(cell: Cell, options: str) -> dict[str, Any]:
     poisoned = poisoned_set(cell, _ATTACKERS)
     manifest = None if cell.attack == BENIGN else poisoned / MANIFEST_FILE
     other = f"-{hashlib.sha256(options.encode()).hexdigest()[:8]}" if options else ""
-    out = cell.data.work / "jobs" / f"{cell.poisoning}-{cell.seed}{other}"
+    out = cell.data.work / "jobs" / f"{cell.name}{other}"
     out.parent.mkdir(exist_ok=True)
     command = [sys.executable, "-m", "diffclean.cli.main", "clean", str(poisoned), "--test", str(cell.data.test)]
     command += [] if manifest is None else ["--poison", str(manifest)]

@@ -44,18 +44,17 @@ def clean_table(result: dict[str, Any]) -> str:
         "**The whole job, `diffclean clean` at its defaults, attack by attack.** A cell is clean accuracy / attack "
         "success in %, of one run with its 95 % interval, of several runs the mean and the range. *Teacher anew* "
         "learned without the suspects, and the student learned from it. *Clean data* is a classifier that learned from "
-        "the data before they were poisoned, in the same way as the teacher. *Landing* is the share of the test images "
-        f"of other classes, without a trigger, that the student takes for the target. {_about(result)}",
+        f"the data before they were poisoned, in the same way as the teacher. {_about(result)}",
         "",
     ]
     head = ["data", "attack", "poison", "half", "seeds", "listed", "found", "wrongly listed", "no defence"]
-    head += ["teacher anew", "student", "clean data", "landing", "minutes"]
+    head += ["teacher anew", "student", "clean data", "minutes"]
     rows = []
     for own in _rows(result["figures"]["cells"]):
         seeds, listed = (", ".join(str(cell[name]) for cell in own) for name in ("seed", "listed"))
         row = [_data(own[0]), _named(own), _poison(own[0]), own[0]["half"], seeds, listed, *_listed(own)]
         row += [_rates(own, name, exact=True) for name in ("before", "anew", "after", _CLEAN)]
-        rows.append([*row, _spread(own, "after", "benign_landing"), _minutes(own)])
+        rows.append([*row, _minutes(own)])
     parts = [*lines, *table(head, rows), "", *_elsewhere(result["figures"]["cells"])]
     return "\n".join(parts) + "\n"
 
@@ -116,13 +115,6 @@ def _rates(own: Cells, name: str, exact: bool = False) -> str:
         return percent(shown)
     rates = [shown[0][key] for key in ("clean_accuracy", "attack_success_rate") if key in shown[0]]
     return " / ".join(f"{100 * r['value']:.1f} ({100 * r['low']:.1f}-{100 * r['high']:.1f})" for r in rates)
-
-
-def _spread(own: Cells, name: str, key: str) -> str:
-    values = [100 * cell[name][key]["value"] for cell in own if cell[name][key] is not None]
-    if not values:
-        return ""
-    return f"{values[0]:.1f}" if len(values) == 1 else f"{min(values):.1f}-{max(values):.1f}"
 
 
 def _minutes(own: Cells) -> str:

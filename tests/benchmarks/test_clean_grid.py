@@ -35,7 +35,7 @@ def cell(attack: str = "badnets", seed: int = 1, **others: Any) -> dict[str, Any
     told = {"data": "cifar10", "images": 5000, "attack": attack, "labels": "all-to-one" if attacked else None}
     told |= {"rate": 0.1 if attacked else None, "real_rate": 0.1 if attacked else None, "seed": seed}
     told |= {"target": "cat", "half": "chosen", "options": "", "fired": True if attacked else None, "before": before}
-    told |= {"anew": after if attacked else None, "after": after | {"benign_landing": rate(2, 100)}}
+    told |= {"anew": after if attacked else None, "after": after}
     told |= {"listed": 500, "added": [], "recall": rate(450, 500), "false_positive_rate": rate(45, 4500)}
     told |= {} if attacked else {"listed": 0, "recall": None, "false_positive_rate": None}
     told |= {"arch": "airnet", "size": None, "epochs": [12, 18], "variations": 2, "seconds": {"train": 90, "find": 30}}
