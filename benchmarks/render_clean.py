@@ -70,7 +70,13 @@ def _about(result: dict[str, Any]) -> str:
     commits = len({cell["commit"] for cell in cells})
     states = f", on {commits} states of the code" if commits > 1 else ""
     machines = ", ".join(dict.fromkeys(cores_of(cell) for cell in cells))
-    return f"({sizes}; {networks}; {machines}{states}.)"
+    return f"({sizes}; {networks}; {machines}{states}.){_chosen_on(cells)}"
+
+
+def _chosen_on(cells: Cells) -> str:
+    """Which runs are no held-out evidence, because settings were chosen on their pairs of data set and attack."""
+    pairs = dict.fromkeys(f"{cell['data']} {cell['attack']}" for cell in cells if cell["half"] == "chosen")
+    return f" Settings were chosen on these pairs: {', '.join(pairs)}." if pairs else ""
 
 
 def _rows(cells: Cells) -> list[Cells]:

@@ -103,7 +103,7 @@ def _rows(cells: Cells) -> list[str]:
     """The table of one detector, without columns that are empty."""
     groups: dict[tuple[Any, ...], Cells] = {}
     for cell in cells:
-        groups.setdefault((cell["data"], cell["attack"], cell["rate"]), []).append(cell)
+        groups.setdefault((cell["data"], cell["attack"], cell["rate"], cell["half"]), []).append(cell)
     order = {name: list(_different(cells, name)) for name in ("data", "attack")}
     places = {key: (order["data"].index(key[0]), order["attack"].index(key[1]), -(key[2] or 0)) for key in groups}
     head = ["data", "attack", "rate", "half", "seeds", "listed", "TPR", "FPR", "AUROC", "covers listed"]
@@ -114,13 +114,13 @@ def _rows(cells: Cells) -> list[str]:
 
 
 def _row(key: tuple[Any, ...], cells: Cells) -> list[str]:
-    data, attack, rate = key
+    data, attack, rate, half = key
     silent = any(_fired(cell) is False for cell in cells)
     capped = {f"{cell['real_rate']:.2%}" for cell in cells if rate is not None and cell["real_rate"] != rate}
     shown = "" if rate is None else f"{rate:.1%}" + (f" ({', '.join(sorted(capped))})" if capped else "")
     covers = [cell["covers_listed"] / cell["covers"] for cell in cells if cell["covers"]]
     threads = "/".join(str(count) for count in _different(cells, "threads"))
-    row = [data, attack + (" (did not fire)" if silent else ""), shown, cells[0]["half"]]
+    row = [data, attack + (" (did not fire)" if silent else ""), shown, half]
     row += [", ".join(str(cell["seed"]) for cell in cells), _spread([cell["listed"] for cell in cells], "{:,.0f}")]
     row += [_percent([cell[name] for cell in cells]) for name in ("tpr", "fpr")]
     row += [_spread([cell["auroc"] for cell in cells], "{:.4f}"), _percent(covers)]

@@ -18,8 +18,8 @@ _PATCH = 2
 """The side of the patches of the first convolution, in pixels."""
 _SMALLEST_VARIANCE = 0.1
 """It is added to the variance of each direction, so that noise in the flattest ones is not blown up. Jordan's 5e-4 is
-meant for images that were never compressed. In JPEG and WebP files, fine colour detail has variances of 1e-4 to 5e-3,
-and all of it is noise of the codec."""
+meant for images that were never compressed. In JPEG and WebP copies of CIFAR-10 and Tiny ImageNet, fine colour detail
+has variances of 1e-4 to 5e-3, and most of it is noise of the codec."""
 _NEWEST = 0.4
 """The share of the newest batch in the running means of batch normalisation, which a short training needs."""
 

@@ -167,3 +167,11 @@ def test_signs_are_drawn_by_day_and_by_night(tmp_path: Path, monkeypatch: pytest
     assert set(data.sizes.values()) == {6}
     dark = [picture.mean() < 45 for picture in pictures]
     assert 0.2 < np.mean(dark) < 0.6
+
+
+def test_benign_runs_of_the_two_halves_do_not_share_a_row(result: dict[str, Any]) -> None:
+    both = copy.deepcopy(result)
+    benign = both["figures"]["cells"][0]
+    both["figures"]["cells"] = [benign, benign | {"seed": 11, "half": "reported"}]
+    rows = [line for line in render_detection.detection_table(both).splitlines() if "| benign |" in line]
+    assert [("| chosen | 1 |" in row, "| reported | 11 |" in row) for row in rows] == [(True, False), (False, True)]
