@@ -3,7 +3,8 @@
     python benchmarks/ray_actors.py --photos FOLDER_OF_PHOTOGRAPHS --images 200
 
 local: one process with one engine thread; actors: that many actors of one CPU each, not counting their start. Both go
-from files to files. More actors than cores share these.
+from files to files. More actors than cores share these. The repeats take turns, and the
+median of each is told beside all.
 driver: actors that make nothing and tell rows at once; what is left is what the driver does: it hands out jobs and
 enters rows in a journal.
 """
@@ -18,6 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from statistics import median
 from threading import Event
 from typing import Any
 
@@ -83,6 +85,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--runtime", default="openvino")
     parser.add_argument("--actors", type=int, nargs="*", default=[1, 2])
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--rows", type=int, default=50_000, help="how many rows the driver records")
     parser.add_argument("--name", default="ray_actors", help="the name of the result file")
     options = parser.parse_args()
@@ -98,15 +101,20 @@ def measured(options: argparse.Namespace, work: Path) -> dict[str, object]:
 
     photos = gathered(options.photos, work / "photos", options.images, LONGEST_PX)
     settings = Settings(runtime=options.runtime, steps=options.steps, batch=options.batch, detail=options.detail)
-    rates = {"local": rate(photos, work / "out", settings, Concurrency(1, threads=1))}
+    seen: dict[str, list[float]] = {}
+
+    def run(name: str, concurrency: Concurrency) -> None:
+        seen.setdefault(name, []).append(rate(photos, work / "out", settings, concurrency))
+
     node: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=node)
     try:
         for _ in range(max(options.actors) - 1):
             cluster.add_node(**node)
-        for actors in options.actors:
-            who = Concurrency(actors, ray=OnRay(cluster.address))
-            rates[f"{actors} actors"] = rate(photos, work / "out", settings, who)
+        for _ in range(options.repeats):
+            run("local", Concurrency(1, threads=1))
+            for actors in options.actors:
+                run(f"{actors} actors", Concurrency(actors, ray=OnRay(cluster.address)))
         with connected(OnRay(cluster.address)) as found:
             assert found is not None
             driver = recorded(Ray(found, Share(), options.batch), options.rows, work)
@@ -119,7 +127,8 @@ def measured(options: argparse.Namespace, work: Path) -> dict[str, object]:
         "steps": options.steps,
         "batch": options.batch,
         "images": options.images,
-        "rates": rates,
+        "rates": {name: median(rates) for name, rates in seen.items()},
+        "each": seen,
         "driver": driver,
     }
 
