@@ -22,7 +22,8 @@ def actors(result: dict[str, Any]) -> str:
     """Images per second with actors, and rows per second of the driver."""
     figures = result["figures"]
     local = figures["rates"]["local"]
-    rows = [[name, f"{rate:.1f}", f"{rate / local:.2f}x"] for name, rate in figures["rates"].items()]
+    names = {"1 actors": "1 actor"}
+    rows = [[names.get(name, name), f"{rate:.1f}", f"{rate / local:.2f}x"] for name, rate in figures["rates"].items()]
     driver = figures["driver"]
     lines = [
         f"**Actors** ({result['data']}, {figures['steps']} steps, one window a picture, {figures['runtime']}, batch "
