@@ -4,7 +4,7 @@
 
 local: one process with one engine thread; actors: that many actors of one CPU each, not counting their start. Both go
 from files to files. More actors than cores share these. The repeats take turns, and the
-median of each is told beside all.
+median of each is told beside all. Busy is the part of the time in which the engines worked.
 driver: actors that make nothing and tell rows at once; what is left is what the driver does: it hands out jobs and
 enters rows in a journal.
 """
@@ -32,7 +32,7 @@ from diffclean.execution.base import Share
 from diffclean.execution.ray_actors import Ray
 from diffclean.execution.ray_cluster import OnRay, connected
 from diffclean.variation.settings import Settings
-from diffclean.variation.variate import Concurrency, variate
+from diffclean.variation.variate import Concurrency, VariateResult, variate
 
 LONGEST_PX = 500
 
@@ -101,10 +101,13 @@ def measured(options: argparse.Namespace, work: Path) -> dict[str, object]:
 
     photos = gathered(options.photos, work / "photos", options.images, LONGEST_PX)
     settings = Settings(runtime=options.runtime, steps=options.steps, batch=options.batch, detail=options.detail)
-    seen: dict[str, list[float]] = {}
+    rates: dict[str, list[float]] = {}
+    busy: dict[str, list[float]] = {}
 
     def run(name: str, concurrency: Concurrency) -> None:
-        seen.setdefault(name, []).append(rate(photos, work / "out", settings, concurrency))
+        result = ran(photos, work / "out", settings, concurrency)
+        rates.setdefault(name, []).append(result.images_per_second)
+        busy.setdefault(name, []).append(result.engine_busy)
 
     node: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=node)
@@ -127,18 +130,20 @@ def measured(options: argparse.Namespace, work: Path) -> dict[str, object]:
         "steps": options.steps,
         "batch": options.batch,
         "images": options.images,
-        "rates": {name: median(rates) for name, rates in seen.items()},
-        "each": seen,
+        "rates": {name: median(each) for name, each in rates.items()},
+        "busy": {name: median(each) for name, each in busy.items()},
+        "each_rate": rates,
+        "each_busy": busy,
         "driver": driver,
     }
 
 
-def rate(photos: Path, out: Path, settings: Settings, concurrency: Concurrency) -> float:
-    """Images per second of a run."""
-    report = variate(photos, out, settings, concurrency=concurrency)
+def ran(photos: Path, out: Path, settings: Settings, concurrency: Concurrency) -> VariateResult:
+    """What a run did, whose output is removed."""
+    result = variate(photos, out, settings, concurrency=concurrency)
     shutil.rmtree(out)
-    print(f"{concurrency}: {report.images_per_second:.1f} images/s", flush=True)
-    return report.images_per_second
+    print(f"{concurrency}: {result.images_per_second:.1f} images/s, busy {result.engine_busy:.1%}", flush=True)
+    return result
 
 
 def recorded(executor: Ray, rows: int, work: Path) -> dict[str, float]:

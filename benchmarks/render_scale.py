@@ -23,14 +23,17 @@ def actors(result: dict[str, Any]) -> str:
     figures = result["figures"]
     local = figures["rates"]["local"]
     names = {"1 actors": "1 actor"}
-    rows = [[names.get(name, name), f"{rate:.1f}", f"{rate / local:.2f}x"] for name, rate in figures["rates"].items()]
+    rows = [
+        [names.get(name, name), f"{rate:.1f}", f"{rate / local:.2f}x", f"{figures['busy'][name]:.0%}"]
+        for name, rate in figures["rates"].items()
+    ]
     driver = figures["driver"]
     lines = [
         f"**Actors** ({result['data']}, {figures['steps']} steps, one window a picture, {figures['runtime']}, batch "
         f"{figures['batch']}, Ray {figures['ray']}; {where(result)}). Each actor has one CPU, and so has the local "
-        "process.",
+        "process, which reads and writes with it too. *Busy* is the part of the time in which the engines worked.",
         "",
-        *table(["", "images/s", "of the local process"], rows),
+        *table(["", "images/s", "of the local process", "busy"], rows),
         "",
         f"**One driver** recorded {driver['rows_per_second']:,.0f} images a second of actors that made nothing; each "
         f"took {driver['bytes_per_row']:.0f} bytes of the journal.",

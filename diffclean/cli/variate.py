@@ -224,7 +224,8 @@ def command(
     speed = f"{report.images_per_second:.1f} images/s, " if report.made else ""
     if report.windows > report.made + len(report.failed) + report.filtered + report.again:
         speed += f"{report.windows / report.seconds:.0f} windows/s, "
-    lines = [f"{report.made} variations in {report.where} ({speed}engine {report.engine})."]
+    busy = f", busy {report.engine_busy:.0%} of the time" if report.windows else ""
+    lines = [f"{report.made} variations in {report.where} ({speed}engine {report.engine}{busy})."]
     if report.labels_note:
         lines.append(report.labels_note)
     if report.kept:

@@ -10,6 +10,7 @@ files are on disk. A slow stage makes the one before it wait.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -52,7 +53,8 @@ class Stages(Generic[Job]):
         generator: the sampler.
         fallback: creates the sampler that repeats images whose values were not finite; None if there is no other.
         commit: records finished rows; called in order from one thread.
-        tell: called after each batch with its number of windows; None if this is not needed.
+        tell: called after each batch with its number of windows, the seconds that the sampler took, and the seconds
+            since the batch before or, for the first one, since the start; None if this is not needed.
         gate: decides which pictures are good enough; None if all are.
     """
 
@@ -60,7 +62,7 @@ class Stages(Generic[Job]):
     generator: Generator
     fallback: Callable[[], Generator] | None
     commit: Callable[[Sequence[Row]], None]
-    tell: Callable[[int], None] | None = None
+    tell: Callable[[int, float, float], None] | None = None
     gate: Gate | None = None
 
 
@@ -205,12 +207,14 @@ class _BatchRunner:
         self._tell = stages.tell
         self._gate = stages.gate
         self._batch = batch
+        self._since = time.monotonic()
         self.again: deque[Picture] = deque()
 
     def run(self, pieces: Sequence[_Piece]) -> list[Picture | Row]:
         """Regenerate windows. Returns the pictures that are now complete, in order, or rows of those that failed."""
         if not pieces:
             return []
+        began = time.monotonic()
         pixels, finite = self._generate(self._generator, pieces)
         bad = [index for index, good in enumerate(finite) if not good]
         if bad and self._make_fallback is not None:
@@ -218,10 +222,12 @@ class _BatchRunner:
             again, finite_again = self._generate(self._fallback, [pieces[index] for index in bad])
             for place, index in enumerate(bad):
                 pixels[index], finite[index] = again[place], finite_again[place]
+        ended = time.monotonic()
+        if self._tell is not None:
+            self._tell(len(pieces), ended - began, ended - self._since)
+        self._since = ended
         for piece, made, good in zip(pieces, pixels, finite, strict=True):
             piece.picture.add(made, bool(good))
-        if self._tell is not None:
-            self._tell(len(pieces))
         return self._judged([piece.picture for piece in pieces if piece.number == piece.picture.slot.count - 1])
 
     def _judged(self, complete: Sequence[Picture]) -> list[Picture | Row]:

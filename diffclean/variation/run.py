@@ -76,6 +76,8 @@ class Run:
         again: how often this run made a variation again because it was too unlike its source.
         comparing_s: the seconds that comparing variations with their sources took, in all processes together.
         windows: the number of windows that this run regenerated.
+        engine_s: the seconds in which the engines worked, in all processes together.
+        elapsed_s: the seconds of all processes together, each from its start to its last batch.
         started: the time when the work began, from `time.monotonic`.
     """
 
@@ -97,6 +99,7 @@ class Run:
         self.filtered = self.again = 0
         self.comparing_s = 0.0
         self.windows = 0
+        self.engine_s = self.elapsed_s = 0.0
         self.started = time.monotonic()
         self._cost = Cost()
         self._opened: Opened | None = None
@@ -218,6 +221,8 @@ class Run:
     def _count(self, ran: Ran) -> None:
         """Count a batch. If pictures have many windows, this also moves the progress before a picture is finished."""
         self.windows += ran.windows
+        self.engine_s += ran.engine_s
+        self.elapsed_s += ran.elapsed_s
         self.again += ran.again
         self.comparing_s += ran.comparing_s
         if self._cost.windows > 1:

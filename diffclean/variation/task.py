@@ -42,11 +42,15 @@ class Ran:
 
     Attributes:
         windows: the number of windows in a batch that it has run.
+        engine_s: the seconds that the engine took for the batch.
+        elapsed_s: the seconds since the batch before or, for the first one, since the station was opened.
         again: the number of variations that the quality gate has it make again.
         comparing_s: the seconds that comparing variations with their sources took.
     """
 
     windows: int = 0
+    engine_s: float = 0.0
+    elapsed_s: float = 0.0
     again: int = 0
     comparing_s: float = 0.0
 
@@ -74,9 +78,9 @@ class VariationStation:
             with telling:
                 tell(rows)
 
-        def ran(windows: int) -> None:
+        def ran(windows: int, engine_s: float, elapsed_s: float) -> None:
             with telling:
-                tell([Ran(windows)])
+                tell([Ran(windows, engine_s, elapsed_s)])
 
         batch = self.opened.settings.batch
         assert batch is not None

@@ -54,6 +54,8 @@ class VariateResult:
         comparing_s: the seconds that comparing variations with their sources took, in all processes together.
         seconds: the duration of this run, without opening the engine.
         windows: the number of windows that this run regenerated.
+        engine_busy: the part of the time in which the engine worked, 0 to 1, over all processes; each counts from its
+            start to its last batch. In the rest it waited for images to be read or written, or compared them.
         classes: the number of classes of the output; 0 if it has no labels.
         engine: the identity of the engine that ran.
         settings: the resolved settings.
@@ -71,6 +73,7 @@ class VariateResult:
     comparing_s: float
     seconds: float
     windows: int
+    engine_busy: float
     classes: int
     engine: str
     settings: Settings
@@ -212,6 +215,7 @@ def _variate(
         comparing_s=run.comparing_s,
         seconds=seconds,
         windows=run.windows,
+        engine_busy=run.engine_s / run.elapsed_s if run.elapsed_s else 0.0,
         classes=len(classes),
         engine=run.engine,
         settings=located.settings,

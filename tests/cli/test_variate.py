@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -46,10 +47,12 @@ def test_what_people_see(source: Path, options: list[str], capsys: Capture) -> N
     assert f"5 variations in {out} (" in captured.out
     assert "images/s, " in captured.out
     assert "windows/s, engine " in captured.out
+    assert re.search(r", busy \d+% of the time\)", captured.out)
     assert len(images(out)) == 5
     assert main(["variate", str(source), *options]) == ExitCode.DONE
     captured = capsys.readouterr()
     assert f"0 variations in {out} (engine " in captured.out
+    assert "busy" not in captured.out
     assert "5 variations were there already." in captured.out
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -59,7 +60,7 @@ class Bench:
     fallback: Callable[[], Inverting] | None = None
     variants: Callable[[int], int] = lambda job: 1
     columns: Callable[[int], int] = lambda job: 1
-    told: list[int] = field(default_factory=list)
+    told: list[tuple[int, float, float]] = field(default_factory=list)
     prepared: list[int] = field(default_factory=list)
     finished: dict[str, np.ndarray] = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
@@ -92,13 +93,16 @@ class Bench:
         self.commits += 1
         self.rows += rows
 
+    def tell(self, *figures: *tuple[int, float, float]) -> None:
+        self.told.append(figures)
+
     def run(self, jobs: int, batch: int = 4, workers: int = 2, stop: threading.Event | None = None) -> None:
         """`stream` in a thread of its own, so that a hang fails the test and not the whole run."""
         raised: list[BaseException] = []
 
         def work() -> None:
             try:
-                stages = Stages(self.prepare, self.generator, self.fallback, self.commit, self.told.append)
+                stages = Stages(self.prepare, self.generator, self.fallback, self.commit, self.tell)
                 stream(range(jobs), stages, batch, workers, stop)
             except BaseException as error:
                 raised.append(error)
@@ -136,6 +140,23 @@ def test_the_engine_sees_its_fixed_batch() -> None:
     assert len(bench.rows) == 10
 
 
+def test_the_time_of_the_engine_is_told_beside_all_time() -> None:
+    """The engine's time holds what the engine takes, and none of the waiting for an image."""
+    slow = Bench(generator=Inverting(each=lambda call: time.sleep(0.05)))
+    slow.run(8, batch=4)
+    assert [windows for windows, _, _ in slow.told] == [4, 4]
+    assert all(0.05 <= engine_s <= elapsed_s for _, engine_s, elapsed_s in slow.told)
+
+    def late(job: int) -> int:
+        time.sleep(0.1)
+        return 1
+
+    waiting = Bench(variants=late)
+    waiting.run(1)
+    [(_, engine_s, elapsed_s)] = waiting.told
+    assert elapsed_s - engine_s >= 0.1
+
+
 @hypothesis_settings(max_examples=40)
 @given(st.lists(st.integers(1, 7), max_size=20), st.integers(1, 5), st.sampled_from([1, 4]))
 def test_windows_fill_batches_across_pictures(columns: list[int], batch: int, workers: int) -> None:
@@ -148,7 +169,7 @@ def test_windows_fill_batches_across_pictures(columns: list[int], batch: int, wo
     asked = [seed for call in bench.generator.calls for seed in call]
     assert asked == seeds + [0] * (len(asked) - len(seeds))
     assert len(asked) - len(seeds) < batch
-    assert sum(bench.told) == len(seeds)
+    assert sum(windows for windows, _, _ in bench.told) == len(seeds)
     for job, count in enumerate(columns):
         assert bench.finished[f"{job}/0"].shape == (SIZE, SIZE + count - 1, 3)
         assert (bench.finished[f"{job}/0"] == 255 - job).all()

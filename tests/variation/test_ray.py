@@ -89,6 +89,7 @@ def test_the_quality_gate_on_a_cluster(nodes: Any, source: Path, settings: Setti
     assert here.again > 0
     assert (there.made, there.filtered, there.again, there.failed) == (here.made, here.filtered, here.again, [])
     assert there.comparing_s > 0
+    assert 0 < there.engine_busy < 1
     assert files(tmp_path / "out") == files(tmp_path / "local")
     made, expected = (read_run_manifest(tmp_path / name / "manifest.parquet") for name in ("out", "local"))
     assert made == expected, "with the same rows that say filtered, and why"
