@@ -30,8 +30,10 @@ def actors(result: dict[str, Any]) -> str:
     driver = figures["driver"]
     lines = [
         f"**Actors** ({result['data']}, {figures['steps']} steps, one window a picture, {figures['runtime']}, batch "
-        f"{figures['batch']}, Ray {figures['ray']}; {where(result)}). Each actor has one CPU, and so has the local "
-        "process, which reads and writes with it too. *Busy* is the part of the time in which the engines worked.",
+        f"{figures['batch']}, Ray {figures['ray']}; {where(result)}). Each actor counts as one CPU, and the "
+        "local process has one engine thread; more than two of them share the cores. *Busy* is the part of the time in "
+        "which the engines worked, each from its start to its last batch. What an actor lacks is its start, in which "
+        "it imports torch and reads its first images; the runs took less than a minute.",
         "",
         *table(["", "images/s", "of the local process", "busy"], rows),
         "",
