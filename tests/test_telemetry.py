@@ -20,6 +20,22 @@ def test_reports_are_off(given: dict[str, str], expected: str) -> None:
     assert found.stdout.strip() == expected
 
 
+@pytest.mark.parametrize(
+    "script",
+    [
+        "from diffclean.engine.openvino import import_openvino; import_openvino()",
+        "from diffclean.runtime.probe import probe; probe()",
+    ],
+)
+def test_openvino_keeps_no_identifier(tmp_path: Path, script: str) -> None:
+    """What it writes into the home folder when it is about to report; it never does so where `CI` is set."""
+    pytest.importorskip("openvino")
+    unset = ("CI", "TF_BUILD", "JENKINS_URL")
+    clean = {name: value for name, value in os.environ.items() if name not in unset}
+    subprocess.run([sys.executable, "-c", script], env=clean | {"HOME": str(tmp_path)}, check=True)
+    assert not (tmp_path / "intel").exists()
+
+
 def test_onnx_runtime_keeps_no_identifier(tmp_path: Path) -> None:
     """What it writes when it is about to report: an identifier of the machine and a queue of events."""
     pytest.importorskip("onnxruntime")

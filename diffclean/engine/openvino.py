@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import sys
 from functools import cache
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,28 @@ TARGET = "openvino"
 """The name of this form among the targets of an export and among the runtimes."""
 FILES = ("openvino.xml", "openvino.bin")
 """The files in the folder of a component: the graph and its weights."""
+_TELEMETRY = "openvino_telemetry"
+
+
+def import_openvino() -> Any:
+    """Import OpenVINO without its telemetry; the whole of diffclean imports it through this function.
+
+    Otherwise each import sends an event with an identifier, which is kept in the home folder, to a service for
+    analytics, from a forked process. OpenVINO does without where the package of its telemetry is not installed, so the
+    package looks like that during the import. Nothing is changed if somebody imported one of both before.
+
+    Raises:
+        ImportError: OpenVINO is not installed.
+    """
+    seen = _TELEMETRY in sys.modules
+    if not seen:
+        sys.modules[_TELEMETRY] = None  # type: ignore[assignment] # this is how Python is told that there is no module
+    try:
+        import openvino
+    finally:
+        if not seen:
+            sys.modules.pop(_TELEMETRY, None)
+    return openvino
 
 
 def openvino_version() -> str:
@@ -24,10 +46,9 @@ def openvino_version() -> str:
         MissingExtraError: it is not installed.
     """
     try:
-        import openvino
+        return str(import_openvino().__version__)
     except ImportError:
         raise MissingExtraError("openvino", "cpu") from None
-    return str(openvino.__version__)
 
 
 @cache
@@ -42,7 +63,7 @@ def openvino_core() -> Any:
     Raises:
         ImportError: OpenVINO is not installed.
     """
-    return import_module("openvino").Core()
+    return import_openvino().Core()
 
 
 def form_key(manifest: EngineManifest, component: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from diffclean.engine.openvino import FILES, openvino_core
+from diffclean.engine.openvino import FILES, import_openvino, openvino_core
 from diffclean.errors import DiffcleanError
 
 _TEMPORARY = ".openvino-"
@@ -22,8 +22,6 @@ def ir_from_onnx(onnx: Path) -> list[Path]:
     Raises:
         DiffcleanError: OpenVINO cannot read the graph, or the files cannot be written; earlier files are then kept.
     """
-    import openvino
-
     folder = onnx.parent
     for left in folder.glob(f"{_TEMPORARY}*"):  # left by a run that was killed
         shutil.rmtree(left, ignore_errors=True)
@@ -33,7 +31,7 @@ def ir_from_onnx(onnx: Path) -> list[Path]:
         raise DiffcleanError(f"Cannot write in {folder}: {error.strerror or error}.") from error
     try:
         model = openvino_core().read_model(onnx)
-        openvino.save_model(model, temporary / FILES[0], compress_to_fp16=False)
+        import_openvino().save_model(model, temporary / FILES[0], compress_to_fp16=False)
         for name in FILES:
             (temporary / name).replace(folder / name)
     except (RuntimeError, OSError) as error:

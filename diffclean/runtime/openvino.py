@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffclean.engine.manifest import GRAPH_NAME, EngineManifest
-from diffclean.engine.openvino import FILES, form_problem, openvino_core
+from diffclean.engine.openvino import FILES, form_problem, import_openvino, openvino_core
 from diffclean.environment import usable_cores
 from diffclean.errors import DiffcleanError, MissingExtraError, UsageError
 
@@ -48,7 +48,7 @@ class OpenVino:
         self, directory: Path, manifest: EngineManifest, precision: str | None = None, threads: int | None = None
     ) -> None:
         try:
-            import openvino  # noqa: F401
+            import_openvino()
         except ImportError:
             raise MissingExtraError("openvino", "cpu") from None
         self.precision = precision or best_precision()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from types import ModuleType
 
-from diffclean.engine.openvino import openvino_core
+from diffclean.engine.openvino import import_openvino, openvino_core
 from diffclean.engine.tensorrt_library import FLAVOURS
 from diffclean.environment import gpus, package_version, why_no_gpu
 from diffclean.errors import MissingExtraError
@@ -133,7 +133,7 @@ def _openvino() -> RuntimeStatus:
     version = package_version("openvino") or ""
     if not version:
         return RuntimeStatus("openvino", False, "it is not installed", "pip install openvino")
-    import_module("openvino")  # if it does not load, the reason is told
+    import_openvino()  # if it does not load, the reason is told
     core = openvino_core()
     devices = list(core.available_devices)
     if "CPU" not in devices:

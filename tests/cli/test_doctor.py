@@ -86,11 +86,11 @@ def test_openvino_says_its_precision() -> None:
 
 
 def test_a_broken_library_is_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(name: str) -> types.ModuleType:
+    def broken() -> types.ModuleType:
         raise OSError("libfoo.so.1: cannot open shared object file\nmore")
 
     installed(monkeypatch, openvino="2025.0")
-    monkeypatch.setattr(probe, "import_module", broken)
+    monkeypatch.setattr(probe, "import_openvino", broken)
     status = probe.probe_one("openvino")
     assert not status.usable
     assert status.reason == "it fails: OSError: libfoo.so.1: cannot open shared object file"
