@@ -16,6 +16,7 @@ from typing import Any
 
 from render_buckets import killed_in_bucket, killed_on_ray, stores, trained_from_bucket
 from render_clean import clean_short, clean_table
+from render_cost import cost_table
 from render_detection import detection_short, detection_summary, detection_table
 from render_gpu import (
     distill_speed,
@@ -253,6 +254,7 @@ PAGES: dict[str, dict[str, Any]] = {
     "README.md": {"clean_grid": clean_short, "detection": detection_short},
     "docs/evidence.md": {
         "clean_grid": clean_table,
+        "cost": cost_table,
         "robustness": robustness("The defence at its defaults, attack by attack"),
         "robustness_suspects": [
             robustness("With the suspects left out: a new teacher, and a student of that one", explained=False),

@@ -30,6 +30,7 @@ import torch
 from gpu_harness import add_arguments, measured
 from gpu_levers import SHIPPED, Levers, TorchWithLevers
 from gpu_profile import profile_of
+from operations import of_component
 
 from diffclean.engine.manifest import ComponentEntry, EngineManifest, model_hashes, read_engine_manifest
 from diffclean.errors import DiffcleanError
@@ -170,18 +171,9 @@ def peak(toy: bool) -> dict[str, float]:
 
 
 def work(options: argparse.Namespace, size: int) -> dict[str, int]:
-    """Floating-point operations of each component for one image, counted on tensors without content."""
-    from torch.utils.flop_counter import FlopCounterMode
-
+    """Floating-point operations of each component for one image."""
     model = family_named(FAMILY).load(options.work / "model", size)
-    found = {}
-    for name in NEEDED:
-        component = model.components[name]
-        inputs = [value.to("meta") for value in example_inputs(component.inputs, 1).values()]
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            component.module.to("meta")(*inputs)
-        found[name] = counter.get_total_flops()
-    return found
+    return {name: of_component(model.components[name]) for name in NEEDED}
 
 
 class Stock:
