@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 NAMES = ("ORT_DISABLE_TELEMETRY", "HF_HUB_DISABLE_TELEMETRY", "RAY_USAGE_STATS_ENABLED")
 ASK = f"import diffclean, os; print(*(os.environ[name] for name in {NAMES}))"
@@ -34,6 +35,35 @@ def test_openvino_keeps_no_identifier(tmp_path: Path, script: str) -> None:
     clean = {name: value for name, value in os.environ.items() if name not in unset}
     subprocess.run([sys.executable, "-c", script], env=clean | {"HOME": str(tmp_path)}, check=True)
     assert not (tmp_path / "intel").exists()
+
+
+LISTENING = """
+import sys
+from pathlib import Path
+log, arguments = Path(sys.argv[1]), sys.argv[2:]
+
+def hear(event, given):  # also in processes that are forked
+    if event in ("socket.connect", "socket.getaddrinfo"):
+        log.open("a").write(f"{event} {given}\\n")
+
+sys.addaudithook(hear)
+from diffclean.cli.main import main
+sys.exit(main(arguments))
+"""
+
+
+def test_variate_asks_nobody(tiny_model: Path, tmp_path: Path) -> None:
+    log, data = tmp_path / "log", tmp_path / "data" / "a"
+    log.touch()
+    data.mkdir(parents=True)
+    Image.new("RGB", (16, 16), "red").save(data / "red.png")
+    typed = ["variate", str(data.parent), "--engine", str(tiny_model), "--runtime", "openvino", "--threads", "1"]
+    unset = ("CI", "TF_BUILD", "JENKINS_URL")
+    clean = {name: value for name, value in os.environ.items() if name not in unset}
+    home = {"HOME": str(tmp_path / "home")}
+    (tmp_path / "home").mkdir()
+    subprocess.run([sys.executable, "-c", LISTENING, str(log), *typed], env=clean | home, check=True)
+    assert log.read_text() == ""
 
 
 def test_onnx_runtime_keeps_no_identifier(tmp_path: Path) -> None:
