@@ -1,10 +1,10 @@
 """What `diffclean clean` costs, step by step: seconds and floating-point operations.
 
-    OMP_NUM_THREADS=1 python benchmarks/cost.py --work WORK --data cifar10=TRAIN:TEST --count 10000
+    python benchmarks/cost.py --work WORK --data cifar10=TRAIN:TEST --count 10000
 
 The job is carried out at its defaults, without a test set and a self-test, on data with BadNets at 10 %. The operations
-of matrix products and convolutions are counted while it runs, those of the engine from the number of its windows. They
-are counted in the thread that works, so give torch one thread: with more, the detector trains in several.
+of convolutions and linear layers are counted while it runs, forward and backward, those of the engine from the number
+of its windows. What an optimiser computes is not counted.
 
 Beside it stands what the paper's protocol takes for as many images, from the shapes of its networks: variations at 512
 px by Stable Diffusion with 50 steps and guidance, and a teacher and a student, both ResNet-101 at 224 px, for 100
@@ -19,14 +19,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
 from detection_cell import Cell
 from detection_data import data_set
 from detection_training import Training, poisoned_set
 from full_size_models import of_sd_1
-from operations import of_component, of_module
+from operations import of_component, of_layers, of_module
 from record import write_result
-from torch.utils.flop_counter import FlopCounterMode
 
 import diffclean as dc
 from diffclean.families.registry import family_named
@@ -49,8 +47,6 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=10_000, help="how many training images are used")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    if torch.get_num_threads() > 1:
-        parser.error("torch has several threads here; set OMP_NUM_THREADS=1")
     cell = Cell(data_set(options.data, options.work, options.count), _ATTACK, _RATE, options.seed, "isolate")
     figures = measured(poisoned_set(cell, _UNUSED), options.work / "cost", options.seed)
     images = sum(cell.data.sizes.values())
@@ -78,10 +74,10 @@ def counting(counted: dict[str, int]) -> type[Runner]:
     class Counting(Runner):
         def _timed(self, step: str, work: Callable[[], object]) -> None:
             def watched() -> None:
-                with FlopCounterMode(display=False) as counter:
+                with of_layers() as count:
                     made = work()
                 windows = of_windows(made) if isinstance(made, VariateResult) else 0
-                counted[str(step)] = counted.get(str(step), 0) + counter.get_total_flops() + windows
+                counted[str(step)] = counted.get(str(step), 0) + count() + windows
 
             super()._timed(step, watched)
 
@@ -101,6 +97,7 @@ def of_windows(made: VariateResult) -> int:
 def protocol(images: int) -> dict[str, int]:
     """Operations of the paper's protocol, computed from the shapes of its networks."""
     import timm
+    import torch
 
     networks, latent = of_sd_1(), SIDE // 8
     unet = of_module(networks["unet"](), [torch.empty(1, 4, latent, latent), torch.empty(()), torch.empty(1, 1, 768)])

@@ -23,8 +23,8 @@ def cost_table(result: dict[str, Any]) -> str:
         f"**What the whole job costs** ({result['data']}, {images:,} images of which {figures['rate']:.0%} have the "
         f"trigger of {figures['attack']}, {figures['listed']:,} listed, seed {figures['seed']}; {where(result)}). "
         "`diffclean clean` at its defaults, without a test set and without a self-test. The first step is what an "
-        "undefended training takes. A multiplication and an addition count as two operations; only matrix products and "
-        "convolutions are counted.",
+        "undefended training takes. A multiplication and an addition count as two operations; convolutions and linear "
+        "layers are counted, forward and backward.",
         "",
         *table(["step", "seconds", "of the training", "TFLOP", "of the training"], rows),
         "",

@@ -17,10 +17,16 @@ from diffclean.workflow.steps import Hands
 def test_operations_are_counted_step_by_step(tmp_path: Path) -> None:
     counted: dict[str, int] = {}
     runner: Runner = counting(counted)(Hands())
-    weights = torch.ones(20, 30, requires_grad=True)
-    runner.do("forward", lambda: torch.ones(10, 20) @ weights, tmp_path / "none")
-    runner.do("learn", lambda: (torch.ones(10, 20) @ weights).sum().backward(), tmp_path / "none")
-    assert counted == {"forward": 2 * 10 * 20 * 30, "learn": 2 * 2 * 10 * 20 * 30}
+    network = torch.nn.Sequential(torch.nn.Linear(20, 30), torch.nn.ReLU(), torch.nn.Linear(30, 5))
+
+    def answer() -> torch.Tensor:
+        with torch.no_grad():
+            return network(torch.ones(10, 20))
+
+    runner.do("answer", answer, tmp_path / "none")
+    runner.do("learn", lambda: network(torch.ones(10, 20)).sum().backward(), tmp_path / "none")
+    first, second = 2 * 10 * 20 * 30, 2 * 10 * 30 * 5
+    assert counted == {"answer": first + second, "learn": 2 * first + 3 * second}, "nobody needs the input's gradient"
     assert set(runner.seconds) == set(counted)
 
 
