@@ -70,13 +70,19 @@ def _about(result: dict[str, Any]) -> str:
     commits = len({cell["commit"] for cell in cells})
     states = f", on {commits} states of the code" if commits > 1 else ""
     machines = ", ".join(dict.fromkeys(cores_of(cell) for cell in cells))
-    return f"({sizes}; {networks}; {machines}{states}.){_chosen_on(cells)}"
+    seeds = sorted({cell["seed"] for cell in cells})
+    seen = f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
+    return f"({sizes}; {networks}; {seen}; {machines}{states}.){_chosen_on(cells)}"
 
 
 def _chosen_on(cells: Cells) -> str:
-    """Which runs are no held-out evidence, because settings were chosen on their pairs of data set and attack."""
-    pairs = dict.fromkeys(f"{cell['data']} {cell['attack']}" for cell in cells if cell["half"] == "chosen")
-    return f" Settings were chosen on these pairs: {', '.join(pairs)}." if pairs else ""
+    """Which runs are held-out evidence, and which are not, because settings were chosen on their data and attack."""
+    said = {"chosen": "Settings were chosen on these pairs", "reported": "No setting was chosen on these pairs"}
+    told = ""
+    for half, words in said.items():
+        pairs = dict.fromkeys(f"{cell['data']} {cell['attack']}" for cell in cells if cell["half"] == half)
+        told += f" {words}: {', '.join(pairs)}." if pairs else ""
+    return told
 
 
 def _rows(cells: Cells) -> list[Cells]:
