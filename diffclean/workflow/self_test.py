@@ -38,6 +38,9 @@ ATTACKS = ("badnets", "blended", "sig")
 RATE = 0.1
 _TESTED = 5
 """Where there is no test set, one image in so many is held back from the sample."""
+_MOST_TESTED = 2000
+"""Images of a test set that are used at most: rates are then known to within two points or better, and each attack
+classifies the test set several times."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,7 @@ class Sample:
 
     Attributes:
         train: the folder of the images that are trained on.
-        test: clean images to which the triggers are added.
+        test: clean images to which the triggers are added; a part of each class where the test set is large.
         images: the number of images in `train`.
         held_back: whether `test` was taken from the suspect data, so that its labels are suspect too.
         target: the target class of the triggers.
@@ -105,27 +108,40 @@ def settings_of(chain: Chain) -> dict[str, Any]:
 
 def draw(chain: Chain, left_out: frozenset[str], images: int, work: Path) -> Sample:
     """Put some images of each class into a folder; chosen by their names, so that they are always the same."""
-    chosen: dict[str, list[Item]] = {}
-    for item in open_source(chain.data).items():
-        if item.key not in left_out and item.problem is None:
-            chosen.setdefault(item.label, []).append(item)
-    total = sum(map(len, chosen.values()))
-    share_of_all = min(1.0, images / max(1, total))
+    chosen = _classes(chain.data, left_out)
     train, test = work / "train", work / "test"
-    kept: list[Item] = []
-    for items in chosen.values():
-        items.sort(key=lambda item: hashlib.sha256(item.key.encode("utf-8", "surrogatepass")).digest())
-        kept += items[: max(2, round(share_of_all * len(items)))]
+    kept = _part_of(chosen, images)
     held_back = [] if chain.test is not None else kept[::_TESTED]
     apart = {item.key for item in held_back}
     shutil.rmtree(train, ignore_errors=True)
     _link((item for item in kept if item.key not in apart), chain.data, train)
+    shutil.rmtree(test, ignore_errors=True)
     if chain.test is None:
-        shutil.rmtree(test, ignore_errors=True)
         _link(held_back, chain.data, test)
+    else:
+        _link(_part_of(_classes(chain.test), _MOST_TESTED), chain.test, test)
     target = max(chosen, key=lambda label: len(chosen[label]))
     digest = digest_of((chain.digest, item.key, str(item.key in apart)) for item in kept)
-    return Sample(train, chain.test or test, len(kept) - len(apart), bool(apart), target, digest)
+    return Sample(train, test, len(kept) - len(apart), bool(apart), target, digest)
+
+
+def _classes(data: Path, left_out: frozenset[str] = frozenset()) -> dict[str, list[Item]]:
+    """The images of each class that can be read."""
+    found: dict[str, list[Item]] = {}
+    for item in open_source(data).items():
+        if item.key not in left_out and item.problem is None:
+            found.setdefault(item.label, []).append(item)
+    return found
+
+
+def _part_of(classes: dict[str, list[Item]], images: int) -> list[Item]:
+    """About so many images, the same share of each class, two of each at least."""
+    share = min(1.0, images / max(1, sum(map(len, classes.values()))))
+    part: list[Item] = []
+    for items in classes.values():
+        ordered = sorted(items, key=lambda item: hashlib.sha256(item.key.encode("utf-8", "surrogatepass")).digest())
+        part += ordered[: max(2, round(share * len(items)))]
+    return part
 
 
 def _link(items: Iterable[Item], data: Path, out: Path) -> None:

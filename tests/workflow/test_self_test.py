@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from diffclean.data.atomic import WriteError
 from diffclean.data.registry import open_source
 from diffclean.training.loop_config import LoopConfig
 from diffclean.variation.settings import Settings
+from diffclean.workflow import self_test as self_test_room
 from diffclean.workflow.chain_config import Chain
 from diffclean.workflow.self_test import ATTACKS, draw, self_test
 from diffclean.workflow.steps import Distilling, Hands, Teaching
@@ -68,3 +71,18 @@ def test_the_sample_has_some_of_each_class_and_nothing_that_is_left_out(chain: C
     assert not left_out & set(keys)
     assert sample.images == len(train)
     assert sample.held_back
+
+
+def test_of_a_large_test_set_a_part_of_each_class_is_used(
+    chain: Chain, shapes: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each attack classifies it several times, so that its size would decide how long the self-test takes."""
+    tested = replace(chain, test=shapes[1])
+    every = {item.key for item in open_source(shapes[1]).items()}
+    whole = draw(tested, frozenset(), 60, tmp_path / "whole")
+    assert {item.key for item in open_source(whole.test).items()} == every
+    assert not whole.held_back
+    monkeypatch.setattr(self_test_room, "_MOST_TESTED", 9)
+    part = list(open_source(draw(tested, frozenset(), 60, tmp_path / "part").test).items())
+    assert Counter(item.label for item in part) == {"lying": 3, "standing": 3, "square": 3}
+    assert {item.key for item in part} < every
