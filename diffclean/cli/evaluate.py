@@ -23,6 +23,7 @@ NAMES = {
     "clean_accuracy": "Clean accuracy (CA)",
     "attack_success_rate": "Attack success rate (ASR)",
     "robust_accuracy": "Robust accuracy (RA)",
+    "benign_landing": "Untriggered images that land on the target",
 }
 
 
@@ -34,7 +35,7 @@ NAMES = {
     type=click.Path(path_type=Path),
     metavar="MANIFEST",
     help="The poison manifest (poison.json) of the training set. The trigger is put on the images of DATA in memory, "
-    "and ASR and RA are measured too.",
+    "and ASR and RA are measured too, and how many images land on the target class without the trigger.",
 )
 @click.option(
     "--undefended",

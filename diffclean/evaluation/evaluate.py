@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from diffclean.datasets.pixels import ImageSet
 
 _BATCH = 512
-_RATES = ("clean_accuracy", "attack_success_rate", "robust_accuracy")
+_RATES = ("clean_accuracy", "attack_success_rate", "robust_accuracy", "benign_landing")
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,14 @@ class Undefended:
         clean_accuracy: CA.
         attack_success_rate: ASR.
         robust_accuracy: RA.
+        benign_landing: the share of untriggered images of other classes that are predicted as the target class.
     """
 
     model: str
     clean_accuracy: Rate
     attack_success_rate: Rate
     robust_accuracy: Rate
+    benign_landing: Rate | None = None
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ class Evaluation:
         defense_effectiveness: DER, if that classifier was given; NaN if one of the rates counts no image.
         fired: whether the attack works (an ASR of 80 % or more) on the undefended classifier. If that was not given,
             whether it works on this one: False then does not tell a defence from an attack that never worked.
+        benign_landing: the share of *untriggered* images of other classes that are predicted as the target class. An
+            ASR can hardly be lower than this.
     """
 
     model: str
@@ -80,6 +84,7 @@ class Evaluation:
     undefended: Undefended | None = field(default=None, metadata=WHERE_MEASURED)
     defense_effectiveness: float | None = field(default=None, metadata=WHERE_MEASURED)
     fired: bool | None = field(default=None, metadata=WHERE_MEASURED)
+    benign_landing: Rate | None = field(default=None, metadata=WHERE_MEASURED)
 
     def to_pandas(self) -> DataFrame:
         """A table with a row for each rate: model, measure, value, low, high, hits, count. Needs pandas."""
@@ -176,6 +181,7 @@ def _measure(
     if manifest is None:
         return result
     targets = manifest.targets(classifier.class_to_idx)[labels]
+    landing = metrics.benign_landing(guessed, labels, targets)
 
     def with_trigger(key: str, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return triggered(image, key, manifest)
@@ -185,6 +191,7 @@ def _measure(
         result,
         attack_success_rate=metrics.attack_success_rate(guessed, labels, targets),
         robust_accuracy=metrics.robust_accuracy(guessed, labels, targets),
+        benign_landing=landing,
         attack=manifest.attack,
         labels=str(manifest.labels),
         target=manifest.target,

@@ -82,6 +82,15 @@ def attack_success_rate(predictions: ArrayLike, labels: ArrayLike, target: Array
     return rate(int((guessed[others] == wanted[others]).sum()), int(others.sum()))
 
 
+def benign_landing(predictions: ArrayLike, labels: ArrayLike, target: ArrayLike) -> Rate:
+    """The share of *untriggered* test images of other classes that are predicted as the target class.
+
+    A classifier without a backdoor has about this ASR, so it is the least that a defence can reach. Arguments as for
+    ASR.
+    """
+    return attack_success_rate(predictions, labels, target)
+
+
 def robust_accuracy(predictions: ArrayLike, labels: ArrayLike, target: ArrayLike) -> Rate:
     """RA: the share of triggered images of other classes that are predicted as their true class. Arguments as for ASR.
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 
+from diffclean.evaluation.evaluate import Evaluation
 from diffclean.evaluation.metrics import Rate
-from diffclean.report.facts import GateCheck, SelfTest
+from diffclean.report.facts import GateCheck, Measured, SelfTest
 from diffclean.workflow.measured import Evaluations
 
 
@@ -14,8 +15,9 @@ def checks(
 ) -> tuple[GateCheck, ...]:
     """Compare the measurements with the limits.
 
-    An attack of the self-test that did not work on its teacher shows nothing and is not counted. A limit whose value
-    could not be measured at all counts as missed.
+    An attack of the self-test that did not work on its teacher shows nothing and is not counted. An attack success rate
+    that is no higher than the rate at which untriggered images land on the target shows no backdoor, and passes. A
+    limit whose value could not be measured at all counts as missed.
 
     Args:
         max_asr: the highest attack success rate, in percent. None: no limit.
@@ -25,31 +27,37 @@ def checks(
     """
     found = []
     if max_asr is not None:
-        found += _against("max-asr", "attack success rate", max_asr, _success(measured, self_test))
+        found += _on_success(max_asr, measured, self_test)
     if max_loss is not None:
-        found += _against("max-loss", "loss of clean accuracy", max_loss, _losses(measured, self_test))
+        found += _on_loss(max_loss, measured, self_test)
     return tuple(found)
 
 
-def _against(name: str, what: str, limit: float, values: dict[str, float]) -> list[GateCheck]:
+def _on_success(limit: float, measured: Evaluations, self_test: SelfTest | None) -> list[GateCheck]:
+    students: dict[str, Evaluation | Measured] = {}
+    if measured.student is not None:
+        students[f"{measured.student.attack} (poison manifest)"] = measured.student
+    students |= {f"{row.attack} (self-test)": row.after for row in (self_test.rows if self_test else ()) if row.fired}
+    what = "the attack success rate"
+    found = []
+    for of, student in students.items():
+        success, landing = student.attack_success_rate, student.benign_landing
+        if success is None or math.isnan(success.value):
+            continue
+        value = 100 * success.value
+        lands = value > limit and landing is not None and success.value <= landing.high
+        why = ", which is no higher than where untriggered images land on the target," if lands else ""
+        found.append(GateCheck("max-asr", f"{what}, {of}{why}", limit, round(value, 2), lands or value <= limit))
+    return found or [GateCheck("max-asr", what, limit, None, passed=False)]
+
+
+def _on_loss(limit: float, measured: Evaluations, self_test: SelfTest | None) -> list[GateCheck]:
+    what, values = "the loss of clean accuracy", _losses(measured, self_test)
     if not values:
-        return [GateCheck(name, f"the {what}", limit, None, passed=False)]
+        return [GateCheck("max-loss", what, limit, None, passed=False)]
     return [
-        GateCheck(name, f"the {what}, {of}", limit, round(value, 2), value <= limit) for of, value in values.items()
+        GateCheck("max-loss", f"{what}, {of}", limit, round(value, 2), value <= limit) for of, value in values.items()
     ]
-
-
-def _success(measured: Evaluations, self_test: SelfTest | None) -> dict[str, float]:
-    found = {}
-    student = measured.student
-    if student is not None and _is_known(student.attack_success_rate):
-        assert student.attack_success_rate is not None
-        found[f"{student.attack} (poison manifest)"] = 100 * student.attack_success_rate.value
-    for row in self_test.rows if self_test is not None else ():
-        if row.fired and _is_known(row.after.attack_success_rate):
-            assert row.after.attack_success_rate is not None
-            found[f"{row.attack} (self-test)"] = 100 * row.after.attack_success_rate.value
-    return found
 
 
 def _losses(measured: Evaluations, self_test: SelfTest | None) -> dict[str, float]:
@@ -65,7 +73,3 @@ def _losses(measured: Evaluations, self_test: SelfTest | None) -> dict[str, floa
 
 def _lost(before: Rate, after: Rate) -> float:
     return 100 * (before.value - after.value)
-
-
-def _is_known(rate: Rate | None) -> bool:
-    return rate is not None and not math.isnan(rate.value)

@@ -205,4 +205,6 @@ def _tried(attack: str, chain: Chain, sample: Sample, work: Path, hands: Hands) 
 
 def measured_of(found: Evaluation) -> Measured:
     """Return the measurements of one classifier in the form that the report uses."""
-    return Measured(found.clean_accuracy, found.attack_success_rate, found.robust_accuracy)
+    return Measured(
+        found.clean_accuracy, found.attack_success_rate, found.robust_accuracy, benign_landing=found.benign_landing
+    )

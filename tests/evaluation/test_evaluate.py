@@ -18,6 +18,7 @@ def test_clean_accuracy_alone(fooled: Path, colours: Path) -> None:
     assert result.clean_accuracy.value == 1
     assert result.clean_accuracy.count == 12
     assert result.attack_success_rate is None
+    assert result.benign_landing is None
 
 
 def test_an_attack_that_fires(fooled: Path, colours: Path, tmp_path: Path) -> None:
@@ -27,6 +28,7 @@ def test_an_attack_that_fires(fooled: Path, colours: Path, tmp_path: Path) -> No
     assert result.clean_accuracy.value == 1
     assert (result.attack_success_rate.hits, result.attack_success_rate.count) == (8, 8)
     assert result.robust_accuracy.value == 0
+    assert (result.benign_landing.hits, result.benign_landing.count) == (0, 8), "without the trigger all are right"
     assert result.fired
 
 
@@ -62,6 +64,7 @@ def test_the_undefended_model_gives_der_and_says_whether_it_fired(fooled: Path, 
     result = evaluate(with_nothing, colours, tmp_path / "bad", fooled, device="cpu")
     assert result.attack_success_rate.value == 0
     assert result.undefended.attack_success_rate.value == 1
+    assert result.undefended.benign_landing.value == result.benign_landing.value == 0
     assert result.defense_effectiveness == 1
     assert result.fired
 

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from diffclean.evaluation.metrics import (
     attack_success_rate,
     auroc,
+    benign_landing,
     clean_accuracy,
     defense_effectiveness,
     rate,
@@ -24,6 +25,9 @@ def test_worked_example() -> None:
     asr, ra = attack_success_rate(guessed, labels, 0), robust_accuracy(guessed, labels, 0)
     assert (asr.hits, asr.count) == (2, 5)
     assert (ra.hits, ra.count) == (2, 5)
+    untriggered = [0, 1, 1, 2, 0, 1]
+    landing = benign_landing(untriggered, labels, 0)
+    assert (landing.hits, landing.count) == (1, 5), "the image of the target class does not count here either"
 
 
 @pytest.mark.parametrize(

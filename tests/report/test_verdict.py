@@ -79,6 +79,19 @@ def test_what_a_second_pass_added_is_told(added: tuple[int, ...], said: str) -> 
     assert any(said in reason for reason in verdict(Facts("data", outcome=Outcome(), detection=found)).reasons)
 
 
+def test_a_student_of_the_self_test_that_lands_on_the_target_anyway_hardly_reacts() -> None:
+    """A student of a few hundred images takes many for the target class, with or without a trigger."""
+    strong = Measured(rate(9, 10), rate(9, 10))
+    landing = Measured(rate(50, 100), rate(12, 100), benign_landing=rate(10, 100))
+    backdoored = Measured(rate(50, 100), rate(40, 100), benign_landing=rate(10, 100))
+    rows = (
+        SelfTestRow("badnets", 0.1, fired=True, before=strong, after=landing),
+        SelfTestRow("sig", 0.1, fired=True, before=strong, after=backdoored),
+    )
+    told = verdict(replace(after(12), self_test=SelfTest(rows))).reasons
+    assert any("1 of 2 attacks" in reason and "40.0\u202f% (sig)" in reason for reason in told)
+
+
 def test_an_attack_of_the_self_test_that_did_not_fire_does_not_count() -> None:
     strong, weak = Measured(rate(9, 10), rate(9, 10)), Measured(rate(9, 10), rate(0, 10))
     rows = (

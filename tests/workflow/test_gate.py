@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from diffclean.evaluation.evaluate import Evaluation
 from diffclean.evaluation.metrics import rate
@@ -34,6 +35,17 @@ def test_the_attack_of_the_manifest_and_those_that_fired_in_the_self_test_are_he
     ]
     assert "badnets (poison manifest)" in found[0].of
     assert "blended (self-test)" in found[1].of
+
+
+def test_what_untriggered_images_do_as_often_is_no_backdoor() -> None:
+    """A student of a few hundred images takes one image in ten for the target class, with or without a trigger."""
+    rows = [row("sig", True, 12, 50), row("blended", True, 40, 50)]
+    tried = SelfTest(tuple(replace(r, after=replace(r.after, benign_landing=rate(10, 100))) for r in rows), 500)
+    lands, reacts = checks(5, None, Evaluations(), tried)
+    assert (lands.measured, lands.passed) == (12.0, True)
+    assert "no higher than where untriggered images land" in lands.of
+    assert (reacts.measured, reacts.passed) == (40.0, False)
+    assert "untriggered" not in reacts.of
 
 
 def test_without_a_test_set_the_self_test_speaks_of_accuracy() -> None:
