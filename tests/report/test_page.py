@@ -11,13 +11,18 @@ from pathlib import Path
 import pytest
 from clean_run import HOSTILE, clean_run
 
+from diffclean.evaluation.metrics import Rate, rate
+from diffclean.evaluation.variations import TriggerSurvival
 from diffclean.report.facts import (
     ClassScores,
     Detection,
     Facts,
     GateCheck,
+    Measured,
     Outcome,
     Regenerated,
+    SelfTest,
+    SelfTestRow,
     Suspect,
     read_facts,
 )
@@ -157,6 +162,22 @@ def test_what_was_not_measured_is_said_to_be_so(ten: Path) -> None:
     assert "There was no test set, so nobody knows how accurate the student is." in found.text
     assert "There was no self-test" in found.text
     assert "Nobody looked for poisoned images." in found.text
+
+
+@pytest.mark.parametrize(("triggered", "said"), [(rate(3, 10), 1), (rate(0, 0), 0)])
+def test_trigger_survival_that_could_not_be_measured_is_left_out(tmp_path: Path, triggered: Rate, said: int) -> None:
+    """With clean labels, no poisoned image is of another class."""
+    survival = TriggerSurvival(0.2, triggered, rate(1, 10))
+    found = page(Facts("photos", regenerated=Regenerated(20, trigger_survival=survival)), tmp_path)
+    assert found.count("of variations of triggered images") == said
+
+
+def test_how_often_images_land_without_the_trigger_stands_beside_the_attack(ten: Path) -> None:
+    before = Measured(rate(9, 10), rate(9, 10))
+    after = Measured(rate(8, 10), rate(2, 10), benign_landing=rate(317, 1000))
+    found = parsed(ten, self_test=SelfTest((SelfTestRow("sig", 0.1, fired=True, before=before, after=after),), 30))
+    assert "The same without the trigger" in found.text
+    assert "31.7\u202f%" in found.text
 
 
 def test_a_missed_limit_is_the_verdict(ten: Path) -> None:
