@@ -12,6 +12,7 @@ import hmac
 import json
 import logging
 import secrets
+import sys
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -154,6 +155,11 @@ class _Server(ThreadingHTTPServer):
     def __init__(self, address: tuple[str, int], review: ReviewServer) -> None:
         self.review = review
         super().__init__(address, _Handler)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Print the traceback of a bug, but none where a browser has closed a connection that it no longer needs."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):

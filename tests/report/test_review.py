@@ -5,11 +5,14 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import socket
+import struct
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
-from threading import Thread
 
 import pytest
 from bucket_server import Bucket
@@ -223,6 +226,18 @@ def test_what_is_no_decision_is_refused(browser: Browser, body: str) -> None:
     assert browser.ask("decide", "x", Content_Length="99999999").status == 413
 
 
+def test_a_browser_that_goes_away_is_no_bug(browser: Browser, capfd: pytest.CaptureFixture[str]) -> None:
+    """A page that is closed resets its connections; the terminal then showed a traceback."""
+    with socket.create_connection(("127.0.0.1", browser.server.port), timeout=20) as gone:
+        gone.sendall(b"GET / HTTP/1.1\r\n")
+        gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # so that closing is a reset
+    deadline = time.monotonic() + 10
+    while any("process_request" in thread.name for thread in threading.enumerate()) and time.monotonic() < deadline:
+        time.sleep(0.05)  # the thread of that connection ends
+    assert browser.ask("").status == 200
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_the_page_asks_nobody_else_for_anything(browser: Browser) -> None:
     answer = browser.ask("")
     assert "default-src 'none'" in str(answer.getheader("Content-Security-Policy"))
@@ -240,7 +255,7 @@ def test_five_thousand_suspects_by_several_hands_at_once(tmp_path: Path) -> None
     browser = Browser(server)
     assert len(browser.rows()) == 5_000
     shares = [range(first, 200, 4) for first in range(4)]
-    hands = [Thread(target=lambda rows=rows: [browser.decide(row, False) for row in rows]) for rows in shares]
+    hands = [threading.Thread(target=lambda rows=rows: [browser.decide(row, False) for row in rows]) for rows in shares]
     for hand in hands:
         hand.start()
     for hand in hands:
