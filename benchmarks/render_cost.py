@@ -19,10 +19,12 @@ def cost_table(result: dict[str, Any]) -> str:
     rate = plain["flop"] / plain["seconds"]
     protocol = figures["protocol"]
     whole = sum(protocol.values())
+    machine = result["machine"]
+    busy = ", busy with other work" if machine["load_average_at_end"][1] > machine["cores"] + 0.5 else ""
     lines = [
         f"**What the whole job costs** ({result['data']}, {images:,} images of which {figures['rate']:.0%} have the "
-        f"trigger of {figures['attack']}, {figures['listed']:,} listed, seed {figures['seed']}; {where(result)}). "
-        "`diffclean clean` at its defaults, without a test set and without a self-test. The first step is what an "
+        f"trigger of {figures['attack']}, {figures['listed']:,} listed, seed {figures['seed']}; {where(result)}{busy})."
+        " `diffclean clean` at its defaults, without a test set and without a self-test. The first step is what an "
         "undefended training takes. A multiplication and an addition count as two operations; convolutions and linear "
         "layers are counted, forward and backward.",
         "",

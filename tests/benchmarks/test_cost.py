@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import pytest
 import render
 import torch
 from cost import counting
@@ -36,15 +34,18 @@ def test_operations_of_a_component_are_those_of_one_image() -> None:
     assert of_component(Component(convolution, (port,), (port,))) == 2 * 8 * 8 * 5 * 3 * 3 * 3
 
 
-@pytest.mark.slow
-def test_the_job_and_the_protocol(bars: tuple[Path, Path], run_script: Any, tmp_path: Path) -> None:
-    found = run_script("cost", "--work", tmp_path, "--data", f"cifar10={bars[0]}:{bars[1]}", "--count", 40)
-    steps = {step["name"]: step for step in found["steps"]}
-    assert next(iter(steps)) == "train the teacher"
-    assert steps["make variations"]["flop"] > 0
-    assert steps["train the teacher"]["flop"] > 0
-    protocol = found["protocol"]
-    assert protocol["student"] * 3 == protocol["teacher"] * 4, "a student asks its teacher once an image"
-    page = render.cost_table({"data": "bars", "machine": {"cores": 1, "processor": "a CPU"}, "figures": found})
-    assert "| **all** |" in page
-    assert "computed and not run" in page
+def test_the_table_compares_each_step_with_an_undefended_training() -> None:
+    steps = [("train the teacher", 100.0, 2 * 10**13), ("find suspects", 150.0, 10**13)]
+    figures = {
+        **{"attack": "badnets", "rate": 0.1, "seed": 1, "images": 5000, "listed": 500},
+        "steps": [{"name": name, "seconds": seconds, "flop": flop} for name, seconds, flop in steps],
+        "protocol": {"variations": 9 * 10**13, "teacher": 3 * 10**13},
+    }
+    machine = {"cores": 1, "processor": "a CPU", "load_average_at_end": [2, 2, 2]}
+    page = render.cost_table({"data": "bars", "machine": machine, "figures": figures})
+    assert "1 core of a CPU, busy with other work" in page
+    assert "| find suspects | 150 | 1.50x | 10.0 | 0.50x |" in page
+    assert "| **all** | 250 | 2.50x | 30.0 | 1.50x |" in page
+    assert "| **all** | 120 | 4.0x |" in page
+    machine["load_average_at_end"] = [1, 1, 1]
+    assert "busy" not in render.cost_table({"data": "bars", "machine": machine, "figures": figures})
