@@ -76,12 +76,17 @@ def _about(result: dict[str, Any]) -> str:
 
 
 def _chosen_on(cells: Cells) -> str:
-    """Which runs are held-out evidence, and which are not, because settings were chosen on their data and attack."""
-    said = {"chosen": "Settings were chosen on these pairs", "reported": "No setting was chosen on these pairs"}
+    """Which runs are held-out evidence, and of what."""
+    said = {
+        "chosen": "The settings of the detector were chosen on these pairs",
+        "reported": "None of them was chosen on these",
+    }
     told = ""
     for half, words in said.items():
         pairs = dict.fromkeys(f"{cell['data']} {cell['attack']}" for cell in cells if cell["half"] == half)
         told += f" {words}: {', '.join(pairs)}." if pairs else ""
+    if any(cell["data"] == "cifar10" for cell in cells):
+        told += " Those of variations and trainings were chosen on CIFAR-10 with BadNets, Blended and SIG."
     return told
 
 
