@@ -52,11 +52,16 @@ def test_seeds_share_a_row_and_shares_are_of_all_their_images() -> None:
     table = render_clean.clean_short({"figures": {"cells": [cell(), second]}})
     row = ["cifar10", "badnets", "45.0%", "1.0%", "80.0 (80.0-80.0) / 99.0 (99.0-99.0)"]
     assert rows(table) == [[*row, "79.5 (79.0-80.0) / 1.5 (1.0-2.0)", "79.5 (79.0-80.0) / 1.5 (1.0-2.0)"]]
-    assert "1 core of a CPU.) Settings were chosen on these pairs: cifar10 badnets." in table
+    assert (
+        "seeds 1, 2; 1 core of a CPU.) The settings of the detector were chosen on these pairs: cifar10 badnets."
+        in table
+    )
 
 
 def test_held_out_pairs_are_not_named_as_chosen() -> None:
-    assert "were chosen on" not in render_clean.clean_short({"figures": {"cells": [cell(half="reported")]}})
+    table = render_clean.clean_short({"figures": {"cells": [cell(half="reported")]}})
+    assert "were chosen on these pairs" not in table
+    assert "None of them was chosen on these: cifar10 badnets." in table
 
 
 def test_a_benign_run_has_no_attack_success_and_no_share_that_was_found() -> None:
