@@ -181,7 +181,7 @@ def _measure(
     if manifest is None:
         return result
     targets = manifest.targets(classifier.class_to_idx)[labels]
-    landing = metrics.benign_landing(guessed, labels, targets)
+    landing = metrics.attack_success_rate(guessed, labels, targets)
 
     def with_trigger(key: str, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         return triggered(image, key, manifest)

@@ -71,6 +71,8 @@ def clean_accuracy(predictions: ArrayLike, labels: ArrayLike) -> Rate:
 def attack_success_rate(predictions: ArrayLike, labels: ArrayLike, target: ArrayLike) -> Rate:
     """ASR: the share of triggered test images *of other classes* that are predicted as the target class.
 
+    Of predictions on untriggered images, it is the benign landing, which an ASR can hardly be lower than.
+
     Args:
         predictions: (N,) integers.
         labels: (N,) integers, the true classes.
@@ -80,15 +82,6 @@ def attack_success_rate(predictions: ArrayLike, labels: ArrayLike, target: Array
     wanted = np.broadcast_to(np.asarray(target, dtype=np.int64), true.shape)
     others = true != wanted
     return rate(int((guessed[others] == wanted[others]).sum()), int(others.sum()))
-
-
-def benign_landing(predictions: ArrayLike, labels: ArrayLike, target: ArrayLike) -> Rate:
-    """The share of *untriggered* test images of other classes that are predicted as the target class.
-
-    A classifier without a backdoor has about this ASR, so it is the least that a defence can reach. Arguments as for
-    ASR.
-    """
-    return attack_success_rate(predictions, labels, target)
 
 
 def robust_accuracy(predictions: ArrayLike, labels: ArrayLike, target: ArrayLike) -> Rate:

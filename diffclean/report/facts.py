@@ -28,6 +28,8 @@ from diffclean.results import json_text, plain
 REPORT_FILE = "report.json"
 FORMAT = "diffclean-report"
 FORMAT_VERSION = 1
+MOST_LANDING = 0.25
+"""Above this share, a classifier takes so much for the target class that its ASR is not excused by it."""
 LIMIT_BYTES = 64 * 2**20
 """Of `report.json`: its largest parts are capped, but a data set may have many thousand classes."""
 
@@ -92,6 +94,12 @@ class Measured:
     attack_success_rate: Rate | None = None
     robust_accuracy: Rate | None = None
     benign_landing: Rate | None = None
+
+    @property
+    def only_lands(self) -> bool:
+        """Whether the ASR is no higher than untriggered images explain, and not so high that this is no excuse."""
+        success, landing = self.attack_success_rate, self.benign_landing
+        return success is not None and landing is not None and success.value <= min(landing.high, MOST_LANDING)
 
 
 @dataclass(frozen=True)

@@ -103,9 +103,8 @@ def _on_attack(outcome: Outcome) -> tuple[Tone, str]:
 
 def _stopped(student: Measured) -> bool:
     """Whether a student, whose ASR is known, hardly reacts to the trigger."""
-    success, landing = student.attack_success_rate, student.benign_landing
-    assert success is not None
-    return success.value < STOPPED or (landing is not None and success.value <= landing.high)
+    assert student.attack_success_rate is not None
+    return student.attack_success_rate.value < STOPPED or student.only_lands
 
 
 def _loss(outcome: Outcome | None) -> float | None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 
-from diffclean.evaluation.evaluate import Evaluation
 from diffclean.evaluation.metrics import Rate
-from diffclean.report.facts import GateCheck, Measured, SelfTest
+from diffclean.report.facts import GateCheck, SelfTest
 from diffclean.workflow.measured import Evaluations
 
 
@@ -15,9 +14,10 @@ def checks(
 ) -> tuple[GateCheck, ...]:
     """Compare the measurements with the limits.
 
-    An attack of the self-test that did not work on its teacher shows nothing and is not counted. An attack success rate
-    that is no higher than the rate at which untriggered images land on the target shows no backdoor, and passes. A
-    limit whose value could not be measured at all counts as missed.
+    An attack of the self-test that did not work on its teacher shows nothing and is not counted. Its students
+    are weak, for they learn from a sample: an attack success rate that is no higher than where untriggered images land
+    on the target passes (`Measured.only_lands`). On the data themselves there is no such excuse. A limit whose value
+    could not be measured at all counts as missed.
 
     Args:
         max_asr: the highest attack success rate, in percent. None: no limit.
@@ -34,21 +34,23 @@ def checks(
 
 
 def _on_success(limit: float, measured: Evaluations, self_test: SelfTest | None) -> list[GateCheck]:
-    students: dict[str, Evaluation | Measured] = {}
-    if measured.student is not None:
-        students[f"{measured.student.attack} (poison manifest)"] = measured.student
-    students |= {f"{row.attack} (self-test)": row.after for row in (self_test.rows if self_test else ()) if row.fired}
-    what = "the attack success rate"
+    what, student = "the attack success rate", measured.student
     found = []
-    for of, student in students.items():
-        success, landing = student.attack_success_rate, student.benign_landing
-        if success is None or math.isnan(success.value):
-            continue
-        value = 100 * success.value
-        lands = value > limit and landing is not None and success.value <= landing.high
-        why = ", which is no higher than where untriggered images land on the target," if lands else ""
-        found.append(GateCheck("max-asr", f"{what}, {of}{why}", limit, round(value, 2), lands or value <= limit))
+    if student is not None and _is_known(student.attack_success_rate):
+        found.append(_success(f"{what}, {student.attack} (poison manifest)", student.attack_success_rate, limit))
+    for row in self_test.rows if self_test is not None else ():
+        if row.fired and _is_known(row.after.attack_success_rate):
+            of = f"{what}, {row.attack} (self-test)"
+            found.append(_success(of, row.after.attack_success_rate, limit, lands=row.after.only_lands))
     return found or [GateCheck("max-asr", what, limit, None, passed=False)]
+
+
+def _success(of: str, rate: Rate | None, limit: float, lands: bool = False) -> GateCheck:
+    assert rate is not None
+    value = 100 * rate.value
+    if value > limit and lands:
+        of += ", which is no higher than where untriggered images land on the target,"
+    return GateCheck("max-asr", of, limit, round(value, 2), value <= limit or lands)
 
 
 def _on_loss(limit: float, measured: Evaluations, self_test: SelfTest | None) -> list[GateCheck]:
@@ -73,3 +75,7 @@ def _losses(measured: Evaluations, self_test: SelfTest | None) -> dict[str, floa
 
 def _lost(before: Rate, after: Rate) -> float:
     return 100 * (before.value - after.value)
+
+
+def _is_known(rate: Rate | None) -> bool:
+    return rate is not None and not math.isnan(rate.value)

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from diffclean.evaluation.metrics import (
     attack_success_rate,
     auroc,
-    benign_landing,
     clean_accuracy,
     defense_effectiveness,
     rate,
@@ -26,7 +25,7 @@ def test_worked_example() -> None:
     assert (asr.hits, asr.count) == (2, 5)
     assert (ra.hits, ra.count) == (2, 5)
     untriggered = [0, 1, 1, 2, 0, 1]
-    landing = benign_landing(untriggered, labels, 0)
+    landing = attack_success_rate(untriggered, labels, 0)
     assert (landing.hits, landing.count) == (1, 5), "the image of the target class does not count here either"
 
 

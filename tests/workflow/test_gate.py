@@ -48,6 +48,17 @@ def test_what_untriggered_images_do_as_often_is_no_backdoor() -> None:
     assert "untriggered" not in reacts.of
 
 
+def test_landing_is_no_excuse_on_the_data_or_where_everything_lands() -> None:
+    student = replace(evaluation(50, 12), benign_landing=rate(10, 100))
+    (check,) = checks(5, None, Evaluations(student, student), None)
+    assert not check.passed
+    collapsed = replace(
+        row("sig", True, 90, 10), after=Measured(rate(10, 100), rate(90, 100), benign_landing=rate(90, 100))
+    )
+    (check,) = checks(5, None, Evaluations(), SelfTest((collapsed,), 500))
+    assert not check.passed
+
+
 def test_without_a_test_set_the_self_test_speaks_of_accuracy() -> None:
     (check,) = checks(None, 3, Evaluations(), SelfTest((row("blended", True, 3, 80),), 500))
     assert (check.measured, check.passed) == (10.0, False)
