@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -148,6 +149,8 @@ def _note(prepared: Prepared) -> None:
         names = list(STAGES)
         again = names[names.index(config.from_step) :]
         ledger.forget([step for name in again for step in STAGES[name]])
+        if SELF_TEST in again:  # it has a ledger of its own, from which it would go on
+            shutil.rmtree(_self_test_place(config.out).with_suffix(""), ignore_errors=True)
 
 
 def _steps(prepared: Prepared, runner: Runner) -> Outcome:
@@ -210,9 +213,14 @@ def _left_out(prepared: Prepared, outcome: Outcome) -> frozenset[str]:
     return suspects | frozenset(prepared.found.unreadable)
 
 
+def _self_test_place(out: Path) -> Path:
+    """The outcome of the self-test. Its folder has the same name without the suffix."""
+    return out / "work" / "self-test.json"
+
+
 def _self_tested(prepared: Prepared, chain: Chain, outcome: Outcome, runner: Runner) -> SelfTest:
     """Measure how the same settings affect triggers of our own on this data."""
-    plan, place = prepared.plan, prepared.config.out / "work" / "self-test.json"
+    plan, place = prepared.plan, _self_test_place(prepared.config.out)
     if not plan.self_test or not outcome.trained:
         return SelfTest(skipped=plan.no_self_test or "there is no student whose way could be tried.")
     left_out = _left_out(prepared, outcome)

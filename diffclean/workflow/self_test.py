@@ -103,6 +103,7 @@ def settings_of(chain: Chain) -> dict[str, Any]:
         "suspects": made_of.suspects("", chain.detector or "", chain.seed, None, chain.look_settings),
         "passes": chain.passes,
         "test": chain.test_digest,
+        "tested": _MOST_TESTED,
     }
 
 

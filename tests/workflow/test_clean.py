@@ -89,6 +89,21 @@ def _written(out: Path) -> dict[str, int]:
     return {name: when for name, when in found.items() if name not in told_anew and ".diffclean" not in name}
 
 
+def test_a_self_test_that_is_to_be_repeated_keeps_no_outcome(config: CleanConfig) -> None:
+    """It has a ledger of its own, and `from_step` found every attack done."""
+    stop = Event()
+    stop.set()
+    with pytest.raises(Interrupted):
+        clean(prepare(config, Hands()), Hands(stop=stop))
+    kept = config.out / "work" / "self-test" / "badnets.json"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("{}")
+    for stage, is_kept in (("outputs", True), ("self-test", False)):
+        with pytest.raises(Interrupted):
+            clean(prepare(replace(config, from_step=stage), Hands()), Hands(stop=stop))
+        assert kept.exists() is is_kept
+
+
 def test_a_look_writes_nothing_and_says_what_will_be_done(config: CleanConfig) -> None:
     lines = "\n".join(told(prepare(replace(config, self_test=None), Hands())))
     assert "180 images in 3 classes" in lines
