@@ -29,7 +29,8 @@ def test_the_code_runs_in_its_order(
     assert capsys.readouterr().out.rstrip().splitlines()[-1].startswith("t.pt exists.")
     assert names["variations"].made == len(names["attempts"]) == len(names["scores"]) == 72
     assert len(names["epochs"]) == 3
-    assert set(names["rates"]["measure"]) == {"clean_accuracy", "attack_success_rate", "robust_accuracy"}
+    measured = {"clean_accuracy", "attack_success_rate", "robust_accuracy", "benign_landing"}
+    assert set(names["rates"]["measure"]) == measured
     assert names["variation"].size == (32, 32)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from diffclean.data.suspects import read_suspects
 from diffclean.report.facts import read_facts
 from diffclean.report.page import write_page
 from diffclean.report.review import places_of
-from diffclean.report.review_server import ReviewServer
+from diffclean.report.review_server import Answer, ReviewServer
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")]
 
@@ -78,6 +79,40 @@ def test_keys_keep_drop_and_undo(tmp_path: Path, page: Page) -> None:
     server.close()
     assert said == "9 dropped, 3 kept"
     assert read_suspects(folder / "suspects.json") == set(rows) - {rows[0], rows[1], rows[7]}, "four cards a row"
+
+
+def test_decisions_keep_their_order_where_the_first_takes_long(
+    tmp_path: Path, page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = clean_run(tmp_path, 3)
+    server = ReviewServer(places_of(folder / "suspects.json"))
+    decide, pauses = server.decide, iter([0.5])
+
+    def late(body: bytes) -> Answer:
+        time.sleep(next(pauses, 0))
+        return decide(body)
+
+    monkeypatch.setattr(server, "decide", late)
+    page.show(server.url, 900)
+    page.until("document.querySelectorAll('.card').length === 3")
+    for key in ("k", "u"):
+        page.press(key)
+    page.until("document.getElementById('state').textContent === 'written'")
+    assert page.value("document.getElementById('counts').textContent") == "3 dropped, 0 kept"
+    server.close()
+    assert len(read_suspects(folder / "suspects.json")) == 3
+
+
+def test_a_decision_that_does_not_arrive_is_not_shown_as_made(tmp_path: Path, page: Page) -> None:
+    folder = clean_run(tmp_path, 3)
+    server = ReviewServer(places_of(folder / "suspects.json"))
+    page.show(server.url, 900)
+    page.until("document.querySelectorAll('.card').length === 3")
+    server.close()
+    page.press("k")
+    page.until("document.getElementById('state').textContent.startsWith('This decision did not arrive')")
+    assert page.value("document.getElementById('counts').textContent") == "3 dropped, 0 kept"
+    page.complaints.clear()
 
 
 def test_five_thousand_suspects_come_a_page_at_a_time(tmp_path: Path, page: Page) -> None:

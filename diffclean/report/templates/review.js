@@ -1,4 +1,5 @@
-// The review page: cards are buttons, the focused one is the chosen one, and every decision is sent at once.
+// The review page: cards are buttons, the focused one is the chosen one, and every decision is sent at once, in order:
+// the answer to one is awaited before the next is sent, since requests that run side by side may overtake one another.
 // A page of cards is drawn at a time, so that five thousand suspects are no slower than fifty.
 "use strict";
 
@@ -10,6 +11,7 @@ let images = [];
 let selected = [];
 let first = 0;
 let waiting = 0;
+let sent = Promise.resolve();
 
 const at = (name) => document.getElementById(name);
 const shown = (count) => count.toLocaleString("en");
@@ -122,14 +124,23 @@ function count() {
   at("counts").textContent = `${shown(dropped)} dropped, ${shown(images.length - dropped)} kept`;
 }
 
-async function decide(row, suspect, isUndo) {
+function decide(row, suspect, isUndo) {
   if (images[row].suspect === suspect) return;
   if (!isUndo) decided.push(row);
+  show(row, suspect);
+  waiting += 1;
+  sent = sent.then(() => send(row, suspect));
+}
+
+function show(row, suspect) {
   images[row].suspect = suspect;
   const made = cards.querySelector(`[data-row="${row}"]`);
   if (made) mark(made);
   count();
-  waiting += 1;
+}
+
+async function send(row, suspect) {
+  let state;
   try {
     const answer = await fetch("decide", {
       method: "POST",
@@ -137,11 +148,13 @@ async function decide(row, suspect, isUndo) {
       body: JSON.stringify({ row, suspect }),
     });
     if (!answer.ok) throw new Error(await answer.text());
-    say(await answer.json());
+    state = await answer.json();
   } catch (error) {
-    say({ problem: `This decision did not arrive. Is diffclean review still running? (${error.message})` });
+    show(row, !suspect);
+    state = { problem: `This decision did not arrive. Is diffclean review still running? (${error.message})` };
   }
   waiting -= 1;
+  say(state);
 }
 
 function undo() {
@@ -161,7 +174,7 @@ function undo() {
 function say(state) {
   const place = at("state");
   place.className = state.problem ? "bad" : "";
-  place.textContent = state.problem || (state.written ? "written" : "writing ...");
+  place.textContent = state.problem || (state.written && !waiting ? "written" : "writing ...");
   if (!state.problem && !state.written && !say.timer) {
     say.timer = setTimeout(async () => {
       say.timer = 0;
