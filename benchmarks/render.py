@@ -27,7 +27,7 @@ from render_gpu import (
     throughput,
     where,
 )
-from render_models import fast_recipe, full_size, int8_micro
+from render_models import fast_recipe, full_size, int8_micro, timm_loop
 from render_recipes import micro_recipes
 from render_scale import actors, plan
 from render_windows import windows_table
@@ -292,7 +292,7 @@ PAGES: dict[str, dict[str, Any]] = {
         "distill_speed": distill_speed,
         "tensorrt_rtx": tensorrt_rtx,
     },
-    "docs/distillation.md": {"fast_recipe": fast_recipe},
+    "docs/distillation.md": {"fast_recipe": fast_recipe, "timm_loop": timm_loop},
     "docs/buckets.md": {
         "kill_in_bucket": killed_in_bucket,
         "kill_on_ray": killed_on_ray,

@@ -56,11 +56,26 @@ def _taken(step: dict[str, Any]) -> str:
 
 def fast_recipe(result: dict[str, Any]) -> str:
     """The accuracy of a classifier of the fast recipe, and the time that its training takes."""
+    return _training(result, "The fast recipe, measured", "")
+
+
+def timm_loop(result: dict[str, Any]) -> str:
+    """The same of timm's own training loop."""
+    loop = result["figures"]["loop"]
+    settings = (
+        f"; {loop['optimizer'].upper()} with a rate of {loop['learning_rate']:.3f} and a {loop['schedule']} schedule, "
+        f"weight decay {loop['weight_decay']:g}, label smoothing {loop['label_smoothing']:g}, crops of at least "
+        f"{loop['smallest_crop']:.0%} of the image; nothing was searched for"
+    )
+    return _training(result, "The same network in timm's own loop, for as many epochs", settings)
+
+
+def _training(result: dict[str, Any], title: str, settings: str) -> str:
     figures = result["figures"]
     right = rate(round(figures["test_accuracy"] * figures["test_images"]), figures["test_images"])
     lines = [
-        f"**The fast recipe, measured** ({result['data']}, JPEG copies of the published arrays; {where(result)}, busy "
-        f"with other work; {figures['precision']}, seed {figures['seed']}).",
+        f"**{title}** ({result['data']}, JPEG copies of the published arrays; {where(result)}, busy "
+        f"with other work; {figures['precision']}, seed {figures['seed']}{settings}).",
         "",
         "| network | images | epochs | clean accuracy (95 %) | training | images/s |",
         "|---" * 6 + "|",
