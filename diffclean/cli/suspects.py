@@ -73,7 +73,7 @@ log = logging.getLogger(__name__)
     "--size",
     type=click.IntRange(16),
     help="Resize the images to squares of this side before they are examined, in pixels.  [default: the teacher's "
-    "size, else the size of the images up to 64]",
+    "size, else the size of the images up to 128]",
 )
 @click.option("--seed", type=int, help="The seed of everything that is random.")
 @classifier_options("teacher")

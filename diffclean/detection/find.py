@@ -47,7 +47,7 @@ def find_suspects(
         teacher: a classifier that was trained on the data as they are, as in `evaluate`; some detectors need it.
         variations: an output folder of `variate` that was made from the data; some detectors need it.
         size: the side in pixels to which images are resized before they are judged; None: the teacher's size if there
-            is a teacher, otherwise the images' own size up to 64.
+            is a teacher, otherwise the images' own size up to 128.
         device: a torch device; None: CUDA if it works, otherwise the CPU.
         seed: the seed of all random numbers.
         progress: shows how far the work is.
@@ -214,18 +214,22 @@ def _check_order(
     check_agreement(classifier.name, answers[known], labels[known], order, str(source), role)
 
 
-_LARGEST = 64
+SMALL, LARGEST = 64, 128
+"""The sides in pixels of the squares that images of several sizes become: small images, and others."""
 
 
 def _own_size(source: Path) -> tuple[int, int]:
     """(height, width) to which images are resized if the user gives no size.
 
-    If all images have the same size of up to 64 px, they keep it. Otherwise every image becomes a square of 64 px.
+    If all images have the same size of up to 128 px, they keep it. Otherwise every image becomes a square of 64 px, or
+    of 128 px if some are larger than 64 px. At a smaller size, a fine trigger would vanish that a classifier learns.
     """
     sizes = sampled_sizes(source)
-    if len(sizes) == 1 and max(next(iter(sizes))) <= _LARGEST:
+    largest = max(max(size) for size in sizes) if sizes else SMALL
+    if len(sizes) == 1 and largest <= LARGEST:
         return next(iter(sizes))
-    return (_LARGEST, _LARGEST)
+    side = SMALL if largest <= SMALL else LARGEST
+    return side, side
 
 
 def sampled_sizes(source: Path) -> set[tuple[int, int]]:

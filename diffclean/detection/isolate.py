@@ -54,9 +54,11 @@ class Isolate:
     Args:
         sample: the largest number of images that the networks learn from and that are held in memory. Further images
             are read from disk when they are judged.
+        memory: the largest number of bytes that these images may take; large images are fewer therefore.
     """
 
     sample: int = 50_000
+    memory: int = 2_500_000_000
 
     name: ClassVar[str] = "isolate"
     citation: ClassVar[str] = "own, 2026; its first step after Li et al. 2021, Anti-Backdoor Learning, arXiv 2110.11571"
@@ -72,8 +74,11 @@ class Isolate:
             raise UsageError(
                 "The data set has one class only.", "This detector compares classes: name a data set of two or more."
             )
-        sample = _sample(images, self.sample, evidence.seed)
-        pixels = torch.cat(list(images.pixels.batches(sample.split(4096))))
+        height, width = images.pixels.shape
+        sample = _sample(images, min(self.sample, max(1, self.memory // (3 * height * width))), evidence.seed)
+        pixels = torch.empty(len(sample), 3, height, width, dtype=torch.uint8)
+        for part, batch in zip(pixels.split(4096), images.pixels.batches(sample.split(4096)), strict=True):
+            part.copy_(batch)
         bench = Workbench(pixels, images.pixels.statistics(), evidence.device, evidence.seed, progress, evidence.stop)
         progress.begin("Looking for suspects", None)
         try:

@@ -96,14 +96,25 @@ def search(chain: Chain, places: Places, runner: Runner) -> FoundSuspects | None
         looks = places.variations if chain.look_settings is None else places.looks
         settings = chain.look_settings or chain.settings
     teacher = first_teacher(chain, places) if detector.needs_teacher else None
-    of = made_of.suspects(chain.digest, detector.name, chain.seed, teacher, settings)
+    # A trigger is looked for at the size at which classifiers would learn it.
+    size = None if detector.needs_teacher else chain.teaching.size
+    of = made_of.suspects(chain.digest, detector.name, chain.seed, teacher, settings, size)
     if not runner.is_settled(places.suspects, first, of):
         if looks is not None and settings is not None:
             _vary(Step.VARIATIONS if looks == places.variations else Step.LOOKS, settings, chain, looks, runner)
         runner.do(
             Step.SUSPECTS,
             lambda: steps.list_suspects(
-                chain.data, first, detector.name, runner.hands, teacher, looks, chain.poison, chain.seed, chain.device
+                chain.data,
+                first,
+                detector.name,
+                runner.hands,
+                teacher,
+                looks,
+                chain.poison,
+                chain.seed,
+                chain.device,
+                size,
             ),
             first,
             of,

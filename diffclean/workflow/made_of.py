@@ -27,9 +27,11 @@ def teacher(data: str, teaching: Teaching, left_out: Collection[str] = ()) -> di
     return {"data": data, "training": how, "suspects": _keys(left_out)}
 
 
-def suspects(data: str, detector: str, seed: int, asked: Classifier | None, looks: Settings | None) -> dict[str, Any]:
+def suspects(
+    data: str, detector: str, seed: int, asked: Classifier | None, looks: Settings | None, size: int | None = None
+) -> dict[str, Any]:
     """Return the inputs of a list of suspects: what its detector is given."""
-    return {
+    return ({} if size is None else {"size": size}) | {
         "data": data,
         "detector": detector,
         "seed": seed,

@@ -100,7 +100,9 @@ def settings_of(chain: Chain) -> dict[str, Any]:
     return {
         "teacher": made_of.teacher("", chain.teaching),
         "student": made_of.student("", None, chain.settings, chain.distilling, ()),
-        "suspects": made_of.suspects("", chain.detector or "", chain.seed, None, chain.look_settings),
+        "suspects": made_of.suspects(
+            "", chain.detector or "", chain.seed, None, chain.look_settings, chain.teaching.size
+        ),
         "passes": chain.passes,
         "test": chain.test_digest,
         "tested": _MOST_TESTED,

@@ -116,6 +116,7 @@ def list_suspects(
     poison: Path | None = None,
     seed: int = 1,
     device: str | None = None,
+    size: int | None = None,
 ) -> FoundSuspects:
     """Look for poisoned images, and write the list of those that are found.
 
@@ -129,12 +130,21 @@ def list_suspects(
         poison: the poison manifest of the data, if there is one. The list is compared with it.
         seed: the seed of everything that is random.
         device: a torch device. None: CUDA if it works, otherwise the CPU.
+        size: as in `find_suspects`.
     """
     from diffclean.detection.find import find_suspects
     from diffclean.workflow.suspects import found_suspects
 
     found = find_suspects(
-        data, detector, teacher, variations, device=device, seed=seed, progress=hands.progress, stop=hands.stop
+        data,
+        detector,
+        teacher,
+        variations,
+        size=size,
+        device=device,
+        seed=seed,
+        progress=hands.progress,
+        stop=hands.stop,
     )
     found.write(out)
     return found_suspects(found, out, poison)

@@ -110,9 +110,17 @@ def test_the_data_set_is_where_the_variations_were_made_from(
 
 
 @pytest.mark.parametrize(
-    ("sides", "size", "looked_at"), [((24,), None, 24), ((80,), None, 64), ((24, 32), None, 64), ((24, 32), 16, 16)]
+    ("sides", "size", "looked_at"),
+    [
+        ((24,), None, 24),
+        ((80,), None, 80),
+        ((130,), None, 128),
+        ((24, 32), None, 64),
+        ((24, 80), None, 128),
+        ((24, 32), 16, 16),
+    ],
 )
-def test_images_are_looked_at_as_they_are_up_to_64_px(
+def test_images_are_looked_at_as_they_are_up_to_128_px(
     sides: tuple[int, ...], size: int | None, looked_at: int, detector: Brightest, tmp_path: Path
 ) -> None:
     for number in range(4):

@@ -6,7 +6,7 @@ from threading import Event
 
 import numpy as np
 import pytest
-from bars import CLASSES, COUNT, Bars, draw_bars, patched
+from bars import CLASSES, COUNT, SIDE, Bars, draw_bars, patched
 
 from diffclean.detection.base import Judgement
 from diffclean.detection.isolate import Isolate
@@ -78,7 +78,7 @@ def test_clean_data_are_left_alone(clean: Bars) -> None:
 @pytest.mark.slow
 def test_images_beyond_the_sample_are_judged_too(clean: Bars) -> None:
     drawn = patched(clean, count=100)
-    found = drawn.judged(Isolate(sample=400))
+    found = drawn.judged(Isolate(sample=500, memory=400 * 3 * SIDE**2))
     recall, false = rates(drawn, found)
     assert recall >= 0.9
     assert false <= 0.05

@@ -50,6 +50,12 @@ def test_suspects_are_left_out_of_all_that_follows(chain: Chain, places: Places)
     assert done.teacher.images == 3 * COUNT
 
 
+def test_a_detector_examines_images_at_the_size_at_which_classifiers_see_them(chain: Chain, places: Places) -> None:
+    smaller = replace(chain, detector="loss-isolation", teaching=Teaching("tiny", LOOP, 20))
+    run_chain(smaller, places, Runner(Hands()))
+    assert read_list(places.suspects).settings["size"] == [20, 20]
+
+
 def test_the_device_that_is_asked_for_reaches_every_step(
     chain: Chain, places: Places, monkeypatch: pytest.MonkeyPatch
 ) -> None:
