@@ -58,7 +58,7 @@ class Isolate:
     """
 
     sample: int = 50_000
-    memory: int = 2_500_000_000
+    memory: int = 1_250_000_000
 
     name: ClassVar[str] = "isolate"
     citation: ClassVar[str] = "own, 2026; its first step after Li et al. 2021, Anti-Backdoor Learning, arXiv 2110.11571"

@@ -7,6 +7,7 @@ would.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -38,36 +39,32 @@ GROUP_BATCH = 64
 """The batch size for learning a group: groups have few images, and every step sees half a batch of them."""
 _WEIGHT_DECAY = 0.02
 _MAP = 32
-"""The side of the feature map after the first convolution for images of 64 px and more; half of it for images of 32 px.
-It limits the cost of large images. On coarser maps fine noise is not learned."""
+"""About the side of the feature map after the first convolutions for images of 64 px and more; half of it for images of
+32 px. It limits the cost of large images. On coarser maps fine noise is not learned."""
 _BATCH_TO_ASK = 256
 
 
 class SmallNet(nn.Module):
-    """Six or seven convolutions with 0.2 million parameters: (B, 3, H, W) float in [0, 1] -> (B, outputs) logits.
+    """Six convolutions or more with 0.2 million parameters: (B, 3, H, W) float in [0, 1] -> (B, outputs) logits.
 
-    The first convolution has a stride that leaves a map of 16 to 32 px a side and windows that overlap by half, so
-    every pixel is seen. The mean and the maximum of the last map are added, so that a small patch counts as much as a
-    pattern over the whole image.
+    The first convolutions halve the map until it has about 32 px a side, in windows that overlap, so every pixel is
+    seen. They do so step by step: one convolution with large windows was seen not to learn fine noise on images of
+    128 px. The mean and the maximum of the last map are added, so that a small patch counts as much as a pattern over
+    the whole image.
 
     Args:
         outputs: the number of logits.
         side: the shorter side of the images, in pixels.
         statistics: mean and standard deviation of the images' channels.
-        width: the number of channels after the first convolution.
+        width: the number of channels after the first convolutions.
     """
 
     def __init__(self, outputs: int, side: int, statistics: Statistics, width: int = WIDTH) -> None:
         super().__init__()
-        stride = max(2, side // _MAP) if side >= _MAP else 1
-        kernel = 2 * stride if stride > 1 else 3
         mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in statistics)
         self.mean, self.std = nn.Buffer(mean), nn.Buffer(std)
-        stem = nn.Conv2d(3, width, kernel, stride, (kernel - stride + 1) // 2, bias=False)
         self.body = nn.Sequential(
-            stem,
-            nn.BatchNorm2d(width),
-            nn.ReLU(),
+            *_entrance(side, width),
             *_convolution(width, width),
             *_convolution(width, 2 * width, stride=2),
             *_convolution(2 * width, 2 * width),
@@ -96,8 +93,20 @@ class SmallNet(nn.Module):
         return net.to(memory_format=torch.channels_last)
 
 
-def _convolution(n_in: int, n_out: int, stride: int = 1) -> tuple[nn.Module, ...]:
-    return nn.Conv2d(n_in, n_out, 3, stride, 1, bias=False), nn.BatchNorm2d(n_out), nn.ReLU()
+def _entrance(side: int, width: int) -> tuple[nn.Module, ...]:
+    """Convolutions that halve the map until it has about `_MAP` px a side, and at least once unless images are smaller."""
+    if side < _MAP:
+        return _convolution(3, width)
+    halvings = max(1, round(math.log2(side / _MAP)))
+    if halvings == 1:
+        return _convolution(3, width, 2, kernel=4)
+    narrow = width // 2  # on the largest map, which costs most
+    further = [layer for _ in range(halvings - 2) for layer in _convolution(width, width, 2)]
+    return *_convolution(3, narrow, 2, kernel=4), *_convolution(narrow, width, 2), *further
+
+
+def _convolution(n_in: int, n_out: int, stride: int = 1, kernel: int = 3) -> tuple[nn.Module, ...]:
+    return nn.Conv2d(n_in, n_out, kernel, stride, 1, bias=False), nn.BatchNorm2d(n_out), nn.ReLU()
 
 
 @dataclass(frozen=True)
