@@ -136,9 +136,9 @@ SEEN = {
     ("signs", "adaptive-blend"),
     ("scenes128", "blended"),
 }
-"""Pairs that the hash would report, but that were looked at before `isolate` was finished: they count as chosen. The last
-one was run as a pair to be reported, and nothing was found of it, because images of 128 px were examined at 64 px. Their
-size and the first layers of the networks for them were changed therefore."""
+"""Pairs that the hash would report, but that were looked at before `isolate` was finished: they count as chosen. The
+last one was run as a pair to be reported, and nothing was found of it, because images of 128 px were examined at 64 px.
+Therefore their size was changed, and the first layers of the networks for them."""
 
 
 LAST_BENIGN = 10

@@ -94,7 +94,7 @@ class SmallNet(nn.Module):
 
 
 def _entrance(side: int, width: int) -> tuple[nn.Module, ...]:
-    """Convolutions that halve the map, at least once, until it has about `_MAP` px a side; smaller images keep theirs."""
+    """Convolutions that halve the map, at least once, until it has about `_MAP` px a side; smaller images keep it."""
     if side < _MAP:
         return _convolution(3, width)
     halvings = max(1, round(math.log2(side / _MAP)))
