@@ -14,7 +14,7 @@ from bars import draw_bars
 from torch import Tensor
 from torch.nn import functional as F
 
-from diffclean.detection.network import Workbench, fit, together
+from diffclean.detection.network import SmallNet, Workbench, fit, together
 from diffclean.errors import Interrupted
 
 CORES = 2
@@ -82,3 +82,15 @@ def test_the_form_for_evaluation_gives_the_same_answers(bench: Workbench) -> Non
     with torch.no_grad():
         assert torch.allclose(net.fused()(images), net(images), atol=1e-4)
         assert not net.fused().training
+
+
+@pytest.mark.parametrize("side", [16, 32, 48, 96, 128, 224])
+def test_every_pixel_is_seen_whatever_the_size(side: int) -> None:
+    torch.manual_seed(0)
+    net = SmallNet(3, side, ((0.5,) * 3, (0.25,) * 3)).eval()
+    images = torch.rand(4, 3, side, side, requires_grad=True)
+    answers = net(images)
+    answers.square().sum().backward()
+    assert images.grad is not None
+    assert (images.grad.abs().sum((0, 1)) > 0).all()
+    torch.testing.assert_close(net.fused()(images.detach()), answers.detach(), rtol=1e-3, atol=1e-4)
