@@ -214,7 +214,7 @@ def _check_order(
     check_agreement(classifier.name, answers[known], labels[known], order, str(source), role)
 
 
-SMALL, LARGEST = 64, 128
+_SMALL, _LARGEST = 64, 128
 """The sides in pixels of the squares that images of several sizes become: small images, and others."""
 
 
@@ -225,10 +225,10 @@ def _own_size(source: Path) -> tuple[int, int]:
     of 128 px if some are larger than 64 px. At a smaller size, a fine trigger would vanish that a classifier learns.
     """
     sizes = sampled_sizes(source)
-    largest = max(max(size) for size in sizes) if sizes else SMALL
-    if len(sizes) == 1 and largest <= LARGEST:
+    largest = max(max(size) for size in sizes) if sizes else _SMALL
+    if len(sizes) == 1 and largest <= _LARGEST:
         return next(iter(sizes))
-    side = SMALL if largest <= SMALL else LARGEST
+    side = _SMALL if largest <= _SMALL else _LARGEST
     return side, side
 
 
