@@ -4,8 +4,8 @@
 
 The loop is the one of timm's training script, put together from timm's parts: its reader of folders, its loader and
 augmentation, label smoothing, SGD with Nesterov's momentum, a cosine schedule with one epoch of warm-up, in steps. The
-network begins as with the fast recipe, its first layer computed from the images, and computes in bfloat16. The rate is that of timm's
-script for this batch; nothing was searched for.
+network begins as with the fast recipe, its first layer computed from the images, and computes in bfloat16. The rate is
+that of timm's script for this batch; nothing was searched for.
 """
 
 from __future__ import annotations
