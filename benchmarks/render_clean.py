@@ -27,14 +27,15 @@ def clean_short(result: dict[str, Any]) -> str:
     lines = [
         "What `diffclean clean` does at its defaults: clean accuracy / attack success in %, without a defence, of the "
         "student, and of a classifier that never met the attack, which is the best that can be had. *Found* is the "
-        f"share of the poisoned images that are listed, *wrongly listed* that of the clean ones. {_about(result)}",
+        f"share of the poisoned images that are listed, *wrongly listed* that of the clean ones. {_LANDING} "
+        f"{_about(result)}",
         "",
     ]
-    head = ["data", "attack", "found", "wrongly listed", "no defence", "`clean`", "clean data"]
-    rows = [
-        [own[0]["data"], _named(own), *_listed(own), *(_rates(own, name) for name in ("before", "after", _CLEAN))]
-        for own in _rows(result["figures"]["cells"])
-    ]
+    head = ["data", "attack", "found", "wrongly listed", "no defence", "`clean`", "clean data", "no trigger"]
+    rows = []
+    for own in _rows(result["figures"]["cells"]):
+        rates = [_rates(own, name) for name in ("before", "after", _CLEAN)]
+        rows.append([_data(own[0]), _named(own), *_listed(own), *rates, _landing(own)])
     return "\n".join([*lines, *table(head, rows)]) + "\n"
 
 
@@ -44,22 +45,26 @@ def clean_table(result: dict[str, Any]) -> str:
         "**The whole job, `diffclean clean` at its defaults, attack by attack.** A cell is clean accuracy / attack "
         "success in %, of one run with its 95 % interval, of several runs the mean and the range. *Teacher anew* "
         "learned without the suspects, and the student learned from it. *Clean data* is a classifier that learned from "
-        f"the data before they were poisoned, in the same way as the teacher. {_about(result)}",
+        f"the data before they were poisoned, in the same way as the teacher. {_LANDING} {_about(result)}",
         "",
     ]
     head = ["data", "attack", "poison", "half", "seeds", "listed", "found", "wrongly listed", "no defence"]
-    head += ["teacher anew", "student", "clean data", "minutes"]
+    head += ["teacher anew", "student", "clean data", "no trigger", "minutes"]
     rows = []
     for own in _rows(result["figures"]["cells"]):
         seeds, listed = (", ".join(str(cell[name]) for cell in own) for name in ("seed", "listed"))
         row = [_data(own[0]), _named(own), _poison(own[0]), own[0]["half"], seeds, listed, *_listed(own)]
         row += [_rates(own, name, exact=True) for name in ("before", "anew", "after", _CLEAN)]
-        rows.append([*row, _minutes(own)])
+        rows.append([*row, _landing(own), _minutes(own)])
     parts = [*lines, *table(head, rows), "", *_elsewhere(result["figures"]["cells"])]
     return "\n".join(parts) + "\n"
 
 
 _CLEAN = "clean_training"
+_LANDING = (
+    "*No trigger* is the share of the test images of other classes that the student takes for the target without the "
+    "trigger: an attack success of about that size is a mistake that the student makes anyway."
+)
 
 
 def _about(result: dict[str, Any]) -> str:
@@ -132,6 +137,12 @@ def _rates(own: Cells, name: str, exact: bool = False) -> str:
         return percent(shown)
     rates = [shown[0][key] for key in ("clean_accuracy", "attack_success_rate") if key in shown[0]]
     return " / ".join(f"{100 * r['value']:.1f} ({100 * r['low']:.1f}-{100 * r['high']:.1f})" for r in rates)
+
+
+def _landing(own: Cells) -> str:
+    """How often the student's answer is the target without the trigger; older cells do not have it."""
+    after = [cell["after"].get("benign_landing") for cell in own]
+    return "" if None in after else ", ".join(f"{100 * rate['value']:.1f}" for rate in after)
 
 
 def _minutes(own: Cells) -> str:

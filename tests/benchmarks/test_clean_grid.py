@@ -50,8 +50,8 @@ def rows(table: str) -> list[list[str]]:
 def test_seeds_share_a_row_and_shares_are_of_all_their_images() -> None:
     second = cell(seed=2) | {"recall": rate(0, 500)}
     table = render_clean.clean_short({"figures": {"cells": [cell(), second]}})
-    row = ["cifar10", "badnets", "45.0%", "1.0%", "80.0 (80.0-80.0) / 99.0 (99.0-99.0)"]
-    assert rows(table) == [[*row, "79.5 (79.0-80.0) / 1.5 (1.0-2.0)", "79.5 (79.0-80.0) / 1.5 (1.0-2.0)"]]
+    row = ["cifar10, 5,000", "badnets", "45.0%", "1.0%", "80.0 (80.0-80.0) / 99.0 (99.0-99.0)"]
+    assert rows(table) == [[*row, "79.5 (79.0-80.0) / 1.5 (1.0-2.0)", "79.5 (79.0-80.0) / 1.5 (1.0-2.0)", ""]]
     assert (
         "seeds 1, 2; 1 core of a CPU.) The settings of the detector were chosen on these pairs: cifar10 badnets."
         in table
@@ -66,8 +66,16 @@ def test_held_out_pairs_are_not_named_as_chosen() -> None:
 
 def test_a_benign_run_has_no_attack_success_and_no_share_that_was_found() -> None:
     assert rows(render_clean.clean_short({"figures": {"cells": [cell("benign")]}})) == [
-        ["cifar10", "benign", "", "0.0%", "80.0", "79.0", "79.0"]
+        ["cifar10, 5,000", "benign", "", "0.0%", "80.0", "79.0", "79.0", ""]
     ]
+
+
+def test_mistakes_without_the_trigger_stand_beside_the_attack_success() -> None:
+    measured = cell()
+    measured["after"] |= {"benign_landing": rate(5, 100)}
+    figures = {"figures": {"cells": [measured]}}
+    assert rows(render_clean.clean_short(figures))[0][-1] == "5.0"
+    assert rows(render_clean.clean_table(figures))[0][-2] == "5.0"
 
 
 def test_an_attack_that_did_not_fire_is_marked_and_states_of_the_code_are_counted() -> None:
