@@ -39,6 +39,7 @@ def clean(
     detector: str = "isolate",
     second_pass: bool | None = None,
     augment: bool = True,
+    flip: str | None = None,
     cleaned: str = "originals",
     self_test: bool | None = None,
     budget: str | None = None,
@@ -75,7 +76,9 @@ def clean(
         detector: as in `find_suspects`.
         second_pass: look for suspects that the detector missed, once a teacher was trained without its list;
             None: where there is time for it.
-        augment: random crops and flips; False where a mirrored image means something else.
+        augment: random crops and flips.
+        flip: how training mirrors images, as in `train`; None: as suits the architecture, or not at all if a first look
+            shows that classes become something else in the mirror.
         cleaned: what the cleaned data set holds: "originals", "variations", or "none" for no such folder.
         self_test: poison a part of the data as a test; None: where there is time for it.
         budget: how long all of it may take, such as "2h"; None: no limit.

@@ -84,7 +84,8 @@ def train(
         milestones: where "multi-step" lowers the learning rate, as shares of the run.
         ema: the decay of an exponential moving average of the weights, which is then what is saved; 0 turns it off.
         augment: whether the images are cropped and flipped at random.
-        flip: whether flips are "random", or "alternating": each image is mirrored in every other epoch.
+        flip: "random"; "alternating": each image is mirrored in every other epoch; or "none", where a mirrored image
+            means something else.
         shift: the largest random shift, as a share of the shorter side.
         turn: the largest random turn, in degrees.
         zoom: the images are scaled at random by a factor from 1/(1 + zoom) to 1 + zoom.

@@ -15,6 +15,7 @@ from diffclean.cli import frame
 from diffclean.cli.classifier import classifier_options
 from diffclean.cli.clean_summary import summary
 from diffclean.errors import Interrupted
+from diffclean.training.loop_config import FLIPS
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +91,13 @@ STAGES = ("teacher", "suspects", "teacher-anew", "variations", "student", "evalu
 )
 @click.option(
     "--augment/--no-augment",
-    help="Train with random crops and flips. Switch this off if a mirrored image means something else.",
+    help="Train with random crops and flips.",
+)
+@click.option(
+    "--flip",
+    type=click.Choice(FLIPS),
+    help="How training mirrors images, as in `train`; none where a mirrored image means something else.  [default: as "
+    "suits the architecture, or none if a first look shows that classes become something else in the mirror]",
 )
 @click.option("--engine", help="The engine that makes variations, as in `variate`.")
 @click.option(

@@ -89,7 +89,8 @@ LOOP_OPTIONS = (
     click.option(
         "--flip",
         type=click.Choice(FLIPS),
-        help="How images are mirrored: at random, or alternating, where each image is mirrored in every other epoch."
+        help="How images are mirrored: at random; alternating, where each image is mirrored in every other epoch; or "
+        "none, where a mirrored image means something else."
         f"{_defaults('flip')}",
     ),
     click.option(

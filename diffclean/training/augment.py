@@ -41,6 +41,11 @@ def crop_and_flip(images: Tensor, bits: Bits, pad: int | None = None) -> Tensor:
     return images.flatten(2).gather(2, sources.expand(-1, channels, -1)).view(count, channels, height, width)
 
 
+def unflipped(bits: Bits) -> Bits:
+    """(B,) the same random bits for `crop_and_flip`, with which it mirrors no image."""
+    return bits & ~np.uint64(1 << _FLIP_BIT)
+
+
 def flipped_in_turn(bits: Bits, first: Bits, epoch: int) -> Bits:
     """Let each image be mirrored in every other epoch, and about half of the images in the first.
 

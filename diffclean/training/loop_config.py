@@ -9,7 +9,7 @@ from typing import Any
 LEARNING_RATES = {"sgd": 0.1, "adamw": 1e-3, "muon": 0.24}
 WEIGHT_DECAYS = {"sgd": 5e-4, "adamw": 0.05, "muon": 0.12}
 SCHEDULES = ("cosine", "linear", "multi-step", "constant")
-FLIPS = ("random", "alternating")
+FLIPS = ("random", "alternating", "none")
 PRECISIONS = ("bf16", "fp16", "fp32")
 _MUON_STEPS = 200
 """The number of steps for which Muon's defaults are meant; in a longer run they shrink."""
@@ -38,7 +38,8 @@ class LoopConfig:
         ema: the decay of an exponential moving average of the weights, which is then what is measured and written; 0
             turns it off.
         augment: whether images are cropped and flipped at random.
-        flip: whether flips are "random", or "alternating": each image is mirrored in every other epoch.
+        flip: whether flips are "random", or "alternating": each image is mirrored in every other epoch; "none": no
+            image is mirrored, because that would change what it shows.
         shift: the largest random shift, as a share of the shorter side.
         turn: the largest random turn, in degrees.
         zoom: images are scaled at random by a factor from 1/(1 + zoom) to 1 + zoom.
@@ -129,7 +130,7 @@ class LoopConfig:
             ("learning_rate", "above 0", positive),
             ("weight_decay", "0 or more", decaying),
             ("schedule", ", ".join(SCHEDULES), self.schedule in SCHEDULES),
-            ("flip", " or ".join(FLIPS), self.flip in FLIPS),
+            ("flip", ", ".join(FLIPS), self.flip in FLIPS),
             ("warmup", "in [0, 1)", risen),
             ("milestones", "rising shares of the run, between 0 and 1", ordered),
             ("ema", "in [0, 1)", 0 <= self.ema < 1),

@@ -17,7 +17,7 @@ from diffclean.classifiers.networks import unit_floats
 from diffclean.datasets.bits import Bits, Purpose, ids_of, random_bits
 from diffclean.datasets.samples import Samples
 from diffclean.errors import UsageError
-from diffclean.training.augment import crop_and_flip, flipped_in_turn, turn_and_zoom
+from diffclean.training.augment import crop_and_flip, flipped_in_turn, turn_and_zoom, unflipped
 from diffclean.training.distributed import World
 from diffclean.training.loop_config import LoopConfig
 from diffclean.training.muon import MuonAndAdamW, set_rate
@@ -127,6 +127,8 @@ class Trainer:
         bits = random_bits(ids, seed, epoch, Purpose.AUGMENT)
         if self.config.flip == "random":
             return bits
+        if self.config.flip == "none":
+            return unflipped(bits)
         return flipped_in_turn(bits, random_bits(ids, seed, Purpose.FLIP), epoch)
 
     def is_finite(self) -> bool:

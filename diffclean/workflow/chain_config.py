@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 class Step(StrEnum):
     """The steps, in the order in which they are done."""
 
+    MIRRORED = "look at mirrored images"
     TEACHER = "train the teacher"
     LOOKS = "make variations for the detector"
     SUSPECTS = "find suspects"

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from diffclean.data.atomic import make_folders, write_whole
 from diffclean.data.json_file import read_json
@@ -34,6 +34,9 @@ from diffclean.workflow.self_test import self_test
 from diffclean.workflow.self_test import settings_of as settings_of_test
 from diffclean.workflow.steps import Hands, make_variations
 from diffclean.workflow.suspects import FoundSuspects
+
+if TYPE_CHECKING:
+    from diffclean.training.mirrored import Mirrored
 
 log = logging.getLogger(__name__)
 
@@ -156,8 +159,10 @@ def _note(prepared: Prepared) -> None:
 def _steps(prepared: Prepared, runner: Runner) -> Outcome:
     """Do every step that is not done yet."""
     config, plan = prepared.config, prepared.plan
-    chain, places = chain_of(prepared), places_of(config.out)
-    outcome = Outcome(cannot=tuple(plan.cannot), kept=dict(prepared.found.classes))
+    places = places_of(config.out)
+    mirrored = _mirrored(prepared, runner) if plan.trains and config.looks_at_mirrored else None
+    chain = chain_of(prepared, mirrored)
+    outcome = Outcome(cannot=tuple(plan.cannot), kept=dict(prepared.found.classes), mirrored=mirrored)
     if plan.trains:
         job.train_first(chain, places, runner)
         found = job.search(chain, places, runner)
@@ -182,6 +187,27 @@ def _steps(prepared: Prepared, runner: Runner) -> Outcome:
     outcome = replace(outcome, self_test=_self_tested(prepared, chain, outcome, runner))
     limits = gate.checks(config.max_asr, config.max_loss, outcome.measured, outcome.self_test)
     return replace(outcome, gate=limits, cleaned=_cleaned(prepared, places, outcome, runner))
+
+
+def _mirrored(prepared: Prepared, runner: Runner) -> Mirrored:
+    """Find out whether a training may mirror the images."""
+    from diffclean.datasets.variations import classes_of
+    from diffclean.training.mirrored import Mirrored, look_in_mirror
+
+    config, found, hands = prepared.config, prepared.found, runner.hands
+    place = config.out / "work" / "mirrored.json"
+
+    def work() -> None:
+        make_folders(place.parent)
+        classes = classes_of(config.data)
+        seen = look_in_mirror(config.data, classes, config.seed, config.device, hands.progress, hands.stop)
+        write_whole(place, json_text(seen).encode())
+
+    runner.do(Step.MIRRORED, work, place, {"data": found.digest, "seed": config.seed})
+    seen = from_json(Mirrored, read_json(place))
+    if seen.told:
+        log.info("%s", seen.told)
+    return seen
 
 
 def _with_suspects(outcome: Outcome, prepared: Prepared, found: FoundSuspects) -> Outcome:

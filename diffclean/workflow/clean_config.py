@@ -13,13 +13,14 @@ from diffclean.classifiers.checks import check_size
 from diffclean.classifiers.classifier_file import ClassifierFile
 from diffclean.detection.find import DEFAULT_DETECTOR
 from diffclean.errors import UsageError
+from diffclean.training.loop_config import FLIPS
 from diffclean.variation import defaults
 from diffclean.workflow.chain_config import Step
 
 CLEANED = ("originals", "variations", "none")
 SELF_TEST, OUTPUTS = "self-test", "write what comes out"
 STAGES: Mapping[str, tuple[str, ...]] = {
-    "teacher": (Step.TEACHER,),
+    "teacher": (Step.MIRRORED, Step.TEACHER),
     "suspects": (Step.SUSPECTS,),
     "teacher-anew": (Step.TEACHER_ANEW, Step.SECOND_PASS),
     "variations": (Step.LOOKS, Step.VARIATIONS),
@@ -64,7 +65,9 @@ class CleanConfig:
         detector: the name of the detector, as in `suspects`.
         second_pass: whether to look for suspects that the detector missed, once a teacher was trained without its list.
             None: if there is time for it.
-        augment: random crops and flips, as in `train`. Use False if a mirrored image would mean something else.
+        augment: random crops and flips, as in `train`.
+        flip: how images are mirrored, as in `train`. None: as the recipe has it, unless a short training shows that
+            classes become something else in the mirror.
         cleaned: what the cleaned data set holds: "originals" or "variations"; "none" for no cleaned data set.
         self_test: whether a part of the data is poisoned as a test. None: if there is time for it.
         budget_s: the number of seconds that the whole job may take. None: no limit.
@@ -91,6 +94,7 @@ class CleanConfig:
     detector: str = DEFAULT_DETECTOR
     second_pass: bool | None = None
     augment: bool = True
+    flip: str | None = None
     cleaned: str = "originals"
     self_test: bool | None = None
     budget_s: float | None = None
@@ -114,6 +118,7 @@ class CleanConfig:
             ("from_step", f"one of {', '.join(STAGES)}", self.from_step in (None, *STAGES)),
             ("epochs", "at least 1", self.epochs is None or self.epochs >= 1),
             ("variations", "at least 1", self.variations is None or self.variations >= 1),
+            ("flip", f"one of {', '.join(FLIPS)}", self.flip in (None, *FLIPS)),
             ("seed", "0 or more", self.seed >= 0),
             *((name, "in [0, 100]", value is None or 0 <= value <= 100) for name, value in limits.items()),
         )
@@ -130,6 +135,11 @@ class CleanConfig:
             raise UsageError(
                 "`poison` was given, and no test set to put its trigger on.", "Give a clean test set: `test`"
             )
+
+    @property
+    def looks_at_mirrored(self) -> bool:
+        """Whether it has to be found out if a training may mirror the images."""
+        return self.augment and self.flip is None
 
     def asked(self) -> dict[str, Any]:
         """Return the settings that decide the plan, as JSON values."""

@@ -75,7 +75,7 @@ def facts_of(prepared: Prepared, done: Done, command: str) -> Facts:
         gate=done.gate,
         cost=_cost(prepared),
         engine=_engine(varied.engine, prepared),
-        settings=_settings(prepared, varied),
+        settings=_settings(prepared, done, varied),
         seeds={"all": config.seed},
         versions={name: version for name, version in package_versions().items() if version} | dict(varied.versions),
         hashes={name: sha256_of(out / name) for name in _HASHED if (out / name).is_file()},
@@ -94,7 +94,7 @@ def _counts(prepared: Prepared, done: Done) -> Counts:
         unreadable=len(found.unreadable),
         duplicates=found.copies,
         passed_over=found.passed_over,
-        notes=tuple(prepared.notes),
+        notes=(*prepared.notes, *([done.mirrored.told] if done.mirrored and done.mirrored.told else [])),
     )
 
 
@@ -152,8 +152,8 @@ def _engine(found: EngineFacts, prepared: Prepared) -> EngineFacts:
     )
 
 
-def _settings(prepared: Prepared, varied: Facts) -> dict[str, dict[str, Any]]:
-    chain = chain_of(prepared)
+def _settings(prepared: Prepared, done: Done, varied: Facts) -> dict[str, dict[str, Any]]:
+    chain = chain_of(prepared, done.mirrored)
     told = plain(asdict(prepared.config))
     return {
         "clean": {name: value for name, value in told.items() if value not in (None, "")},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from diffclean.report.facts import GateCheck, SelfTest
 from diffclean.training.loop_config import LoopConfig
@@ -13,6 +14,9 @@ from diffclean.workflow.measured import Evaluations
 from diffclean.workflow.prepare import Prepared, look_settings_of, settings_of
 from diffclean.workflow.steps import Distilling, Teaching
 from diffclean.workflow.suspects import FoundSuspects
+
+if TYPE_CHECKING:
+    from diffclean.training.mirrored import Mirrored
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,7 @@ class Outcome:
         measured: the measurements of the classifiers and variations.
         self_test: the result of the self-test. None: it is not known whether there was one.
         gate: the limits that were set.
+        mirrored: what a classifier makes of mirrored images. None: nobody had to know.
         cannot: what could not be done and why, in sentences.
         cleaned: the cleaned data set. None: it was not asked for.
         kept: label -> how many images are not left out.
@@ -35,21 +40,28 @@ class Outcome:
     measured: Evaluations = field(default_factory=Evaluations)
     self_test: SelfTest | None = None
     gate: tuple[GateCheck, ...] = ()
+    mirrored: Mirrored | None = None
     cannot: tuple[str, ...] = ()
     cleaned: Path | None = None
     kept: dict[str, int] = field(default_factory=dict)
 
 
-def chain_of(prepared: Prepared) -> Chain:
-    """Return the chain of steps with every decision that was made."""
+def chain_of(prepared: Prepared, mirrored: Mirrored | None) -> Chain:
+    """Return the chain of steps with every decision that was made.
+
+    Args:
+        prepared: the job.
+        mirrored: see `Outcome`.
+    """
     config, plan = prepared.config, prepared.plan
     recipe = RECIPES[plan.recipe]
+    unharmed = recipe["flip"] if mirrored is None or mirrored.harmless else "none"
     loop = LoopConfig(
         epochs=plan.epochs,
         batch_size=plan.batch_size,
         optimizer=recipe["optimizer"],
         schedule=recipe["schedule"],
-        flip=recipe["flip"],
+        flip=config.flip or unharmed,
         shift=recipe["shift"],
         augment=config.augment,
         seed=config.seed,

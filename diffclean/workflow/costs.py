@@ -31,6 +31,7 @@ class Costs:
         variation_s: seconds to make one variation.
         variation_bytes: bytes that a variation takes on disk.
         engine: the engine that makes variations: fingerprint, runtime and precision.
+        mirrored_s: seconds to train the network that looks at mirrored images on an image once.
         busy: how many times as long everything takes now, while other processes use the cores. The seconds above are
             those of a machine that does nothing else.
     """
@@ -40,6 +41,7 @@ class Costs:
     variation_s: float
     variation_bytes: float
     engine: str
+    mirrored_s: float
     busy: float = 1.0
 
 
@@ -74,18 +76,21 @@ def measured_costs(
     Raises:
         DiffcleanError: as in `variate`: there is no such engine, no runtime for it, or no image that can be read.
     """
+    from diffclean.training.mirrored import SIDE
     from diffclean.variation.estimate import estimate
 
     found = estimate(data, out, settings, to=FOLDER)
     training = training_pace(arch, side, classes, batch, device)
-    searching = training_pace(SEARCHER, min(side, SEARCH_SIDE), classes, 128, device)
+    searched_side = min(side, SEARCH_SIDE)
+    searching = training_pace(SEARCHER, searched_side, classes, 128, device)
+    mirrored_s = searching.seconds * (SIDE / searched_side) ** 2  # It is the same network.
     busy = max(training.busy, searching.busy)
     each = (
         found.seconds / max(1, found.variations - found.already_made)
         or found.windows_per_image / found.windows_per_second
     )
     bytes_each = found.bytes / max(1, found.variations - found.already_made)
-    return Costs(training.seconds, searching.seconds, each / busy, bytes_each, found.engine, busy)
+    return Costs(training.seconds, searching.seconds, each / busy, bytes_each, found.engine, mirrored_s, busy)
 
 
 def training_pace(arch: str, side: int, classes: int, batch: int, device: str | None = None) -> Pace:

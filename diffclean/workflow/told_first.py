@@ -32,6 +32,8 @@ def told(prepared: Prepared) -> list[str]:
             f"Classifiers: {plan.arch}, {epochs}, images {_shown(plan.size)}, on {prepared.device}. "
             f"Suspects: {_searched(prepared) if plan.searches else 'not looked for'}."
         )
+        if config.looks_at_mirrored:
+            lines.append("Training mirrors images unless a first look shows that this changes what they mean.")
     tested = f"{plan.self_test:,} images, 3 triggers" if plan.self_test else f"none, since {plan.no_self_test}"
     lines.append(f"Variations: {plan.variations} of each image. Self-test: {tested.rstrip('.')}.")
     lines += [f"To keep to the budget: {line}" for line in plan.gave_up]

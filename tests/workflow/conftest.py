@@ -21,4 +21,5 @@ def config(shapes: tuple[Path, Path], tiny_archs: None, tiny_model: Path, tmp_pa
         variations=1,
         detector="spectral",
         self_test=False,
+        flip="random",
     )

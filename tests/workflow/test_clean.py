@@ -10,6 +10,7 @@ from pathlib import Path
 from threading import Event
 
 import pytest
+from sides import LEFT, MIDDLE, RIGHT, draw_sides
 
 from diffclean.classifiers import checkpoints
 from diffclean.classifiers.classifier_file import ClassifierFile
@@ -79,6 +80,24 @@ def test_one_call_leaves_student_list_cleaned_data_and_a_page(config: CleanConfi
     assert {path.name.rpartition("_")[2] for path in varied.cleaned.rglob("*.png")} == {"v00.png"}
     assert sum(1 for _ in varied.cleaned.rglob("*.png")) == varied.kept
     assert _written(config.out)["work/student.pt"] == after["work/student.pt"]
+
+
+@pytest.mark.slow
+def test_images_that_become_something_else_in_the_mirror_are_not_mirrored(config: CleanConfig, tmp_path: Path) -> None:
+    draw_sides(tmp_path / "sides", 80, {"left": (LEFT,), "right": (RIGHT,), "middle": (MIDDLE,)})
+    job = replace(config, data=tmp_path / "sides", test=None, flip=None)
+    before = "\n".join(told(prepare(job, Hands())))
+    assert "Training mirrors images unless a first look shows that this changes what they mean." in before
+    run(job)
+    facts = read_facts(job.out)
+    assert facts.settings["train"]["flip"] == "none"
+    assert any("left, right are taken for something else" in note for note in facts.counts.notes)
+    looked = _written(job.out)["work/mirrored.json"]
+    run(replace(job, from_step="student"))
+    assert _written(job.out)["work/mirrored.json"] == looked
+    assert read_facts(job.out).settings["train"]["flip"] == "none"
+    run(replace(job, flip="alternating"))
+    assert read_facts(job.out).settings["train"]["flip"] == "alternating"
 
 
 def _written(out: Path) -> dict[str, int]:

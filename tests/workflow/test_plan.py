@@ -15,7 +15,14 @@ from diffclean.workflow.look_first import Looked
 from diffclean.workflow.plan import Plan, duration, first_plan
 
 CONFIG = CleanConfig(Path("data"), Path("out"))
-COSTS = Costs(training_s=1e-3, searching_s=5e-4, variation_s=0.05, variation_bytes=2000, engine="abc/openvino/fp32")
+COSTS = Costs(
+    training_s=1e-3,
+    searching_s=5e-4,
+    variation_s=0.05,
+    variation_bytes=2000,
+    engine="abc/openvino/fp32",
+    mirrored_s=5e-4,
+)
 
 
 def found(images: int, side: int, classes: int = 10, sizes: int = 1) -> Looked:
