@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from render_buckets import killed_in_bucket, killed_on_ray, stores, trained_from_bucket
-from render_clean import clean_short, clean_table
+from render_clean import clean_short, clean_table, mirrored_table
 from render_cost import cost_table
 from render_detection import detection_short, detection_summary, detection_table
 from render_gpu import (
@@ -280,6 +280,7 @@ PAGES: dict[str, dict[str, Any]] = {
         "pretrain_compare": pretrain_compare,
         "robustness_curve": robustness_curve,
     },
+    "docs/clean.md": {"mirrored": mirrored_table},
     "docs/performance.md": {
         "variate_throughput_defaults": speed,
         "variate_throughput": speed,

@@ -60,6 +60,29 @@ def clean_table(result: dict[str, Any]) -> str:
     return "\n".join(parts) + "\n"
 
 
+def mirrored_table(result: dict[str, Any]) -> str:
+    """Which classes become something else in the mirror."""
+    figures = result["figures"]
+    lines = [
+        f"**When `clean` mirrors images** (seed {figures['seed']}; {cores_of(result['machine'])}, busy with other "
+        "work). Recognised: the share of held-out images that the small network knows as they are, and in the mirror. The "
+        "network was chosen on signs without poison and with all-to-all BadNets, and on CIFAR-10 with BPP; the limits "
+        "were set before.",
+        "",
+    ]
+    rows = []
+    for cell in figures["cells"]:
+        seen = cell["classes"].values()
+        images, right, mirrored = (sum(each[name] for each in seen) for name in ("images", "right", "right_mirrored"))
+        known = f"{right / images:.1%} / {mirrored / images:.1%}"
+        attack = cell["attack"] if cell["rate"] is None else f"{cell['attack']}, {cell['rate']:.1%}"
+        turned = ", ".join(cell["turned"]) or "none"
+        mirrors = "yes" if cell["mirrors"] else "no"
+        rows.append([cell["data"], attack, str(len(seen)), known, turned, mirrors, f"{cell['cpu_s']:.0f}"])
+    head = ["data", "attack", "classes", "recognised", "something else in the mirror", "mirrored", "CPU s"]
+    return "\n".join([*lines, *table(head, rows)]) + "\n"
+
+
 _CLEAN = "clean_training"
 _LANDING = (
     "*No trigger* is the share of the test images of other classes that the student takes for the target without the "

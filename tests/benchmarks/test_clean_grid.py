@@ -124,3 +124,15 @@ def test_a_job_is_measured_once_and_the_result_file_is_what_remembers_it(
     result.write_text(json.dumps({"figures": marked}))
     assert importlib.import_module("clean_grid").main() == 0
     assert json.loads(result.read_text())["figures"]["cells"] == marked["cells"]
+
+
+def test_the_table_of_mirrored_images_says_which_classes_turned() -> None:
+    """Of 30 images, 20 are recognised as they are and 11 in the mirror."""
+    one = {"images": 10, "right": 10, "right_mirrored": 1, "lost": 9, "gained": 0}
+    other = {"images": 20, "right": 10, "right_mirrored": 10, "lost": 2, "gained": 2}
+    told = {"data": "signs", "attack": "benign", "rate": None, "labels": None, "classes": {"left": one, "stop": other}}
+    told |= {"turned": ["left"], "mirrors": True, "cpu_s": 12.3}
+    table = render_clean.mirrored_table(
+        {"figures": {"seed": 1, "cells": [told]}, "machine": {"cores": 1, "processor": "a CPU"}}
+    )
+    assert rows(table) == [["signs", "benign", "2", "66.7% / 36.7%", "left", "yes", "12"]]
