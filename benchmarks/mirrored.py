@@ -48,7 +48,7 @@ def measured(cell: Cell) -> dict[str, Any]:
     data = poisoned_set(cell, _ATTACKERS)
     began = time.process_time()
     found = look_in_mirror(data, classes_of(data), cell.seed)
-    told = {"data": cell.data.name, "attack": cell.attack, "rate": cell.real_rate}
+    told: dict[str, Any] = {"data": cell.data.name, "attack": cell.attack, "rate": cell.real_rate}
     told |= {"labels": cell.labels.value if isinstance(cell.labels, Labels) else None}
     told |= {"classes": {name: asdict(seen) for name, seen in found.classes.items()}, "turned": found.turned}
     told |= {"mirrors": found.harmless, "cpu_s": round(time.process_time() - began, 1)}

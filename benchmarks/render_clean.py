@@ -65,9 +65,9 @@ def mirrored_table(result: dict[str, Any]) -> str:
     figures = result["figures"]
     lines = [
         f"**When `clean` mirrors images** (seed {figures['seed']}; {cores_of(result['machine'])}, busy with other "
-        "work). Recognised: the share of held-out images that the small network knows as they are, and in the mirror. The "
-        "network was chosen on signs without poison and with all-to-all BadNets, and on CIFAR-10 with BPP; the limits "
-        "were set before.",
+        "work). Recognised: the share of held-out images that the small network knows as they are, and in the mirror. "
+        "The network was chosen on signs without poison and with all-to-all BadNets, and on CIFAR-10 with BPP; the "
+        "limits were set before.",
         "",
     ]
     rows = []
