@@ -180,8 +180,8 @@ def _elsewhere(cells: Cells) -> list[str]:
         return []
     return [
         "What BackdoorBench v2 reports for these attacks (its site's results.csv; CIFAR-10 as published, all 50,000 "
-        "images, PreAct-ResNet18). Our images are JPEG-coded copies, fewer, and seen by a smaller network, so compare "
-        "the differences between columns, not the accuracies.",
+        "images, PreAct-ResNet18). Our images are JPEG-coded copies, mostly fewer, and seen by a smaller network, so "
+        "compare the differences between columns, not the accuracies.",
         "",
         *table(["attack", "no defence", "best without clean data", "best with clean data"], rows),
     ]
