@@ -24,19 +24,49 @@ poison rates of 10 %, of SIG 5 % and of label-consistent 1 %.
 
 def clean_short(result: dict[str, Any]) -> str:
     """The README's first table: CA and ASR without a defence and after `clean`, a row for each attack."""
+    every = _rows(result["figures"]["cells"])
+    shown = _for_readers_in_a_hurry(every)
+    left_out = ""
+    if len(shown) < len(every):
+        left_out = (
+            f"{len(shown)} of {len(every)} rows of the [evidence](docs/evidence.md): left out are attacks that did not "
+            "fire and smaller runs of the same attack, and then those that were defended against best. "
+        )
     lines = [
         "What `diffclean clean` does at its defaults: clean accuracy / attack success in %, without a defence, of the "
         "student, and of a classifier that never met the attack, which is the best that can be had. *Found* is the "
         f"share of the poisoned images that are listed, *wrongly listed* that of the clean ones. {_LANDING} "
-        f"{_about(result)}",
+        f"{left_out}{_about(result)}",
         "",
     ]
     head = ["data", "attack", "found", "wrongly listed", "no defence", "`clean`", "clean data", "no trigger"]
     rows = []
-    for own in _rows(result["figures"]["cells"]):
+    for own in shown:
         rates = [_rates(own, name) for name in ("before", "after", _CLEAN)]
         rows.append([_data(own[0]), _named(own), *_listed(own), *rates, _landing(own)])
     return "\n".join([*lines, *table(head, rows)]) + "\n"
+
+
+def _for_readers_in_a_hurry(rows: list[Cells]) -> list[Cells]:
+    """At most six rows: of each data set and attack that fired the largest run, and of these the worst outcomes."""
+    largest: dict[tuple[str, str], Cells] = {}
+    for own in rows:
+        pair = own[0]["data"], own[0]["attack"]
+        fired = all(cell["fired"] is not False for cell in own)
+        if fired and (pair not in largest or own[0]["images"] > largest[pair][0]["images"]):
+            largest[pair] = own
+    worst = sorted(largest.values(), key=_left_of_the_attack, reverse=True)[:_SHOWN]
+    return [own for own in rows if own in worst]
+
+
+def _left_of_the_attack(own: Cells) -> float:
+    """How much larger the attack success is after `clean` than on clean data; a benign run comes before all others."""
+    success = [
+        cell["after"]["attack_success_rate"]["value"] - cell[_CLEAN]["attack_success_rate"]["value"]
+        for cell in own
+        if cell["after"].get("attack_success_rate") is not None
+    ]
+    return max(success, default=1.0)
 
 
 def clean_table(result: dict[str, Any]) -> str:
@@ -84,6 +114,8 @@ def mirrored_table(result: dict[str, Any]) -> str:
 
 
 _CLEAN = "clean_training"
+_SHOWN = 6
+"""Rows of the README's table."""
 _LANDING = (
     "*No trigger* is the share of the test images of other classes that the student takes for the target without the "
     "trigger: an attack success of about that size is a mistake that the student makes anyway."

@@ -64,6 +64,20 @@ def test_held_out_pairs_are_not_named_as_chosen() -> None:
     assert "None of them was chosen on these: cifar10 badnets." in table
 
 
+def test_the_readme_shows_the_largest_runs_and_the_worst_outcomes() -> None:
+    """Seven attacks that fired, of which two were defended against best, one that did not, and a smaller run."""
+    names = ("badnets", "blended", "bpp", "wanet", "lf", "object", "two-scale")
+    cells = [cell("benign"), cell("sig", fired=False), cell("badnets", images=1000)]
+    for number, name in enumerate(names):
+        one = cell(name)
+        one["clean_training"] |= {"attack_success_rate": rate(0 if name != "lf" else 1, 100)}
+        cells.append(one | {"after": one["after"] | {"attack_success_rate": rate(number, 100)}})
+    table = render_clean.clean_short({"figures": {"cells": cells}})
+    assert [row[1] for row in rows(table)] == ["benign", "bpp", "wanet", "lf", "object", "two-scale"]
+    assert "6 of 10 rows of the [evidence](docs/evidence.md)" in table
+    assert "rows of the" not in render_clean.clean_short({"figures": {"cells": [cell()]}})
+
+
 def test_a_benign_run_has_no_attack_success_and_no_share_that_was_found() -> None:
     assert rows(render_clean.clean_short({"figures": {"cells": [cell("benign")]}})) == [
         ["cifar10, 5,000", "benign", "", "0.0%", "80.0", "79.0", "79.0", ""]
