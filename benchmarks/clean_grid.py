@@ -28,7 +28,7 @@ from typing import Any
 
 from detection_cell import ATTACKS, BENIGN, Cell
 from detection_data import data_set
-from detection_training import Training, poisoned_set
+from detection_training import ATTACKERS, poisoned_set
 from record import commit, machine, results_folder, write_result
 
 from diffclean.attacks.base import Labels
@@ -47,8 +47,6 @@ _IDENTITY = ("data", "images", "attack", "rate", "seed", "options")
 """What tells one cell from another."""
 _LOOP = ("epochs", "batch_size", "optimizer", "schedule", "flip", "shift", "augment", "seed")
 """The settings of a training that `clean` decides."""
-_ATTACKERS = Training("wrn-16-1", "resnet8-cifar", 64, 20, 20, "micro")
-"""The classifier with which an attacker makes label-consistent images."""
 
 
 def main() -> int:
@@ -114,7 +112,7 @@ def about(cell: Cell) -> dict[str, Any]:
 
 def measured(cell: Cell, options: str) -> dict[str, Any]:
     """Carry out the job of a cell, and read its figures."""
-    poisoned = poisoned_set(cell, _ATTACKERS)
+    poisoned = poisoned_set(cell, ATTACKERS)
     manifest = None if cell.attack == BENIGN else poisoned / MANIFEST_FILE
     other = f"-{hashlib.sha256(options.encode()).hexdigest()[:8]}" if options else ""
     out = cell.data.work / "jobs" / f"{cell.name}{other}"

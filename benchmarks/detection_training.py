@@ -76,6 +76,10 @@ class Listed:
     digest: str
 
 
+ATTACKERS = Training("wrn-16-1", "resnet8-cifar", 64, 20, 20, "micro")
+"""The classifier with which an attacker makes label-consistent images, where nothing else is trained."""
+
+
 def poisoned_set(cell: Cell, training: Training) -> Path:
     """The suspect training set; for the benign run, the clean one in the same form."""
     if cell.attack == BENIGN:

@@ -1,4 +1,4 @@
-"""Which classes become something else in the mirror, with and without poison, so that `clean` mirrors no image.
+"""Whether `clean` mirrors the images of data sets with and without poison, and which classes speak against it.
 
     python benchmarks/mirrored.py --work WORK --data cifar10=TRAIN:TEST tiny40=FOLDER signs --attacks benign badnets
 
@@ -16,17 +16,14 @@ from typing import Any
 
 from detection_cell import ATTACKS, BENIGN, Cell
 from detection_data import data_set
-from detection_training import Training, poisoned_set
+from detection_training import ATTACKERS, poisoned_set
 from record import write_result
 
-from diffclean.attacks.base import Labels
 from diffclean.datasets.variations import classes_of
 from diffclean.detection.find import DEFAULT_DETECTOR
 from diffclean.training.mirrored import look_in_mirror
 
 _RATE = 0.1
-_ATTACKERS = Training("wrn-16-1", "resnet8-cifar", 64, 20, 20, "micro")
-"""The classifier with which an attacker makes label-consistent images."""
 
 
 def main() -> None:
@@ -45,11 +42,10 @@ def main() -> None:
 
 def measured(cell: Cell) -> dict[str, Any]:
     """What the look says about the data of a cell."""
-    data = poisoned_set(cell, _ATTACKERS)
+    data = poisoned_set(cell, ATTACKERS)
     began = time.process_time()
     found = look_in_mirror(data, classes_of(data), cell.seed)
     told: dict[str, Any] = {"data": cell.data.name, "attack": cell.attack, "rate": cell.real_rate}
-    told |= {"labels": cell.labels.value if isinstance(cell.labels, Labels) else None}
     told |= {"classes": {name: asdict(seen) for name, seen in found.classes.items()}, "turned": found.turned}
     told |= {"mirrors": found.harmless, "cpu_s": round(time.process_time() - began, 1)}
     print({name: told[name] for name in ("data", "attack", "turned", "cpu_s")}, flush=True)

@@ -96,8 +96,8 @@ def mirrored_table(result: dict[str, Any]) -> str:
     lines = [
         f"**When `clean` mirrors images** (seed {figures['seed']}; {cores_of(result['machine'])}, busy with other "
         "work). Recognised: the share of held-out images that the small network knows as they are, and in the mirror. "
-        "The network was chosen on signs without poison and with all-to-all BadNets, and on CIFAR-10 with BPP; the "
-        "limits were set before.",
+        "The network and its training were chosen on signs without poison and with all-to-all BadNets, on CIFAR-10 "
+        "with Blended and BPP, and on tiny40 with all-to-all BadNets; the limits were set before.",
         "",
     ]
     rows = []

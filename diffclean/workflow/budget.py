@@ -17,7 +17,8 @@ ATTACKS_TRIED = 3
 _SEARCHES = 300_000
 """Images that the default detector shows to its networks, about, whatever the size of the data set."""
 _MIRRORED = 12_000
-"""Images that the look at mirrored images shows to its network, about."""
+"""Images that the look at mirrored images shows to its network, about, and fewer where there are few."""
+_MIRRORED_EPOCHS = 12
 _LOOKING = 0.7
 """Two classifiers answer an image in this share of the time that one takes to train on it, about."""
 _LEAST_EPOCHS = {STANDARD: 8, FAST: 4}
@@ -29,7 +30,8 @@ _SELF_TEST_S = 1200.0
 def priced(plan: Plan, config: CleanConfig, found: Looked, costs: Costs) -> Plan:
     """Return the plan with the time and the disk space that it is expected to take."""
     searching_s = _searching_s(plan, config, costs)
-    seconds = {"mirrored-images": _MIRRORED * costs.mirrored_s if plan.trains and config.looks_at_mirrored else 0.0}
+    mirrored = min(_MIRRORED, _MIRRORED_EPOCHS * found.images) if plan.trains and config.looks_at_mirrored else 0
+    seconds = {"mirrored-images": mirrored * costs.mirrored_s}
     seconds |= _chain_seconds(plan, found.images, costs, searching_s, config.teacher is None)
     if config.budget_s is not None:  # Passes that find something train again.
         seconds["second-pass"] += plan.passes * seconds["teacher-anew"]

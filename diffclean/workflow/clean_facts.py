@@ -86,7 +86,8 @@ def facts_of(prepared: Prepared, done: Done, command: str) -> Facts:
 
 
 def _counts(prepared: Prepared, done: Done) -> Counts:
-    found = prepared.found
+    found, mirrored = prepared.found, done.mirrored
+    told = [mirrored.told] if mirrored is not None and mirrored.told else []
     return Counts(
         images=found.images + len(found.unreadable),
         classes=found.classes,
@@ -94,7 +95,7 @@ def _counts(prepared: Prepared, done: Done) -> Counts:
         unreadable=len(found.unreadable),
         duplicates=found.copies,
         passed_over=found.passed_over,
-        notes=(*prepared.notes, *([done.mirrored.told] if done.mirrored and done.mirrored.told else [])),
+        notes=(*prepared.notes, *told),
     )
 
 

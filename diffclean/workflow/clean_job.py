@@ -29,7 +29,7 @@ class Outcome:
         measured: the measurements of the classifiers and variations.
         self_test: the result of the self-test. None: it is not known whether there was one.
         gate: the limits that were set.
-        mirrored: what a classifier makes of mirrored images. None: nobody had to know.
+        mirrored: what a classifier makes of mirrored images. None: this was not measured.
         cannot: what could not be done and why, in sentences.
         cleaned: the cleaned data set. None: it was not asked for.
         kept: label -> how many images are not left out.
@@ -55,13 +55,13 @@ def chain_of(prepared: Prepared, mirrored: Mirrored | None) -> Chain:
     """
     config, plan = prepared.config, prepared.plan
     recipe = RECIPES[plan.recipe]
-    unharmed = recipe["flip"] if mirrored is None or mirrored.harmless else "none"
+    flip = config.flip or (recipe["flip"] if mirrored is None or mirrored.harmless else "none")
     loop = LoopConfig(
         epochs=plan.epochs,
         batch_size=plan.batch_size,
         optimizer=recipe["optimizer"],
         schedule=recipe["schedule"],
-        flip=config.flip or unharmed,
+        flip=flip,
         shift=recipe["shift"],
         augment=config.augment,
         seed=config.seed,
