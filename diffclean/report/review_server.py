@@ -13,8 +13,10 @@ import json
 import logging
 import secrets
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socket import SHUT_RDWR, socket
 from threading import Thread
 from typing import Any
 
@@ -83,7 +85,10 @@ class ReviewServer:
         self._thread.start()
 
     def close(self) -> None:
-        """Stop serving, and write the decisions that are not written yet; raises like `ReviewedList.close`."""
+        """Stop serving, and write the decisions that are not written yet; raises like `ReviewedList.close`.
+
+        Open connections are ended first, so that no decision is answered that is not written any more.
+        """
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -154,7 +159,23 @@ class _Server(ThreadingHTTPServer):
 
     def __init__(self, address: tuple[str, int], review: ReviewServer) -> None:
         self.review = review
+        self._connections: set[socket] = set()
         super().__init__(address, _Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self._connections.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self._connections.discard(request)
+        super().shutdown_request(request)
+
+    def server_close(self) -> None:
+        """Stop listening, and end the connections that browsers keep open for their next request."""
+        super().server_close()
+        for connection in list(self._connections):
+            with suppress(OSError):  # its browser or its thread was faster
+                connection.shutdown(SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Print the traceback of a bug, but none where a browser has closed a connection that it no longer needs."""

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from http.client import HTTPConnection, HTTPResponse
+from http.client import HTTPConnection, HTTPResponse, NotConnected
 from pathlib import Path
 
 import pytest
@@ -236,6 +236,24 @@ def test_a_browser_that_goes_away_is_no_bug(browser: Browser, capfd: pytest.Capt
         time.sleep(0.05)  # the thread of that connection ends
     assert browser.ask("").status == 200
     assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_closed_review_takes_no_decision_over_a_connection_that_is_still_open(browser: Browser) -> None:
+    """Browsers keep connections open; a decision that came over one was answered, and nobody wrote it."""
+    kept = HTTPConnection(browser.host, timeout=20)
+    kept.auto_open = 0
+    kept.connect()
+
+    def decide() -> bytes:
+        body, headers = '{"row": 0, "suspect": false}', {"Origin": f"http://{browser.host}"}
+        kept.request("POST", f"/{browser.server.token}/decide", body, headers)
+        return kept.getresponse().read()
+
+    assert b"written" in decide()
+    browser.server.close()
+    with pytest.raises((ConnectionError, NotConnected)):
+        decide()
+    kept.close()
 
 
 def test_the_page_asks_nobody_else_for_anything(browser: Browser) -> None:
