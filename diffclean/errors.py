@@ -58,6 +58,7 @@ class MissingExtraError(DiffcleanError):
 
     def __init__(self, library: str, extra: str) -> None:
         super().__init__(f"{library} is not installed.", f"pip install 'diffclean[{extra}]'")
+        self.args = (library, extra)  # what an error is made of again in another process
 
 
 class Interrupted(DiffcleanError):  # not a failure

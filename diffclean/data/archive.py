@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from diffclean.data.bucket_path import AnyFile
 from diffclean.data.item import Item
+from diffclean.data.keys import label_text
 from diffclean.data.passed_over import PassedOver
 
 if TYPE_CHECKING:
@@ -144,11 +145,3 @@ class Archive(Protocol):
 
     def complete(self, folder: AnyFile, names: list[str], head: Head) -> None:
         """Write what else belongs to a data set of these files."""
-
-
-def label_text(text: str) -> str:
-    """Turn an untrusted label into text that can name a folder: it must not lead elsewhere or be hidden."""
-    from diffclean.data.keys import safe_text
-
-    clean = safe_text(text.strip()).replace("/", "_")[:200]
-    return f"_{clean}" if clean.startswith(".") else clean

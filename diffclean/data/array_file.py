@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from diffclean.data.archive import Entry, Head, Look, label_text, row_key
+from diffclean.data.archive import Entry, Head, Look, row_key
 from diffclean.data.arrays import Array, array_archive, arrays_in, loaded, unpacked
 from diffclean.data.bucket_path import AnyFile
 from diffclean.data.decode import decode
 from diffclean.data.encode import encode
 from diffclean.data.item import Item
+from diffclean.data.keys import label_text
 from diffclean.data.packed_sink import PackedSink
 from diffclean.data.packed_source import PackedSource
 from diffclean.data.shard_files import check_unchanged, is_of, stamp_at

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from diffclean.data.archive import Entry, Head, label_text
+from diffclean.data.archive import Entry, Head
 from diffclean.data.item import ReadError
 from diffclean.data.json_file import json_of
-from diffclean.data.keys import safe_text
+from diffclean.data.keys import label_text, safe_text
 from diffclean.errors import DiffcleanError, UsageError
 
 if TYPE_CHECKING:

@@ -15,13 +15,14 @@ from typing import Any
 
 from diffclean.data.address import is_address
 from diffclean.data.archive import Archive, Entry, Head
+from diffclean.data.atomic import NameWriteError
 from diffclean.data.bucket_path import AnyFile, BucketPath
 from diffclean.data.decode import decode
 from diffclean.data.division import divided
 from diffclean.data.formats import extension_of
 from diffclean.data.in_order import in_order
 from diffclean.data.item import Item, ItemError
-from diffclean.data.keys import NameCollisionError, check_collisions, variation_name
+from diffclean.data.keys import NameCollisionError, check_collisions, label_of, variation_name
 from diffclean.data.new_folder import check_new, new_folder
 from diffclean.data.places import place_of, whole_at
 from diffclean.data.registry import archive_of, format_of, open_sink, open_source
@@ -126,18 +127,27 @@ class _Conversion:
     def _to_folder(self, to: str, root: AnyFile) -> None:
         """Write `<label>/<name>.<extension by content>`; a folder has no place for other data."""
         sink = open_sink(str(root), to)
-        sink.check_keys(self.survey.names, 1, "png", full_names=True)
+        sink.check_keys(self.survey.named(self._below_label), 1, "png", full_names=True)
 
         def write(read: tuple[Item, bytes]) -> None:
             item, data = read
-            name = self.source.name(item)
+            name = self._below_label(item)
             own = self.source.part_of(item) == ""  # a folder's own names have their extensions
-            sink.write(name if own else f"{name}.{extension_of(data)}", data)
+            try:
+                sink.write(name if own else f"{name}.{extension_of(data)}", data)
+            except NameWriteError as error:
+                self.written -= 1
+                self._leave_out(item, error.message)
 
         for _ in in_order(write, self._read(), _AT_ONCE):
             pass
         sink.sync()
         sink.finish(lambda: [], self.source, self.survey.class_to_idx)
+
+    def _below_label(self, item: Item) -> str:
+        """The name of an image in class folders; a table may say another label than the folder that it lies in."""
+        name = self.source.name(item)
+        return name if not item.label or label_of(name) == item.label else f"{item.label}/{name}"
 
     def _to_archive(self, archive: Archive, root: AnyFile) -> None:
         head = Head(self.survey.class_to_idx, self.source.fields)
@@ -186,12 +196,15 @@ class _Conversion:
         threads = _AT_ONCE if is_address(self.source.where) else 1
         for item, found in in_order(read, self._items(), threads):
             if isinstance(found, ItemError):
-                self.failed[item.key] = found.message
-                log.warning("%s: %s", item.key, found.message)
+                self._leave_out(item, found.message)
             else:
                 self.written += 1
                 yield item, found
             self.progress.advance(failed=len(self.failed))
+
+    def _leave_out(self, item: Item, why: str) -> None:
+        self.failed[item.key] = why
+        log.warning("%s: %s", item.key, why)
 
     def _items(self) -> Iterator[Item]:
         for item in self.survey.items():

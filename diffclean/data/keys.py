@@ -21,6 +21,8 @@ from diffclean.errors import DiffcleanError
 _UNSAFE = re.compile("[\x00-\x1f%\x7f-\x9f\u2028-\u202e\u2066-\u2069\udc80-\udcff]")
 _ESCAPE = re.compile(rb"%([0-9A-F]{2})")
 _OWN = re.compile(r"run\.json|journal.*\.jsonl|manifest.*\.parquet")
+_CUT_ESCAPE = re.compile("%[0-9A-F]?$")
+_LABEL_CHARACTERS = 200
 NAME_LIMIT_BYTES = 255
 _SHOWN = 5
 
@@ -32,6 +34,7 @@ class NameCollisionError(DiffcleanError):
         more = f"\n  ... and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         super().__init__("Some images cannot keep separate names:\n  " + "\n  ".join(problems[:_SHOWN]) + more, hint)
         self.problems = problems
+        self.args = (problems, hint)  # what an error is made of again in another process
 
 
 class BadKeyError(DiffcleanError):
@@ -77,6 +80,20 @@ def path_from_key(key: str) -> Path:
 def safe_text(text: str) -> str:
     """A text from an untrusted place with everything that could mislead a reader escaped, as in keys."""
     return _text(os.fsencode(text))
+
+
+def label_text(text: str) -> str:
+    """An untrusted label as text that can name a folder: it leads nowhere else, and is not hidden.
+
+    What this function, or a folder, gave as a label stays as it is, so that labels survive any number of conversions.
+    """
+    text = text.replace("\0", "").strip()
+    try:
+        key_bytes(text)
+    except BadKeyError:
+        text = safe_text(text)
+    clean = _CUT_ESCAPE.sub("", text.replace("/", "_")[:_LABEL_CHARACTERS])
+    return f"_{clean}" if clean.startswith(".") else clean
 
 
 def label_of(key: str) -> str:

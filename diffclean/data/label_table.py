@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import posixpath
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffclean.data.bucket_path import AnyFile
 from diffclean.data.json_file import json_of
-from diffclean.data.keys import safe_text
+from diffclean.data.keys import label_text, safe_text
 from diffclean.errors import UsageError
 
 if TYPE_CHECKING:
@@ -91,13 +92,23 @@ def table_of(root: AnyFile, text: str) -> Table:
         )
     folder = Path(name).parent.as_posix()
     before = "" if folder == "." else f"{folder}/"
-    named = {safe_text(f"{before}{row[file_column]}"): row for row in rows if row.get(file_column)}
+    named = {_key(f"{before}{row[file_column]}"): row for row in rows if row.get(file_column)}
     others = [one for one in columns if isinstance(one, str) and one not in (file_column, label_column)]
     return Table(
-        {key: safe_text(str(row.get(label_column) or "")) for key, row in named.items()},
+        {key: _label(row.get(label_column)) for key, row in named.items()},
         {key: {one: row.get(one) for one in others} for key, row in named.items()},
         {one: _type_of([row.get(one) for row in named.values()]) for one in others},
     )
+
+
+def _key(text: str) -> str:
+    """The key of a file that a row names; `./cat.png` is `cat.png`."""
+    return safe_text(posixpath.normpath(text))
+
+
+def _label(value: Any) -> str:
+    """The label in a cell. 0 and false are labels; an empty cell is none."""
+    return "" if value is None else label_text(value if isinstance(value, str) else json.dumps(value))
 
 
 def _rows(path: AnyFile) -> list[dict[str, Any]]:
@@ -112,7 +123,7 @@ def _rows(path: AnyFile) -> list[dict[str, Any]]:
         raise UsageError(f"{path} is not text in UTF-8: {error}.") from error
     try:
         if path.suffix in (".jsonl", ".ndjson"):
-            rows = (json_of(line) for line in content.splitlines() if line.strip())
+            rows = (json_of(line) for line in content.split("\n") if line.strip())
             return _rectangle(rows, len(content))
         return _rectangle(csv.DictReader(io.StringIO(content)), len(content))
     except (ValueError, csv.Error, RecursionError) as error:

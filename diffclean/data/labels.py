@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import logging
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from diffclean.data.bucket_path import AnyFile
@@ -11,7 +12,9 @@ from diffclean.data.item import Item
 from diffclean.data.keys import label_of
 from diffclean.data.label_table import FOLDER, LABEL_HINT, SUBFOLDER, table_of
 from diffclean.data.passed_over import PassedOver
-from diffclean.errors import DiffcleanError
+from diffclean.errors import DiffcleanError, UsageError
+
+log = logging.getLogger(__name__)
 
 SPLITS = frozenset("train training val valid validation test testing dev eval holdout".split())  # noqa: SIM905
 _TABLES = ("metadata.csv", "metadata.jsonl")
@@ -28,7 +31,7 @@ def labelled_from(root: AnyFile, items: Iterable[Item], label_from: str | None) 
             first folder.
 
     Raises:
-        UsageError: the file or the column does not exist, or the file cannot be parsed.
+        UsageError: the file or the column does not exist, the file cannot be parsed, or it names none of the images.
     """
     if label_from is None or label_from == FOLDER:
         yield from items
@@ -37,8 +40,30 @@ def labelled_from(root: AnyFile, items: Iterable[Item], label_from: str | None) 
             yield replace(item, label=label_of(item.key.partition("/")[2]))
     else:
         labels = table_of(root, label_from).labels
+        count = missed = 0
+        first = ""
         for item in items:
+            count += 1
+            if item.key not in labels:
+                missed += 1
+                first = first or item.key
             yield replace(item, label=labels.get(item.key, ""))
+        _check_named(root, label_from, labels, first, missed, count)
+
+
+def _check_named(
+    root: AnyFile, label_from: str, labels: Mapping[str, str], first: str, missed: int, count: int
+) -> None:
+    """Refuse a table that names none of the images, and warn of one that misses some."""
+    if not missed:
+        return
+    if missed == count:
+        raise UsageError(
+            f"{label_from} names none of the {count:,} images in {root}. It has {next(iter(labels), 'no rows')!r}, the "
+            f"first image is {first!r}.",
+            f"Expected paths below {root}, with their extensions and with / between folders.",
+        )
+    log.warning("%s: %s names no label for %s of %s images, such as %s.", root, label_from, missed, count, first)
 
 
 @dataclass

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 
-from diffclean.data.atomic import sync_folders, write_error
+from diffclean.data.atomic import make_folders, sync_folders, temporary_folder, write_error
 from diffclean.data.bucket_path import AnyFile, BucketPath
 from diffclean.data.lease import Lease
 from diffclean.errors import DiffcleanError
@@ -46,17 +45,15 @@ def new_folder(place: AnyFile) -> AbstractContextManager[AnyFile]:
 
 @contextmanager
 def _on_disk(place: Path) -> Iterator[AnyFile]:
-    part = place.with_name(f".{place.name}.{os.getpid()}.part")
+    make_folders(place.absolute().parent)
     try:
-        part.mkdir(parents=True)
-        yield part
-        sync_folders(part)
-        part.rename(place)
-        sync_folders(place.absolute().parent)
+        with temporary_folder(place.absolute()) as part:
+            yield part
+            sync_folders(part)
+            part.rename(place)
+            sync_folders(place.absolute().parent)
     except OSError as error:
         raise write_error(error, place) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 @contextmanager

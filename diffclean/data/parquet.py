@@ -26,6 +26,7 @@ from diffclean.data.packed_sink import PackedSink
 from diffclean.data.packed_source import PackedSource
 from diffclean.data.places import place_of
 from diffclean.data.shard_files import check_one_split, check_unchanged, holds, is_of, opened, stamp_at, stamp_of
+from diffclean.data.spool import temporary
 from diffclean.errors import DiffcleanError
 
 if TYPE_CHECKING:
@@ -255,11 +256,13 @@ def _check_rows(path: AnyFile, rows: int) -> None:
 def _spooled(file: pq.ParquetFile, number: int, column: str, size: int) -> _Group:
     group, most = _Group(), max(_SMALL_GROUP, _MOST_PACKED * size)
     for batch in file.iter_batches(_IMAGES_AT_ONCE, row_groups=[number], columns=[column], use_threads=False):
-        for value in batch.column(0):
-            group.add(value.as_py())
+        with temporary("images of a Parquet file"):
+            for value in batch.column(0):
+                group.add(value.as_py())
         if group.ends[-1] > most:
             raise ReadError(f"its row group holds more than {most:,} bytes of images, many times what the file has")
-    group.file.flush()
+    with temporary("images of a Parquet file"):
+        group.file.flush()
     return group
 
 

@@ -13,6 +13,7 @@ from typing import BinaryIO, Protocol
 
 from diffclean.data.atomic import (
     clean_temporaries,
+    make_folders,
     open_plain,
     read_plain,
     sync_file,
@@ -75,7 +76,7 @@ class Records(Protocol):
         """Remove incomplete files of killed runs: at least those of the same owner, and none of a running process."""
 
     def strangers(self) -> list[str]:
-        """The names of other files that exist there, sorted; the place is created if it is missing."""
+        """The names of other files that exist there, sorted."""
 
     def read(self, name: str) -> bytes | None:
         """The content of a file, or None if there is none; raises `DiffcleanError` if it cannot be read."""
@@ -122,8 +123,9 @@ class FolderRecords:
     def strangers(self) -> list[str]:
         """The names in the folder, without hidden files."""
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
             names = [path.name for path in self.folder.iterdir()]
+        except FileNotFoundError:
+            return []
         except OSError as error:
             raise write_error(error, self.folder) from error
         return sorted(name for name in names if name[0] != "." and name not in NAMES_OF_EMPTY)
@@ -144,6 +146,7 @@ class FolderRecords:
 
     def write_new(self, name: str, data: bytes) -> bool:
         """See `atomic.write_new`."""
+        make_folders(self.folder)
         return write_new(self.folder / name, data)
 
     @contextmanager

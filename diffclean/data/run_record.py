@@ -80,6 +80,19 @@ def open_run(out: Path | Records, record: RunRecord) -> RunRecord | None:
         DiffcleanError: `out` holds other files.
     """
     records = records_at(place_of(out)) if isinstance(out, Path) else out
+    found = check_run(records, record)
+    # Another shard may also begin now; its record is then the one to compare with.
+    if found is None and not records.write_new(RUN_FILE, record.as_json().encode()):
+        return open_run(records, record)
+    return found
+
+
+def check_run(records: Records, record: RunRecord) -> RunRecord | None:
+    """Return the record of the run that `open_run` would resume, or None if it would start one. Nothing is written.
+
+    Raises:
+        OtherRunError, DiffcleanError: as for `open_run`.
+    """
     found = _found(records)
     if found is not None:
         if different := differences(found, record):
@@ -87,15 +100,14 @@ def open_run(out: Path | Records, record: RunRecord) -> RunRecord | None:
         return found
     strangers = records.strangers()
     if RUN_FILE in strangers:  # another shard began since we looked
-        return open_run(records, record)
+        return check_run(records, record)
     if strangers:
         raise DiffcleanError(
             f"{records.where} is not empty and holds no {RUN_FILE} (found {strangers[0]!a}"
             + (f" and {len(strangers) - 1} more)." if len(strangers) > 1 else ")."),
             "Its files would be mixed with the variations. Name another output folder (`out`), or empty this one.",
         )
-    # Another shard may also begin now; its record is then the one to compare with.
-    return None if records.write_new(RUN_FILE, record.as_json().encode()) else open_run(records, record)
+    return None
 
 
 def other_run(records: Records, different: list[str], found: RunRecord | None = None) -> OtherRunError:
@@ -184,6 +196,7 @@ def _found(records: Records) -> RunRecord | None:
         identity = dict(content["identity"])
         # Version 1 had the source among the settings, so that moving a folder made it another run.
         source = identity.pop("source", "") or content.get("source", "")
+        identity.pop("pixel_limit", None)  # earlier versions named it, but it determines no bytes
         from_here = content.get("source_from_here", "")
         if not all(isinstance(each, str) and "\0" not in each for each in (source, from_here)):
             raise ValueError("its source is not a path")

@@ -27,7 +27,7 @@ class Spool:
 
     def append(self, value: Any) -> None:
         """Add a value at the end."""
-        with _errors():
+        with temporary():
             if not self._at_end:
                 self._file.seek(0, 2)
                 self._at_end = True
@@ -38,7 +38,7 @@ class Spool:
         return self._count
 
     def __iter__(self) -> Iterator[Any]:
-        with _errors():
+        with temporary():
             self._file.seek(0)
         self._at_end = False
         for line in self._file:
@@ -46,11 +46,16 @@ class Spool:
 
 
 @contextmanager
-def _errors() -> Iterator[None]:
+def temporary(what: str = "the list of images") -> Iterator[None]:
+    """Say in the errors of a block that they are those of a temporary file, and what can be done.
+
+    Raises:
+        WriteError: in place of an OSError.
+    """
     try:
         yield
     except OSError as error:
         raise WriteError(
-            f"The temporary file with the list of images cannot be written ({error.strerror}).",
+            f"The temporary file with {what} cannot be written ({error.strerror}).",
             "Free some space for temporary files, or set TMPDIR to another folder for them.",
         ) from error

@@ -58,7 +58,11 @@ class Survey:
     @property
     def names(self) -> Iterable[str]:
         """What all images are called in a folder (`Source.name`); may be iterated again and again."""
-        return _Names(self._all, self._name)
+        return self.named(self._name)
+
+    def named(self, name: Callable[[Item], str]) -> Iterable[str]:
+        """A name for each image of the source; may be iterated again and again."""
+        return _Names(self._all, name)
 
 
 @dataclass(frozen=True)

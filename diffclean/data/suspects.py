@@ -26,8 +26,9 @@ FORMAT_VERSION = 2
 _READABLE = (1, FORMAT_VERSION)
 _LIMIT_BYTES = 512 * 2**20
 """The largest list that is read, for about three million images."""
-_KEPT = ("0", "false", "no", "")
-"""The values of the column `suspect` in a CSV file that mark an image to be kept."""
+_KEPT = frozenset({"0", "0.0", "false", "f", "no", "n", ""})
+_LISTED = frozenset({"1", "1.0", "true", "t", "yes", "y"})
+"""The values of the column `suspect` in a CSV file, in lower case."""
 
 
 @dataclass(frozen=True)
@@ -264,7 +265,10 @@ def _from_csv(data: bytes) -> SuspectList:
 def _csv_image(row: dict[str, str | None]) -> JudgedImage:
     if not row["key"]:
         raise ValueError("a row without a key")
-    suspect = str(row.get("suspect", "1") or "").strip().lower() not in _KEPT
+    said = str(row.get("suspect", "1") or "").strip().lower()
+    if said not in _KEPT | _LISTED:
+        raise ValueError(f"{said[:40]!r} in the column `suspect`; expected 1 or 0")
+    suspect = said in _LISTED
     score, probability = row.get("score"), row.get("probability")
     return JudgedImage(
         row["key"],

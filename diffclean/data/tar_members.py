@@ -9,7 +9,7 @@ import tarfile
 from collections.abc import Mapping
 from typing import Any
 
-from diffclean.data.archive import Entry
+from diffclean.data.archive import Entry, Head
 from diffclean.data.formats import is_taken
 
 
@@ -19,9 +19,14 @@ def member_name(name: str) -> str:
     return f"{folder}{slash}{base.replace('.', '%2E')}"
 
 
-def label_member(entry: Entry) -> int | str:
-    """Return the content of `.cls`: a label that is a number is written as that number."""
-    return entry.label if entry.number is None or entry.label.isdigit() else entry.number
+def are_numbers(head: Head) -> bool:
+    """Whether every label is a number. `.cls` then holds the labels; else their numbers in `classes.json`."""
+    return all(label.isascii() and label.isdigit() for label in head.class_to_idx)
+
+
+def label_member(entry: Entry, head: Head) -> int | str:
+    """Return the content of `.cls`; see `are_numbers`."""
+    return entry.label if entry.number is None or are_numbers(head) else entry.number
 
 
 def members_beside(about: Mapping[str, Any]) -> dict[str, bytes]:

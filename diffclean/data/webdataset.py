@@ -18,13 +18,13 @@ from diffclean.data.classes import checked_classes
 from diffclean.data.formats import is_taken
 from diffclean.data.item import Item, ReadError
 from diffclean.data.json_file import json_of, read_json
-from diffclean.data.keys import BadKeyError, key_bytes, key_from_path, safe_text
+from diffclean.data.keys import BadKeyError, key_bytes, key_from_path, label_text, safe_text
 from diffclean.data.packed_sink import PackedSink
 from diffclean.data.packed_source import PackedSource
 from diffclean.data.places import write_at
 from diffclean.data.shard_files import is_of, opened, read_range, stamp_of
 from diffclean.data.tar import Member, NoEndMark, TarError, members
-from diffclean.data.tar_members import add_member, label_member, member_name, members_beside
+from diffclean.data.tar_members import add_member, are_numbers, label_member, member_name, members_beside
 from diffclean.errors import DiffcleanError, UsageError
 
 if TYPE_CHECKING:
@@ -127,7 +127,13 @@ class Tars:
     def class_names(self, paths: list[AnyFile]) -> dict[str, int]:
         """Return the class names in `classes.json` beside the tars."""
         path = paths[0].parent / CLASSES_FILE
-        return checked_classes(read_json(path)) if path.is_file() else {}
+        if not path.is_file():
+            return {}
+        try:
+            stored = checked_classes(read_json(path))
+            return checked_classes({label_text(name): number for name, number in stored.items()})
+        except DiffcleanError as error:
+            raise DiffcleanError(f"{path}: {error.message}", 'Expected {"cat": 0, "dog": 1}.') from error
 
     def pack(self, file: BinaryIO, entries: Iterator[Entry], count: int, head: Head) -> list[str]:
         """Write the members of each image, without owners and dates."""
@@ -137,7 +143,7 @@ class Tars:
                 base = member_name(entry.name)
                 place = add_member(tar, f"{base}.{entry.extension}", entry.data)
                 if entry.label:
-                    add_member(tar, f"{base}.cls", str(label_member(entry)).encode())
+                    add_member(tar, f"{base}.cls", str(label_member(entry, head)).encode())
                 for name, data in members_beside(entry.about).items():
                     add_member(tar, f"{base}.{name}", data)
                 found.append(json.dumps({"stamp": "", "image": place, "along": {}}))
@@ -146,7 +152,7 @@ class Tars:
 
     def complete(self, folder: AnyFile, names: list[str], head: Head) -> None:
         """Write the names of the classes, unless they are numbers."""
-        if head.class_to_idx and not all(label.isdigit() for label in head.class_to_idx):
+        if head.class_to_idx and not are_numbers(head):
             write_at(folder / CLASSES_FILE, json.dumps(dict(head.class_to_idx), indent=2).encode() + b"\n")
 
     def _item(self, key: str, sample: _Sample, file: BinaryIO, stamp: str, look: Look) -> Item | None:

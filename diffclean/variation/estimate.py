@@ -20,6 +20,7 @@ from diffclean.data.item import ItemError
 from diffclean.data.journal import Journal, journal_name
 from diffclean.data.pixels import Pixels
 from diffclean.data.registry import format_of, open_sink, open_source
+from diffclean.data.run_record import RunRecord, check_run
 from diffclean.data.shard import Shard
 from diffclean.data.sources import Source
 from diffclean.data.survey import Comparison, Survey
@@ -28,7 +29,7 @@ from diffclean.variation.cost import cost_of
 from diffclean.variation.gate import RETRIES
 from diffclean.variation.likeness import likeness_for
 from diffclean.variation.sampler import Sampler
-from diffclean.variation.settings import Opened, Settings, open_for, recipe_of
+from diffclean.variation.settings import Opened, Settings, identity_of_run, open_for, recipe_of
 from diffclean.variation.windows import Layout, from_canvas, layout, to_canvas
 
 
@@ -69,7 +70,7 @@ def estimate(
     """Measure one batch and estimate the whole run. Nothing is written, except for an engine in the cache.
 
     Raises:
-        DiffcleanError: as for `variate`, or no image can be read.
+        DiffcleanError: as for `variate`, which would also refuse `out`, or no image can be read.
     """
     settings = settings.resolved(recipe_of(settings).defaults)
     shard = shard or Shard()
@@ -82,6 +83,8 @@ def estimate(
     settings.check_names(sink, survey.names)
     opened = open_for(settings, threads)
     settings, sampler = opened.settings, opened.sampler()
+    identity = identity_of_run(settings, opened.engine.identity, sink)
+    check_run(sink.records, RunRecord(identity, survey.class_to_idx, {}))
     assert settings.batch is not None
     sample, unreadable = _sampled(images, survey, settings, sampler.image_size)
     if survey.count and not sample:

@@ -13,6 +13,7 @@ from diffclean.data.encode import ImageFormat
 from diffclean.data.fit import LONGEST_SIDE, Fit, OutputSize
 from diffclean.data.keys import variation_name
 from diffclean.data.limits import Limits
+from diffclean.data.registry import FOLDER
 from diffclean.data.sinks import Sink
 from diffclean.engine.manifest import FILE_NAME as ENGINE_FILE
 from diffclean.engine.manifest import EngineManifest, read_engine_manifest
@@ -179,11 +180,19 @@ class Settings:
         """
         content = asdict(self) | {"size": str(self.size), "engine": engine, "labels": identity_of(self.labels)}
         # The engine's identity contains the first two; the limits determine which images fail, but no bytes.
-        for name in ("runtime", "precision", "byte_limit", "time_limit_s"):
+        for name in ("runtime", "precision", "pixel_limit", "byte_limit", "time_limit_s"):
             del content[name]
         if self.min_similarity is None:  # runs of earlier versions, which had no quality gate, do not name it
             del content["min_similarity"]
         return content
+
+
+def identity_of_run(settings: Settings, engine: str, sink: Sink) -> dict[str, Any]:
+    """`Settings.identity`, with the format of the output."""
+    identity, place = settings.identity(engine), sink.describe()
+    if place is not None and place.format != FOLDER:  # runs of earlier versions, which are folders, do not name it
+        identity["to"] = place.format
+    return identity
 
 
 @dataclass(frozen=True)

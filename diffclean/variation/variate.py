@@ -17,7 +17,7 @@ from diffclean.data.apart import path_from
 from diffclean.data.item import Item
 from diffclean.data.journal import Journal
 from diffclean.data.manifest import Row, latest, manifest_name, read_run_manifest, write_sorted_manifest
-from diffclean.data.registry import FOLDER, open_sink, open_source
+from diffclean.data.registry import open_sink, open_source
 from diffclean.data.run_record import RunRecord, open_run, update_run
 from diffclean.data.shard import Shard
 from diffclean.data.sinks import Sink
@@ -30,7 +30,7 @@ from diffclean.results import table
 from diffclean.variation.following import Following
 from diffclean.variation.labels import KEEP, labeller_for, note_on
 from diffclean.variation.run import Concurrency, Run
-from diffclean.variation.settings import Settings, locate, recipe_of
+from diffclean.variation.settings import Settings, identity_of_run, locate, recipe_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -229,9 +229,7 @@ def _record(run: Run, survey: Survey, classes: Mapping[str, int]) -> RunRecord:
     source, place = run.images.describe(), run.sink.describe()
     where = source.where if source else ""
     from_here = path_from(place.where, where) if source and place else ""
-    identity = run.located.settings.identity(run.engine)
-    if place is not None and place.format != FOLDER:  # runs of earlier versions, which are folders, do not name it
-        identity["to"] = place.format
+    identity = identity_of_run(run.located.settings, run.engine, run.sink)
     return RunRecord(identity, classes, run.other(), where, from_here, survey.images)
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from diffclean.data.atomic import NameWriteError
 from diffclean.data.decode import decoded
 from diffclean.data.encode import encode
+from diffclean.data.in_flight import IN_FLIGHT
 from diffclean.data.item import Item, ItemError
 from diffclean.data.keys import NAME_LIMIT_BYTES, is_too_long
 from diffclean.data.manifest import Row, Status
@@ -26,6 +27,9 @@ from diffclean.variation.windows import Layout, from_canvas, layout, to_canvas
 
 Job = tuple[Item, list[int]]
 """An image, and the variants of it that are wanted."""
+
+_BYTES_A_PIXEL = 9
+"""Of an output that is being written, in RGB: the picture, what its colours are computed in, and its encoding."""
 
 
 @dataclass
@@ -91,13 +95,15 @@ class Work:
 
     def _finish(self, row: Row, plan: Layout, colors: ColorStatistics | None, pixels: NDArray[np.uint8]) -> Row:
         """Encode and write the result of the sampler, a whole canvas, (H, W, 3) uint8."""
-        pixels = transferred(pixels, colors, self.settings.color_transfer)
-        pixels = from_canvas(pixels, plan, self.settings.size)
-        row = self.labeller.labelled(row, pixels)
-        try:
-            encoded = encode(pixels, self.settings.format)
-            self.sink.write(row.output, encoded)
-        except (ItemError, NameWriteError) as error:
-            return replace(row, status=Status.FAILED, error=error.message)
+        width, height = plan.size(self.settings.size)
+        with IN_FLIGHT.room(_BYTES_A_PIXEL * width * height):
+            pixels = transferred(pixels, colors, self.settings.color_transfer)
+            pixels = from_canvas(pixels, plan, self.settings.size)
+            row = self.labeller.labelled(row, pixels)
+            try:
+                encoded = encode(pixels, self.settings.format)
+                self.sink.write(row.output, encoded)
+            except (ItemError, NameWriteError) as error:
+                return replace(row, status=Status.FAILED, error=error.message)
         done = replace(row, width=pixels.shape[1], height=pixels.shape[0], output_bytes=len(encoded))
         return replace(done, output_sha256=hashlib.sha256(encoded).hexdigest())

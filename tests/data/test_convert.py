@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,7 @@ from data_sets import content, picture, problems, shards
 from diffclean.cli.main import main
 from diffclean.data.convert import convert
 from diffclean.data.registry import FOLDER, FORMATS, format_of, open_source
-from diffclean.errors import DiffcleanError
+from diffclean.errors import DiffcleanError, UsageError
 
 CLASSES = ["cat", "dog", "eel"]
 PACKED = [name for name in FORMATS if name != FOLDER]
@@ -189,3 +191,89 @@ def test_an_array_of_greys_or_with_channels_first_is_read(tmp_path: Path) -> Non
     assert content(tmp_path / "grey.npz") == content(tmp_path / "first.npz") == content(tmp_path / "last.npz")
     assert {label for label, _ in content(tmp_path / "grey.npz")} == {"0", "1"}
     assert io.BytesIO(content(tmp_path / "grey.npz")[0][1]).read(4) == b"\x89PNG"
+
+
+def test_labels_of_numbers_and_words_survive_in_every_format(tmp_path: Path) -> None:
+    """In tars, `1 2 3 other` had its numbers read as places in the list of labels."""
+    odd = ["1", "2", "3", "other", "milk 2%25", "0%25", "_.hidden"]
+    for number, label in enumerate(odd):
+        path = tmp_path / "folder" / label.replace("%25", "%") / f"{number}.png"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(picture(number))
+    before = content(tmp_path / "folder")
+    assert {label for label, _ in before} == set(odd)
+    here = tmp_path / "folder"
+    for name in [*PACKED, *reversed(PACKED), FOLDER]:
+        there = tmp_path / f"{len(list(tmp_path.iterdir()))}-{name}"
+        convert(str(here), there, name)
+        assert content(there) == before
+        assert open_source(there).class_to_idx == open_source(tmp_path / "folder").class_to_idx
+        here = there
+
+
+def test_names_of_classes_that_hold_a_percent_sign_are_one_class_each(tmp_path: Path) -> None:
+    features = {"label": {"names": ["0%", "100%"], "_type": "ClassLabel"}}
+    table = pa.table({"image": [picture(1), picture(2)], "label": [0, 1]})
+    table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    pq.write_table(table, tmp_path / "x.parquet")
+    source = open_source(tmp_path / "x.parquet")
+    assert [item.label for item in source.items()] == ["0%25", "100%25"]
+    assert source.class_to_idx == {"0%25": 0, "100%25": 1}
+
+
+@pytest.fixture
+def flat(tmp_path: Path) -> Path:
+    """Four images in no class folder; a table gives them the labels 0 and 1, as numbers."""
+    (tmp_path / "flat").mkdir()
+    for number in range(4):
+        (tmp_path / "flat" / f"{number}.png").write_bytes(picture(number))
+    rows = [{"file_name": f"./{number}.png", "label": number % 2} for number in range(4)]
+    (tmp_path / "flat" / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    return tmp_path / "flat"
+
+
+def test_a_table_of_labels_becomes_class_folders(flat: Path, tmp_path: Path) -> None:
+    """The label 0 is a label, and `./0.png` is `0.png`."""
+    done = convert(str(flat), tmp_path / "out", FOLDER, label_from="metadata.jsonl")
+    assert (done.images, done.classes) == (4, 2)
+    made = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.png"))
+    assert made == ["0/0.png", "0/2.png", "1/1.png", "1/3.png"]
+
+
+def test_a_table_that_names_none_of_the_images_is_refused(flat: Path, caplog: pytest.LogCaptureFixture) -> None:
+    table = flat / "metadata.csv"
+    table.write_text("file_name,label\n0,cat\n1,dog\n")
+    with pytest.raises(UsageError, match=r"metadata\.csv names none of the 4 images .* first image is '0\.png'"):
+        open_source(flat, label_from="metadata.csv").items()
+    table.write_text("file_name,label\n0.png,cat\n1.png,dog\n")
+    assert [item.label for item in open_source(flat, label_from="metadata.csv").items()] == ["cat", "dog", "", ""]
+    assert "names no label for 2 of 4 images, such as 2.png" in caplog.text
+
+
+def test_a_line_separator_in_a_caption_ends_no_line(flat: Path) -> None:
+    rows = [{"file_name": f"{number}.png", "label": "cat", "caption": "a\u2028b"} for number in range(4)]
+    text = "\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    (flat / "metadata.jsonl").write_text(text, encoding="utf-8")
+    source = open_source(flat, label_from="metadata.jsonl")
+    assert source.about(source.items()[0]) == {"caption": "a\u2028b"}
+
+
+def test_a_name_that_is_too_long_for_a_folder_fails_alone(tmp_path: Path) -> None:
+    members = {f"cat/{number}.png": picture(number) for number in range(2)} | {f"{'long' * 64}.png": picture(3)}
+    with tarfile.open(tmp_path / "x.tar", "w") as tar:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    done = convert(str(tmp_path / "x.tar"), tmp_path / "out", FOLDER)
+    assert (done.images, len(done.failed)) == (2, 1)
+
+
+def test_a_conversion_touches_nothing_that_another_process_is_making(folder: Path, tmp_path: Path) -> None:
+    """In containers, every process has the same number; the folder of another one was removed."""
+    for name in (f".out.{os.getpid()}.part", ".out.part"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "work").write_text("of another container")
+    convert(str(folder), tmp_path / "out", FOLDER)
+    assert (tmp_path / f".out.{os.getpid()}.part" / "work").is_file()
+    assert len(list(tmp_path.glob(".diffclean*"))) == 0

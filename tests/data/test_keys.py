@@ -15,6 +15,7 @@ from diffclean.data.keys import (
     key_bytes,
     key_from_path,
     label_of,
+    label_text,
     path_from_key,
     variation_name,
 )
@@ -72,6 +73,17 @@ def test_a_variation_stays_in_the_folder_of_its_image(raw: bytes, variant: int) 
     name = variation_name(key, variant, "png")
     assert path_from_key(name).parent == path_from_key(key).parent
     assert name.endswith(f"_v{variant:02d}.png")
+
+
+@given(st.text())
+@example("2%")
+@example("%" * 150)
+@example("x" * 199 + "\n")
+@example("../..")
+def test_a_label_from_anywhere_names_one_folder_and_stays_as_it_is(text: str) -> None:
+    label = label_text(text)
+    assert label_text(label) == label
+    assert not label or (path_from_key(label).name, label[0] == ".") == (os.fsdecode(key_bytes(label)), False)
 
 
 def test_names_that_people_see() -> None:

@@ -79,6 +79,7 @@ def test_a_list_of_version_1_is_still_read(tmp_path: Path) -> None:
         ("list.csv", "\ufeffkey;not,key\r\nx,a/1.png\r\ny,a/2.png\r\n"),
         ("list.csv", "suspect,key\n1,a/1.png\nTrue,a/2.png\n0,a/3.png\nfalse,a/4.png\nNo,a/5.png\n,a/6.png\n"),
         ("list.csv", "key,suspect\na/1.png,yes\na/2.png,1\na/3.png\n"),
+        ("list.csv", "key,suspect\na/1.png,1.0\na/2.png,Y\na/3.png,0.0\na/4.png,n\n"),
     ],
 )
 def test_what_others_write(name: str, content: str, tmp_path: Path) -> None:
@@ -110,6 +111,7 @@ def test_keys_alone_have_no_score(tmp_path: Path) -> None:
         ("list.csv", "name\na/1.png\n"),
         ("list.csv", "label,key\na\n"),
         ("list.csv", "key,score\na/1.png,high\n"),
+        ("list.csv", "key,suspect\na/1.png,maybe\n"),
     ],
 )
 def test_a_list_that_is_none(name: str, content: str, tmp_path: Path) -> None:

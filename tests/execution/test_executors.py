@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,8 +17,10 @@ import pytest
 from small_cluster import NODE, small_cluster, wait_for_the_end
 from squares import Square, Squares
 
+from diffclean.data.keys import NameCollisionError
 from diffclean.errors import DiffcleanError, MissingExtraError, UsageError
 from diffclean.execution.base import Executor, Share
+from diffclean.execution.child import sendable
 from diffclean.execution.here import Here
 from diffclean.execution.processes import Processes
 from diffclean.execution.ray_actors import Ray
@@ -257,3 +260,17 @@ def test_gpus_that_an_actor_cannot_have(gpus: float) -> None:
 )
 def test_how_many_actors_a_node_holds(needs: Needs, resources: dict[str, float], actors: int) -> None:
     assert needs.fit(resources) == actors
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        DiffcleanError("what was found", "what to type"),
+        MissingExtraError("ray", "ray"),
+        NameCollisionError(["a and b"], "Rename one."),
+    ],
+)
+def test_an_error_of_a_user_stays_one_on_its_way_to_another_process(error: DiffcleanError) -> None:
+    assert type(sendable(error)) is type(error)
+    there = pickle.loads(pickle.dumps(error))
+    assert (type(there), str(there), there.hint) == (type(error), str(error), error.hint)

@@ -597,6 +597,23 @@ def test_the_pixel_limit(run: Run, source: Path, tmp_path: Path, draw_photos: Dr
     draw_photos(source, ["dog/large.png"], width=40, height=16)
     report = run(source, tmp_path / "out", pixel_limit=320)
     assert [row.error for row in report.failed] == ["image of 40x16 pixels; the limit is 320"]
+    before = report.made
+    report = run(source, tmp_path / "out", pixel_limit=640)  # what the message leads to
+    assert (report.made, report.kept, report.failed) == (1, before, [])
+
+
+def test_a_dry_run_refuses_what_the_run_would_refuse(
+    run: Run, source: Path, tmp_path: Path, settings: Settings
+) -> None:
+    run(source, tmp_path / "out")
+    assert estimate(source, tmp_path / "out", settings).already_made == 7
+    with pytest.raises(DiffcleanError, match="holds a run with other settings"):
+        estimate(source, tmp_path / "out", replace(settings, seed=7))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letter.txt").write_text("dear")
+    with pytest.raises(DiffcleanError, match=r"holds no run\.json"):
+        estimate(source, tmp_path / "mine", settings)
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["letter.txt"]
 
 
 def test_no_images(run: Run, tmp_path: Path) -> None:
