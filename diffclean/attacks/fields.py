@@ -20,7 +20,7 @@ MOST_PERIODS = 16
 """The highest cut-off that `smooth` takes: 16 periods fill an image of 32 px, and the limit bounds the work."""
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=2)  # few sizes, for a photograph takes hundreds of megabytes
 def smooth(seed: int, periods: float, height: int, width: int) -> Floats:
     """White noise after a Gaussian low-pass, separately for each channel.
 

@@ -55,7 +55,7 @@ def picture(embedded: str) -> NDArray[np.uint8]:
     return np.asarray(_opened(data, "The picture in the manifest", _LONGEST**2))
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=2)  # few sizes, for a photograph takes hundreds of megabytes
 def full_image(pattern: str, pattern_seed: int, height: int, width: int) -> Pixels:
     """A pattern that covers an image: noise, or a picture stretched over it (bicubic; transparency over white).
 

@@ -94,7 +94,7 @@ def patterns(parameters: Mapping[str, Any], height: int, width: int) -> tuple[Fl
     return _patterns(*(parameters[name] for name in names), height, width)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=1)  # one size, for a photograph of 12 megapixels takes 2 GB
 def _patterns(
     seed: int, smooth_periods: float, fine_periods: float, parts: int, height: int, width: int
 ) -> tuple[Floats, Floats]:

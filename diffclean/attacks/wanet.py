@@ -63,7 +63,7 @@ class WaNet:
         return sampled(image, x, y)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=2)  # few sizes, for a photograph takes hundreds of megabytes
 def field(k: int, pattern_seed: int, height: int, width: int) -> Floats:
     """up(P): (height, width, 2), where the last axis has x before y; do not change the returned array."""
     control = 2 * pattern_draws(pattern_seed).uniform(k, k, 2) - 1

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from diffclean.classifiers.airnet import AirNet
 from diffclean.classifiers.resnets import preact_resnet18, resnet8, resnet9, resnet18, wrn_16_1
-from diffclean.errors import UsageError
+from diffclean.classifiers.weight_files import reason_of
+from diffclean.errors import DiffcleanError, UsageError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -161,3 +162,27 @@ def pick_device(name: str | None = None) -> torch.device:
             f"The device {name!r} cannot be used here: {error}", "Give cpu, cuda, or auto for the best that works."
         ) from error
     return device
+
+
+def check_takes(model: nn.Module, arch: str, size: tuple[int, int], device: torch.device) -> None:
+    """Refuse images that a network cannot take, before any time is spent on them. The network is then in `eval` mode.
+
+    Args:
+        model: the network.
+        arch: its name.
+        size: (height, width) of the images in pixels.
+        device: the device of the network.
+
+    Raises:
+        DiffcleanError: the network cannot take them.
+    """
+    try:
+        with torch.no_grad():
+            model.eval()(torch.zeros(2, 3, *size, device=device))
+    except torch.OutOfMemoryError:
+        raise
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise DiffcleanError(
+            f"{arch} cannot take images of {size[1]}x{size[0]} px: {reason_of(error)}",
+            "Resize the images to a size that it can take, for example: `size` 224",
+        ) from error

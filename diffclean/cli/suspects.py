@@ -75,7 +75,7 @@ log = logging.getLogger(__name__)
     help="Resize the images to squares of this side before they are examined, in pixels.  [default: the teacher's "
     "size, else the size of the images up to 128]",
 )
-@click.option("--seed", type=int, help="The seed of everything that is random.")
+@click.option("--seed", type=click.IntRange(0), help="The seed of everything that is random.")
 @classifier_options("teacher")
 @click.option(
     "--device",

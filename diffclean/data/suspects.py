@@ -219,12 +219,14 @@ def _from_json(data: bytes) -> SuspectList:
     if content["format"] != FORMAT or content["format_version"] not in _READABLE:
         raise ValueError("the format is not one that this version reads")
     first = content["format_version"] == 1  # version 1 used the field names of the only detector
+    images = [_from_version_1(row) if first else _image(row) for row in content["images"]]
+    listed = Counter(image.label for image in images if image.suspect)  # a person may have changed the list since
     return SuspectList(
         "variation-drop" if first else str(content["detector"]),
         "" if first else str(content["source"]),
         str(content["teacher"]),
-        [_class(row) for row in content["classes"]],
-        [_from_version_1(row) if first else _image(row) for row in content["images"]],
+        [replace(found, suspects=listed[found.name]) for found in map(_class, content["classes"])],
+        images,
         {str(key): str(why) for key, why in content["missing"].items()},
         {} if first else dict(content["settings"]),
     )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,15 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from diffclean.data.in_order import in_order
 from diffclean.data.item import Item, ItemError
 from diffclean.data.sources import Source
 from diffclean.datasets.pixels import ImageSet, InMemory, Streamed, histogram_of, read_pixels, threads_for
 from diffclean.errors import DiffcleanError, UsageError
 from diffclean.progress import NoProgress, Progress
-
-_AT_ONCE = 4096
-"""The number of images given to the readers at a time; a future for each of a million images would be larger than the
-images."""
 
 Found = tuple[NDArray[np.uint8], str] | str
 """(3, H, W) uint8 with the sha256 of the file, or the reason why it cannot be read."""
@@ -77,7 +73,7 @@ def read_images(
 
     progress.begin(f"Reading {Path(source.where).name}", len(items))
     try:
-        for item, found in zip(items, _mapped(work, items, threads_for(source)), strict=True):
+        for item, found in zip(items, in_order(work, items, threads_for(source)), strict=True):
             if isinstance(found, str):
                 failed[item.key] = found
             else:
@@ -120,16 +116,6 @@ class _Gathered:
         if self.images is not None:
             return InMemory(self.images[: len(self.items)])
         return Streamed(self.source, self.items, size, (self.shape[1], self.shape[2]), self.levels)
-
-
-def _mapped(work: Callable[[Item], Found], items: Sequence[Item], threads: int) -> Iterator[Found]:
-    """Apply `work` to each item in several threads, and yield the results in order."""
-    pool = ThreadPoolExecutor(threads)
-    try:
-        for start in range(0, len(items), _AT_ONCE):
-            yield from pool.map(work, items[start : start + _AT_ONCE])
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _check_shape(source: Source, item: Item, found: tuple[int, ...], first: tuple[int, ...]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -138,6 +139,8 @@ def sketch_of(sources: list[str]) -> list[str]:
 def memory_limit(memory_gib: float | None, processes: int) -> int | None:
     """The bytes that decoded images may take in this process; None if no limit is known."""
     if memory_gib is not None:
+        if math.isinf(memory_gib):
+            return None
         return int(memory_gib * 2**30 / processes)
     available = memory_bytes()["available"]
     return None if available is None else available // 2 // processes

@@ -61,6 +61,8 @@ def find_suspects(
         DiffcleanError: a file or folder cannot be read, or the data and the variations do not belong together.
         Interrupted: `stop` was set.
     """
+    if seed < 0:
+        raise UsageError(f"`seed` must be 0 or more, not {seed}.")
     chosen, source = checked(data, detector, teacher, variations, retrained, first)
     progress = progress or NoProgress()
     evidence, missing, sha256 = _gathered(chosen, source, teacher, variations, size, device, seed, stop, progress)

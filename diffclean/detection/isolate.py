@@ -280,6 +280,7 @@ def _margins(
 
 def _classes(search: _Search, images: Samples, suspects: NDArray[np.bool_]) -> list[JudgedClass]:
     labels = images.labels.numpy()
+    seen = np.bincount(search.labels.numpy(), minlength=search.classes)
     judged = []
     for name, number in images.class_to_idx.items():
         own = labels == number
@@ -288,5 +289,6 @@ def _classes(search: _Search, images: Samples, suspects: NDArray[np.bool_]) -> l
         separation, why = (verdict.separation, verdict.why(name)) if verdict is not None else (0.0, "")
         listed = int(suspects[own].sum())
         picture = verdict.picture() if verdict is not None and listed else ""
-        judged.append(JudgedClass(name, count, listed, round(separation, 4), LIMIT, why, count < FEWEST, picture))
+        too_few = min(seen[number], seen.sum() - seen[number]) < FEWEST
+        judged.append(JudgedClass(name, count, listed, round(separation, 4), LIMIT, why, bool(too_few), picture))
     return judged

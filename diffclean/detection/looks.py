@@ -164,7 +164,8 @@ def proposals(
         shares = np.bincount(tail, minlength=classes) / max(1, len(tail))
         for label in np.argsort(-shares, kind="stable")[:most]:
             ranked = order[own[order] == label]
-            if shares[label] >= max(_SMALLEST_SHARE, _STICKS_OUT / classes) and len(ranked) >= FEWEST:
+            enough = min(len(ranked), len(order) - len(ranked)) >= FEWEST
+            if shares[label] >= max(_SMALLEST_SHARE, _STICKS_OUT / classes) and enough:
                 oversized = len(ranked) > OVERSIZED * usual
                 begin, end = (0, 0) if oversized else (int(part * len(ranked)) for part in _CLEAN)
                 seeds, clean = numbers[_seeds(ranked, seen.late, kind, oversized)], numbers[ranked[begin:end]]

@@ -41,6 +41,8 @@ _WEIGHT_DECAY = 0.02
 _MAP = 32
 """About the side of the feature map after the first convolutions for images of 64 px and more; half of it for images of
 32 px. It limits the cost of large images. On coarser maps fine noise is not learned."""
+_APART = 1_000_003
+"""Between the seeds of the weights in two searches; no search has as many networks."""
 _BATCH_TO_ASK = 256
 
 
@@ -136,9 +138,12 @@ class Workbench:
     turns: Semaphore = field(default_factory=lambda: Semaphore(torch.get_num_threads()))
 
     def network(self, outputs: int, seed: int, width: int = WIDTH) -> SmallNet:
-        """Create a new network. The same seed gives the same weights."""
+        """Create a new network. The same seeds give the same weights.
+
+        A search with the default seed, 1, has the weights of earlier versions, which chose them by `seed` alone.
+        """
         with self.lock, torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.manual_seed(seed + _APART * (self.seed - 1))
             side = min(self.images.shape[2:])
             net = SmallNet(outputs, side, self.statistics, width)
         return net.to(self.device).to(memory_format=torch.channels_last)

@@ -185,6 +185,9 @@ def _on_self_test(test: SelfTest | None) -> list[str]:
     if not test.rows:
         return [f"There was no self-test: {test.skipped}"] if test.skipped else []
     told = [row for row in test.rows if row.fired is not False and _known(row.after.attack_success_rate)]
+    if all(row.fired is None for row in test.rows):
+        why = next((row.note for row in test.rows if row.note), "")
+        return [f"The self-test could not be made. {why}".strip()]
     if not told:
         return ["None of the attacks of the self-test worked on its teacher, so the self-test shows nothing."]
     rates = [row.after.attack_success_rate.value for row in told if row.after.attack_success_rate is not None]

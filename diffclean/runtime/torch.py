@@ -125,7 +125,8 @@ def _modules(manifest: EngineManifest, precision: str, device: str) -> dict[str,
     model = load_model(family, with_safetensors(source, family.parts), manifest.image_size)
     modules = {}
     for name, component in model.components.items():
-        module = component.module if precision == "fp32" else InPrecision(component.module, torch_dtype(precision))
+        whole = precision == "fp32" or (component.upcast and precision == "fp16")  # it overflows in half precision
+        module = component.module if whole else InPrecision(component.module, torch_dtype(precision))
         module = module.to(device)
         modules[name] = module.to(memory_format=torch.channels_last) if device == "cuda" else module
     return modules

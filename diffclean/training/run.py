@@ -14,11 +14,9 @@ import torch
 from torch import Tensor
 
 from diffclean.classifiers import checkpoints
-from diffclean.classifiers.networks import Classifier, begin_from, build
-from diffclean.classifiers.weight_files import reason_of
+from diffclean.classifiers.networks import Classifier, begin_from, build, check_takes
 from diffclean.data.atomic import clean_temporaries
 from diffclean.datasets.samples import Samples
-from diffclean.errors import DiffcleanError
 from diffclean.progress import NoProgress, Progress
 from diffclean.results import KEPT_BACK, WHERE_MEASURED, table
 from diffclean.training.distributed import World
@@ -155,7 +153,7 @@ def carry_out(job: Job, world: World, progress: Progress | None = None, stop: Ev
         model = build(job.arch, len(job.samples.class_to_idx), *job.samples.pixels.statistics())
         begin_from(model, _first_images(job.samples))
         model.to(world.device).to(memory_format=torch.channels_last)
-        _try(model, job.arch, job.samples.pixels.shape, world)
+        check_takes(model, job.arch, job.samples.pixels.shape, world.device)
         trainer = Trainer(model, job.samples, job.objective, job.loop, precision, world)
         loop = Loop(trainer, state, progress, stop or Event())
         loop.resume()
@@ -186,20 +184,6 @@ def _first_images(samples: Samples) -> Tensor:
     height, width = samples.pixels.shape
     step = max(1, len(samples.pixels) * height * width // _PIXELS_TO_BEGIN)
     return next(iter(samples.pixels.batches([torch.arange(0, len(samples.pixels), step)])))
-
-
-@torch.no_grad()
-def _try(model: Classifier, arch: str, size: tuple[int, int], world: World) -> None:
-    """Refuse images that the network cannot take, before any time is spent on them."""
-    try:
-        model.eval()(torch.zeros(2, 3, *size, device=world.device))
-    except torch.OutOfMemoryError:
-        raise
-    except (AssertionError, RuntimeError, ValueError) as error:
-        raise DiffcleanError(
-            f"{arch} cannot take images of {size[1]}x{size[0]} px: {reason_of(error)}",
-            "Resize the images to a size that it can take, for example: `size` 224",
-        ) from error
 
 
 def _about(job: Job, world: World, precision: str) -> dict[str, Any]:

@@ -123,7 +123,7 @@ def within_budget(plan: Plan, config: CleanConfig, found: Looked, costs: Costs) 
 
 
 def _without_long_test(plan: Plan, config: CleanConfig, found: Looked, costs: Costs) -> Plan:
-    if config.self_test or plan.seconds.get("self-test", 0) <= max(_SELF_TEST_S, plan.total_s / 2):
+    if config.keeps_self_test or plan.seconds.get("self-test", 0) <= max(_SELF_TEST_S, plan.total_s / 2):
         return plan
     small = priced(replace(plan, self_test=min(plan.self_test, _SMALL_SELF_TEST)), config, found, costs)
     if small.seconds["self-test"] <= max(_SELF_TEST_S, small.total_s / 2):
@@ -166,7 +166,7 @@ def _half_the_epochs(plan: Plan, config: CleanConfig) -> Plan | None:
 
 
 def _no_test(plan: Plan, config: CleanConfig) -> Plan | None:
-    if not plan.self_test or config.self_test:
+    if not plan.self_test or config.keeps_self_test:
         return None
     said = "There is no self-test."
     kept = [line for line in plan.gave_up if not line.startswith("The self-test")]

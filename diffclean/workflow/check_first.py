@@ -105,6 +105,9 @@ def check_others(config: CleanConfig, found: Looked, test: Looked | None) -> Non
         manifest = read_poison_manifest(config.poison)
         _check_same(classes, set(manifest.class_to_idx), f"the poison manifest {config.poison}")
         _check_listed(config.data, {row.output for row in manifest.images} | set(manifest.failed), config.poison)
+    if config.poison is None and (place_of(config.data) / MANIFEST_FILE).is_file():
+        manifest = read_poison_manifest(config.data)
+        _check_listed(config.data, {row.output for row in manifest.images} | set(manifest.failed), config.data)
     if config.teacher is not None:
         from diffclean.evaluation.evaluate import opened
 
@@ -117,7 +120,7 @@ def _check_listed(data: Path, known: set[str], poison: Path) -> None:
     if unknown:
         raise UsageError(
             f"{len(unknown)} images of {data} are not in the poison manifest {poison}, such as {unknown[0]}.",
-            "Give the poison.json that was written with these data.",
+            "Give the poison.json that was written with these data, or remove it from a folder that was changed since.",
         )
 
 

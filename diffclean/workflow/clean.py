@@ -29,7 +29,7 @@ from diffclean.workflow.clean_facts import facts_of
 from diffclean.workflow.clean_job import Outcome, chain_of, places_of
 from diffclean.workflow.measured import Evaluations
 from diffclean.workflow.prepare import Prepared
-from diffclean.workflow.runner import Runner, telling_the_need
+from diffclean.workflow.runner import Runner, keep_edited, telling_the_need
 from diffclean.workflow.self_test import self_test
 from diffclean.workflow.self_test import settings_of as settings_of_test
 from diffclean.workflow.steps import Hands, make_variations
@@ -151,6 +151,9 @@ def _note(prepared: Prepared) -> None:
     if config.from_step is not None:
         names = list(STAGES)
         again = names[names.index(config.from_step) :]
+        suspects = places_of(config.out).suspects
+        if "suspects" in again and ledger.was_edited(suspects):
+            keep_edited(suspects)
         ledger.forget([step for name in again for step in STAGES[name]])
         if SELF_TEST in again:  # it has a ledger of its own, from which it would go on
             shutil.rmtree(_self_test_place(config.out).with_suffix(""), ignore_errors=True)

@@ -120,21 +120,34 @@ class CleanConfig:
             ("variations", "at least 1", self.variations is None or self.variations >= 1),
             ("flip", f"one of {', '.join(FLIPS)}", self.flip in (None, *FLIPS)),
             ("seed", "0 or more", self.seed >= 0),
+            ("price_per_hour", "0 or more", self.price_per_hour is None or self.price_per_hour >= 0),
             *((name, "in [0, 100]", value is None or 0 <= value <= 100) for name, value in limits.items()),
         )
         wrong = [f"`{name}` must be {what}, not {getattr(self, name)}" for name, what, holds in rules if not holds]
         check_size(wrong, self.size)
         if wrong:
             raise UsageError("; ".join(wrong) + ".")
-        if self.max_asr is not None and self.poison is None and self.self_test is False:
+        if self.needs_self_test and self.self_test is False:
             raise UsageError(
-                "`max_asr` was given, and nothing will measure an attack success rate.",
-                "Give the `poison` manifest of the data, or leave the self-test on.",
+                "`max_asr` or `max_loss` was given, and nothing will measure an attack success rate, or a loss.",
+                "Give a clean test set with `test`, and with `max_asr` the `poison` manifest of the data, or leave the "
+                "self-test on.",
             )
         if self.poison is not None and self.test is None:
             raise UsageError(
                 "`poison` was given, and no test set to put its trigger on.", "Give a clean test set: `test`"
             )
+
+    @property
+    def needs_self_test(self) -> bool:
+        """Whether a limit was set that only the self-test can measure."""
+        by_success = self.max_asr is not None and self.poison is None
+        return by_success or (self.max_loss is not None and self.test is None)
+
+    @property
+    def keeps_self_test(self) -> bool:
+        """Whether the self-test is done however long it takes: it was asked for, or a limit needs it."""
+        return bool(self.self_test) or self.needs_self_test
 
     @property
     def looks_at_mirrored(self) -> bool:

@@ -98,13 +98,15 @@ def training_pace(arch: str, side: int, classes: int, batch: int, device: str | 
     import torch
     from torch.nn import functional as F
 
-    from diffclean.classifiers.networks import build, pick_device
+    from diffclean.classifiers.networks import build, check_takes, pick_device
     from diffclean.training.precision import autocast, resolved_precision
 
     where = pick_device(device)
     precision = resolved_precision(None, where)
     with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
-        model = build(arch, classes).to(where).to(memory_format=torch.channels_last).train()
+        model = build(arch, classes).to(where).to(memory_format=torch.channels_last)
+        check_takes(model, arch, (side, side), where)
+        model.train()
         images = torch.rand(batch, 3, side, side, device=where).to(memory_format=torch.channels_last)
     labels = torch.arange(batch, device=where) % classes
     quickest, taken, lost = float("inf"), 0.0, 0.0

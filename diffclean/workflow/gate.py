@@ -48,9 +48,14 @@ def _on_success(limit: float, measured: Evaluations, self_test: SelfTest | None)
 def _success(of: str, rate: Rate | None, limit: float, lands: bool = False) -> GateCheck:
     assert rate is not None
     value = 100 * rate.value
-    if value > limit and lands:
+    if lands and not _within(value, limit):
         of += ", which is no higher than where untriggered images land on the target,"
-    return GateCheck("max-asr", of, limit, round(value, 2), value <= limit or lands)
+    return GateCheck("max-asr", of, limit, round(value, 2), _within(value, limit) or lands)
+
+
+def _within(value: float, limit: float) -> bool:
+    """Whether a value is no higher than its limit; 100 - 97 in floats may be a little more than 3."""
+    return round(value, 9) <= limit
 
 
 def _on_loss(limit: float, measured: Evaluations, self_test: SelfTest | None) -> list[GateCheck]:
@@ -58,7 +63,8 @@ def _on_loss(limit: float, measured: Evaluations, self_test: SelfTest | None) ->
     if not values:
         return [GateCheck("max-loss", what, limit, None, passed=False)]
     return [
-        GateCheck("max-loss", f"{what}, {of}", limit, round(value, 2), value <= limit) for of, value in values.items()
+        GateCheck("max-loss", f"{what}, {of}", limit, round(value, 2), _within(value, limit))
+        for of, value in values.items()
     ]
 
 

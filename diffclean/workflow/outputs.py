@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import shutil
 from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 
 from diffclean.data.hashes import sha256_of
+from diffclean.data.keys import key_from_path
 from diffclean.datasets.samples import digest_of
 from diffclean.report.card import CARD_FILE
 from diffclean.workflow.clean_config import OUTPUTS
@@ -75,10 +77,19 @@ def write_kept(
     of = {"data": digest, "kind": kind, "left out": digest_of((key,) for key in sorted(left_out))}
     if kind == "variations":
         of["variations"] = sha256_of(variations / "manifest.parquet")
-    if not place.is_dir():
+    if not _is_whole(place, listing):
         listing.unlink(missing_ok=True)
     runner.do(OUTPUTS, lambda: write_cleaned(data, place, listing, left_out, taken, runner.hands), listing, of)
     return place
+
+
+def _is_whole(place: Path, listing: Path) -> bool:
+    """Whether the folder holds exactly the files that the listing names."""
+    if not place.is_dir() or not listing.is_file():
+        return False
+    with listing.open(newline="", encoding="utf-8") as file:
+        named = {row["file"] for row in csv.DictReader(file)}
+    return named == {key_from_path(path.relative_to(place)) for path in place.rglob("*") if not path.is_dir()}
 
 
 def remove_student(out: Path) -> None:

@@ -10,7 +10,7 @@ from diffclean.data.apart import check_all_separate
 from diffclean.data.atomic import check_writable
 from diffclean.data.registry import open_source
 from diffclean.environment import disk_free_bytes
-from diffclean.errors import DiffcleanError
+from diffclean.errors import DiffcleanError, UsageError
 from diffclean.report.reading import from_json
 from diffclean.results import KEPT_BACK, plain
 from diffclean.variation.settings import Settings
@@ -104,7 +104,13 @@ def prepare(config: CleanConfig, hands: Hands, *, dry_run: bool = False) -> Prep
     resolved = settings.resolved(recipe.defaults)
     located = locate(settings, hands.progress)
     device, has_gpu = trains_on(config.device)
-    plan = known_plan(config, ledger) or decided(config, found, resolved, has_gpu)
+    plan = known_plan(config, ledger, found) or decided(config, found, resolved, has_gpu)
+    if config.needs_self_test and not plan.self_test:
+        raise UsageError(
+            "`max_asr` or `max_loss` was given, and only a self-test could measure what it limits. There is none: "
+            f"{plan.no_self_test}",
+            "Give a clean test set with `test`, and with `max_asr` the `poison` manifest of the data.",
+        )
     free = disk_free_bytes(config.out.absolute())
     if plan.bytes > free and not ledger.done:
         raise DiffcleanError(
@@ -169,13 +175,18 @@ def trains_on(name: str | None) -> tuple[str, bool]:
     return f"{cores:g} {'core' if cores == 1 else 'cores'} of {environment.cpu().name}", False
 
 
-def known_plan(config: CleanConfig, ledger: Ledger) -> Plan | None:
-    """Return the plan of an earlier run of the same command, if any, so that a resumed job stays the same."""
+def known_plan(config: CleanConfig, ledger: Ledger, found: Looked) -> Plan | None:
+    """Return the plan of an earlier run of the same command, if any, so that a resumed job stays the same.
+
+    It was made for the data of that time: with other images, sizes and classes, other steps may be possible.
+    """
     if ledger.notes.get("asked") != plain(config.asked()):
         return None
     try:
+        if ledger.notes["look"]["digest"] != found.digest:
+            return None
         return from_json(Plan, ledger.notes["plan"])
-    except (KeyError, ValueError):
+    except (KeyError, TypeError, ValueError):
         return None
 
 

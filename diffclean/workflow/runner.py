@@ -73,7 +73,7 @@ class Runner:
             if self.ledger.is_done(outcome, of, editable):
                 return
             if editable and self.ledger.was_edited(outcome):
-                _keep_edited(outcome)
+                keep_edited(outcome)
             self.ledger.begin(step, outcome, of)
             self._noted(self.ledger, step, work, outcome)
         elif outcome is None or not outcome.exists():
@@ -99,13 +99,11 @@ class Runner:
             log.info("%s: %.0f s.", str(step).capitalize(), taken)
 
 
-def _keep_edited(outcome: Path) -> None:
+def keep_edited(outcome: Path) -> None:
     """Keep a copy of a file that a person has changed, before it is made again."""
     kept = outcome.with_name(f"{outcome.stem}.edited{outcome.suffix}")
     outcome.replace(kept)
-    log.warning(
-        "%s was changed by hand and is made anew, since what it is made of changed. Yours is now %s.", outcome, kept
-    )
+    log.warning("%s was changed by hand and is made anew. Yours is now %s.", outcome, kept)
 
 
 @contextmanager

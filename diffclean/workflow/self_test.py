@@ -7,6 +7,7 @@ import logging
 import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,7 @@ def draw(chain: Chain, left_out: frozenset[str], images: int, work: Path) -> Sam
     chosen = _classes(chain.data, left_out)
     train, test = work / "train", work / "test"
     kept = _part_of(chosen, images)
-    held_back = [] if chain.test is not None else kept[::_TESTED]
+    held_back = [] if chain.test is not None else _to_test(kept)
     apart = {item.key for item in held_back}
     shutil.rmtree(train, ignore_errors=True)
     _link((item for item in kept if item.key not in apart), chain.data, train)
@@ -144,6 +145,14 @@ def _part_of(classes: dict[str, list[Item]], images: int) -> list[Item]:
     for items in classes.values():
         ordered = sorted(items, key=lambda item: hashlib.sha256(item.key.encode("utf-8", "surrogatepass")).digest())
         part += ordered[: max(2, round(share * len(items)))]
+    return part
+
+
+def _to_test(kept: list[Item]) -> list[Item]:
+    """A part of the images of each class, which are not trained on; none of a class that has one image."""
+    part: list[Item] = []
+    for _, items in groupby(kept, key=lambda item: item.label):
+        part += list(items)[1::_TESTED]
     return part
 
 

@@ -86,12 +86,28 @@ def test_images_beyond_the_sample_are_judged_too(clean: Bars) -> None:
 
 @pytest.mark.slow
 def test_a_class_of_a_few_images_is_named_as_not_judged(clean: Bars) -> None:
-    """Of two classes, so that few networks are trained."""
-    kept = np.concatenate([np.flatnonzero(clean.labels == 0), np.flatnonzero(clean.labels == 1)[:10]])
+    """Of three classes, so that few networks are trained."""
+    kept = np.concatenate([np.flatnonzero(clean.labels < 2), np.flatnonzero(clean.labels == 2)[:10]])
     drawn = Bars(clean.images[kept], clean.labels[kept], clean.poisoned[kept])
-    whole, few = drawn.judged().classes
+    *whole, few = drawn.judged().classes
     assert (few.images, few.suspects, few.too_few) == (10, 0, True)
-    assert (whole.images, whole.too_few) == (COUNT, False)
+    assert [(each.images, each.too_few) for each in whole] == [(COUNT, False)] * 2
+
+
+@pytest.mark.parametrize("few", [1, 2, 5])
+def test_a_class_that_cannot_be_compared_with_others_is_not_judged(clean: Bars, few: int) -> None:
+    """What is known of an image of this class is what other images look like; a few were an error of an index."""
+    kept = np.concatenate([np.flatnonzero(clean.labels == 0)[:60], np.flatnonzero(clean.labels == 1)[:few]])
+    found = Bars(clean.images[kept], clean.labels[kept], clean.poisoned[kept]).judged()
+    assert not found.suspects.any()
+    assert [each.too_few for each in found.classes] == [True, True]
+
+
+@pytest.mark.slow
+def test_a_class_of_which_the_sample_holds_few_images_is_named_as_not_judged(clean: Bars) -> None:
+    kept = np.concatenate([np.flatnonzero(clean.labels < 2), np.flatnonzero(clean.labels == 2)[:20]])
+    found = Bars(clean.images[kept], clean.labels[kept], clean.poisoned[kept]).judged(Isolate(sample=200))
+    assert [each.too_few for each in found.classes] == [False, False, True]
 
 
 def test_one_class_cannot_be_compared_with_others(clean: Bars) -> None:

@@ -94,3 +94,11 @@ def test_every_pixel_is_seen_whatever_the_size(side: int) -> None:
     assert images.grad is not None
     assert (images.grad.abs().sum((0, 1)) > 0).all()
     torch.testing.assert_close(net.fused()(images.detach()), answers.detach(), rtol=1e-3, atol=1e-4)
+
+
+def test_another_search_has_other_weights(bench: Workbench) -> None:
+    def weights(seed: int) -> torch.Tensor:
+        return torch.cat([each.flatten() for each in replace(bench, seed=seed).network(4, 7).parameters()])
+
+    assert torch.equal(weights(2), weights(2))
+    assert not torch.equal(weights(1), weights(2))

@@ -59,6 +59,12 @@ def test_landing_is_no_excuse_on_the_data_or_where_everything_lands() -> None:
     assert not check.passed
 
 
+def test_a_value_on_its_limit_passes() -> None:
+    """In floats, 1 - 0.97 is a little more than 0.03."""
+    found = checks(7, 3, Evaluations(evaluation(100, 100), evaluation(97, 7)), None)
+    assert [(check.measured, check.passed) for check in found] == [(7.0, True), (3.0, True)]
+
+
 def test_without_a_test_set_the_self_test_speaks_of_accuracy() -> None:
     (check,) = checks(None, 3, Evaluations(), SelfTest((row("blended", True, 3, 80),), 500))
     assert (check.measured, check.passed) == (10.0, False)

@@ -126,8 +126,17 @@ def test_a_long_self_test_is_done_only_where_it_is_asked_for() -> None:
     data, slow = found(5000, 32), replace(COSTS, training_s=0.1, searching_s=0.05)
     plan = within_budget(first_plan(CONFIG, data, False), CONFIG, data, slow)
     assert plan.self_test < 2000
-    asked = replace(CONFIG, self_test=True)
-    assert within_budget(first_plan(asked, data, False), asked, data, slow).self_test == 2000
+    for asked in (replace(CONFIG, self_test=True), replace(CONFIG, max_asr=5.0), replace(CONFIG, max_loss=3.0)):
+        assert within_budget(first_plan(asked, data, False), asked, data, slow).self_test == 2000
+
+
+def test_a_budget_leaves_the_self_test_that_a_limit_needs() -> None:
+    data, config = found(5000, 32), replace(CONFIG, max_asr=5.0)
+    whole = within_budget(first_plan(config, data, False), config, data, COSTS)
+    tight = replace(config, budget_s=whole.total_s * 0.7)
+    assert within_budget(first_plan(tight, data, False), tight, data, COSTS).self_test
+    free = replace(tight, max_asr=None)
+    assert not within_budget(first_plan(free, data, False), free, data, COSTS).self_test
 
 
 @pytest.mark.parametrize(

@@ -73,6 +73,14 @@ def test_the_sample_has_some_of_each_class_and_nothing_that_is_left_out(chain: C
     assert sample.held_back
 
 
+def test_a_class_of_one_image_keeps_it_for_training(chain: Chain, tmp_path: Path) -> None:
+    left_out = frozenset(item.key for item in open_source(chain.data).items() if item.label == "lying")
+    sample = draw(chain, left_out - {min(left_out)}, 60, tmp_path)
+    train, test = open_source(sample.train).items(), open_source(sample.test).items()
+    assert [item.key for item in train if item.label == "lying"] == [min(left_out)]
+    assert {item.label for item in test} == {"standing", "square"}
+
+
 def test_of_a_large_test_set_a_part_of_each_class_is_used(
     chain: Chain, shapes: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
