@@ -172,7 +172,8 @@ def container(result: dict[str, Any]) -> str:
     steps = next(iter(next(iter(figures["images"].values()))["images_per_hour"].values()))
     lines += [
         "",
-        f"**Images an hour** there, photographs of up to {figures['longest_side_px']} px, from files to files.",
+        f"**Images an hour** there, photographs of up to {figures['longest_side_px']} px, each as one window of the "
+        "engine, from files to files.",
         "",
         "| image | runtime | " + " | ".join(f"{number} steps" for number in steps).replace("1 steps", "1 step") + " |",
         "|---" * (2 + len(steps)) + "|",
@@ -261,19 +262,19 @@ PAGES: dict[str, dict[str, Any]] = {
             suspects,
         ],
         "robustness_turned": robustness(
-            "The defence from the weakest look, with turned and zoomed views and a longer training", explained=False
+            "The defence at strength 1, with turned and zoomed views and a longer training", explained=False
         ),
         "micro_quality": quality("Quality of `micro`"),
         "detection": detection_table,
         "robustness_alpha": robustness(
-            "The first table, but with labels for half of the student's loss", explained=False
+            "The defence at its defaults, but with labels for half of the student's loss", explained=False
         ),
         "micro_quality_sig": quality("What is left of a sinusoid (SIG)"),
-        "robustness_sig_strength_04": robustness("SIG at a weaker look", explained=False),
-        "robustness_sig_strength_06": robustness("SIG at a look weaker still", explained=False),
-        "robustness_sig_strength_10": robustness("SIG at the weakest look", explained=False),
-        "robustness_sig_turned_06": robustness("SIG with turned and zoomed views", explained=False),
-        "robustness_sig_turned_08": robustness("The same at a look weaker still", explained=False),
+        "robustness_sig_strength_04": robustness("SIG at strength 0.4", explained=False),
+        "robustness_sig_strength_06": robustness("SIG at strength 0.6", explained=False),
+        "robustness_sig_strength_10": robustness("SIG at strength 1", explained=False),
+        "robustness_sig_turned_06": robustness("SIG at strength 0.6 with turned and zoomed views", explained=False),
+        "robustness_sig_turned_08": robustness("SIG at strength 0.8 with turned and zoomed views", explained=False),
         "micro_quality_ablation": quality("The ablation: pretrained without corruptions, for as many images"),
         "micro_quality_longer": quality("Pretrained for longer, and not shipped"),
         "micro_recipes": micro_recipes,

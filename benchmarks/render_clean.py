@@ -30,7 +30,8 @@ def clean_short(result: dict[str, Any]) -> str:
     if len(shown) < len(every):
         left_out = (
             f"{len(shown)} of {len(every)} rows of the [evidence](docs/evidence.md): left out are attacks that did not "
-            "fire and smaller runs of the same attack, and then those that were defended against best. "
+            "fire (with less than 80 % success without a defence) and smaller runs of the same attack"
+            f"{', and then those that were defended against best' if len(shown) < len(_largest(every)) else ''}. "
         )
     lines = [
         "What `diffclean clean` does at its defaults: clean accuracy / attack success in %, without a defence, of the "
@@ -49,14 +50,19 @@ def clean_short(result: dict[str, Any]) -> str:
 
 def _for_readers_in_a_hurry(rows: list[Cells]) -> list[Cells]:
     """At most six rows: of each data set and attack that fired the largest run, and of these the worst outcomes."""
+    worst = sorted(_largest(rows), key=_left_of_the_attack, reverse=True)[:_SHOWN]
+    return [own for own in rows if own in worst]
+
+
+def _largest(rows: list[Cells]) -> list[Cells]:
+    """Of each data set and attack that fired the largest run."""
     largest: dict[tuple[str, str], Cells] = {}
     for own in rows:
         pair = own[0]["data"], own[0]["attack"]
         fired = all(cell["fired"] is not False for cell in own)
         if fired and (pair not in largest or own[0]["images"] > largest[pair][0]["images"]):
             largest[pair] = own
-    worst = sorted(largest.values(), key=_left_of_the_attack, reverse=True)[:_SHOWN]
-    return [own for own in rows if own in worst]
+    return list(largest.values())
 
 
 def _left_of_the_attack(own: Cells) -> float:

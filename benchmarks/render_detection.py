@@ -60,7 +60,8 @@ def detection_summary(result: dict[str, Any]) -> str:
     lines = [
         f"**What is found** ({_data(result)}; {where(result)}). Every setting was chosen on the half *chosen*; the "
         "half *reported* had no part in any choice. A hash of the names of data set and attack says which pair is in "
-        "which half, but pairs that somebody looked at too early count as chosen. TPR is the share of the poisoned "
+        "which half (of clean data, the seed), but pairs that somebody looked at too early count as chosen. TPR is the "
+        "share of the poisoned "
         f"images that are listed, FPR that of the clean ones.{_counted(cells)}{_states(cells)} The last two columns "
         "compare the teacher that was trained anew, without the listed images, with one that was trained on clean "
         "data: attack success in points above it, clean accuracy in points below it. They tell the worst run. Every "
@@ -151,7 +152,10 @@ def _counted(cells: Cells) -> str:
     silent = sum(_fired(cell) is False for cell in attacked)
     text = f" {silent} runs are left out because their attack did not fire." if silent else ""
     if unknown:
-        text += f" Of {unknown} runs it was not measured whether the attack fires; they count."
+        counted = len(attacked) - silent
+        text += (
+            f" That its attack fires was measured for {counted - unknown} of the {counted} poisoned runs that count."
+        )
     return text
 
 
