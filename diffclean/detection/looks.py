@@ -164,7 +164,7 @@ def proposals(
         shares = np.bincount(tail, minlength=classes) / max(1, len(tail))
         for label in np.argsort(-shares, kind="stable")[:most]:
             ranked = order[own[order] == label]
-            enough = min(len(ranked), len(order) - len(ranked)) >= FEWEST
+            enough = min(len(ranked), len(own) - len(ranked)) >= FEWEST  # `own` has the labels that were passed, too
             if shares[label] >= max(_SMALLEST_SHARE, _STICKS_OUT / classes) and enough:
                 oversized = len(ranked) > OVERSIZED * usual
                 begin, end = (0, 0) if oversized else (int(part * len(ranked)) for part in _CLEAN)

@@ -108,7 +108,7 @@ def prepare(config: CleanConfig, hands: Hands, *, dry_run: bool = False) -> Prep
     if config.needs_self_test and not plan.self_test:
         raise UsageError(
             "`max_asr` or `max_loss` was given, and only a self-test could measure what it limits. There is none: "
-            f"{plan.no_self_test}",
+            f"{plan.no_self_test or 'no classifier can be trained.'}",
             "Give a clean test set with `test`, and with `max_asr` the `poison` manifest of the data.",
         )
     free = disk_free_bytes(config.out.absolute())
