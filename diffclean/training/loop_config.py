@@ -139,7 +139,7 @@ class LoopConfig:
             ("zoom", "in [0, 3]", 0 <= self.zoom <= 3),
             ("validation_share", "in [0, 0.9]", 0 <= self.validation_share <= 0.9),
             ("patience", "at least 1", self.patience is None or self.patience >= 1),
-            ("memory_gib", "above 0", self.memory_gib is None or self.memory_gib > 0),
+            ("memory_gib", "0 or more", self.memory_gib is None or self.memory_gib >= 0),
             ("precision", "bf16, fp16 or fp32", self.precision is None or self.precision in PRECISIONS),
         )
         wrong = [f"`{name}` must be {what}, not {getattr(self, name)}" for name, what, holds in rules if not holds]
