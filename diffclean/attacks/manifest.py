@@ -28,6 +28,11 @@ _KINDS = {
 }
 
 
+def manifest_in(path: Path) -> Path:
+    """Return the file of a poison manifest that is named by itself or by the data set that contains it."""
+    return path / MANIFEST_FILE if path.is_dir() else path
+
+
 def read_poison_manifest(path: Path) -> PoisonManifest:
     """Read a poison manifest.
 
@@ -37,7 +42,7 @@ def read_poison_manifest(path: Path) -> PoisonManifest:
     Raises:
         DiffcleanError: it is missing, damaged, or of another format.
     """
-    path = path / MANIFEST_FILE if path.is_dir() else path
+    path = manifest_in(path)
     hint = f"Give the {MANIFEST_FILE} that `diffclean poison` wrote."
     try:
         content = read_json(path, _LIMIT_BYTES, _each_once())

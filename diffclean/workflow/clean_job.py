@@ -78,7 +78,7 @@ def chain_of(prepared: Prepared, mirrored: Mirrored | None) -> Chain:
         look_settings=look_settings_of(config),
         passes=plan.passes,
         test=config.test,
-        poison=config.poison,
+        poison=_manifest(config.poison),
         seed=config.seed,
         device=config.device,
         teacher=config.teacher,
@@ -93,3 +93,12 @@ def places_of(out: Path) -> Places:
     return replace(
         Places.below(out / "work"), suspects=out / "suspects.json", evaluation=out / "work" / "evaluation.json"
     )
+
+
+def _manifest(poison: Path | None) -> Path | None:
+    """Return the file of the poison manifest; `poison` may be the data set that contains it."""
+    if poison is None:
+        return None
+    from diffclean.attacks.manifest import manifest_in
+
+    return manifest_in(poison)

@@ -38,10 +38,25 @@ def test_a_job_ends_in_a_page_and_says_where_everything_is(
     assert "The report:" in said.err
 
 
-def test_a_missed_gate_has_an_exit_code_of_its_own(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """Without a test set and a self-test nothing was measured, which does not pass."""
-    assert main([*words, "--max-loss", "3"]) == 4
-    assert "Gate --max-loss 3: the loss of clean accuracy: not measured, MISSED." in capsys.readouterr().out
+def test_a_missed_gate_has_an_exit_code_of_its_own(
+    words: list[str], shapes: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """After one epoch, some images of other classes are taken for the target, with or without a trigger."""
+    poisoned = str(tmp_path / "poisoned")
+    assert main(["poison", str(shapes[0]), "--attack", "badnets", "--target", "square", "-o", poisoned]) == 0
+    measured = ["--test", str(shapes[1]), "--poison", poisoned, "--max-asr", "0"]
+    assert main(["clean", poisoned, *words[2:], *measured]) == 4
+    assert "MISSED." in capsys.readouterr().out
+
+
+def test_a_limit_that_nothing_can_measure_is_refused(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*words, "--max-loss", "3"]) == 2
+    tested = [word for word in words if word != "--no-self-test"]
+    assert main([*tested, "--max-asr", "5"]) == 2
+    assert "There is none: it needs 200 images" in capsys.readouterr().err
+    assert not (tmp_path / "job").exists()
 
 
 @pytest.mark.parametrize(
