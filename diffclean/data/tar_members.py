@@ -24,9 +24,9 @@ def are_numbers(head: Head) -> bool:
     return all(label.isascii() and label.isdigit() for label in head.class_to_idx)
 
 
-def label_member(entry: Entry, head: Head) -> int | str:
-    """Return the content of `.cls`; see `are_numbers`."""
-    return entry.label if entry.number is None or are_numbers(head) else entry.number
+def label_member(entry: Entry, as_it_is: bool) -> int | str:
+    """Return the content of `.cls`: the label itself, where all labels are numbers, or its number."""
+    return entry.label if entry.number is None or as_it_is else entry.number
 
 
 def members_beside(about: Mapping[str, Any]) -> dict[str, bytes]:

@@ -137,13 +137,13 @@ class Tars:
 
     def pack(self, file: BinaryIO, entries: Iterator[Entry], count: int, head: Head) -> list[str]:
         """Write the members of each image, without owners and dates."""
-        found = []
+        found, as_they_are = [], are_numbers(head)
         with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
             for entry in entries:
                 base = member_name(entry.name)
                 place = add_member(tar, f"{base}.{entry.extension}", entry.data)
                 if entry.label:
-                    add_member(tar, f"{base}.cls", str(label_member(entry, head)).encode())
+                    add_member(tar, f"{base}.cls", str(label_member(entry, as_they_are)).encode())
                 for name, data in members_beside(entry.about).items():
                     add_member(tar, f"{base}.{name}", data)
                 found.append(json.dumps({"stamp": "", "image": place, "along": {}}))
